@@ -1,0 +1,275 @@
+"""Every exception that containerkit raises on purpose.
+
+    ContainerKitError                 .hint
+      ConfigError(ValueError)         the caller asked for something that can not mean anything
+        InvalidReference
+        InvalidSpec
+        UnsupportedMediaType
+      NotFound(LookupError)
+        ImageNotFound  ContainerNotFound  NetworkNotFound  VolumeNotFound  BlobNotFound
+      Conflict                        the object exists, is used, or is in another state
+        AlreadyExists  InUse  InvalidStatus
+      RegistryError                   .request .status .codes .retryable
+        Unauthorized  RateLimited(.retry_after)  TransportError(OSError)
+      CorruptContent                  bytes are not what their name promises
+        DigestMismatch  SizeMismatch  UnsafePath(.entry)  ArchiveError(.entry)
+      HostError(OSError)              the host can not do it
+        MissingFeature(.feature)  PermissionDenied(PermissionError)
+      LaunchError(OSError)            .op_index .op .errno .plan
+        CommandNotFound(FileNotFoundError)  NotExecutable
+      NotReady  NotPublished  SandboxExpired  BuildError(.step .log)
+      ProcessFailed(.result)          only from check=True or Result.check()
+      Timeout(TimeoutError)           .result
+
+A message is one line: attempt, object, cause, hint.  What a handler may want to decide on is an
+attribute, never only text.  All of them pickle and copy with their attributes.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+
+class ContainerKitError(Exception):
+    """The base of every error containerkit raises on purpose.
+
+    Args:
+        message: attempt, object and cause, without a final full stop.
+        hint: what the reader can do about it; appended to the text as ``; hint: …``.
+        attributes: set on the instance under their own names.
+    """
+
+    hint: str | None = None
+
+    def __init__(self, message: str = "", *, hint: str | None = None, **attributes: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+    def __str__(self) -> str:
+        return f"{self.message}; hint: {self.hint}" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message), self.__dict__.copy()
+
+
+def _rebuild(kind: type[ContainerKitError], message: str) -> ContainerKitError:
+    error = kind.__new__(kind, message)
+    Exception.__init__(error, message)
+    return error
+
+
+class _OSErrorMixin(ContainerKitError, OSError):
+    """A ContainerKitError that also answers ``errno`` and ``strerror`` as an OSError does."""
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        errno: int | None = None,
+        hint: str | None = None,
+        **attributes: Any,
+    ) -> None:
+        super().__init__(message, hint=hint, **attributes)
+        self.errno = errno
+        self.strerror = os.strerror(errno) if errno else None
+
+    def __str__(self) -> str:
+        return ContainerKitError.__str__(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = self.__dict__.copy()
+        state |= {"errno": self.errno, "strerror": self.strerror}
+        return _rebuild, (type(self), self.message), state
+
+
+class ConfigError(ContainerKitError, ValueError):
+    """An argument, option or setting has no meaning, alone or beside another."""
+
+
+class InvalidReference(ConfigError):
+    """A text is not an image reference (distribution-spec grammar)."""
+
+
+class InvalidSpec(ConfigError):
+    """A document (manifest, config, plan) is well-formed but says something impossible."""
+
+
+class UnsupportedMediaType(ConfigError):
+    """A descriptor names a media type that containerkit does not read."""
+
+    media_type: str = ""
+
+
+class NotFound(ContainerKitError, LookupError):
+    """A named object is not in this engine's root, nor where it was looked for."""
+
+
+class ImageNotFound(NotFound):
+    """No image by this name, id or digest; after a pull: the registry has none either."""
+
+
+class ContainerNotFound(NotFound):
+    """No container by this name, id or unique prefix."""
+
+
+class NetworkNotFound(NotFound):
+    """No network by this name or id."""
+
+
+class VolumeNotFound(NotFound):
+    """No volume by this name."""
+
+
+class BlobNotFound(NotFound):
+    """No content under this digest, in the store or in the registry."""
+
+
+class Conflict(ContainerKitError):
+    """The request is sensible but not in the present state of the object."""
+
+
+class AlreadyExists(Conflict):
+    """The name is taken."""
+
+
+class InUse(Conflict):
+    """Something still needs the object that was to be removed or changed."""
+
+
+class InvalidStatus(Conflict):
+    """The container's status does not allow the request."""
+
+    status: str = ""
+    allowed: tuple[str, ...] = ()
+
+
+class RegistryError(ContainerKitError):
+    """A registry refused or broke the distribution-spec.
+
+    Attributes:
+        request: method and URL, credentials removed.
+        status: the HTTP status, None when there was no answer.
+        codes: the error codes of the answer's body (distribution-spec, Error Codes).
+        retryable: whether the same request may succeed later.
+    """
+
+    request: str = ""
+    status: int | None = None
+    codes: tuple[str, ...] = ()
+    retryable: bool = False
+
+
+class Unauthorized(RegistryError):
+    """The registry wants other, or any, credentials (401, 403)."""
+
+
+class RateLimited(RegistryError):
+    """The registry asks to slow down (429); ``retry_after`` is in seconds, when it said so."""
+
+    retry_after: float | None = None
+
+
+class TransportError(_OSErrorMixin, RegistryError):
+    """The connection failed: name resolution, TLS, reset, truncation, timeout."""
+
+
+class CorruptContent(ContainerKitError):
+    """Bytes are not what their descriptor, digest or format promises."""
+
+
+class DigestMismatch(CorruptContent):
+    """The bytes hash to another digest than their name."""
+
+    expected: str = ""
+    actual: str = ""
+
+
+class SizeMismatch(CorruptContent):
+    """There are more or fewer bytes than the descriptor says."""
+
+    expected: int = 0
+    actual: int = 0
+
+
+class UnsafePath(CorruptContent):
+    """An archive entry, link or config names a path outside of where it may write."""
+
+    entry: str = ""
+
+
+class ArchiveError(CorruptContent):
+    """A tar stream or compressed stream is malformed, truncated or exceeds a limit."""
+
+    entry: str = ""
+
+
+class HostError(_OSErrorMixin):
+    """The host refused or lacks something containerkit needs."""
+
+
+class MissingFeature(HostError):
+    """A kernel, host or containerkit feature that was asked for is not there."""
+
+    feature: str = ""
+
+
+class PermissionDenied(HostError, PermissionError):
+    """The caller lacks a right that the host could give."""
+
+
+class LaunchError(_OSErrorMixin):
+    """A container did not start.
+
+    Attributes:
+        op_index: number of the failed step in ``plan.explain()``, None when before the first.
+        op: the step's name.
+        errno: what the kernel said.
+        plan: the launch plan, for ``print(error.plan.explain())``.
+    """
+
+    op_index: int | None = None
+    op: str | None = None
+    plan: Any = None
+
+
+class CommandNotFound(LaunchError, FileNotFoundError):
+    """The command is not in the container, or its interpreter is not."""
+
+
+class NotExecutable(LaunchError):
+    """The command exists but can not be executed (mode, directory, format)."""
+
+
+class NotReady(ContainerKitError):
+    """A container ended, or its time ran out, before it was ready."""
+
+
+class NotPublished(ContainerKitError):
+    """A container's port can not be reached from here."""
+
+
+class SandboxExpired(ContainerKitError):
+    """The sandbox's lifetime is over."""
+
+
+class BuildError(ContainerKitError):
+    """A build step failed; ``step`` is its text, ``log`` its output."""
+
+    step: str = ""
+    log: str = ""
+
+
+class ProcessFailed(ContainerKitError):
+    """A command ended with something else than code 0, and ``check`` was asked for."""
+
+    result: Any = None
+
+
+class Timeout(ContainerKitError, TimeoutError):
+    """Time ran out; ``result`` holds the partial Result where the command was killed."""
+
+    result: Any = None
