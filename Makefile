@@ -1,0 +1,82 @@
+# One command each; `make help` lists them.  Works with what Debian 12 and 13 ship, as any user;
+# as root it also installs the Debian packages that are missing (tools/debian-packages).
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DONE := $(VENV)/.done
+C_FILES := $(wildcard src/_native/*.[ch]) src/_native/build_native.py
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help quickstart dev test test-python test-kernel native lint fmt type bench wheel clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# ---- environment: stamps make each step run once, and again only when what it reads changes
+
+$(DONE)/packages-%: tools/debian-packages
+	@tools/debian-packages --python $(PYTHON) $*
+	@mkdir -p $(DONE) && touch $@
+
+$(DONE)/venv: | $(DONE)/packages-quickstart
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "containerkit needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(DONE)/install: pyproject.toml setup.py $(DONE)/venv
+	$(BIN)/pip install -qq --disable-pip-version-check 'setuptools>=77' --editable .
+	@touch $@
+
+$(DONE)/install-dev: pyproject.toml setup.py $(DONE)/venv
+	$(BIN)/pip install -qq --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(DONE)/install
+
+$(DONE)/native: $(C_FILES) setup.py | $(DONE)/install
+	$(BIN)/python setup.py --quiet build_ext --inplace
+	@touch $@
+
+quickstart: $(DONE)/install $(DONE)/native ## first look: set up, then run examples/quickstart.py
+	$(BIN)/python examples/quickstart.py
+
+dev: $(DONE)/install-dev $(DONE)/native ## .venv with the library built in place and every tool
+
+# ---- checks
+
+test: lint type native test-python ## everything that must hold before a change lands
+
+test-python: dev $(DONE)/packages-test ## the Python tests alone; choose with T="tests/unit -k name"
+	$(BIN)/pytest $(or $(T),tests)
+
+native: $(DONE)/packages-test ## C tests, with address and undefined-behaviour sanitizers
+	@$(MAKE) --no-print-directory -C tests/native check
+
+test-kernel: dev $(DONE)/packages-kernel ## part of the tests on Linux 6.1, in user-mode-linux
+	tests/kernel/run $(or $(T),)
+
+lint: dev $(DONE)/packages-test ## ruff, and the C code with every warning an error, in two compilers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	tools/check-c
+
+fmt: dev ## put Python and C into the one format
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix-only --quiet
+	clang-format -i src/_native/*.[ch] $(wildcard tests/native/*.[ch])
+
+type: dev ## mypy --strict on the library and its tests
+	$(BIN)/mypy --strict src tests
+
+# ---- the rest
+
+bench: dev $(DONE)/packages-bench ## measure containerkit beside its peers; writes docs/benchmarks.md
+	$(BIN)/python -m benchmarks
+
+wheel: $(DONE)/venv ## one abi3 wheel for every Python from 3.11 on, in dist/
+	$(BIN)/pip wheel -qq --disable-pip-version-check --no-deps --wheel-dir dist .
+
+clean: ## remove what was built; .venv goes too
+	rm -rf $(VENV) build dist .cache .hypothesis src/*.egg-info src/containerkit/*.so src/containerkit/ck-launcher
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	@$(MAKE) --no-print-directory -C tests/native clean

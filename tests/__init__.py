@@ -1,0 +1,1 @@
+"""Tests: unit, property, integration, native, and the support they share."""

@@ -1,0 +1,1 @@
+"""Tests with real namespaces, mounts, registries and processes; they need root."""

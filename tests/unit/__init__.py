@@ -1,0 +1,1 @@
+"""Tests without root, network or processes; each takes milliseconds."""
