@@ -1,0 +1,84 @@
+"""`drive` with real descriptors."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from containerkit.stdio.waiting import READ, WRITE, Wait, Waiting, drive, until_readable
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    ends = os.pipe()
+    yield ends
+    for fd in ends:
+        try:
+            os.close(fd)
+        except OSError:
+            pass
+
+
+def test_the_value_of_a_generator_that_never_waits() -> None:
+    def nothing() -> Waiting[str]:
+        yield from ()
+        return "value"
+
+    assert drive(nothing()) == "value"
+
+
+def test_what_is_ready_is_sent_back(pipe: tuple[int, int]) -> None:
+    read_end, write_end = pipe
+
+    def talk() -> Waiting[bytes]:
+        ready = yield Wait(((read_end, READ), (write_end, WRITE)))
+        assert ready == [(write_end, WRITE)]
+        os.write(write_end, b"x")
+        ready = yield Wait(((read_end, READ),))
+        assert ready == [(read_end, READ)]
+        return os.read(read_end, 10)
+
+    assert drive(talk()) == b"x"
+
+
+def test_a_deadline_that_passed_sends_nothing(pipe: tuple[int, int]) -> None:
+    assert drive(until_readable(pipe[0], time.monotonic() - 1)) is False
+    before = time.monotonic()
+    assert drive(until_readable(pipe[0], before + 0.01)) is False
+    assert time.monotonic() >= before + 0.01
+
+
+def test_a_hang_up_is_readable(pipe: tuple[int, int]) -> None:
+    os.close(pipe[1])
+    assert drive(until_readable(pipe[0])) is True
+
+
+def test_a_deadline_beyond_what_poll_takes(pipe: tuple[int, int]) -> None:
+    os.write(pipe[1], b"x")
+    assert drive(until_readable(pipe[0], time.monotonic() + 1e9)) is True
+
+
+def test_an_interruption_is_raised_inside_the_generator(pipe: tuple[int, int]) -> None:
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    def wait() -> Waiting[str]:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.001)
+            yield Wait(((pipe[0], READ),))
+        except Interrupted:
+            return "tidy"
+        return "not interrupted"
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        assert drive(wait()) == "tidy"
+    finally:
+        signal.signal(signal.SIGALRM, before)
