@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 DONE := $(VENV)/.done
 C_FILES := $(wildcard src/_native/*.[ch]) src/_native/build_native.py
 
+# Headers hold tables laid out by hand.
+C_FORMATTED := $(wildcard src/_native/*.c tests/native/*.c)
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help quickstart dev test test-python test-kernel native lint fmt type bench wheel clean
@@ -58,12 +61,13 @@ test-kernel: dev $(DONE)/packages-kernel ## part of the tests on Linux 6.1, in u
 lint: dev $(DONE)/packages-test ## ruff, and the C code with every warning an error, in two compilers
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	tools/check-c
+	$(BIN)/clang-format --dry-run -Werror $(C_FORMATTED)
+	@$(MAKE) --no-print-directory -f tools/strict.mk
 
 fmt: dev ## put Python and C into the one format
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix-only --quiet
-	clang-format -i src/_native/*.[ch] $(wildcard tests/native/*.[ch])
+	$(BIN)/clang-format -i $(C_FORMATTED)
 
 type: dev ## mypy --strict on the library and its tests
 	$(BIN)/mypy --strict src tests

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_ext import build_ext
-from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "src" / "_native"))
@@ -27,21 +26,14 @@ class BuildExt(build_ext):
     """build_ext that compiles the launcher too, into the tree or beside the extension."""
 
     def run(self) -> None:
+        """Build the extension, then the launcher; a wheel takes what lies in build_lib."""
         super().run()
         package = HERE / "src" if self.inplace else Path(self.build_lib)
         build_native.build_launcher(package / "containerkit" / "ck-launcher")
 
 
-class BuildPy(build_py):
-    """build_py that does not copy a launcher left in the tree by an editable build."""
-
-    def find_data_files(self, package: str, src_dir: str) -> list[str]:
-        found: list[str] = super().find_data_files(package, src_dir)
-        return [name for name in found if not name.endswith("ck-launcher")]
-
-
 setup(
     cffi_modules=["src/_native/build_native.py:ffibuilder"],
-    cmdclass={"build_ext": BuildExt, "build_py": BuildPy},
+    cmdclass={"build_ext": BuildExt},
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if ABI3 else {},
 )

@@ -18,10 +18,12 @@ from pathlib import Path
 
 from cffi import FFI
 
-NATIVE = Path(__file__).resolve().parent if "__file__" in globals() else Path("src/_native").resolve()
+NATIVE = (
+    Path(__file__).resolve().parent if "__file__" in globals() else Path("src/_native").resolve()
+)
 """CFFI executes this file without `__file__`, from the directory of setup.py."""
 
-SHARED = ("ck_sys.c", "ck_error.c", "ck_path.c")
+SHARED = ("ck_sys*.c", "ck_error.c", "ck_path.c")
 EXTENSION = (*SHARED, "ck_tar.c", "ck_apply*.c", "ck_spawn.c")
 LAUNCHER = (*SHARED, "ck_launcher*.c", "ck_plan.c", "ck_child.c", "ck_ops_*.c")
 

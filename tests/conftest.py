@@ -1,0 +1,99 @@
+"""Fixtures for every test: what a test needs of the machine, roots, images, and the leak check.
+
+Servers and builders are in tests/support.  A fixture here that is expensive is made once a session.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import leaks
+
+HERE = Path(__file__).parent
+
+BASE = Path(os.environ.get("CONTAINERKIT_TEST_DIR", "/var/tmp"))
+"""Where engine roots live: a file system that can hold the upper directory of an overlay."""
+
+
+# ---- what a test needs -------------------------------------------------------------------------
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything below tests/integration is an integration test, and needs root."""
+    for item in items:
+        if HERE / "integration" in item.path.parents:
+            item.add_marker(pytest.mark.integration)
+            item.add_marker(pytest.mark.needs("root"))
+
+
+def missing(feature: str) -> str | None:
+    """Say what is missing for `feature` on this machine, or None."""
+    if feature == "root":
+        return None if os.geteuid() == 0 else "needs root: namespaces, mounts and cgroups"
+    if shutil.which(feature, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin") is None:
+        return f"needs the program {feature} (tools/debian-packages test installs it)"
+    return None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what this machine can not run, naming the missing feature."""
+    for mark in item.iter_markers("needs"):
+        for feature in mark.args:
+            reason = missing(feature)
+            if reason:
+                pytest.skip(reason)
+
+
+# ---- leaks -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail an integration test after which a descriptor, mount, cgroup or process is left.
+
+    It starts before, and ends after, every other fixture of the test; what session fixtures hold
+    was there before.  A session fixture that a test makes by `getfixturevalue` counts as a leak:
+    ask for it by name.
+    """
+    if request.node.get_closest_marker("integration") is None:
+        yield
+        return
+    before = leaks.take()
+    yield
+    left = leaks.settle(before)
+    if left:
+        pytest.fail("left behind:\n  " + "\n  ".join(left), pytrace=False)
+
+
+# ---- roots -------------------------------------------------------------------------------------
+
+
+def make_root() -> Path:
+    BASE.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix="ck-test-", dir=BASE))
+
+
+def remove_root(root: Path) -> None:
+    shutil.rmtree(root, ignore_errors=False)
+
+
+@pytest.fixture
+def engine_root() -> Iterator[Path]:
+    """An engine root of this test alone, on a file system that overlay accepts."""
+    root = make_root()
+    yield root / "root"
+    remove_root(root)
+
+
+@pytest.fixture(scope="session")
+def shared_root() -> Iterator[Path]:
+    """One engine root for all tests of the session: images in it stay, containers do not."""
+    root = make_root()
+    yield root / "root"
+    remove_root(root)

@@ -1,0 +1,74 @@
+/* The system-call layer and the error record: the conventions that everything else relies on. */
+#define _GNU_SOURCE
+#include "ck_sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+
+#include "check.h"
+#include "ck_error.h"
+
+static void failures_are_negative_errnos(void)
+{
+    errno = 0;
+    CHECK_INT(ck_openat(AT_FDCWD, "/does/not/exist", O_RDONLY, 0), -ENOENT);
+    CHECK_INT(ck_close(-1), -EBADF);
+    CHECK_INT(ck_mkdirat(AT_FDCWD, "/", 0755), -EEXIST);
+}
+
+static void descriptors_close_on_exec(void)
+{
+    CK_CLEANUP_FD int fd = ck_openat(AT_FDCWD, "/dev/null", O_RDWR, 0);
+
+    CHECK(fd >= 0);
+    CHECK_INT(fcntl(fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+}
+
+static void a_stolen_descriptor_stays_open(void)
+{
+    int kept;
+
+    {
+        CK_CLEANUP_FD int fd = ck_openat(AT_FDCWD, "/dev/null", O_RDONLY, 0);
+
+        kept = ck_steal_fd(&fd);
+        CHECK_INT(fd, -1);
+    }
+    CHECK(fcntl(kept, F_GETFD) >= 0);
+    CHECK_INT(ck_close(kept), 0);
+    CHECK_INT(ck_close(kept), -EBADF);
+}
+
+static void openat2_stays_beneath(void)
+{
+    CK_CLEANUP_FD int dir = ck_openat(AT_FDCWD, "/proc", O_PATH | O_DIRECTORY, 0);
+
+    CHECK(dir >= 0);
+    CHECK_INT(ck_openat2(dir, "../etc", O_PATH, 0, RESOLVE_BENEATH), -EXDEV);
+    CHECK_INT(ck_openat2(dir, "self/root", O_PATH, 0, RESOLVE_NO_MAGICLINKS), -ELOOP);
+}
+
+static void an_error_holds_its_text_cut_to_size(void)
+{
+    static char long_text[2000];
+    struct ck_error err = {0};
+
+    CHECK_INT(ck_fail(&err, CK_E_ARCHIVE, 0, "entry %d", 7), -1);
+    CHECK_INT(err.code, CK_E_ARCHIVE);
+    CHECK_TEXT(err.detail, "entry 7");
+    memset(long_text, 'x', sizeof long_text - 1);
+    CHECK_INT(ck_fail(&err, CK_E_OS, EIO, "%s", long_text), -1);
+    CHECK_INT(err.errnum, EIO);
+    CHECK_INT(strlen(err.detail), sizeof err.detail - 1);
+}
+
+int main(void)
+{
+    failures_are_negative_errnos();
+    descriptors_close_on_exec();
+    a_stolen_descriptor_stays_open();
+    openat2_stays_beneath();
+    an_error_holds_its_text_cut_to_size();
+    return 0;
+}

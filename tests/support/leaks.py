@@ -1,0 +1,177 @@
+"""What a container engine can leave behind on a host, counted before and after a test.
+
+Owns the counting only; `tests/conftest.py` decides when.  Other engines may run on the machine
+at the same time, so each count looks at what this process made or at what nobody owns any more.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import re
+import socket
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+SETTLE = 5.0
+"""Seconds that the kernel and the launcher have to finish what they undo in the background."""
+
+OURS = re.compile(r"containerkit|ck-launcher|/ck-[^/ ]*|pytest-of-")
+KERNEL_FILE_SYSTEMS = frozenset(("overlay", "nsfs", "proc", "mqueue", "devpts", "sysfs"))
+
+
+SINGULAR = {
+    "descriptors": "descriptor",
+    "mounts": "mount",
+    "cgroups": "cgroup",
+    "processes": "process",
+    "sockets": "socket",
+    "threads": "thread",
+}
+
+
+class Process(NamedTuple):
+    """One line of /proc: enough to tell whose it is."""
+
+    pid: int
+    parent: int
+    name: str
+    started: int
+
+
+class Snapshot(NamedTuple):
+    """Everything that is counted; each item names itself in a failure."""
+
+    descriptors: frozenset[str]
+    mounts: frozenset[str]
+    cgroups: frozenset[str]
+    processes: frozenset[str]
+    sockets: frozenset[str]
+    threads: frozenset[str]
+
+    def beyond(self, before: Snapshot) -> list[str]:
+        """Return what is here and was not there before, one line each."""
+        return [
+            f"{SINGULAR[kind]} {item}"
+            for kind, now, then in zip(self._fields, self, before, strict=True)
+            for item in sorted(now - then)
+        ]
+
+
+def descriptors() -> Iterator[str]:
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # the one that lists the directory is gone
+            yield f"{fd} -> {os.readlink(f'/proc/self/fd/{fd}')}"
+
+
+def mounts() -> Iterator[str]:
+    """Yield the mounts that an engine or a test could have made in this mount namespace."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+        for line in table:
+            left, _, right = line.partition(" - ")
+            if right.split()[0] in KERNEL_FILE_SYSTEMS or OURS.search(line):
+                fields = left.split()
+                yield f"{fields[0]} {fields[4]} ({right.strip()})"
+
+
+def cgroups() -> Iterator[str]:
+    """Yield the control groups of ours that hold no process, in them or below them.
+
+    Those with processes belong to a living launcher: if it is ours, it is reported itself.
+    """
+    with open("/proc/self/mountinfo", encoding="utf-8") as table:
+        roots = [line.split()[4] for line in table if " - cgroup" in line]
+    for root in roots:
+        for directory, _, files in os.walk(root):
+            if "cgroup.procs" in files and OURS.search(directory[len(root) :]) and empty(directory):
+                yield directory
+
+
+def empty(cgroup: str) -> bool:
+    for directory, _, _ in os.walk(cgroup):
+        with suppress(OSError), open(f"{directory}/cgroup.procs", encoding="ascii") as file:
+            if file.read(1):
+                return False
+    return True
+
+
+def process_table() -> dict[int, Process]:
+    table: dict[int, Process] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with suppress(OSError), open(f"/proc/{entry}/stat", "rb") as file:
+                name, rest = file.read().decode(errors="replace").rsplit(")", 1)
+                fields = rest.split()
+                pid = int(entry)
+                table[pid] = Process(pid, int(fields[1]), name.split("(", 1)[1], int(fields[19]))
+    return table
+
+
+def processes() -> Iterator[str]:
+    """Yield the descendants of this process, and launchers that lost their owner, with theirs."""
+    table = process_table()
+    children: dict[int, list[Process]] = {}
+    for process in table.values():
+        children.setdefault(process.parent, []).append(process)
+    orphans = [p for p in table.values() if p.name == "ck-launcher" and p.parent <= 1]
+    todo = [*children.get(os.getpid(), []), *orphans]
+    while todo:
+        process = todo.pop()
+        todo += children.get(process.pid, [])
+        yield f"{process.pid} {process.name} (child of {process.parent}, started {process.started})"
+
+
+def sockets() -> Iterator[str]:
+    """Yield the launcher sockets in the run directory on which nobody listens any more."""
+    for path in Path("/run/containerkit").glob("*/*"):
+        with suppress(OSError):
+            if stat.S_ISSOCK(path.lstat().st_mode) and refuses(path):
+                yield str(path)
+
+
+def refuses(path: Path) -> bool:
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+            probe.setblocking(False)
+            code = probe.connect_ex(f"/proc/self/fd/{directory}/{path.name}")
+            return code == errno.ECONNREFUSED
+    finally:
+        os.close(directory)
+
+
+def threads() -> Iterator[str]:
+    for thread in threading.enumerate():
+        yield f"{thread.name} ({thread.ident})"
+
+
+def take() -> Snapshot:
+    """Count everything now."""
+    return Snapshot(
+        frozenset(descriptors()),
+        frozenset(mounts()),
+        frozenset(cgroups()),
+        frozenset(processes()),
+        frozenset(sockets()),
+        frozenset(threads()),
+    )
+
+
+def settle(before: Snapshot, seconds: float = SETTLE) -> list[str]:
+    """Return what is left beyond `before`, after waiting for it to go by itself."""
+    deadline = time.monotonic() + seconds
+    pause = 0.002
+    gc.collect()
+    while left := take().beyond(before):
+        if time.monotonic() > deadline:
+            return left
+        time.sleep(pause)
+        pause = min(2 * pause, 0.1)
+        gc.collect()
+    return []
