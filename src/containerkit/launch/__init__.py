@@ -1,0 +1,1 @@
+"""Launch plans: compile, encode, explain.  Pure; imports only `model` and `errors`."""

@@ -1,0 +1,371 @@
+"""The vocabulary of launch plans: op codes, flags, and one row for each op saying what it means.
+
+Owns the numbers shared with ``src/_native/ck_plan.h`` (a test compares them), the `Op` value and
+the table `OPS`, which drives validation (`wire`) and text (`explain`) alike.  Must not decide what
+a container gets (`compile`).  Adding an op: one row here, one enum line and one handler in C, one
+use in `compile`.
+
+In a row, each of the three descriptor slots has a kind: ``""`` absent; ``in`` a slot the caller
+sends; ``source`` one attached by SOURCE; ``use`` any slot already filled; ``fill`` a new slot; a
+final ``?`` makes it optional.  Each arena argument is ``text``, ``list`` (of strings) or ``bytes``,
+with the same ``?``.  The kind of a value says how it is printed; ``""`` means it must be zero.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+PLAN_MAGIC: Final = 0x4C504B43
+PLAN_VERSION: Final = 1
+PLAN_MAX: Final = 1 << 20
+PLAN_INLINE: Final = 60 << 10
+PLAN_OPS_MAX: Final = 1024
+SLOTS: Final = 64
+PLAN_EPHEMERAL: Final = 1
+
+F_CREATE: Final = 1
+F_FILE: Final = 2
+F_VOLATILE: Final = 4
+F_USERXATTR: Final = 8
+F_TTY: Final = 16
+F_OPTIONAL: Final = 32
+F_RECURSIVE: Final = 64
+
+NETNS_POOLED: Final = 1
+NETNS_HOST: Final = 2
+
+PREPARE: Final = 0
+CHILD: Final = 1
+RELEASE: Final = 2
+SECTIONS: Final = ("prepare", "child", "release")
+
+# linux/sched.h
+CLONE_NEWNS: Final = 0x00020000
+CLONE_NEWCGROUP: Final = 0x02000000
+CLONE_NEWUTS: Final = 0x04000000
+CLONE_NEWIPC: Final = 0x08000000
+CLONE_NEWUSER: Final = 0x10000000
+CLONE_NEWPID: Final = 0x20000000
+CLONE_NEWNET: Final = 0x40000000
+NAMESPACES: Final = {
+    CLONE_NEWNS: "mount",
+    CLONE_NEWPID: "pid",
+    CLONE_NEWNET: "network",
+    CLONE_NEWIPC: "ipc",
+    CLONE_NEWUTS: "uts",
+    CLONE_NEWCGROUP: "cgroup",
+    CLONE_NEWUSER: "user",
+}
+
+# linux/mount.h, mount_setattr(2)
+MOUNT_ATTR_RDONLY: Final = 0x1
+MOUNT_ATTR_NOSUID: Final = 0x2
+MOUNT_ATTR_NODEV: Final = 0x4
+MOUNT_ATTR_NOEXEC: Final = 0x8
+MOUNT_ATTRS: Final = {
+    MOUNT_ATTR_RDONLY: "ro",
+    MOUNT_ATTR_NOSUID: "nosuid",
+    MOUNT_ATTR_NODEV: "nodev",
+    MOUNT_ATTR_NOEXEC: "noexec",
+}
+
+
+class Code(IntEnum):
+    """The op codes of ck_plan.h, without their prefix."""
+
+    LOCK = 1
+    CGROUP = 2
+    NETNS = 3
+    SOURCE = 4
+    CLONE = 5
+    UPPER_TMPFS = 6
+    UPPER_DIR = 7
+    OVERLAY = 8
+    FILE = 9
+    ID_MAP = 10
+    STATE = 11
+
+    JOIN_NET = 32
+    ROOT = 33
+    MOUNT_FS = 34
+    MOVE_MOUNT = 35
+    TEMPLATE = 36
+    MASK = 37
+    READ_ONLY = 38
+    MKDIR = 39
+    COPY_FD = 40
+    ROOT_READ_ONLY = 41
+    PIVOT = 42
+    HOSTNAME = 43
+    LOOPBACK = 44
+    SYSCTL = 45
+    RLIMIT = 46
+    OOM_SCORE = 47
+    KEYRING = 48
+    STDIO = 49
+    SESSION = 50
+    UMASK = 51
+    GROUPS = 52
+    IDS = 53
+    CAPS = 54
+    CHDIR = 55
+    NO_NEW_PRIVS = 56
+    SECCOMP = 57
+    EXEC = 58
+
+    DROP_CGROUP = 80
+    DROP_SOURCES = 81
+    DROP_DIR = 82
+
+
+Argument = str | tuple[str, ...] | bytes | None
+Slots = tuple[int, int, int]
+Arguments = tuple[Argument, Argument, Argument]
+
+_NO_SLOTS: Final[Slots] = (-1, -1, -1)
+_NO_ARGUMENTS: Final[Arguments] = (None, None, None)
+
+
+class Op:
+    """One step of a plan.  A value: compare it, hash it, never change it.
+
+    Args:
+        code: a `Code`.
+        flags: ``F_*`` bits; for RLIMIT the resource's number.
+        fd: three slots, -1 for absent.
+        arena: three arguments: text, a tuple of texts, bytes, or None for absent.
+        value: two numbers of 64 bits.
+    """
+
+    # A plain class with slots: a start builds dozens, and `packed` caches constant ones (`wire`).
+    __slots__ = ("arena", "code", "fd", "flags", "packed", "value")
+
+    def __init__(
+        self,
+        code: int,
+        *,
+        flags: int = 0,
+        fd: Slots = _NO_SLOTS,
+        arena: Arguments = _NO_ARGUMENTS,
+        value: tuple[int, int] = (0, 0),
+    ) -> None:
+        self.code = code
+        self.flags = flags
+        self.fd = fd
+        self.arena = arena
+        self.value = value
+        self.packed: bytes | None = None
+
+    def _key(self) -> tuple[int, int, Slots, Arguments, tuple[int, int]]:
+        return self.code, self.flags, self.fd, self.arena, self.value
+
+    def __eq__(self, other: object) -> bool:
+        return self._key() == other._key() if isinstance(other, Op) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __repr__(self) -> str:
+        info = OPS.get(self.code)
+        if info is None:
+            return f"<Op {self.code}>"
+        from containerkit.launch.explain import explain_op
+
+        return f"<Op {info.name}: {explain_op(self)}>"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _make_op, self._key()
+
+
+def _make_op(code: int, flags: int, fd: Slots, arena: Arguments, value: tuple[int, int]) -> Op:
+    return Op(code, flags=flags, fd=fd, arena=arena, value=value)
+
+
+class OpInfo(NamedTuple):
+    """One row of `OPS`.
+
+    Attributes:
+        section: PREPARE, CHILD or RELEASE.
+        stage: child ops run in non-decreasing stage; 0 elsewhere (see `wire`).
+        text: a format string over fd0..fd2, a0..a2, v0, v1 and flags.
+        fd: kinds of the three slots.
+        arena: kinds of the three arguments.
+        value: kinds of the two values.
+        flags: the flag bits it may carry.
+        name: as in messages and explain, lower case.
+    """
+
+    section: int
+    stage: int
+    text: str
+    fd: tuple[str, str, str] = ("", "", "")
+    arena: tuple[str, str, str] = ("", "", "")
+    value: tuple[str, str] = ("", "")
+    flags: int = 0
+    name: str = ""
+
+
+# Stages of the child section.  After PRIVILEGED nothing may need a right that IDS gives up.
+STAGE_NET, STAGE_ROOT, STAGE_MOUNTS, STAGE_PIVOT, STAGE_PROCESS = 0, 1, 2, 3, 4
+STAGE_GROUPS, STAGE_IDS, STAGE_AFTER_IDS, STAGE_EXEC = 5, 6, 7, 8
+STAGE_CONFINE = -1  # NO_NEW_PRIVS and SECCOMP: anywhere after PIVOT
+
+
+_FILL: Final = ("fill", "", "")
+_USE: Final = ("use", "", "")
+_IN: Final = ("in", "", "")
+_TEXT: Final = ("text", "", "")
+_LIST: Final = ("list", "", "")
+_BYTES: Final = ("bytes", "", "")
+_MOUNTED: Final = F_CREATE | F_OPTIONAL
+
+_ROWS: Final[dict[Code, OpInfo]] = {
+    Code.LOCK: OpInfo(
+        PREPARE, 0, "take the start lock of {a0}{flags}", arena=_TEXT, flags=F_CREATE
+    ),
+    Code.CGROUP: OpInfo(PREPARE, 0, "make the control group{a0}", arena=("triples", "", "")),
+    Code.NETNS: OpInfo(PREPARE, 0, "use {v0}{fd0}", fd=("fill?", "", ""), value=("netns", "")),
+    Code.SOURCE: OpInfo(PREPARE, 0, "attach the tree of {fd0} as source @{s0}", fd=_IN),
+    Code.CLONE: OpInfo(
+        PREPARE,
+        0,
+        "clone source @{s0} into {fd1}{v0}{flags}",
+        fd=("source", "fill", ""),
+        value=("attrs", ""),
+        flags=F_RECURSIVE,
+    ),
+    Code.UPPER_TMPFS: OpInfo(
+        PREPARE, 0, "keep what it writes in a tmpfs of {v0}, {v1} inodes", value=("size", "number")
+    ),
+    Code.UPPER_DIR: OpInfo(PREPARE, 0, "keep what it writes below {a0}", arena=_TEXT),
+    Code.OVERLAY: OpInfo(
+        PREPARE,
+        0,
+        "overlay {a0}{a1} as {fd0}{v0}{flags}",
+        fd=_FILL,
+        arena=("layers", "upper?", ""),
+        value=("attrs", ""),
+        flags=F_VOLATILE | F_USERXATTR,
+    ),
+    Code.FILE: OpInfo(
+        PREPARE,
+        0,
+        "make a file of {a0} as {fd0}, mode {v0}",
+        fd=_FILL,
+        arena=_BYTES,
+        value=("mode", ""),
+    ),
+    Code.ID_MAP: OpInfo(
+        PREPARE, 0, "map user ids {a0}, group ids {a1}", arena=("text", "text", "")
+    ),
+    Code.STATE: OpInfo(PREPARE, 0, "write the state record"),
+    Code.JOIN_NET: OpInfo(CHILD, STAGE_NET, "enter the network namespace of {fd0}", fd=_USE),
+    Code.ROOT: OpInfo(CHILD, STAGE_ROOT, "make {fd0} the new root", fd=_USE),
+    Code.MOUNT_FS: OpInfo(
+        CHILD,
+        STAGE_MOUNTS,
+        "mount {a0} on {a1}{v0}{a2}{flags}",
+        arena=("text", "text", "options?"),
+        value=("attrs", ""),
+        flags=_MOUNTED,
+    ),
+    Code.MOVE_MOUNT: OpInfo(
+        CHILD,
+        STAGE_MOUNTS,
+        "mount {fd0} on {a0}{flags}",
+        fd=_USE,
+        arena=_TEXT,
+        flags=_MOUNTED | F_FILE,
+    ),
+    Code.TEMPLATE: OpInfo(
+        CHILD,
+        STAGE_MOUNTS,
+        "mount the read-only template {a0} on {a1}{flags}",
+        arena=("text", "text", ""),
+        flags=_MOUNTED,
+    ),
+    Code.MASK: OpInfo(CHILD, STAGE_MOUNTS, "hide {a0}", arena=_TEXT),
+    Code.READ_ONLY: OpInfo(CHILD, STAGE_MOUNTS, "make {a0} read-only", arena=_TEXT),
+    Code.MKDIR: OpInfo(
+        CHILD,
+        STAGE_MOUNTS,
+        "make the directory {a0}, mode {v0}, owner {v1}",
+        arena=_TEXT,
+        value=("mode", "owner"),
+    ),
+    Code.COPY_FD: OpInfo(
+        CHILD,
+        STAGE_MOUNTS,
+        "write {fd0} to {a0}, mode {v0}, owner {v1}",
+        fd=_IN,
+        arena=_TEXT,
+        value=("mode", "owner"),
+    ),
+    Code.ROOT_READ_ONLY: OpInfo(CHILD, STAGE_MOUNTS, "make the root read-only"),
+    Code.PIVOT: OpInfo(CHILD, STAGE_PIVOT, "pivot into the new root, detach the old one"),
+    Code.HOSTNAME: OpInfo(CHILD, STAGE_PROCESS, "set the host name {a0}", arena=_TEXT),
+    Code.LOOPBACK: OpInfo(CHILD, STAGE_PROCESS, "bring the loopback interface up"),
+    Code.SYSCTL: OpInfo(CHILD, STAGE_PROCESS, "set sysctl {a0} = {a1}", arena=("text", "text", "")),
+    Code.RLIMIT: OpInfo(
+        CHILD,
+        STAGE_PROCESS,
+        "limit {resource} to {v0}, hard {v1}",
+        value=("limit", "limit"),
+        flags=0xF,
+    ),
+    Code.OOM_SCORE: OpInfo(
+        CHILD, STAGE_PROCESS, "set oom_score_adj {v0}", value=("oom", ""), flags=F_OPTIONAL
+    ),
+    Code.KEYRING: OpInfo(CHILD, STAGE_PROCESS, "join a new session keyring", flags=F_OPTIONAL),
+    Code.STDIO: OpInfo(
+        CHILD,
+        STAGE_PROCESS,
+        "standard input {fd0}, output {fd1}, error {fd2}",
+        fd=("in?", "in?", "in?"),
+    ),
+    Code.SESSION: OpInfo(CHILD, STAGE_PROCESS, "start a session{flags}", flags=F_TTY),
+    Code.UMASK: OpInfo(CHILD, STAGE_PROCESS, "set umask {v0}", value=("mode", "")),
+    Code.GROUPS: OpInfo(CHILD, STAGE_GROUPS, "set groups {a0}", arena=("ids", "", "")),
+    Code.IDS: OpInfo(CHILD, STAGE_IDS, "become user {v0}, group {v1}", value=("number", "number")),
+    Code.CAPS: OpInfo(
+        CHILD,
+        STAGE_AFTER_IDS,
+        "bound capabilities to {v0}; hold {v1}",
+        value=("caps", "caps"),
+    ),
+    Code.CHDIR: OpInfo(CHILD, STAGE_AFTER_IDS, "change directory to {a0}", arena=_TEXT),
+    Code.NO_NEW_PRIVS: OpInfo(CHILD, STAGE_CONFINE, "allow no new privileges"),
+    Code.SECCOMP: OpInfo(
+        CHILD, STAGE_CONFINE, "filter system calls, {a0}", arena=("filter", "", "")
+    ),
+    Code.EXEC: OpInfo(
+        CHILD,
+        STAGE_EXEC,
+        "execute {a1} as {a0} with {a2}",
+        arena=("candidates", "argv", "envp"),
+    ),
+    Code.DROP_CGROUP: OpInfo(RELEASE, 0, "kill what is left in the control group, remove it"),
+    Code.DROP_SOURCES: OpInfo(RELEASE, 0, "detach the sources"),
+    Code.DROP_DIR: OpInfo(RELEASE, 0, "remove {a0}", arena=_TEXT),
+}
+
+OPS: Final[dict[int, OpInfo]] = {
+    int(code): row._replace(name=code.name.lower()) for code, row in _ROWS.items()
+}
+
+# How each printed kind of argument travels.
+WIRE_KINDS: Final = {
+    "text": "text",
+    "upper": "text",
+    "list": "list",
+    "triples": "list",
+    "layers": "list",
+    "options": "list",
+    "candidates": "list",
+    "argv": "list",
+    "envp": "list",
+    "bytes": "bytes",
+    "ids": "bytes",
+    "filter": "bytes",
+}

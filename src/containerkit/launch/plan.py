@@ -1,0 +1,174 @@
+"""A launch plan: everything that starting a container does, as data.
+
+Owns the `Plan` value: what each descriptor the caller sends is for, three sections of steps, and
+the namespaces.  `compile` makes plans, the launcher (``src/_native``) validates and runs them,
+`explain` prints them.  Must not perform anything, nor decide anything.
+
+*prepare* runs in the launcher: control group, network namespace, overlays, generated files.
+*child* runs in the new namespaces and ends in exec.  *release* is the undo list, run after the
+container has ended and after a start that failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from containerkit.launch import wire
+from containerkit.launch.ops import (
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    F_TTY,
+    PLAN_EPHEMERAL,
+    SECTIONS,
+    Code,
+    Op,
+)
+
+
+class Input(NamedTuple):
+    """What the caller puts into a slot: the n-th input is the n-th descriptor it sends.
+
+    Attributes:
+        kind: "stdin", "stdout", "stderr", "tty" (all three in one), "source" or "secret".
+        name: the host path of a source (to be opened as a detached tree), the name of a secret.
+        recursive: a source includes what is mounted below it.
+    """
+
+    kind: str
+    name: str = ""
+    recursive: bool = False
+
+
+_STREAMS: Final = ("stdin", "stdout", "stderr")
+
+
+class Plan:
+    """A compiled launch.  A value: never change it.
+
+    Attributes:
+        inputs: the descriptors the caller sends, in order of slots.
+        prepare, child, release: the sections.
+        namespaces: CLONE_NEW* flags of the child.
+        ephemeral: the release section runs as soon as the container has ended.
+        notes: what was wished implicitly and is not there, one sentence each; not on the wire.
+    """
+
+    __slots__ = ("child", "ephemeral", "inputs", "namespaces", "notes", "prepare", "release")
+
+    def __init__(
+        self,
+        *,
+        inputs: Sequence[Input] = (),
+        prepare: Sequence[Op] = (),
+        child: Sequence[Op] = (),
+        release: Sequence[Op] = (),
+        namespaces: int = CLONE_NEWNS | CLONE_NEWPID,
+        ephemeral: bool = False,
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.inputs = tuple(inputs)
+        self.prepare = tuple(prepare)
+        self.child = tuple(child)
+        self.release = tuple(release)
+        self.namespaces = namespaces
+        self.ephemeral = ephemeral
+        self.notes = tuple(notes)
+
+    @property
+    def sections(self) -> tuple[tuple[Op, ...], tuple[Op, ...], tuple[Op, ...]]:
+        """The three sections, in order."""
+        return self.prepare, self.child, self.release
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Plan):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+
+    def __hash__(self) -> int:
+        return hash((self.sections, self.namespaces))
+
+    def __repr__(self) -> str:
+        counts = ", ".join(
+            f"{len(ops)} {name}" for name, ops in zip(SECTIONS, self.sections, strict=True)
+        )
+        return f"<Plan: {counts} steps>"
+
+    def encode(self) -> bytes:
+        """Encode for the launcher.
+
+        Raises:
+            InvalidSpec: it does not fit the format (a NUL in a text, more than 1 MiB).
+        """
+        return wire.encode(
+            (self.prepare, self.child, self.release),
+            inputs=len(self.inputs),
+            namespaces=self.namespaces,
+            flags=PLAN_EPHEMERAL if self.ephemeral else 0,
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> Plan:
+        """Decode an encoded plan, checking it as the launcher does.
+
+        Names of inputs and notes do not travel: inputs come back with the kind that their use
+        shows, without a name.
+
+        Raises:
+            InvalidSpec: the bytes are not a valid plan.
+        """
+        decoded = wire.decode(data)
+        prepare, child, release = decoded.sections
+        return cls(
+            inputs=_inputs_of(prepare, child, decoded.inputs),
+            prepare=prepare,
+            child=child,
+            release=release,
+            namespaces=decoded.namespaces,
+            ephemeral=bool(decoded.flags & PLAN_EPHEMERAL),
+        )
+
+    def check(self) -> None:
+        """Check slots and order without encoding.
+
+        Raises:
+            InvalidSpec: naming the section and the step.
+        """
+        wire.check(self.sections, inputs=len(self.inputs), namespaces=self.namespaces)
+
+    def number(self, section: int, index: int) -> int:
+        """Return the number `explain` prints for a step, counting from 1 over all sections."""
+        return sum(len(ops) for ops in self.sections[:section]) + index + 1
+
+    def step(self, section: int, index: int) -> Op:
+        """Return the step a report of the launcher names."""
+        return self.sections[section][index]
+
+    def describe(self, section: int, index: int) -> str:
+        """Say in words what one step does, with its number: for messages of failures.
+
+        Example: ``mount proc on /proc, nosuid nodev noexec (step 11 of 74, mount_fs)``.
+        """
+        from containerkit.launch.explain import describe
+
+        return describe(self, section, index)
+
+    def explain(self) -> str:
+        """Print the plan as numbered text; values of the environment and secrets as ``***``."""
+        from containerkit.launch.explain import explain
+
+        return explain(self)
+
+
+def _inputs_of(prepare: Sequence[Op], child: Sequence[Op], count: int) -> list[Input]:
+    kinds = {}
+    for op in (*prepare, *child):
+        if op.code == Code.SOURCE:
+            kinds[op.fd[0]] = "source"
+        elif op.code == Code.COPY_FD:
+            kinds[op.fd[0]] = "secret"
+        elif op.code == Code.STDIO:
+            kinds |= {slot: name for slot, name in zip(op.fd, _STREAMS, strict=True)}
+        elif op.code == Code.SESSION and op.flags & F_TTY:
+            kinds = {s: "tty" if k in _STREAMS else k for s, k in kinds.items()}
+    return [Input(kinds.get(slot, "")) for slot in range(count)]

@@ -1,0 +1,401 @@
+"""The wire form of launch plans: header | ops | arena, and what makes one valid.
+
+Owns packing and the checks that ``src/_native/ck_plan.c`` makes too: C does not trust Python, and
+a plan that Python accepts but C refuses (or the reverse) is a bug that the differential test finds.
+Must not know what a step is for.  Neighbours: `ops` (vocabulary), `plan` (the value).
+
+An arena argument is an offset, 0 for absent (the arena's first byte is NUL): a NUL-terminated text;
+bytes, as u32 length | bytes; or a list, as u32 count | count NUL-terminated texts.  Bytes and lists
+start 4-aligned.  Texts are file-system encoded, so that any path survives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from struct import Struct, unpack_from
+from struct import error as StructError
+from typing import Final
+
+from containerkit.errors import InvalidSpec
+from containerkit.launch.ops import (
+    CHILD,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUSER,
+    NAMESPACES,
+    OPS,
+    PLAN_EPHEMERAL,
+    PLAN_MAGIC,
+    PLAN_MAX,
+    PLAN_OPS_MAX,
+    PLAN_VERSION,
+    SECTIONS,
+    SLOTS,
+    STAGE_CONFINE,
+    STAGE_PIVOT,
+    WIRE_KINDS,
+    Argument,
+    Code,
+    Op,
+    OpInfo,
+)
+
+HEADER: Final = Struct("<IHHHHHHIIQ16x")
+OP: Final = Struct("<HHhhhHIIIQQ")
+_COUNT: Final = Struct("<I")
+_LIST_MAX: Final = PLAN_MAX // 2
+
+_ENCODING: Final = ("utf-8", "surrogateescape")
+
+
+class Arena:
+    """An append-only arena that stores each text once.
+
+    Args:
+        base: an arena to begin with; its texts and lists are found again, and it is not changed.
+    """
+
+    __slots__ = ("data", "lists", "texts")
+
+    def __init__(self, base: Arena | None = None) -> None:
+        self.data: bytearray = bytearray(base.data) if base else bytearray(4)
+        self.texts: dict[str, int] = dict(base.texts) if base else {}
+        self.lists: dict[tuple[str, ...], int] = dict(base.lists) if base else {}
+
+    def add(self, argument: Argument) -> int:
+        """Store an argument, and return its offset."""
+        if argument is None:
+            return 0
+        if type(argument) is str:
+            return self.texts.get(argument) or self._add_text(argument)
+        if type(argument) is tuple:
+            return self.lists.get(argument) or self._add_list(argument)
+        if type(argument) is bytes:
+            return self._append(_COUNT.pack(len(argument)) + argument)
+        raise TypeError(f"not an argument of an op: {argument!r}")
+
+    def _add_text(self, text: str) -> int:
+        if not text:
+            raise InvalidSpec("cannot encode a launch plan: an argument is an empty text")
+        offset = self.texts[text] = len(self.data)
+        self.data += _encoded(text, nuls=0) + b"\0"
+        return offset
+
+    def _add_list(self, items: tuple[str, ...]) -> int:
+        data = _encoded("".join([item + "\0" for item in items]), nuls=len(items))
+        offset = self.lists[items] = self._append(_COUNT.pack(len(items)) + data)
+        return offset
+
+    def _append(self, data: bytes) -> int:
+        self.data += bytes(-len(self.data) % 4)
+        offset = len(self.data)
+        self.data += data
+        return offset
+
+
+def _encoded(text: str, *, nuls: int) -> bytes:
+    try:
+        data = text.encode(*_ENCODING)
+    except UnicodeEncodeError as cause:
+        raise InvalidSpec(f"cannot encode a launch plan: {cause.reason}") from None
+    if data.count(0) != nuls:
+        raise InvalidSpec("cannot encode a launch plan: an argument holds a NUL character")
+    return data
+
+
+def pack_op(op: Op, arena: Arena) -> bytes:
+    """Pack one op, adding its arguments to the arena."""
+    first, second, third = op.arena
+    add = arena.add
+    try:
+        return OP.pack(
+            op.code,
+            op.flags,
+            *op.fd,
+            0,
+            0 if first is None else add(first),
+            0 if second is None else add(second),
+            0 if third is None else add(third),
+            *op.value,
+        )
+    except StructError as cause:
+        raise InvalidSpec(f"cannot encode the step {op!r}: {cause}") from cause
+
+
+# The arguments of constant ops, made once at import and the beginning of every plan's arena.
+_BASE: Final = Arena()
+
+
+def constant(op: Op) -> Op:
+    """Mark an op that many plans share: it is packed once, here.  For module level only."""
+    op.packed = pack_op(op, _BASE)
+    return op
+
+
+def encode(sections: Sequence[Iterable[Op]], *, inputs: int, namespaces: int, flags: int) -> bytes:
+    """Encode three sections of ops as a plan.
+
+    Args:
+        sections: prepare, child, release.
+        inputs: how many descriptors the caller sends; they fill the first slots.
+        namespaces: CLONE_NEW* of the child.
+        flags: PLAN_* bits.
+
+    Raises:
+        InvalidSpec: a number does not fit, a text holds NUL, or the plan exceeds PLAN_MAX.
+    """
+    arena = Arena(_BASE)
+    packed: list[bytes] = [b""]
+    counts = []
+    for ops in sections:
+        before = len(packed)
+        packed += [op.packed or pack_op(op, arena) for op in ops]
+        counts.append(len(packed) - before)
+    if max(counts) > PLAN_OPS_MAX:
+        raise InvalidSpec(f"cannot encode a launch plan: more than {PLAN_OPS_MAX} steps")
+    try:
+        packed[0] = HEADER.pack(
+            PLAN_MAGIC,
+            PLAN_VERSION,
+            flags,
+            *counts,
+            inputs,
+            len(arena.data),
+            0,
+            namespaces,
+        )
+    except StructError as cause:
+        raise InvalidSpec(f"cannot encode a launch plan: {cause}") from cause
+    packed.append(bytes(arena.data))
+    data = b"".join(packed)
+    if len(data) > PLAN_MAX:
+        raise InvalidSpec(
+            f"cannot encode a launch plan: {len(data)} bytes, more than {PLAN_MAX}",
+            hint="shorten the command or the environment",
+        )
+    return data
+
+
+class Decoded:
+    """What `decode` found: three sections, and the numbers of the header."""
+
+    __slots__ = ("flags", "inputs", "namespaces", "sections")
+
+    def __init__(
+        self, sections: tuple[tuple[Op, ...], ...], inputs: int, namespaces: int, flags: int
+    ) -> None:
+        self.sections = sections
+        self.inputs = inputs
+        self.namespaces = namespaces
+        self.flags = flags
+
+
+def _refuse(cause: str, section: int | None = None, index: int = 0) -> InvalidSpec:
+    where = "" if section is None else f" ({SECTIONS[section]} step {index})"
+    return InvalidSpec(f"cannot read a launch plan{where}: {cause}")
+
+
+def decode(data: bytes) -> Decoded:
+    """Decode and check a plan.
+
+    Raises:
+        InvalidSpec: the bytes are not a valid plan.
+    """
+    if not HEADER.size <= len(data) <= PLAN_MAX:
+        raise _refuse(f"{len(data)} bytes")
+    magic, version, flags, prepare, child, release, inputs, arena_size, zero, namespaces = (
+        HEADER.unpack_from(data)
+    )
+    counts = (prepare, child, release)
+    if magic != PLAN_MAGIC or version != PLAN_VERSION:
+        raise _refuse(f"magic {magic:#x}, version {version}")
+    if zero or any(data[HEADER.size - 16 : HEADER.size]) or flags & ~PLAN_EPHEMERAL:
+        raise _refuse("reserved fields of the header are not zero")
+    if inputs > SLOTS or max(counts) > PLAN_OPS_MAX:
+        raise _refuse(f"{inputs} inputs, {counts} steps")
+    if len(data) != HEADER.size + sum(counts) * OP.size + arena_size:
+        raise _refuse(f"{len(data)} bytes do not hold {counts} steps and {arena_size} bytes")
+    _check_namespaces(namespaces)
+    arena = data[len(data) - arena_size :]
+    if not arena or arena[0]:
+        raise _refuse("the arena does not begin with NUL")
+    sections = []
+    at = HEADER.size
+    for section, count in enumerate(counts):
+        sections.append(
+            tuple(
+                _unpack_op(data, at + OP.size * index, arena, section, index)
+                for index in range(count)
+            )
+        )
+        at += OP.size * count
+    check(sections, inputs=inputs, namespaces=namespaces)
+    return Decoded(tuple(sections), inputs, namespaces, flags)
+
+
+def _check_namespaces(namespaces: int) -> None:
+    required = CLONE_NEWNS | CLONE_NEWPID
+    if namespaces & required != required or namespaces & ~sum(NAMESPACES):
+        raise _refuse(f"namespaces {namespaces:#x}")
+
+
+def _unpack_op(data: bytes, at: int, arena: bytes, section: int, index: int) -> Op:
+    code, flags, fd0, fd1, fd2, zero, *rest = OP.unpack_from(data, at)
+    info = OPS.get(code)
+    if info is None or info.section != section:
+        raise _refuse(f"no such step here: {code}", section, index)
+    if zero:
+        raise _refuse("reserved field is not zero", section, index)
+    arguments: list[Argument] = []
+    for kind, offset in zip(info.arena, rest[:3], strict=True):
+        try:
+            arguments.append(_read(arena, offset, kind))
+        except (ValueError, StructError) as cause:
+            raise _refuse(f"{info.name} has a bad argument: {cause}", section, index) from None
+    first, second, third = arguments
+    return Op(
+        code,
+        flags=flags,
+        fd=(fd0, fd1, fd2),
+        arena=(first, second, third),
+        value=(rest[3], rest[4]),
+    )
+
+
+def _read(arena: bytes, offset: int, kind: str) -> Argument:
+    if not kind or offset == 0:
+        if offset or (kind and not kind.endswith("?")):
+            raise ValueError(f"offset {offset}")
+        return None
+    wire = WIRE_KINDS[kind.removesuffix("?")]
+    if wire == "text":
+        end = arena.index(0, offset)
+        if end == offset:
+            raise ValueError("empty text")
+        return arena[offset:end].decode(*_ENCODING)
+    if offset % 4:
+        raise ValueError(f"offset {offset} is not aligned")
+    (count,) = unpack_from("<I", arena, offset)
+    offset += 4
+    if wire == "bytes":
+        if count > len(arena) - offset:
+            raise ValueError(f"{count} bytes")
+        return arena[offset : offset + count]
+    if count > len(arena) - offset:
+        raise ValueError(f"a list of {count}")
+    items = []
+    for _ in range(count):
+        end = arena.index(0, offset)
+        items.append(arena[offset:end].decode(*_ENCODING))
+        offset = end + 1
+    return tuple(items)
+
+
+def check(sections: Sequence[Sequence[Op]], *, inputs: int, namespaces: int) -> None:
+    """Check slots, flags, values and order of the steps of a plan.
+
+    Raises:
+        InvalidSpec: naming the section and the step.
+    """
+    slots = _Slots(inputs)
+    for section, ops in enumerate(sections):
+        for index, op in enumerate(ops):
+            info = OPS.get(op.code)
+            if info is None or info.section != section:
+                raise _refuse(f"no such step here: {op.code}", section, index)
+            cause = _check_op(op, info) or slots.check(op, info)
+            if op.code == Code.ID_MAP and not namespaces & CLONE_NEWUSER:
+                cause = "id_map without a user namespace"
+            if cause:
+                raise _refuse(cause, section, index)
+    _check_order(sections[CHILD])
+
+
+def _check_op(op: Op, info: OpInfo) -> str:
+    if op.flags & ~info.flags:
+        return f"{info.name} can not have the flags {op.flags:#x}"
+    for kind, value in zip(info.value, op.value, strict=True):
+        if value and not kind:
+            return f"{info.name} has a value it does not use"
+    for kind, argument in zip(info.arena, op.arena, strict=True):
+        count = len(argument) if argument is not None else 0
+        if kind == "triples" and count % 3:
+            return f"{info.name} has a list of {count}, not of triples"
+        if kind in ("layers", "candidates", "argv") and not count:
+            return f"{info.name} has an empty list"
+        if kind == "ids" and count % 4:
+            return f"{info.name} has {count} bytes of ids"
+        if kind == "filter" and (not count or count % 8):
+            return f"{info.name} has {count} bytes of program"
+    return ""
+
+
+class _Slots:
+    """Which slots hold a descriptor, at this point of the plan."""
+
+    def __init__(self, inputs: int) -> None:
+        self.inputs = inputs
+        self.filled = set(range(inputs))
+        self.sources: set[int] = set()
+
+    def check(self, op: Op, info: OpInfo) -> str:
+        for kind, slot in zip(info.fd, op.fd, strict=True):
+            if slot == -1 and (not kind or kind.endswith("?")):
+                continue
+            cause = self._check_slot(kind.removesuffix("?"), slot)
+            if cause:
+                return f"{info.name} {cause}"
+        if op.code == Code.SOURCE:
+            self.sources.add(op.fd[0])
+        if op.code == Code.OVERLAY:
+            return self._check_layers(op.arena[0])
+        return ""
+
+    def _check_slot(self, kind: str, slot: int) -> str:
+        if not kind or not 0 <= slot < SLOTS:
+            return f"has slot {slot}"
+        if kind == "fill":
+            if slot in self.filled:
+                return f"fills slot {slot}, which is taken"
+            self.filled.add(slot)
+        elif kind == "in" and slot >= self.inputs:
+            return f"wants slot {slot}, which is no input"
+        elif kind == "source" and slot not in self.sources:
+            return f"wants slot {slot}, which is no source"
+        elif slot not in self.filled:
+            return f"uses slot {slot}, which is empty"
+        return ""
+
+    def _check_layers(self, layers: Argument) -> str:
+        for layer in layers or ():
+            if not isinstance(layer, str) or not layer:
+                return "overlay has an empty layer"
+            if layer.startswith("@"):
+                number = layer[1:]
+                if not (number.isascii() and number.isdigit()) or len(number) > 2:
+                    return f"overlay has the layer {layer!r}"
+                if int(number) not in self.sources:
+                    return f"overlay wants {layer!r}, which is no source"
+            elif layer.startswith("/") or ".." in layer.split("/"):
+                return f"overlay has the layer {layer!r}, which is outside of the store"
+        return ""
+
+
+def _check_order(child: Sequence[Op]) -> None:
+    """Root first, one pivot, no right needed after the identity changed, exec last."""
+    stage = 0
+    for index, op in enumerate(child):
+        info = OPS[op.code]
+        if info.stage == STAGE_CONFINE:
+            if stage < STAGE_PIVOT:
+                raise _refuse(f"{info.name} before pivot", CHILD, index)
+            continue
+        if info.stage < stage:
+            raise _refuse(f"{info.name} comes too late", CHILD, index)
+        stage = info.stage
+    codes = [op.code for op in child]
+    for code in (Code.ROOT, Code.PIVOT, Code.IDS, Code.CAPS, Code.EXEC):
+        if codes.count(code) != 1:
+            raise _refuse(f"{code.name.lower()} must be there once", CHILD, len(child))
+    if codes[-1] != Code.EXEC:
+        raise _refuse("exec is not the last step", CHILD, len(child) - 1)
