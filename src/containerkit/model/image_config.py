@@ -1,0 +1,192 @@
+"""Image configs: what an image says of the process to start, and of how it was made.
+
+Owns: the fields containerkit reads, by allow-list, their types and limits.  Must not: resolve
+users, paths or variables; `launch` does.  Flow: read from a verified blob at pull and before each
+start, so this module stays cheap to import.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import attrs
+
+from containerkit.model.digest import Digest
+from containerkit.model.document import Fields, as_texts, copied, load
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+MAX_CONFIG_SIZE: Final = 8 << 20
+MAX_LAYERS: Final = 512
+MAX_HISTORY: Final = 8192
+MAX_ENTRIES: Final = 8192
+# Linux refuses a longer argument or environment entry (MAX_ARG_STRLEN, with its final NUL).
+MAX_ARGUMENT: Final = (128 << 10) - 1
+_PATH: Final = 4095
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,12})?(?:[Zz]|[+-]\d\d:\d\d)")
+
+
+class HistoryEntry(NamedTuple):
+    """How one layer, or one change of the config alone, came to be.
+
+    A named tuple, as `Healthcheck`: an attrs class costs 0.5 ms at import, on the path of a start.
+    """
+
+    created: str | None
+    created_by: str
+    comment: str
+    author: str
+    empty_layer: bool
+
+
+class Healthcheck(NamedTuple):
+    """A command that tells whether the container works; 0 or None means the engine's default.
+
+    ``test`` is ("NONE",), ("CMD", argument, …) or ("CMD-SHELL", text).  Times are in nanoseconds.
+    """
+
+    test: tuple[str, ...]
+    interval_ns: int | None
+    timeout_ns: int | None
+    start_period_ns: int | None
+    start_interval_ns: int | None
+    retries: int | None
+
+
+@attrs.frozen
+class ImageConfig:
+    """What an image says of itself.
+
+    Args:
+        created_text: RFC 3339, as in the document.
+        env: "NAME=value" each, in order.
+        user: "", or name or number, with ":group"; not resolved.
+        shell: what a command given as one text is run with; empty: the engine's default.
+        exposed_ports: "80/tcp" each.
+        volumes: absolute paths.
+        diff_ids: of the layers, lowest first.
+
+    Spec: image-spec config.md, Properties; Docker Image Specification v1.3 for the health check
+    and the shell.
+    """
+
+    architecture: str = ""
+    os: str = "linux"
+    variant: str | None = None
+    created_text: str | None = None
+    entrypoint: tuple[str, ...] = attrs.field(default=(), converter=as_texts)
+    cmd: tuple[str, ...] = attrs.field(default=(), converter=as_texts)
+    env: tuple[str, ...] = attrs.field(default=(), converter=as_texts)
+    workdir: str = ""
+    user: str = ""
+    shell: tuple[str, ...] = attrs.field(default=(), converter=as_texts)
+    stop_signal: str | None = None
+    exposed_ports: tuple[str, ...] = attrs.field(default=(), converter=as_texts)
+    volumes: tuple[str, ...] = attrs.field(default=(), converter=as_texts)
+    labels: Mapping[str, str] = attrs.field(factory=dict, converter=copied, hash=False)
+    healthcheck: Healthcheck | None = None
+    diff_ids: tuple[Digest, ...] = ()
+    history: tuple[HistoryEntry, ...] = ()
+
+    @property
+    def created(self) -> datetime | None:
+        """When the image was made, None when it does not say or gives an impossible date."""
+        if self.created_text is None:
+            return None
+        from datetime import datetime  # 1 ms, only for who looks at it
+
+        try:
+            return datetime.fromisoformat(self.created_text)
+        except ValueError:
+            return None
+
+    @classmethod
+    def parse(cls, data: bytes) -> ImageConfig:
+        """Read a config, OCI or Docker.
+
+        Members that are not listed above are not looked at.
+
+        Args:
+            data: at most 8 MiB.
+
+        Raises:
+            InvalidSpec: malformed, of the wrong type somewhere, or beyond a limit.
+        """
+        document = load(data, what="image config", limit=MAX_CONFIG_SIZE)
+        document.refuse_lookalikes("architecture", "os", "config", "rootfs", "history")
+        fields = document.member("config") or Fields({}, "image config")
+        return cls(
+            architecture=document.text("architecture", limit=64) or "",
+            os=document.text("os", limit=64) or "linux",
+            variant=document.text("variant", limit=64) or None,
+            created_text=_time(document),
+            entrypoint=fields.texts("Entrypoint", most=MAX_ENTRIES, limit=MAX_ARGUMENT),
+            cmd=fields.texts("Cmd", most=MAX_ENTRIES, limit=MAX_ARGUMENT),
+            env=_env(fields),
+            workdir=fields.text("WorkingDir", limit=_PATH) or "",
+            user=fields.text("User", limit=256) or "",
+            shell=fields.texts("Shell", most=64, limit=_PATH),
+            stop_signal=fields.text("StopSignal", limit=32) or None,
+            exposed_ports=fields.names("ExposedPorts", most=MAX_ENTRIES, limit=64),
+            volumes=fields.names("Volumes", most=MAX_ENTRIES, limit=_PATH),
+            labels=fields.text_map("Labels", most=MAX_ENTRIES),
+            healthcheck=_healthcheck(fields.member("Healthcheck")),
+            diff_ids=_diff_ids(document),
+            history=tuple(
+                HistoryEntry(
+                    _time(entry),
+                    entry.text("created_by") or "",
+                    entry.text("comment") or "",
+                    entry.text("author") or "",
+                    entry.flag("empty_layer"),
+                )
+                for entry in document.objects("history", most=MAX_HISTORY)
+            ),
+        )
+
+
+def _env(fields: Fields) -> tuple[str, ...]:
+    env = fields.texts("Env", most=MAX_ENTRIES, limit=MAX_ARGUMENT)
+    for entry in env:
+        # The value may be a secret: the message shows none of the entry.
+        if entry.find("=") < 1:
+            fields.refuse("an entry of Env is not NAME=value")
+    return env
+
+
+def _diff_ids(document: Fields) -> tuple[Digest, ...]:
+    rootfs = document.member("rootfs")
+    if rootfs is None:
+        document.refuse("rootfs is missing")
+    if rootfs.text("type", limit=64) != "layers":
+        rootfs.refuse('type is not "layers"')
+    return rootfs.digests("diff_ids", most=MAX_LAYERS)
+
+
+def _time(fields: Fields) -> str | None:
+    text = fields.text("created", limit=64) or None
+    if text is not None and _TIME.fullmatch(text) is None:
+        fields.refuse(f"created is not a time of RFC 3339: {text!a}")
+    return text
+
+
+def _healthcheck(fields: Fields | None) -> Healthcheck | None:
+    if fields is None:
+        return None
+    test = fields.texts("Test", most=MAX_ENTRIES, limit=MAX_ARGUMENT)
+    if not test:
+        return None
+    if test[0] not in ("NONE", "CMD", "CMD-SHELL"):
+        fields.refuse("Test starts with neither NONE nor CMD nor CMD-SHELL")
+    return Healthcheck(
+        test,
+        fields.integer("Interval"),
+        fields.integer("Timeout"),
+        fields.integer("StartPeriod"),
+        fields.integer("StartInterval"),
+        fields.integer("Retries", most=1_000_000),
+    )
