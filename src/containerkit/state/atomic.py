@@ -1,0 +1,134 @@
+"""Files that appear whole or not at all, and trees that vanish at once.
+
+Owns: write aside, sync, rename; the removal of directory trees.  Must not: decide what is kept.
+Neighbours: `content` publishes blobs, `snapshots` trees.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from pathlib import Path
+
+
+def publish_file(
+    directory: Path, name: str, data: bytes, *, durable: bool = True, mode: int = 0o600
+) -> None:
+    """Write *data* as ``directory/name``, replacing what was there in one step.
+
+    Args:
+        directory: exists, on the file system of the result.
+        name: one path component.
+        data: the whole content.
+        durable: whether the call returns only when a power cut can not undo it.
+        mode: permission bits of the new file.
+
+    Atomicity: others see the old file or the new one; a killed process leaves at most a file whose
+    name begins with ".tmp-".
+    """
+    aside = directory / f".tmp-{secrets.token_hex(8)}"
+    fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        try:
+            write_all(fd, data)
+            if durable:
+                os.fdatasync(fd)
+        finally:
+            os.close(fd)
+        os.rename(aside, directory / name)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync_directory(directory)
+
+
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """Write all of *data*, however small the pieces that the kernel takes."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def sync_directory(directory: Path) -> None:
+    """Wait until the names in *directory* are on disk (fsync(2): a file's own does not cover it)."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove *path* and everything beneath it; what vanishes meanwhile is no error.
+
+    One directory is open at a time and nothing recurses, because a layer may be deeper than the
+    descriptor limit or the interpreter's stack; symbolic links are removed, never followed.
+
+    Raises:
+        OSError: the kernel refused a removal.
+    """
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISDIR(status.st_mode):
+        path.unlink(missing_ok=True)
+        return
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(path, flags)
+    try:
+        # For each open level: its name, and the subdirectories that are still to be entered.
+        levels: list[tuple[str, list[str]]] = [("", _remove_files(fd))]
+        while levels:
+            name, pending = levels[-1]
+            if pending:
+                child = pending.pop()
+                entered = _enter(fd, child, flags)
+                if entered >= 0:
+                    os.close(fd)
+                    fd = entered
+                    levels.append((child, _remove_files(fd)))
+                continue
+            levels.pop()
+            if levels:
+                parent = os.open("..", flags, dir_fd=fd)
+                os.close(fd)
+                fd = parent
+                _remove_directory(name, fd)
+    finally:
+        os.close(fd)
+    _remove_directory(str(path), None)
+
+
+def _enter(fd: int, name: str, flags: int) -> int:
+    try:
+        return os.open(name, flags, dir_fd=fd)
+    except FileNotFoundError:
+        return -1
+    except PermissionError:
+        # A directory of a layer need not be readable; root is not asked, other owners are.
+        os.chmod(name, 0o700, dir_fd=fd)
+        return os.open(name, flags, dir_fd=fd)
+
+
+def _remove_files(fd: int) -> list[str]:
+    """Unlink everything in the open directory but its subdirectories; return their names."""
+    directories: list[str] = []
+    files: list[str] = []
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            (directories if entry.is_dir(follow_symlinks=False) else files).append(entry.name)
+    if (files or directories) and os.fstat(fd).st_mode & 0o300 != 0o300:
+        os.fchmod(fd, 0o700)
+    for name in files:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=fd)
+    return directories
+
+
+def _remove_directory(name: str, parent: int | None) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(name, dir_fd=parent)

@@ -1,0 +1,264 @@
+"""The catalog: what Python changes about images, names, layers and leases, in one SQLite file.
+
+Owns: connections, transactions, migrations, the check of on-disk formats.  Must not: hold queries
+(the collections do) or keep a transaction open over a kernel call or a wait.
+Neighbours: `images`, `snapshots`, later containers and networks, write their rows through it.
+
+One connection a thread, opened on first use, so opening a root costs no SQLite.  After a fork the
+child never touches the parent's connections, not even to close them: closing would undo, in shared
+memory, what another thread of the parent may have been writing.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from containerkit.errors import ConfigError, CorruptContent, HostError, Timeout
+from containerkit.state.lock import FileLock
+from containerkit.state.schema import MIGRATIONS, VERSION, statements
+
+if TYPE_CHECKING:
+    import sqlite3
+
+Row = tuple[Any, ...]
+
+# Readers and writers of other processes are waited for this long, in seconds: transactions hold no
+# kernel call and no wait, so a second is already a sign of a stopped (SIGSTOP) writer.
+BUSY_SECONDS: Final = 30.0
+# Pages (of 4 KiB) that the write-ahead log may hold before a checkpoint folds them in.
+_CHECKPOINT_PAGES = 1000
+
+
+class _Connection:
+    """One thread's connection and what it remembers."""
+
+    __slots__ = ("__weakref__", "depth", "durable", "memo", "pid", "raw", "stamp")
+
+    def __init__(self, raw: sqlite3.Connection) -> None:
+        self.raw = raw
+        self.pid = os.getpid()
+        self.durable = False
+        self.depth = 0
+        self.memo: dict[Any, Any] = {}
+        self.stamp: tuple[int, int] = (-1, -1)
+
+    def __del__(self) -> None:
+        # The thread ended.  A forked child's copy is not its own to close.
+        if self.pid == os.getpid():
+            self.raw.close()
+
+
+_connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
+_abandoned: list[sqlite3.Connection] = []
+
+
+class Catalog:
+    """The catalog of one root; usable from every thread.
+
+    Args:
+        path: of the SQLite file; created on first use.
+        formats: what this process's kind of user writes beside it ("whiteouts": "trusted"); kept
+            when the file is made, compared ever after.
+    """
+
+    __slots__ = ("_closed", "_formats", "_local", "_own", "_path", "_writes")
+
+    def __init__(self, path: Path, *, formats: dict[str, str] | None = None) -> None:
+        self._path = path
+        self._formats = dict(formats or {})
+        self._local = threading.local()
+        self._own: weakref.WeakSet[_Connection] = weakref.WeakSet()
+        self._writes = 0
+        self._closed = False
+
+    def rows(self, query: str, parameters: Sequence[object] = ()) -> list[Row]:
+        """Return all rows of one SELECT: one atomic look."""
+        with self._translated("read"):
+            return self._connection().raw.execute(query, parameters).fetchall()
+
+    def row(self, query: str, parameters: Sequence[object] = ()) -> Row | None:
+        """Return the first row, None when there is none."""
+        with self._translated("read"):
+            found: Row | None = self._connection().raw.execute(query, parameters).fetchone()
+        return found
+
+    @contextmanager
+    def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        """Write: everything inside happens, or nothing.
+
+        Args:
+            durable: whether leaving the block waits for the disk (acknowledged changes), or the
+                change may be lost, whole, by a power cut.
+
+        Blocking: for other writers, at most ``BUSY_SECONDS``.
+
+        Raises:
+            Timeout: another process kept writing.
+            HostError: the disk is full or broken.
+        """
+        connection = self._connection()
+        assert connection.depth == 0, "transactions do not nest"
+        with self._translated("write"):
+            if connection.durable != durable:
+                # Not allowed inside a transaction.
+                connection.raw.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                connection.durable = durable
+            connection.raw.execute("BEGIN IMMEDIATE")
+            connection.depth = 1
+            try:
+                yield connection.raw
+                connection.raw.execute("COMMIT")
+            except BaseException:
+                if connection.raw.in_transaction:
+                    connection.raw.execute("ROLLBACK")
+                raise
+            finally:
+                connection.depth = 0
+        self._writes += 1
+
+    def memo(self) -> dict[Any, Any]:
+        """Return this thread's cache of things read from the catalog; empty after any change.
+
+        ``PRAGMA data_version`` sees the commits of other connections, a counter those of ours.
+        """
+        connection = self._connection()
+        version = connection.raw.execute("PRAGMA data_version").fetchone()[0]
+        stamp = (version, self._writes)
+        if connection.stamp != stamp:
+            connection.memo = {}
+            connection.stamp = stamp
+        return connection.memo
+
+    def checkpoint(self) -> None:
+        """Fold a long write-ahead log into the file, unless somebody reads or writes just now."""
+        try:
+            size = os.stat(f"{self._path}-wal").st_size
+        except FileNotFoundError:
+            return
+        if size > _CHECKPOINT_PAGES * 4096:
+            with self._translated("checkpoint"):
+                self._connection().raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def close(self) -> None:
+        """Close the connections of all threads; using the catalog afterwards raises."""
+        self._closed = True
+        for connection in list(self._own):
+            if connection.pid == os.getpid():
+                connection.raw.close()
+        self._local = threading.local()
+
+    def _connection(self) -> _Connection:
+        connection: _Connection | None = getattr(self._local, "connection", None)
+        if connection is not None and connection.pid == os.getpid():
+            return connection
+        if self._closed:
+            raise ConfigError("cannot use the catalog: its engine is closed")
+        connection = _Connection(self._open())
+        self._local.connection = connection
+        self._own.add(connection)
+        _connections.add(connection)
+        return connection
+
+    def _open(self) -> sqlite3.Connection:
+        import sqlite3
+
+        with self._translated("open"):
+            raw = sqlite3.connect(
+                self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            try:
+                raw.execute("PRAGMA foreign_keys=ON")
+                version = raw.execute("PRAGMA user_version").fetchone()[0]
+                if version < VERSION:
+                    self._migrate(raw)
+                elif version > VERSION:
+                    raise ConfigError(
+                        f"cannot open {self._path.name}: schema {version}, this is {VERSION}",
+                        hint="a newer containerkit made it; upgrade this one",
+                    )
+                # Checkpoints are ours to place: an automatic one would hit a container's start.
+                raw.execute("PRAGMA wal_autocheckpoint=0")
+                raw.execute("PRAGMA synchronous=NORMAL")
+                self._check_formats(raw)
+            except BaseException:
+                raw.close()
+                raise
+        return raw
+
+    def _migrate(self, raw: sqlite3.Connection) -> None:
+        # SQLite does not wait for others while it switches to WAL (it says "locked" at once), so
+        # the first openers of a root queue here.
+        lock = FileLock(self._path.with_name(".migrate"))
+        with lock.acquire(deadline=time.monotonic() + BUSY_SECONDS):
+            raw.execute("PRAGMA journal_mode=WAL").fetchone()
+            raw.execute("PRAGMA synchronous=FULL")
+            raw.execute("BEGIN IMMEDIATE")
+            try:
+                version = raw.execute("PRAGMA user_version").fetchone()[0]
+                for script in MIGRATIONS[version:]:
+                    for statement in statements(script):
+                        raw.execute(statement)
+                if version == 0:
+                    raw.executemany("INSERT INTO format VALUES (?, ?)", self._formats.items())
+                raw.execute(f"PRAGMA user_version={VERSION}")
+                raw.execute("COMMIT")
+            except BaseException:
+                raw.execute("ROLLBACK")
+                raise
+
+    def _check_formats(self, raw: sqlite3.Connection) -> None:
+        kept = dict(raw.execute("SELECT key, value FROM format").fetchall())
+        for key, value in self._formats.items():
+            if kept.get(key) != value:
+                raise ConfigError(
+                    f"cannot open {self._path.parent}: its {key} are {kept.get(key)!r},"
+                    f" this process writes {value!r}",
+                    hint="root and ordinary users need roots of their own",
+                )
+
+    @contextmanager
+    def _translated(self, attempt: str) -> Iterator[None]:
+        """Turn SQLite's errors into ours; the only place that knows them."""
+        import sqlite3
+
+        try:
+            yield
+        except sqlite3.Error as e:
+            name = getattr(e, "sqlite_errorname", "") or ""
+            what = f"cannot {attempt} {self._path}: {e}"
+            if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+                raise Timeout(what, hint="another process holds it; is one stopped?") from e
+            if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+                raise CorruptContent(what) from e
+            if name.startswith(
+                ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")
+            ):
+                raise HostError(what, hint="is the disk full, or read-only?") from e
+            raise
+
+
+def _abandon_connections() -> None:
+    for connection in list(_connections):
+        _abandoned.append(connection.raw)
+    _connections.clear()
+
+
+def _leak_abandoned() -> None:
+    """Keep the parent's connections from being closed while a forked child shuts down."""
+    if _abandoned:
+        import ctypes
+
+        for raw in _abandoned:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(raw))
+
+
+os.register_at_fork(after_in_child=_abandon_connections)
+atexit.register(_leak_abandoned)

@@ -1,0 +1,206 @@
+"""The root directory of an engine: where it is, who may use it, what lies where.
+
+Owns: making and checking the directory, the names of its parts, the directory of sockets (RUN).
+Must not: open the catalog or read content.  Neighbours: `engine` opens it first and hands it to
+the catalog, `content` and `snapshots`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from containerkit.errors import ConfigError, HostError, MissingFeature, PermissionDenied
+from containerkit.state.lock import FileLock
+
+# flock, rename and SQLite's shared memory hold between processes of one host only; on these file
+# systems several hosts see the files, and the locks of some do not reach the others.
+NETWORK_FILE_SYSTEMS: Final = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ncpfs", "coda", "fuse.sshfs"}
+)
+_PARTS: Final = (
+    "blobs",
+    "blobs/sha256",
+    "ingest",
+    "layers",
+    "host",
+    "containers",
+    "volumes",
+    "owners",
+)
+
+
+class StoreRoot:
+    """An opened root directory.
+
+    Attributes:
+        path: absolute, symbolic links resolved.
+        key: "device:inode" of the directory, its name under RUN.
+    """
+
+    __slots__ = ("key", "path")
+
+    path: Path
+    key: str
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        status = path.stat()
+        self.key = f"{status.st_dev}:{status.st_ino}"
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str] | None = None) -> StoreRoot:
+        """Open the root directory, creating it with mode 0700 where it is missing.
+
+        Args:
+            path: None: ``default_root()``.
+
+        Raises:
+            PermissionDenied: it belongs to another user, or can not be made.
+            MissingFeature: it is on a network file system.
+            ConfigError: the path names something else than a directory.
+        """
+        wanted = default_root() if path is None else Path(os.path.abspath(os.fspath(path)))
+        try:
+            wanted.parent.mkdir(parents=True, exist_ok=True)
+            _make_directory(wanted)
+            fd = os.open(wanted, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (FileExistsError, NotADirectoryError) as e:
+            raise ConfigError(f"cannot open root {wanted}: it is not a directory") from e
+        except OSError as e:
+            kind = PermissionDenied if isinstance(e, PermissionError) else HostError
+            raise kind(
+                f"cannot open root {wanted}: {e.strerror}",
+                errno=e.errno,
+                hint="name another directory, or set CONTAINERKIT_ROOT",
+            ) from e
+        try:
+            _check_owner(fd, wanted)
+            check_file_system(file_system_of(fd), wanted)
+            for part in _PARTS:
+                _make_directory(part, dir_fd=fd)
+        finally:
+            os.close(fd)
+        return cls(wanted.resolve())
+
+    @property
+    def catalog(self) -> Path:
+        """The SQLite file; nothing but sqlite3 may ever open it."""
+        return self.path / "catalog.sqlite"
+
+    @property
+    def ingest(self) -> Path:
+        """Partial downloads, and the liveness files of running pulls."""
+        return self.path / "ingest"
+
+    @property
+    def layers(self) -> Path:
+        """Unpacked trees by ChainID."""
+        return self.path / "layers"
+
+    def sweep_lock(self, *, shared: bool) -> FileLock:
+        """Return the lock that keeps marking roots apart from removing what has none.
+
+        Shared: about to name new roots.  Exclusive: the garbage collector, while it decides and
+        renames.  Held for milliseconds, never while downloading, unpacking or deleting.
+        """
+        return FileLock(self.path / ".sweep", shared=shared)
+
+    def run_directory(self) -> Path:
+        """Return the directory of sockets, made with mode 0700 when missing.
+
+        Raises:
+            PermissionDenied: another user owns it.
+        """
+        if os.geteuid() == 0:
+            base = Path("/run/containerkit")
+        elif runtime := os.environ.get("XDG_RUNTIME_DIR"):
+            base = Path(runtime) / "containerkit"
+        else:
+            base = self.path / "run" / boot_id()
+        directory = base / self.key
+        base.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_directory(directory)
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            _check_owner(fd, directory)
+        finally:
+            os.close(fd)
+        return directory
+
+
+def default_root() -> Path:
+    """Return where the store is when nobody says: ``$CONTAINERKIT_ROOT``, else by user."""
+    if named := os.environ.get("CONTAINERKIT_ROOT"):
+        return Path(os.path.abspath(named))
+    if os.geteuid() == 0:
+        return Path("/var/lib/containerkit")
+    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    return Path(os.path.abspath(data)) / "containerkit"
+
+
+def boot_id() -> str:
+    """Return what tells this boot of the host from every other."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def file_system_of(fd: int) -> str | None:
+    """Return the type of the file system that an open file is on, None when /proc hides it.
+
+    By mount id: device numbers do not name the mount on btrfs, and statfs(2) has no Python face.
+    """
+    try:
+        info = Path(f"/proc/self/fdinfo/{fd}").read_text(encoding="utf-8")
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    fields = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
+    return file_system_type(fields.get("mnt_id", "").strip(), mounts)
+
+
+def file_system_type(mount_id: str, mountinfo: str) -> str | None:
+    """Return the type of mount *mount_id* in the text of a mountinfo file.
+
+    Spec: proc_pid_mountinfo(5): the type follows the field that is a single hyphen.
+    """
+    for line in mountinfo.splitlines():
+        head, separator, tail = line.partition(" - ")
+        if separator and head.split(" ", 1)[0] == mount_id:
+            return tail.split(" ", 1)[0]
+    return None
+
+
+def check_file_system(kind: str | None, path: Path) -> None:
+    """Refuse file systems whose locks other hosts do not see.
+
+    Raises:
+        MissingFeature: *kind* is a network file system.
+    """
+    if kind in NETWORK_FILE_SYSTEMS:
+        raise MissingFeature(
+            f"cannot open root {path}: {kind} is a network file system, its locks do not hold",
+            feature="local file system",
+            hint="put the root on a local disk",
+        )
+
+
+def _make_directory(path: str | Path, *, dir_fd: int | None = None) -> None:
+    try:
+        os.mkdir(path, 0o700, dir_fd=dir_fd)
+    except FileExistsError:
+        if not stat.S_ISDIR(os.stat(path, dir_fd=dir_fd).st_mode):
+            raise
+
+
+def _check_owner(fd: int, path: Path) -> None:
+    status = os.fstat(fd)
+    if status.st_uid != os.geteuid():
+        raise PermissionDenied(
+            f"cannot open {path}: it belongs to user {status.st_uid}, this is {os.geteuid()}",
+            hint="each user has a root directory of its own",
+        )
+    if stat.S_IMODE(status.st_mode) != 0o700:
+        # Layers hold set-user-id files: nobody else may reach them by path.
+        os.fchmod(fd, 0o700)
