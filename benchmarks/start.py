@@ -1,0 +1,251 @@
+"""Section start: create + start + wait + remove of /bin/true, beside every peer.
+
+Back to back: blocks of starts, the runners taking turns block by block, the first start of a block
+dropped.  Lone: one start at a time, 100 ms after whatever was before.  Sustained: one long loop,
+which empties the pool of network namespaces.  See `runners` for how a start is timed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks import bundle, host, images, oci
+from benchmarks.command import BenchmarkError, call
+from benchmarks.daemons import Dockerd, Registry
+from benchmarks.options import Options
+from benchmarks.results import Bar, Chart, Line, Section, Series
+from benchmarks.runners import Command, Runner, Server
+
+OURS = "containerkit"
+BIG = "containerkit, 5 GB parent"
+LIMIT = "limit.c"
+POOL = 16
+_GAP = 0.1
+_BACK_TO_BACK = {"docker": 100.0, "runc": 12.0, "crun": 3.0, "bwrap": 1.5}
+_LONE = {"runc": 5.0, "crun": 5.0}
+
+_METHOD = [
+    (
+        "One start is create + start + wait + remove of `/bin/true` (static busybox), measured inside "
+        "Python: `engine.run(image, ['/bin/true'], network='none')` for containerkit, "
+        "`posix_spawn` + `waitpid` of the command for the peers. Everything runs in the same private "
+        "namespaces, stores on one fresh ext4. runc and crun get the spec that Docker gives its "
+        "containers (less its hook and its binds in /etc) on an overlay that is mounted outside of the "
+        "measured time; bwrap does less: no cgroup, no limits, no overlay. `limit.c` makes the "
+        "launcher's system calls and nothing else, with the same pool of network namespaces."
+    ),
+    (
+        "Back to back: blocks of 10 starts in turn, the first of a block dropped. Lone: one start at a "
+        "time in turn, each after a pause of 100 ms. Sustained: 1,000 starts in one loop, which drains "
+        "the pool of network namespaces."
+    ),
+]
+
+
+def build_limit(output: Path) -> str:
+    """Compile limit.c statically, with musl if it is there; return the compiler's name."""
+    source = Path(__file__).with_name("limit.c")
+    musl = shutil.which("musl-gcc")
+    compiler = [musl or "cc", "-static", "-O2", "-std=c11"]
+    if musl:
+        multiarch = call(["cc", "-print-multiarch"]).strip()
+        compiler += ["-idirafter", "/usr/include", "-idirafter", f"/usr/include/{multiarch}"]
+    call([*compiler, source, "-o", output])
+    return "static musl" if musl else "static glibc"
+
+
+def _commands(disk: Path, dockerd: Dockerd, reference: str) -> list[Command]:
+    rootfs = disk / "limit" / "layer"
+    spec = bundle.docker_spec(dockerd, reference)
+    options = ["--rm", "--network=none", f"--pids-limit={bundle.PIDS_LIMIT}"]
+    found = [
+        Command(
+            "docker",
+            [dockerd.client, "run", *options, reference, "/bin/true"],
+            dockerd.environment,
+        )
+    ]
+    for name in ("runc", "crun"):
+        program = host.tool(name)
+        if program:
+            directory = bundle.write_bundle(disk / name, spec, rootfs, name)
+            state = f"--root=/run/bench-{name}"
+            run = [program, state, "run", f"--bundle={directory}", "{id}"]
+            found.append(Command(name, run))
+    program = host.tool("bwrap")
+    if program:
+        view = ["--ro-bind", str(rootfs), "/", "--proc", "/proc", "--dev", "/dev"]
+        found.append(Command("bwrap", [program, "--unshare-all", *view, "/bin/true"]))
+    return found
+
+
+def _podman(disk: Path, reference: str) -> Command | None:
+    program = host.tool("podman")
+    if program is None:
+        return None
+    return Command(
+        "podman",
+        [
+            *podman(program, disk / "podman"),
+            "run",
+            "--rm",
+            "--network=none",
+            reference,
+            "/bin/true",
+        ],
+        podman_environment(disk),
+    )
+
+
+def podman(program: str, store: Path) -> list[str]:
+    """Return podman's command line for a store of its own."""
+    return [
+        program,
+        f"--root={store / 'root'}",
+        f"--runroot=/run/bench-podman-{store.name}",
+        "--storage-driver=overlay",
+        "--cgroup-manager=cgroupfs",
+        "--events-backend=file",
+        "--runtime=runc",
+    ]
+
+
+def podman_environment(directory: Path) -> dict[str, str]:
+    """Write configuration without the default ulimits, which need rights above a hard limit."""
+    config = directory / "containers.conf"
+    config.write_text('[containers]\ndefault_ulimits = []\ncgroups = "enabled"\n')
+    registries = directory / "registries.conf"
+    registries.write_text('[[registry]]\nlocation = "127.0.0.1"\ninsecure = true\n')
+    policy = directory / "home" / ".config" / "containers"
+    policy.mkdir(parents=True, exist_ok=True)
+    (policy / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+    return {
+        "CONTAINERS_CONF": str(config),
+        "CONTAINERS_REGISTRIES_CONF": str(registries),
+        "HOME": str(directory / "home"),
+    }
+
+
+def _servers(
+    stack: contextlib.ExitStack, disk: Path, reference: str, options: Options
+) -> list[Server]:
+    limit = disk / "limit.bin"
+    build_limit(limit)
+    argv = [str(limit), str(disk / "limit"), f"{host.CGROUP}/limit", str(POOL)]
+    for parent in Path("/sys/fs/cgroup").iterdir():
+        if (parent / "cgroup.procs").exists():
+            (parent / host.CGROUP).mkdir(exist_ok=True)
+    servers = [Server(LIMIT, argv, greets=False)]
+    if not options.peers_only:
+        worker = [sys.executable, "-m", "benchmarks.worker", str(disk / "engine"), reference]
+        big = "256" if options.quick else "5120"
+        servers.append(Server(OURS, [*worker, "0"], greets=True))
+        servers.append(Server(BIG, [*worker, big], greets=True))
+    for server in servers:
+        stack.callback(server.close)
+    return servers
+
+
+def _measure(runners: list[Runner], options: Options, section: Section) -> None:
+    rounds, block, lone = (2, 3, 3) if options.quick else (options.rounds or 20, 10, 50)
+    hot: dict[str, list[float]] = {runner.name: [] for runner in runners}
+    cold: dict[str, list[float]] = {runner.name: [] for runner in runners}
+    for at in range(rounds):
+        options.say(f"start: back to back, round {at + 1} of {rounds}")
+        for runner in runners:
+            hot[runner.name] += runner.block(block + 1)[1:]
+    for at in range(lone):
+        if at % 10 == 0:
+            options.say(f"start: lone, round {at + 1} of {lone}")
+        for runner in runners:
+            cold[runner.name] += runner.block(1, gap=_GAP)
+    long = 50 if options.quick else 1000
+    steady = {
+        runner.name: tuple(runner.block(long, drain=True))
+        for runner in runners
+        if runner.name in {LIMIT, OURS}
+    }
+    _report(section, hot, cold, steady)
+
+
+def _report(
+    section: Section,
+    hot: dict[str, list[float]],
+    cold: dict[str, list[float]],
+    steady: dict[str, tuple[float, ...]],
+) -> None:
+    first = OURS if OURS in hot else LIMIT
+    series = {name: Series(name, tuple(times)) for name, times in hot.items()}
+    lone = {name: Series(f"{name}, lone", tuple(times)) for name, times in cold.items()}
+    names = [OURS, BIG, LIMIT, "bwrap", "crun", "runc", "podman", "docker"]
+    present = [name for name in names if name in series]
+    for name in present:
+        what = f"start, back to back: {name}"
+        if name == OURS:
+            section.lines.append(Line(what, series[name], series[LIMIT], Bar("at most", 2.0)))
+        elif name == BIG:
+            section.lines.append(Line(what, series[name], series[first], Bar("at most", 1.2)))
+        else:
+            bar = Bar("at least", _BACK_TO_BACK[name]) if name in _BACK_TO_BACK else None
+            section.lines.append(Line(what, series[name], series[first], bar))
+    for name in present:
+        what = f"start, lone: {name}"
+        if name == OURS:
+            section.lines.append(Line(what, lone[name], series[name], Bar("at most", 2.0)))
+        else:
+            bar = Bar("at least", _LONE[name]) if name in _LONE else None
+            section.lines.append(Line(what, lone[name], lone[first], bar))
+    last = {name: Series(f"{name}, sustained", times) for name, times in steady.items()}
+    for name in (OURS, LIMIT):
+        if name in last:
+            to = last[LIMIT] if name == OURS else None
+            section.lines.append(Line(f"start, sustained: {name}", last[name], to))
+    ours = frozenset({OURS, BIG})
+    close = [name for name in present if name not in {"docker", "podman"}]
+    pick = tuple(series[name] for name in present)
+    near = tuple(series[name] for name in close)
+    idle = tuple(Series(name, lone[name].samples) for name in close)
+    section.charts += [
+        Chart("start", "Create, start, wait, remove: /bin/true, back to back", pick, ours),
+        Chart("start-near", "The same, without the engines that have a daemon", near, ours),
+        Chart("start-lone", "A lone start, 100 ms after anything else", idle, ours),
+    ]
+
+
+def run(options: Options) -> Section:
+    """Measure the section."""
+    section = Section("start", "Starting a container", list(_METHOD))
+    with contextlib.ExitStack() as stack:
+        disk = stack.enter_context(host.fresh_ext4(images.cache_directory()))
+        registry = stack.enter_context(Registry(disk))
+        registry.push("busybox")
+        reference = registry.reference("busybox")
+        layer = disk / "limit" / "layer"
+        layer.mkdir(parents=True)
+        for blob in oci.layout_layers(images.layout("busybox")):
+            call(["tar", "-xzf", blob, "-C", layer])
+        runners: list[Runner] = []
+        if host.tool("dockerd"):
+            dockerd = stack.enter_context(Dockerd(disk / "docker", disk / "docker-run"))
+            dockerd.docker("pull", "--quiet", reference)
+            candidates = _commands(disk, dockerd, reference)
+        else:
+            candidates = []
+            section.notes.append("no dockerd: docker, runc and crun are left out")
+        extra = _podman(disk, reference)
+        for command in [*candidates, *([extra] if extra else [])]:
+            try:
+                command.check()
+            except (BenchmarkError, subprocess.SubprocessError) as error:
+                section.notes.append(f"{command.name} does not run here and is left out: {error}")
+            else:
+                runners.append(command)
+        runners += _servers(stack, disk, reference, options)
+        for runner in runners:
+            runner.block(3)
+        _measure(runners, options, section)
+    return section
