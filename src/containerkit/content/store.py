@@ -22,7 +22,7 @@ from containerkit.content.ingest import CHUNK, Ingest
 from containerkit.errors import BlobNotFound, ConfigError, DigestMismatch, SizeMismatch
 from containerkit.model.descriptor import Descriptor
 from containerkit.model.digest import Digest
-from containerkit.state.atomic import publish_file, sync_directory
+from containerkit.state.atomic import sync_directory
 from containerkit.state.lock import FileLock
 
 _PARTIAL: Final = ("sha256-", "sha512-")
@@ -122,11 +122,11 @@ class ContentStore:
             DigestMismatch: *digest* is not its name.
         """
         _verify(data, digest)
-        target = self.path(digest)
-        if target.exists():
-            return
-        target.parent.mkdir(mode=0o700, exist_ok=True)
-        publish_file(target.parent, target.name, data)
+        with self.ingest(Descriptor("application/octet-stream", digest, len(data))) as ingest:
+            if not ingest.done:
+                ingest.restart()
+                ingest.write(data)
+                ingest.commit()
 
     @contextmanager
     def ingest(

@@ -91,6 +91,20 @@ class Catalog:
         return found
 
     @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Read several times from one state of the catalog."""
+        connection = self._connection()
+        assert connection.depth == 0, "transactions do not nest"
+        with self._translated("read"):
+            connection.raw.execute("BEGIN")
+            connection.depth = 1
+            try:
+                yield connection.raw
+            finally:
+                connection.depth = 0
+                connection.raw.execute("ROLLBACK")
+
+    @contextmanager
     def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
         """Write: everything inside happens, or nothing.
 

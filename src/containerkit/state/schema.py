@@ -53,6 +53,7 @@ CREATE TABLE layers (
     size INTEGER NOT NULL,              -- bytes unpacked
     entries INTEGER NOT NULL,
     boot TEXT NOT NULL,                 -- boot id it was unpacked in
+    token TEXT NOT NULL,                -- of this unpacking, so that a syncfs marks what it covered
     durable INTEGER NOT NULL            -- 1: a later syncfs covered it
 ) STRICT, WITHOUT ROWID;
 
