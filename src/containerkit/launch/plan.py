@@ -168,7 +168,7 @@ def _inputs_of(prepare: Sequence[Op], child: Sequence[Op], count: int) -> list[I
         elif op.code == Code.COPY_FD:
             kinds[op.fd[0]] = "secret"
         elif op.code == Code.STDIO:
-            kinds |= {slot: name for slot, name in zip(op.fd, _STREAMS, strict=True)}
+            kinds |= dict(zip(op.fd, _STREAMS, strict=True))
         elif op.code == Code.SESSION and op.flags & F_TTY:
             kinds = {s: "tty" if k in _STREAMS else k for s, k in kinds.items()}
     return [Input(kinds.get(slot, "")) for slot in range(count)]

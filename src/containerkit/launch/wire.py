@@ -4,16 +4,16 @@ Owns packing and the checks that ``src/_native/ck_plan.c`` makes too: C does not
 a plan that Python accepts but C refuses (or the reverse) is a bug that the differential test finds.
 Must not know what a step is for.  Neighbours: `ops` (vocabulary), `plan` (the value).
 
-An arena argument is an offset, 0 for absent (the arena's first byte is NUL): a NUL-terminated text;
-bytes, as u32 length | bytes; or a list, as u32 count | count NUL-terminated texts.  Bytes and lists
-start 4-aligned.  Texts are file-system encoded, so that any path survives.
+An arena argument is an offset, 0 for absent (the arena begins with four NULs and ends with one): a
+NUL-terminated text; bytes, as u32 length | bytes; or a list, as u32 count | count NUL-terminated
+texts.  Bytes and lists start 4-aligned.  Texts are file-system encoded: any path survives.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Sequence
 from struct import Struct, unpack_from
-from struct import error as StructError
 from typing import Final
 
 from containerkit.errors import InvalidSpec
@@ -118,7 +118,7 @@ def pack_op(op: Op, arena: Arena) -> bytes:
             0 if third is None else add(third),
             *op.value,
         )
-    except StructError as cause:
+    except struct.error as cause:
         raise InvalidSpec(f"cannot encode the step {op!r}: {cause}") from cause
 
 
@@ -129,6 +129,12 @@ _BASE: Final = Arena()
 def constant(op: Op) -> Op:
     """Mark an op that many plans share: it is packed once, here.  For module level only."""
     op.packed = pack_op(op, _BASE)
+    return op
+
+
+def packed(op: Op) -> Op:
+    """Pack an op that has no arguments, to be used in many plans."""
+    op.packed = pack_op(op, Arena())
     return op
 
 
@@ -153,6 +159,7 @@ def encode(sections: Sequence[Iterable[Op]], *, inputs: int, namespaces: int, fl
         counts.append(len(packed) - before)
     if max(counts) > PLAN_OPS_MAX:
         raise InvalidSpec(f"cannot encode a launch plan: more than {PLAN_OPS_MAX} steps")
+    arena.data += b"\0"
     try:
         packed[0] = HEADER.pack(
             PLAN_MAGIC,
@@ -164,7 +171,7 @@ def encode(sections: Sequence[Iterable[Op]], *, inputs: int, namespaces: int, fl
             0,
             namespaces,
         )
-    except StructError as cause:
+    except struct.error as cause:
         raise InvalidSpec(f"cannot encode a launch plan: {cause}") from cause
     packed.append(bytes(arena.data))
     data = b"".join(packed)
@@ -217,8 +224,8 @@ def decode(data: bytes) -> Decoded:
         raise _refuse(f"{len(data)} bytes do not hold {counts} steps and {arena_size} bytes")
     _check_namespaces(namespaces)
     arena = data[len(data) - arena_size :]
-    if not arena or arena[0]:
-        raise _refuse("the arena does not begin with NUL")
+    if len(arena) < 4 or any(arena[:4]) or arena[-1]:
+        raise _refuse("the arena does not begin and end with NUL")
     sections = []
     at = HEADER.size
     for section, count in enumerate(counts):
@@ -250,7 +257,7 @@ def _unpack_op(data: bytes, at: int, arena: bytes, section: int, index: int) -> 
     for kind, offset in zip(info.arena, rest[:3], strict=True):
         try:
             arguments.append(_read(arena, offset, kind))
-        except (ValueError, StructError) as cause:
+        except (ValueError, struct.error) as cause:
             raise _refuse(f"{info.name} has a bad argument: {cause}", section, index) from None
     first, second, third = arguments
     return Op(

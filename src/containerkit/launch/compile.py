@@ -1,0 +1,376 @@
+"""A request and the host's facts, compiled into a launch plan.
+
+Owns the order of the steps and which of them a container gets.  Pure: the same request and facts
+give the same plan, on any machine; so plans are tested as text.  Must not look at the host.
+
+The order is the start's security (each rule is there because of an advisory):
+- the network namespace first, so that /sys shows it;
+- /proc, /sys and /dev before anything the image or the caller chooses, masks after all mounts;
+- hidden paths, then the pivot: from there on the host's tree is gone;
+- limits and host name while there are rights; groups, then ids, then capabilities;
+- the working directory is made, and its links seen through, while paths are resolved beneath the
+  root, and entered with the user's own rights.
+"""
+
+from __future__ import annotations
+
+from struct import pack
+from typing import TYPE_CHECKING, Final
+
+from containerkit.errors import ConfigError, MissingFeature
+from containerkit.launch import defaults
+from containerkit.launch import mounts as mount_steps
+from containerkit.launch.capabilities import mask_of, names_of
+from containerkit.launch.identity import resolve_user
+from containerkit.launch.limits import (
+    DEFAULT_DISK,
+    DEFAULT_SHM,
+    DEFAULTS,
+    bytes_of,
+    cgroup_settings,
+    rlimit_ops,
+)
+from containerkit.launch.ops import (
+    CLONE_NEWCGROUP,
+    CLONE_NEWIPC,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUTS,
+    F_CREATE,
+    F_TTY,
+    NETNS_POOLED,
+    Code,
+    Op,
+)
+from containerkit.launch.plan import Plan
+from containerkit.launch.process import (
+    candidates,
+    command_line,
+    environment,
+    host_name,
+    working_directory,
+)
+from containerkit.launch.request import HostFacts, LaunchRequest, check_options
+from containerkit.model.limits import Limits, Unlimited
+from containerkit.model.security import DEFAULT_CAPABILITIES, Security
+
+if TYPE_CHECKING:
+    from containerkit.launch.ops import Slots as Fds
+    from containerkit.model.mount import Mount
+
+_NAMESPACES: Final = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS
+_SECURITY: Final = Security()
+_LIFTED: Final = Limits(
+    memory=Unlimited.UNLIMITED,
+    pids=Unlimited.UNLIMITED,
+    shm_size=Unlimited.UNLIMITED,
+    disk=Unlimited.UNLIMITED,
+)
+# struct sock_filter; BPF_MAXINSNS of them
+_FILTER_MAX: Final = 4096 * 8
+
+
+def compile_plan(request: LaunchRequest, facts: HostFacts) -> Plan:
+    """Compile a launch plan.
+
+    Args:
+        request: what to start.
+        facts: what the host can do.
+
+    Returns:
+        A plan that `Plan.check` accepts.
+
+    Raises:
+        ConfigError: an option without meaning, alone or beside another; an unknown user; nothing
+            to run.
+        InvalidSpec: the image's config or files say something impossible.
+        MissingFeature: something asked for that this host, or this version, does not have.
+    """
+    return _Compiler(request, facts).compile()
+
+
+class _Compiler:
+    """One compilation: what was decided so far, for the steps that come later."""
+
+    def __init__(self, request: LaunchRequest, facts: HostFacts) -> None:
+        options = request.options
+        check_options(options)
+        self.request = request
+        self.facts = facts
+        self.options = options
+        self.notes: list[str] = []
+        self.security: Security = options.get("security") or _SECURITY
+        self.limits = _limits_of(options.get("limits"))
+        self.host_network = _is_host_network(options.get("network"))
+        default = facts.hostname if self.host_network and facts.hostname else request.id[:12]
+        self.hostname = host_name(options.get("hostname"), default)
+        self.identity = resolve_user(_user_of(request), request.passwd, request.group)
+        self.mounts: list[Mount] = mount_steps.check_mounts(options.get("mounts"))
+        self.secrets = tuple(options.get("secrets") or ())
+        self.slots = mount_steps.Slots(("tty",) if options.get("tty") else request.streams)
+        mount_steps.add_inputs(self.slots, request.rootfs.mounts, self.mounts, self.secrets)
+
+    def compile(self) -> Plan:
+        _check_security(self.security, host_network=self.host_network)
+        request = self.request
+        directory = f"containers/{request.id}"
+        prepare, release = (
+            [
+                Op(
+                    Code.LOCK,
+                    flags=F_CREATE if request.create else 0,
+                    arena=(directory, None, None),
+                )
+            ],
+            [],
+        )
+        namespaces = _NAMESPACES
+        settings = cgroup_settings(self.limits, self.facts, self.notes)
+        if self.facts.cgroup is not None:
+            prepare.append(Op(Code.CGROUP, arena=(settings, None, None)))
+            release.append(defaults.DROP_CGROUP)
+            namespaces |= CLONE_NEWCGROUP
+        child = self._network(prepare)
+        self._storage(prepare, directory)
+        sources = self.slots.sources()
+        if sources:
+            release.append(defaults.DROP_SOURCES)
+        prepare += sources
+        self._files(prepare, child)
+        prepare.append(defaults.STATE)
+        child.append(defaults.PIVOT)
+        self._process(child)
+        self._confine(child)
+        self._execute(child)
+        if request.ephemeral:
+            release.append(Op(Code.DROP_DIR, arena=(directory, None, None)))
+        return Plan(
+            inputs=self.slots.inputs,
+            prepare=prepare,
+            child=child,
+            release=release,
+            namespaces=namespaces,
+            ephemeral=request.ephemeral,
+            notes=self.notes,
+        )
+
+    def _network(self, prepare: list[Op]) -> list[Op]:
+        if self.host_network:
+            prepare.append(defaults.HOST_NETWORK)
+            return []
+        slot: Fds = (self.slots.fill(), -1, -1)
+        prepare.append(Op(Code.NETNS, fd=slot, value=(NETNS_POOLED, 0)))
+        return [Op(Code.JOIN_NET, fd=slot)]
+
+    def _storage(self, prepare: list[Op], directory: str) -> None:
+        if self.request.ephemeral:
+            size = bytes_of(self.limits.disk, DEFAULT_DISK)
+            # An inode costs about a kilobyte of memory that the size does not count.
+            prepare.append(Op(Code.UPPER_TMPFS, value=(size, max(1024, size >> 11) if size else 0)))
+            return
+        if isinstance(self.limits.disk, int):
+            raise MissingFeature(
+                "cannot limit disk: this version of containerkit limits what `run` writes only",
+                feature="disk",
+            )
+        prepare.append(Op(Code.UPPER_DIR, arena=(directory, None, None)))
+
+    def _files(self, prepare: list[Op], child: list[Op]) -> None:
+        """Everything that is mounted or written beneath the new root."""
+        request = self.request
+        root = mount_steps.RootSteps(
+            self.slots,
+            read_only=self.security.read_only,
+            volatile=request.volatile and not request.ephemeral,
+        )
+        for mount in request.rootfs.mounts:
+            root.add(mount)
+        own, on_own = mount_steps.user_mounts(self.slots, self.mounts, request.file_sources)
+        etc, on_etc = mount_steps.generated_files(self.slots, self._etc(), self.mounts)
+        prepare += root.prepare + own + etc
+        child += root.child
+        child += (defaults.PROC, defaults.DEV, defaults.DEVPTS)
+        if not self.mounts or not mount_steps.covers(self.mounts, "/dev/shm"):
+            child.append(self._shm())
+        child += (defaults.MQUEUE, defaults.SYSFS)
+        child += on_own
+        child += on_etc
+        if self.secrets:
+            child.append(defaults.SECRETS)
+            child += mount_steps.secret_files(self.slots, self.secrets, self.identity)
+        self.workdir = working_directory(request.image, self.options.get("workdir"))
+        if self.workdir != "/":
+            child.append(Op(Code.MKDIR, arena=(self.workdir, None, None), value=(0o755, 0)))
+        if self.security.read_only:
+            child.append(defaults.ROOT_READ_ONLY)
+        child += self._hidden()
+
+    def _etc(self) -> dict[str, bytes | None]:
+        request = self.request
+        if self.host_network:
+            hosts, resolv_conf = request.hosts, request.resolv_conf
+        else:
+            hosts, resolv_conf = defaults.hosts_file(self.hostname), defaults.RESOLV_CONF
+        return {
+            "/etc/hosts": hosts,
+            "/etc/hostname": f"{self.hostname}\n".encode(),
+            "/etc/resolv.conf": resolv_conf,
+        }
+
+    def _shm(self) -> Op:
+        size = bytes_of(self.limits.shm_size, DEFAULT_SHM)
+        return defaults.DEFAULT_SHM_OP if size == DEFAULT_SHM else defaults.shm(size)
+
+    def _hidden(self) -> list[Op]:
+        masks, fixed = self.security.masked_paths, self.security.read_only_paths
+        steps: list[Op] = []
+        if masks is None:
+            steps += defaults.MASKS
+        else:
+            steps += [Op(Code.MASK, arena=(path, None, None)) for path in masks]
+        if fixed is None:
+            steps += defaults.READ_ONLY
+        else:
+            steps += [Op(Code.READ_ONLY, arena=(path, None, None)) for path in fixed]
+        return steps
+
+    def _process(self, child: list[Op]) -> None:
+        """What is set on the process and its namespaces while it has all rights."""
+        request = self.request
+        child.append(Op(Code.HOSTNAME, arena=(self.hostname, None, None)))
+        for name, value in self.security.sysctls:
+            path = name.replace(".", "/")
+            child.append(Op(Code.SYSCTL, arena=(path, value, None)))
+        child += rlimit_ops(self.facts.rlimits, self.limits.ulimits)
+        if request.oom_score_adj is not None:
+            if not -1000 <= request.oom_score_adj <= 1000:
+                raise ConfigError(f"oom_score_adj {request.oom_score_adj} is out of range")
+            child.append(Op(Code.OOM_SCORE, value=(request.oom_score_adj + 1000, 0)))
+        child.append(defaults.KEYRING)
+        child += self._streams()
+        child.append(defaults.UMASK)
+
+    def _streams(self) -> tuple[Op, Op]:
+        """Standard streams, then the session: a terminal is taken from descriptor 0."""
+        if self.options.get("tty"):
+            return Op(Code.STDIO, fd=(0, 0, 0)), Op(Code.SESSION, flags=F_TTY)
+        slots = {given.kind: slot for slot, given in enumerate(self.slots.inputs)}
+        first, second, third = (slots.get(kind, -1) for kind in ("stdin", "stdout", "stderr"))
+        return Op(Code.STDIO, fd=(first, second, third)), defaults.SESSION
+
+    def _confine(self, child: list[Op]) -> None:
+        security, identity = self.security, self.identity
+        bounding = self._capabilities()
+        if security.no_new_privileges:
+            child.append(defaults.NO_NEW_PRIVS)
+        groups = pack(f"<{len(identity.groups)}I", *identity.groups)
+        child.append(Op(Code.GROUPS, arena=(groups, None, None)))
+        child.append(Op(Code.IDS, value=(identity.uid, identity.gid)))
+        # Without no_new_privs only CAP_SYS_ADMIN may load a filter: before CAPS drops it.
+        if not security.no_new_privileges:
+            child += self._seccomp()
+        held = bounding if identity.uid == 0 else 0
+        child.append(Op(Code.CAPS, value=(bounding, held)))
+        child.append(Op(Code.CHDIR, arena=(self.workdir, None, None)))
+        if security.no_new_privileges:
+            child += self._seccomp()
+
+    def _capabilities(self) -> int:
+        wanted = mask_of(self.security.capabilities)
+        missing = wanted & ~self.facts.capabilities
+        if not missing:
+            return wanted
+        names = " ".join(names_of(missing))
+        if self.security.capabilities is not DEFAULT_CAPABILITIES and (
+            self.security.capabilities != DEFAULT_CAPABILITIES
+        ):
+            raise MissingFeature(
+                f"cannot give the capabilities {names}: the caller does not have them",
+                feature="capabilities",
+            )
+        self.notes.append(f"without the capabilities {names}: the caller does not have them")
+        return wanted & ~missing
+
+    def _seccomp(self) -> list[Op]:
+        program = self.security.seccomp
+        if isinstance(program, bytes):
+            return [Op(Code.SECCOMP, arena=(program, None, None))]
+        if program == "default":
+            self.notes.append("no filter of system calls: a default policy is not there yet")
+        return []
+
+    def _execute(self, child: list[Op]) -> None:
+        request, options = self.request, self.options
+        argv = command_line(request.image, request.command, options.get("entrypoint"))
+        env = environment(
+            request.image,
+            options.get("env"),
+            hostname=self.hostname,
+            home=self.identity.home,
+            tty=bool(options.get("tty")),
+        )
+        paths = candidates(argv[0], env.get("PATH"))
+        envp = tuple([f"{name}={value}" for name, value in env.items()])
+        child.append(Op(Code.EXEC, arena=(paths, argv, envp)))
+
+
+def _limits_of(limits: Limits | Unlimited | None) -> Limits:
+    if limits is None:
+        return DEFAULTS
+    return _LIFTED if isinstance(limits, Unlimited) else limits
+
+
+def _is_host_network(network: object) -> bool:
+    if network is None or network == "none":
+        return False
+    if network == "host":
+        return True
+    raise MissingFeature(
+        f"cannot use the network {network!r}: this version of containerkit has 'none' and 'host'",
+        feature="network",
+    )
+
+
+def _user_of(request: LaunchRequest) -> str:
+    user = request.options.get("user")
+    if user is None:
+        return request.image.user
+    if isinstance(user, bool) or not isinstance(user, int | str):
+        raise ConfigError(f"user {user!r} is neither text nor a number")
+    if user == "":
+        raise ConfigError("user is empty", hint="leave it out for the image's own")
+    return str(user)
+
+
+def _check_security(security: Security, *, host_network: bool) -> None:
+    """Refuse what this version can not hold."""
+    if security.userns != "host":
+        raise MissingFeature(
+            f"cannot use the user namespace {security.userns!r}: this version of containerkit"
+            " starts containers in the host's only",
+            hint="security strict needs one; Security(capabilities=(), read_only=True) does not",
+            feature="userns",
+        )
+    if security.devices:
+        raise MissingFeature(
+            "cannot give devices: this version of containerkit does not have that yet",
+            feature="devices",
+        )
+    if security.preset == "privileged":
+        raise MissingFeature(
+            "cannot start a privileged container: it would have no devices of the host yet",
+            hint='Security(capabilities=["ALL"], masked_paths=()) gives rights without devices',
+            feature="privileged",
+        )
+    program = security.seccomp
+    if isinstance(program, bytes):
+        if not program or len(program) % 8 or len(program) > _FILTER_MAX:
+            raise ConfigError(f"seccomp: {len(program)} bytes are not a filter program")
+    elif program not in {"default", "unconfined"}:
+        raise ConfigError(f"seccomp {program!r} is neither 'default', 'unconfined' nor a program")
+    if host_network:
+        for name, _value in security.sysctls:
+            if name.startswith("net."):
+                raise ConfigError(
+                    f"sysctl {name} would be the host's own: the container is in its network"
+                )

@@ -1,0 +1,124 @@
+"""What every container gets: file systems, masks, read-only paths, files in /etc.
+
+Owns these lists as ready-made steps; they are packed once, when this module is imported.  Must not
+look at a request; `compile` puts them in order.
+
+Spec: runtime-spec config-linux.md, Default Filesystems; the lists of hidden paths are moby's
+(oci/defaults.go, 2026), each there because of an advisory.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+from containerkit.launch.ops import (
+    F_CREATE,
+    F_OPTIONAL,
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
+    NETNS_HOST,
+    Code,
+    Op,
+)
+from containerkit.launch.wire import constant
+
+INERT: Final = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
+
+MASKED_PATHS: Final = (
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+)
+
+READ_ONLY_PATHS: Final = (
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+)
+
+
+def _mount(
+    kind: str, target: str, attrs: int, options: tuple[str, ...] | None = None, flags: int = 0
+) -> Op:
+    return constant(
+        Op(
+            Code.MOUNT_FS,
+            flags=F_CREATE | flags,
+            arena=(kind, target, options),
+            value=(attrs, 0),
+        )
+    )
+
+
+PROC: Final = _mount("proc", "/proc", INERT)
+DEV: Final = constant(Op(Code.TEMPLATE, flags=F_CREATE, arena=("dev", "/dev", None)))
+# /dev is read-only: its directories pts, shm and mqueue are in the template.
+DEVPTS: Final = _mount(
+    "devpts",
+    "/dev/pts",
+    MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,
+    ("newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
+)
+# Not every kernel has POSIX message queues, and few programs want them.
+MQUEUE: Final = _mount("mqueue", "/dev/mqueue", INERT, flags=F_OPTIONAL)
+# It shows the network namespace of who mounts it: after JOIN_NET.
+SYSFS: Final = _mount("sysfs", "/sys", INERT | MOUNT_ATTR_RDONLY)
+SECRETS: Final = _mount("tmpfs", "/run/secrets", INERT, ("mode=0755", "size=16777216"))
+
+
+@lru_cache(maxsize=8)
+def shm(size: int) -> Op:
+    """The step that mounts /dev/shm; 0: as large as the kernel allows."""
+    options = ("mode=1777", f"size={size}") if size else ("mode=1777",)
+    return Op(
+        Code.MOUNT_FS,
+        flags=F_CREATE,
+        arena=("tmpfs", "/dev/shm", options),
+        value=(INERT, 0),
+    )
+
+
+DEFAULT_SHM_OP: Final = constant(shm(64 << 20))
+
+MASKS: Final = tuple(constant(Op(Code.MASK, arena=(path, None, None))) for path in MASKED_PATHS)
+READ_ONLY: Final = tuple(
+    constant(Op(Code.READ_ONLY, arena=(path, None, None))) for path in READ_ONLY_PATHS
+)
+
+STATE: Final = constant(Op(Code.STATE))
+HOST_NETWORK: Final = constant(Op(Code.NETNS, value=(NETNS_HOST, 0)))
+ROOT_READ_ONLY: Final = constant(Op(Code.ROOT_READ_ONLY))
+PIVOT: Final = constant(Op(Code.PIVOT))
+KEYRING: Final = constant(Op(Code.KEYRING))
+SESSION: Final = constant(Op(Code.SESSION))
+UMASK: Final = constant(Op(Code.UMASK, value=(0o022, 0)))
+NO_NEW_PRIVS: Final = constant(Op(Code.NO_NEW_PRIVS))
+DROP_CGROUP: Final = constant(Op(Code.DROP_CGROUP))
+DROP_SOURCES: Final = constant(Op(Code.DROP_SOURCES))
+
+# Of a container without a network: names are not looked up anywhere.
+RESOLV_CONF: Final = b"# this container has no network\n"
+
+
+def hosts_file(hostname: str) -> bytes:
+    """/etc/hosts of a container without a network: itself only.
+
+    Its own name has a loopback address, as Debian gives it: Java, MPI and sudo look it up.
+    """
+    return (
+        f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{hostname}\n"
+    ).encode()

@@ -1,0 +1,154 @@
+"""What is compiled into a plan: the request of a caller, and the facts of the host.
+
+Owns both values, and the refusal of options that have no meaning yet.  Must not fill in defaults;
+`compile` and the modules it calls do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import attrs
+
+from containerkit.errors import ConfigError, MissingFeature
+from containerkit.launch.capabilities import ALL_MASK
+from containerkit.model.options import ContainerOptions
+
+if TYPE_CHECKING:
+    from containerkit.model.image_config import ImageConfig
+    from containerkit.model.options import Command
+    from containerkit.model.rootfs import Rootfs
+
+_ID: Final = re.compile(r"[0-9a-f]{64}")
+
+STREAMS: Final = ("stdin", "stdout", "stderr")
+
+# Options that a later version honours; with each, the value that asks for nothing.
+_LATER: Final[dict[str, tuple[Any, ...]]] = {
+    "networks": (None, {}),
+    "dns": (None, (), []),
+    "extra_hosts": (None, {}),
+    "ports": (None, (), [], {}),
+    "init": (None, False),
+    "restart": (None, "no"),
+    "healthcheck": (None,),
+    "log": (None,),
+}
+
+_KNOWN: Final = frozenset(ContainerOptions.__annotations__)
+
+
+def _id(value: str) -> str:
+    if not _ID.fullmatch(value):
+        raise ConfigError(f"{value!r} is not a container's id")
+    return value
+
+
+def _refused(name: str) -> MissingFeature:
+    return MissingFeature(
+        f"cannot use the option {name}: this version of containerkit does not have it yet",
+        feature=name,
+    )
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuse unknown options, and those that this version does not honour.
+
+    Raises:
+        ConfigError: an unknown name, a lifetime that is none, a restart without "detached".
+        MissingFeature: an option of a later version.
+    """
+    unknown = options.keys() - _KNOWN
+    if unknown:
+        from difflib import get_close_matches
+
+        name = min(unknown)
+        close = get_close_matches(name, _KNOWN, n=1)
+        raise ConfigError(
+            f"there is no option {name!r}", hint=f"did you mean {close[0]}?" if close else None
+        )
+    lifetime = options.get("lifetime", "owner")
+    if lifetime not in {"owner", "detached"}:
+        raise ConfigError(f"lifetime {lifetime!r} is neither 'owner' nor 'detached'")
+    if lifetime == "owner" and options.get("restart") not in {None, "no"}:
+        raise ConfigError(
+            "restart needs lifetime='detached': an owner's container ends with its owner"
+        )
+    for name in _LATER.keys() & options.keys():
+        if options[name] not in _LATER[name]:
+            raise _refused(name)
+    if lifetime == "detached":
+        raise MissingFeature(
+            "cannot start a detached container: this version of containerkit does not have them"
+            " yet",
+            feature="lifetime",
+        )
+
+
+@attrs.frozen
+class HostFacts:
+    """What `compile_plan` must know of the host; the runtime's probe finds it.
+
+    Args:
+        cgroup: which version has the controllers; None: no control group can be made.
+        controllers: those that a container's group can have.
+        rlimits: (resource, soft, hard) of the caller, before the launcher raises its own; -1 is
+            unlimited.
+        capabilities: the bounding set a container can be given.
+        features: names of kernel features, as in the probe's report.
+        euid: of the caller.
+        hostname: of the host, for containers in its network.
+    """
+
+    cgroup: Literal["v1", "v2", "hybrid"] | None = None
+    controllers: frozenset[str] = attrs.field(default=frozenset(), converter=frozenset)
+    rlimits: tuple[tuple[int, int, int], ...] = attrs.field(default=(), converter=tuple)
+    capabilities: int = ALL_MASK
+    features: frozenset[str] = attrs.field(default=frozenset(), converter=frozenset)
+    euid: int = 0
+    hostname: str = ""
+
+
+def _sources(value: Iterable[str]) -> frozenset[str]:
+    return frozenset(value)
+
+
+@attrs.frozen
+class LaunchRequest:
+    """A container to be started.
+
+    Args:
+        id: 64 hexadecimal digits.
+        image: the image's config.
+        rootfs: its root file system.
+        command: as `Engine.run` takes it.
+        options: as the caller gave them; secrets are read by name only.
+        passwd, group: content of the image's files; None where it has none.
+        file_sources: the host paths, of bind mounts, that are not directories.
+        streams: which of "stdin", "stdout", "stderr" the caller sends a descriptor for; the others
+            are /dev/null.  With the option tty: "tty" alone.
+        ephemeral: what it writes goes to a tmpfs and everything is removed when it ends.
+        create: the launcher makes the container's directory; False: it must be there.
+        volatile: no writes to the upper directory survive a crash of the host; for a container
+            that does not survive it either.
+        hosts, resolv_conf: content for network "host"; None leaves the image's own.
+        oom_score_adj: -1000 to 1000; None leaves the caller's.
+    """
+
+    id: str = attrs.field(converter=_id)
+    image: ImageConfig = attrs.field(repr=False)
+    rootfs: Rootfs
+    command: Command | None = None
+    options: ContainerOptions = attrs.field(factory=ContainerOptions, repr=False)
+    passwd: bytes | None = attrs.field(default=None, repr=False)
+    group: bytes | None = attrs.field(default=None, repr=False)
+    file_sources: frozenset[str] = attrs.field(default=frozenset(), converter=_sources)
+    streams: tuple[str, ...] = STREAMS
+    ephemeral: bool = True
+    create: bool = True
+    volatile: bool = True
+    hosts: bytes | None = attrs.field(default=None, repr=False)
+    resolv_conf: bytes | None = attrs.field(default=None, repr=False)
+    oom_score_adj: int | None = None

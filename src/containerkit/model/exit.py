@@ -1,0 +1,52 @@
+"""How a process ended.
+
+Owns the `Exit` value.  The launcher decides the cause; see ``runtime``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import attrs
+
+Cause = Literal["exited", "signal", "oom", "timeout", "output", "owner-died", "removed", "lost"]
+
+
+@attrs.frozen
+class Exit:
+    """How a process, or a container's first one, ended.
+
+    Args:
+        code: as a shell shows it: the exit code, or 128 + the signal's number; None when nobody
+            saw it end ("lost").
+        signal: the number of the signal that ended it.
+        cause: why.  "oom": the kernel's out-of-memory killer; "timeout", "output": we killed it,
+            for running or printing too long; "owner-died": its owner ended; "removed": removed
+            while running; "lost": it ended while nothing supervised it.
+    """
+
+    code: int | None = 0
+    signal: int | None = None
+    cause: Cause = "exited"
+
+    @classmethod
+    def by_signal(cls, signal: int, *, cause: Cause = "signal") -> Exit:
+        """The end that a signal brought, with its code."""
+        return cls(code=128 + signal, signal=signal, cause=cause)
+
+    @property
+    def ok(self) -> bool:
+        """Whether it ended by itself, with code 0."""
+        return self.code == 0 and self.cause == "exited"
+
+    @property
+    def returncode(self) -> int:
+        """The code, 255 where there is none."""
+        return 255 if self.code is None else self.code
+
+    def __str__(self) -> str:
+        if self.cause == "exited":
+            return f"exited with code {self.code}"
+        if self.cause == "signal":
+            return f"ended by signal {self.signal}"
+        return f"ended ({self.cause}), code {self.code}"

@@ -1,0 +1,76 @@
+"""The options of everything that makes a container, as one typed dictionary.
+
+Owns `ContainerOptions`: `Engine.run`, `start`, `containers.create` and their relatives take
+``**options: Unpack[ContainerOptions]``.  What a later version honours is listed here already, and
+refused by `launch.compile` with `MissingFeature`, never ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+if TYPE_CHECKING:
+    from containerkit.model.limits import Limits, Unlimited
+    from containerkit.model.mount import Mount
+    from containerkit.model.security import Security
+
+Command = str | Sequence[str | PathLike[str]]
+HostPort = int | str | tuple[str, int] | None
+
+
+class ContainerOptions(TypedDict, total=False):
+    """Options of a container; every one may be left out.
+
+    Keys:
+        name: unique in the engine, ``[a-zA-Z0-9][a-zA-Z0-9_.-]*``; a free one otherwise.
+        entrypoint: replaces the image's, and clears its command; a text is one program's path;
+            empty removes it.
+        env: added to the image's; None removes a name.  Nothing comes from the caller's own.
+        workdir: absolute; made if it is missing.
+        user: "name", "uid", "name:group", "uid:gid"; digits are always numbers.
+        hostname: the container id's first 12 digits otherwise.
+        labels: for finding it again.
+        stop_signal: name or number; the image's, else SIGTERM, otherwise.
+        tty: a terminal instead of pipes.
+        stdin_open: standard input stays open without an input.
+        platform: "linux/amd64" and so on, where an image is chosen from an index.
+        pull: "missing" (default), "always" or "never".
+        mounts: binds and tmpfs; volumes and images in a later version.
+        secrets: content, or the path of a file with it, by name: /run/secrets/NAME, mode 0400.
+        network: "none" (default until networks exist) or "host".
+        networks, dns, extra_hosts, ports: in a later version.
+        limits: None for the engine's defaults; UNLIMITED lifts those.
+        security: None for `Security.default()`.
+        lifetime: "owner" (default): it ends with this process; "detached" in a later version.
+        init, restart, healthcheck, log: in a later version.
+    """
+
+    name: str | None
+    entrypoint: Command | None
+    env: Mapping[str, str | None] | None
+    workdir: str | PathLike[str] | None
+    user: str | int | None
+    hostname: str | None
+    labels: Mapping[str, str] | None
+    stop_signal: str | int | None
+    tty: bool
+    stdin_open: bool
+    platform: str | None
+    pull: Literal["missing", "always", "never"]
+    mounts: Sequence[Mount] | None
+    secrets: Mapping[str, bytes | str | Path] | None
+    network: Any
+    networks: Mapping[str, Any] | None
+    dns: Sequence[str] | None
+    extra_hosts: Mapping[str, str] | None
+    ports: Sequence[int | str] | Mapping[int, HostPort] | Mapping[str, HostPort] | None
+    limits: Limits | Unlimited | None
+    security: Security | None
+    lifetime: Literal["owner", "detached"]
+    init: bool | None
+    restart: Any
+    healthcheck: Any
+    log: Any
