@@ -1,0 +1,1 @@
+"""Images: names, pulls, and the image that is this host."""
