@@ -18,4 +18,46 @@ struct ck_error {
 
 /* ---- layers: the tar applier (ck_tar, ck_apply, ck_path) ---------------------------------- */
 
+enum ck_apply_flags {
+    CK_APPLY_USER_XATTRS = 1, /* opaque marks as user.overlay.*, not trusted.overlay.* */
+    CK_APPLY_HELPER = 2,      /* write small files with a second thread */
+    CK_APPLY_NO_OPENAT2 = 4,  /* resolve as on a kernel without openat2 (tests) */
+};
+
+struct ck_apply_options {
+    unsigned flags;           /* enum ck_apply_flags */
+    uint64_t max_entries;
+    uint64_t max_bytes;       /* of all files together, holes included */
+    uint32_t max_depth;       /* directories below each other */
+    uint32_t max_xattr_bytes; /* names and values of one entry */
+    uint32_t max_meta_bytes;  /* one extended header */
+};
+
+struct ck_apply_result {
+    uint64_t entries;         /* that the archive holds, whiteouts included */
+    uint64_t bytes;           /* of all files together, holes included */
+};
+
+struct ck_applier;
+
+/* Begin to apply one layer to the empty directory dirfd (kept open by a duplicate).  NULL: error. */
+struct ck_applier *ck_apply_new(int dirfd, const struct ck_apply_options *options,
+                                struct ck_error *err);
+/* Take the next bytes of the tar stream.  The calling thread no longer shares its working directory
+ * and umask with the other threads of the process afterwards: give it a thread of its own.
+ * After a failure only ck_apply_entry and ck_apply_free may follow. */
+int ck_apply_feed(struct ck_applier *applier, const void *buf, size_t len, struct ck_error *err);
+/* The stream is over: checks that it was whole, sets the directories' modes and times. */
+int ck_apply_finish(struct ck_applier *applier, struct ck_apply_result *result,
+                    struct ck_error *err);
+/* The entry that a failure is about, as the archive spells it; raw bytes. */
+const char *ck_apply_entry(const struct ck_applier *applier);
+void ck_apply_free(struct ck_applier *applier);
+
 /* ---- launch: the launcher's client side (ck_spawn) ---------------------------------------- */
+
+/* Start the launcher in pid and mount namespaces of its own, with an empty environment and nothing
+ * but the control socket.  Returns its pid and fills *pidfd, or -1. */
+int ck_spawn_launcher(int program, int control, int *pidfd, struct ck_error *err);
+/* A detached clone of the host's tree at path (open_tree(2)), for a plan's source.  fd or -1. */
+int ck_open_source(const char *path, int recursive, struct ck_error *err);

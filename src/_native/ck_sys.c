@@ -196,3 +196,15 @@ ssize_t ck_getdents(int fd, void *buf, size_t len)
 {
     return result(syscall(SYS_getdents64, fd, buf, len));
 }
+
+/* ---- identity */
+
+uid_t ck_geteuid(void)
+{
+    return geteuid();
+}
+
+gid_t ck_getegid(void)
+{
+    return getegid();
+}

@@ -44,6 +44,17 @@ ssize_t ck_pwrite(int fd, const void *buf, size_t len, off_t offset);
 int ck_flock(int fd, int operation);
 int ck_fchdir(int fd);
 int ck_chdir(const char *path);
+struct ck_dirent { /* getdents64(2) */
+    uint64_t ino;
+    int64_t off;
+    uint16_t size;
+    uint8_t type;
+    char name[];
+};
 ssize_t ck_getdents(int fd, void *buf, size_t len);
+
+/* ---- identity */
+uid_t ck_geteuid(void);
+gid_t ck_getegid(void);
 
 #endif

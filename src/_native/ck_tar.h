@@ -28,9 +28,8 @@ struct ck_tar_entry {
     int64_t mtime;
     uint32_t mtime_nsec;
     uint64_t size, real_size; /* bytes in the stream; bytes of the file (more when sparse) */
-    const struct ck_tar_segment *segments; /* NULL: not sparse */
-    size_t segment_count;
-    bool has_xattrs;
+    bool sparse, has_xattrs;
+    const struct ck_tar_segment *segments; /* of a sparse file; together they are size long */
 };
 
 /* What extended headers said; texts point into the pax buffer. */

@@ -87,7 +87,7 @@ int ck_tar_attach_map(struct ck_tar *tar, struct ck_error *err)
     if (sum != entry->size)
         return ck_tar_bad(tar, err, "the sparse map does not fit the data");
     entry->segments = tar->map.segments;
-    entry->segment_count = tar->map.count;
+    entry->sparse = true;
     return 1;
 }
 
