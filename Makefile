@@ -69,8 +69,8 @@ fmt: dev ## put Python and C into the one format
 	$(BIN)/ruff check --fix-only --quiet
 	$(BIN)/clang-format -i $(C_FORMATTED)
 
-type: dev ## mypy --strict on the library and its tests
-	$(BIN)/mypy --strict src tests
+type: dev ## mypy --strict on the library, its tests, examples and benchmarks
+	$(BIN)/mypy --strict src tests benchmarks $(wildcard examples)
 
 # ---- the rest
 
