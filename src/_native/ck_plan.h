@@ -122,6 +122,9 @@ struct ck_plan {
     uint32_t arena_size;
 };
 
+_Static_assert(sizeof(struct ck_plan_header) == 48, "launch/wire.py");
+_Static_assert(sizeof(struct ck_op) == 40, "launch/wire.py");
+
 /* What a failed step reports: section, index in it, op code, errno; aux is the op's own. */
 struct ck_report {
     uint16_t section;

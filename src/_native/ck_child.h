@@ -1,0 +1,37 @@
+/* ck_child.h - the child section's interpreter: from a fresh clone to exec.
+ *
+ * The child is single-threaded, allocates nothing, and talks only through its report socket: one
+ * ck_report with errnum 0 right before exec (then end-of-file says that exec happened), or one
+ * that names the failed step.
+ */
+#ifndef CK_CHILD_H
+#define CK_CHILD_H
+
+#include "ck_plan.h"
+
+struct ck_child {
+    struct ck_plan plan;
+    int slots[CK_SLOTS]; /* -1: empty */
+    int root;            /* O_PATH of the new root until pivot */
+    int report;          /* socket to the launcher */
+    int32_t aux;         /* the running op's own detail for the report */
+};
+
+typedef int ck_handler(struct ck_child *child, const struct ck_op *op);
+
+/* Where the launcher keeps what children clone and mount on, in their copies of its namespace. */
+#define CK_NEW_ROOT "/new"
+#define CK_TEMPLATE_DEV "/tmpl/dev"
+#define CK_TEMPLATE_DIR "/tmpl/mask/empty"
+#define CK_TEMPLATE_FILE "/tmpl/mask/file"
+
+_Noreturn void ck_child_run(struct ck_child *child);
+
+ck_handler ck_op_root, ck_op_mount_fs, ck_op_move_mount, ck_op_template, ck_op_mask,
+    ck_op_read_only, ck_op_mkdir, ck_op_copy_fd, ck_op_root_read_only, ck_op_pivot;
+ck_handler ck_op_join_net, ck_op_hostname, ck_op_loopback, ck_op_sysctl, ck_op_oom_score,
+    ck_op_keyring;
+ck_handler ck_op_groups, ck_op_ids, ck_op_caps, ck_op_no_new_privs, ck_op_seccomp;
+ck_handler ck_op_rlimit, ck_op_stdio, ck_op_session, ck_op_umask, ck_op_chdir, ck_op_exec;
+
+#endif

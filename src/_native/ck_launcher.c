@@ -1,0 +1,277 @@
+#define _GNU_SOURCE
+#include "ck_launcher.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "ck_sys.h"
+#include "ck_sys_ns.h"
+
+/* ---- talking */
+
+void ck_launcher_tell(struct ck_container *c, uint16_t kind, const struct ck_event *event, int fd)
+{
+    struct ck_event out = *event;
+
+    out.packet =
+        (struct ck_packet){CK_WIRE_MAGIC, CK_WIRE_VERSION, kind, sizeof out - sizeof out.packet, 0};
+    if (c->channel >= 0) /* a caller that has gone is no error: its end-of-file follows */
+        ck_send(c->channel, &out, sizeof out, &fd, fd >= 0 ? 1 : 0);
+}
+
+static uint64_t tag(uint64_t kind, uint64_t generation, uint64_t index)
+{
+    return kind << 56 | (generation & 0xffffffff) << 16 | index;
+}
+
+int ck_launcher_watch(struct ck_launcher *l, struct ck_container *c, int fd, int kind)
+{
+    uint64_t data = tag((uint64_t)kind, c->generation, (uint64_t)(c - l->containers));
+
+    return ck_epoll_set(l->epoll, EPOLL_CTL_ADD, fd, EPOLLIN, data);
+}
+
+/* ---- requests */
+
+static int good_packet(const struct ck_packet *packet, ssize_t got)
+{
+    return got >= (ssize_t)sizeof *packet && packet->magic == CK_WIRE_MAGIC &&
+           packet->version == CK_WIRE_VERSION && packet->size == (size_t)got - sizeof *packet;
+}
+
+/* The plan of a START: inline, or the whole of a memfd that nobody can change any more. */
+static void start_request(struct ck_launcher *l, const struct ck_packet *packet, int *fds, int n)
+{
+    struct stat st;
+    void *map;
+
+    if (packet->value != 1) {
+        ck_launcher_start(l, packet + 1, packet->size, fds, n);
+        return;
+    }
+    map = NULL;
+    if (n > 1 && ck_fstat(fds[n - 1], &st) == 0 && st.st_size > 0 && st.st_size <= CK_PLAN_MAX &&
+        ck_is_sealed(fds[n - 1]))
+        map = ck_map_file(fds[n - 1], (size_t)st.st_size);
+    if (n > 1)
+        ck_close(fds[--n]);
+    ck_launcher_start(l, map, map ? (size_t)st.st_size : 0, fds, n);
+    ck_unmap(map, map ? (size_t)st.st_size : 0);
+}
+
+/* One packet from the control socket; -1 when the engine has closed it. */
+static int on_control(struct ck_launcher *l)
+{
+    const struct ck_packet *packet = (const void *)l->packet;
+    int fds[CK_FDS_MAX], n = CK_FDS_MAX;
+    ssize_t got = ck_receive(l->control, l->packet, sizeof l->packet, fds, &n, 0);
+
+    if (got == -EAGAIN || got == -EMSGSIZE)
+        return 0;
+    if (got <= 0)
+        return -1;
+    if (good_packet(packet, got) && packet->kind == CK_START && n >= 1) {
+        start_request(l, packet, fds, n);
+        return 0;
+    }
+    for (int i = 0; i < n; i++)
+        ck_close(fds[i]);
+    return 0;
+}
+
+static void on_channel(struct ck_launcher *l, struct ck_container *c)
+{
+    struct ck_packet packet;
+    int fds[4], n = 4;
+    ssize_t got = ck_receive(c->channel, &packet, sizeof packet, fds, &n, 0);
+
+    for (int i = 0; i < n; i++)
+        ck_close(fds[i]);
+    if (got == -EAGAIN)
+        return;
+    if (got <= 0 || !good_packet(&packet, got)) {
+        ck_close(ck_steal_fd(&c->channel)); /* nobody waits any more */
+        packet = (struct ck_packet){.kind = CK_KILL, .value = CK_CAUSE_REMOVED << 16 | SIGKILL};
+        if (c->status == CK_ENDED)
+            packet.kind = CK_DROP;
+        c->flags |= CK_PLAN_EPHEMERAL;
+    }
+    if (packet.kind == CK_KILL && c->pidfd >= 0) {
+        if (packet.value >> 16)
+            c->cause = packet.value >> 16;
+        ck_pidfd_kill(c->pidfd, (int)(packet.value & 0xffff));
+    }
+    if (packet.kind == CK_DROP && c->status == CK_ENDED)
+        ck_launcher_release(l, c);
+}
+
+static void on_report(struct ck_launcher *l, struct ck_container *c)
+{
+    struct ck_report report;
+    int fd, n = 1;
+    ssize_t got = ck_receive(c->report, &report, sizeof report, &fd, &n, 0);
+
+    if (n == 1)
+        ck_close(fd);
+    if (got == -EAGAIN)
+        return;
+    if (got == (ssize_t)sizeof report) {
+        if (report.errnum)
+            c->failed = report;
+        else
+            c->release |= CK_ABOUT_TO_EXEC;
+        return;
+    }
+    ck_close(ck_steal_fd(&c->report));
+    if (c->failed.errnum || !(c->release & CK_ABOUT_TO_EXEC))
+        return; /* it is dying: its pidfd tells */
+    c->status = CK_RUNNING;
+    if (!(c->flags & CK_PLAN_EPHEMERAL))
+        ck_launcher_tell(c, CK_STARTED, &(struct ck_event){.started_ns = c->state.started_ns},
+                         c->pidfd);
+    (void)l;
+}
+
+/* ---- the loop */
+
+static void on_event(struct ck_launcher *l, uint64_t data)
+{
+    struct ck_container *c = &l->containers[data & 0xffff];
+
+    if (c->generation != (uint32_t)(data >> 16 & 0xffffffff) || c->status == CK_FREE)
+        return;
+    switch (data >> 56) {
+    case CK_WATCH_PIDFD:
+        while (c->report >= 0) { /* what it said last comes before its end */
+            int before = c->report;
+            uint16_t was = c->failed.errnum, about = c->release;
+            on_report(l, c);
+            if (c->report == before && was == c->failed.errnum && about == c->release)
+                break;
+        }
+        ck_launcher_ended(l, c);
+        break;
+    case CK_WATCH_REPORT:
+        if (c->report >= 0)
+            on_report(l, c);
+        break;
+    case CK_WATCH_CHANNEL:
+        if (c->channel >= 0)
+            on_channel(l, c);
+        break;
+    default:
+        break;
+    }
+}
+
+/* How long to wait: not at all while there is work to do ahead and nothing runs, which hides its
+ * cost; after a pause when something runs; forever when everything is ready. */
+static int patience(const struct ck_launcher *l)
+{
+    uint64_t idle;
+
+    if (!ck_pool_wants_work(l))
+        return -1;
+    if (l->live == 0 && !l->busy)
+        return 0;
+    idle = (ck_now(CLOCK_MONOTONIC) - l->idle_since) / 1000000;
+    return idle >= l->hello.idle_ms ? 0 : (int)(l->hello.idle_ms - idle);
+}
+
+static _Noreturn void loop(struct ck_launcher *l)
+{
+    struct epoll_event events[64];
+
+    for (;;) {
+        int n = ck_epoll_wait(l->epoll, events, 64, patience(l)), control = 0;
+
+        if (n == 0) {
+            if (patience(l) == 0)
+                ck_pool_work(l);
+            continue;
+        }
+        for (int i = 0; i < n; i++) {
+            if (events[i].data.u64 >> 56 == CK_WATCH_OWNER)
+                ck_launcher_shutdown(l);
+            if (events[i].data.u64 >> 56 == CK_WATCH_CONTROL)
+                control = 1; /* last: it may reuse entries that other events free */
+            else
+                on_event(l, events[i].data.u64);
+        }
+        if (control && on_control(l) < 0)
+            ck_launcher_shutdown(l);
+        l->idle_since = ck_now(CLOCK_MONOTONIC);
+    }
+}
+
+/* ---- start */
+
+static int receive_hello(struct ck_launcher *l)
+{
+    int fds[CK_CONTROLLERS + 1], n = CK_CONTROLLERS + 1, want = 0;
+    ssize_t got = ck_receive(l->control, &l->hello, sizeof l->hello, fds, &n, 1);
+
+    l->unified = -1;
+    if (got != sizeof l->hello || !good_packet(&l->hello.packet, got) ||
+        l->hello.packet.kind != CK_HELLO || n < 1)
+        return -EPROTO;
+    l->hello.root[sizeof l->hello.root - 1] = 0;
+    l->hello.id[sizeof l->hello.id - 1] = 0;
+    l->owner = fds[0];
+    for (; want < CK_CONTROLLERS && l->hello.controllers[want][0]; want++) {
+        if (strcmp(l->hello.controllers[want], "unified") == 0)
+            l->unified = want;
+    }
+    if (n != want + 1 || l->hello.netns_pool > CK_POOL_MAX)
+        return -EPROTO;
+    memcpy(l->controllers, fds + 1, sizeof(int) * (size_t)want);
+    l->n_controllers = want;
+    return 0;
+}
+
+static int watch_ends(struct ck_launcher *l)
+{
+    int error;
+
+    l->epoll = ck_epoll();
+    if (l->epoll < 0)
+        return l->epoll;
+    error = ck_epoll_set(l->epoll, EPOLL_CTL_ADD, l->control, EPOLLIN, tag(CK_WATCH_CONTROL, 0, 0));
+    if (error < 0)
+        return error;
+    return ck_epoll_set(l->epoll, EPOLL_CTL_ADD, l->owner, EPOLLIN, tag(CK_WATCH_OWNER, 0, 0));
+}
+
+int main(void)
+{
+    struct ck_launcher *l = ck_map(sizeof *l);
+    struct ck_container speaker = {.channel = CK_CONTROL_FD};
+    struct ck_event ready = {.report = {.section = CK_PREPARE}};
+    int error;
+
+    if (!l)
+        return 1;
+    ck_reset_signals();
+    ck_umask(0);
+    ck_not_dumpable();
+    ck_raise_nofile();
+    l->control = CK_CONTROL_FD;
+    ck_set_cloexec(CK_CONTROL_FD);
+    error = receive_hello(l);
+    if (!error)
+        error = ck_launcher_enter(l);
+    if (!error)
+        error = watch_ends(l);
+    ready.report.errnum = (uint16_t)-error;
+    ready.report.aux = l->step;
+    ready.features = l->features;
+    ck_launcher_tell(&speaker, CK_READY, &ready, -1);
+    if (error)
+        return 1;
+    l->idle_since = ck_now(CLOCK_MONOTONIC);
+    loop(l);
+}

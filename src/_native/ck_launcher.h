@@ -1,0 +1,130 @@
+/* ck_launcher.h - the launcher: parent and PID 1 of all containers of one process and root.
+ *
+ * One loop over descriptors, one table made at start; nothing is allocated for a request.  It is
+ * started with an empty environment and one socket, builds a mount namespace of its own (tmpfs
+ * root, the engine's store at /store, templates), and dies with its owner: before that it kills,
+ * waits for and releases every container.  When it is killed itself, the kernel ends them all.
+ *
+ *   ck_launcher.c        the loop, HELLO, packets
+ *   ck_launcher_setup.c  the mount namespace and its templates
+ *   ck_launcher_pool.c   what is made ahead: spare child, cgroups, network namespaces
+ *   ck_launcher_start.c  START: prepare ops, the child
+ *   ck_launcher_end.c    exit, release ops, shutdown
+ */
+#ifndef CK_LAUNCHER_H
+#define CK_LAUNCHER_H
+
+#include <sys/types.h>
+
+#include "ck_plan.h"
+#include "ck_wire.h"
+
+enum {
+    CK_CONTAINERS = 4096,  /* in one launcher */
+    CK_POOL_MAX = 512,     /* network namespaces kept ready */
+    CK_TRASH = 1024,       /* cgroups waiting to be removed */
+    CK_ID_SIZE = 65,
+};
+
+enum ck_status { CK_FREE, CK_STARTING, CK_RUNNING, CK_ENDED };
+
+struct ck_container {
+    enum ck_status status;
+    uint16_t flags;          /* enum ck_plan_flag */
+    uint16_t release;        /* bits of enum ck_release */
+    uint32_t number;         /* unique in this launcher: names its cgroup and sources */
+    uint32_t generation;     /* of this table entry, so that a stale event finds nobody */
+    int channel, pidfd, lock, report;
+    pid_t pid;
+    uint32_t cause;          /* enum ck_cause the caller gave with KILL */
+    uint64_t sources;        /* slots with a tree attached below /src */
+    struct ck_report failed; /* errnum != 0: the start failed here */
+    struct ck_state state;
+    char dir[96];            /* "containers/ID", relative to the store; "" when none */
+};
+
+enum ck_release {
+    CK_REL_CGROUP = 1, CK_REL_SOURCES = 2, CK_REL_DIR = 4, /* asked for by the plan */
+    CK_REL_DISK = 8,     /* its directory holds an upper: whoever called removes the tree */
+    CK_HAS_CGROUP = 16, CK_MEMORY = 32, CK_ABOUT_TO_EXEC = 64,
+};
+
+/* A child cloned ahead, parked on its socket, already in its cgroup. */
+struct ck_spare {
+    int ready;
+    uint32_t number;
+    pid_t pid;
+    int pidfd, socket;
+    int lock;                /* of containers/.spare-LAUNCHER-NUMBER, held */
+};
+
+struct ck_launcher {
+    int control, owner, epoll, store;
+    int host_net;
+    int n_controllers;
+    int controllers[CK_CONTROLLERS];
+    int unified;             /* index of the cgroup v2 controller directory or -1 */
+    uint32_t features;
+    int32_t step;            /* how far set-up came, for READY */
+    uint32_t last_number, live;
+    uint64_t idle_since;     /* CLOCK_MONOTONIC ns of the last work */
+    int busy;                /* a cgroup could not be removed yet: try again after a pause */
+    struct ck_hello hello;
+    struct ck_spare spare;
+    int pool[CK_POOL_MAX];
+    uint32_t pooled;
+    uint32_t trash[CK_TRASH];
+    uint32_t trashed;
+    char triples[2048];      /* cgroup values the spare was given, to skip writing them again */
+    uint32_t triples_size;
+    _Alignas(8) char packet[sizeof(struct ck_packet) + CK_PLAN_INLINE + 4096];
+    struct ck_container containers[CK_CONTAINERS];
+};
+
+/* A start under way: the plan, its slots, and what earlier prepare ops decided. */
+struct ck_start {
+    struct ck_launcher *launcher;
+    struct ck_container *container;
+    struct ck_plan plan;
+    size_t plan_size;
+    int slots[CK_SLOTS];
+    struct ck_spare spare;   /* the child that was ready; .ready 0: none */
+    int lock;
+    char upper[128];         /* "/up" or "/store/containers/ID": where uppers and files are made */
+    uint32_t files;
+    const char *uid_map, *gid_map;
+};
+
+/* setup */
+int ck_launcher_enter(struct ck_launcher *l);
+
+/* pool */
+int ck_pool_make_cgroup(struct ck_launcher *l, uint32_t number);
+int ck_pool_drop_cgroup(struct ck_launcher *l, uint32_t number);
+void ck_pool_trash_cgroup(struct ck_launcher *l, uint32_t number);
+pid_t ck_pool_clone(struct ck_launcher *l, uint32_t number, uint64_t namespaces, int *pidfd);
+int ck_pool_join_cgroup(struct ck_launcher *l, uint32_t number);
+int ck_pool_write_cgroup(struct ck_launcher *l, uint32_t number, const char *triples, uint32_t n);
+int ck_pool_netns(struct ck_launcher *l);
+int ck_pool_make_dir(struct ck_launcher *l, uint32_t number, char *name, size_t size);
+void ck_pool_take_spare(struct ck_launcher *l, struct ck_spare *out);
+void ck_pool_end_spare(struct ck_launcher *l, struct ck_spare *spare);
+int ck_pool_wants_work(const struct ck_launcher *l);
+void ck_pool_work(struct ck_launcher *l); /* one step of refilling or cleaning */
+
+/* start */
+void ck_launcher_start(struct ck_launcher *l, const void *plan, size_t size, int *fds, int n_fds);
+int ck_launcher_write_state(struct ck_launcher *l, struct ck_container *c, int fresh);
+
+/* end */
+void ck_launcher_ended(struct ck_launcher *l, struct ck_container *c);
+void ck_launcher_release(struct ck_launcher *l, struct ck_container *c);
+void ck_launcher_fail(struct ck_launcher *l, struct ck_container *c);
+_Noreturn void ck_launcher_shutdown(struct ck_launcher *l);
+
+/* loop */
+int ck_launcher_watch(struct ck_launcher *l, struct ck_container *c, int fd, int kind);
+void ck_launcher_tell(struct ck_container *c, uint16_t kind, const struct ck_event *event, int fd);
+enum { CK_WATCH_CONTROL, CK_WATCH_OWNER, CK_WATCH_PIDFD, CK_WATCH_CHANNEL, CK_WATCH_REPORT };
+
+#endif

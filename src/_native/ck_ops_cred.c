@@ -1,0 +1,44 @@
+/* ck_ops_cred.c - child ops that give up rights; after CAPS nothing privileged follows. */
+#include <linux/filter.h>
+
+#include "ck_child.h"
+#include "ck_sys_ns.h"
+
+int ck_op_groups(struct ck_child *child, const struct ck_op *op)
+{
+    uint32_t length;
+    const void *groups = ck_plan_bytes(&child->plan, op->arena[0], &length);
+
+    return ck_set_groups(length / sizeof(uint32_t), groups);
+}
+
+int ck_op_ids(struct ck_child *child, const struct ck_op *op)
+{
+    (void)child;
+    return ck_set_ids((uint32_t)op->value[0], (uint32_t)op->value[1]);
+}
+
+int ck_op_caps(struct ck_child *child, const struct ck_op *op)
+{
+    int error = ck_drop_bounding(op->value[0]);
+
+    (void)child;
+    if (error >= 0)
+        error = ck_clear_ambient();
+    return error < 0 ? error : ck_set_caps(op->value[1], 0);
+}
+
+int ck_op_no_new_privs(struct ck_child *child, const struct ck_op *op)
+{
+    (void)child;
+    (void)op;
+    return ck_no_new_privs();
+}
+
+int ck_op_seccomp(struct ck_child *child, const struct ck_op *op)
+{
+    uint32_t length;
+    const void *filter = ck_plan_bytes(&child->plan, op->arena[0], &length);
+
+    return ck_seccomp(filter, length / sizeof(struct sock_filter));
+}

@@ -1,0 +1,220 @@
+/* ck_ops_mount.c - child ops that build the root.  Every path of the plan is resolved beneath the
+ * new root, on descriptors: the image decides what lies there, so no string is trusted twice. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "ck_child.h"
+#include "ck_path.h"
+#include "ck_sys.h"
+#include "ck_sys_ns.h"
+
+/* The last component of path, and its parent opened (or made) beneath the root. */
+static int open_parent(const struct ck_child *child, const char *path, int make, const char **name)
+{
+    char parent[4096];
+    const char *slash = strrchr(path, '/');
+    size_t len = slash ? (size_t)(slash - path) : 0;
+
+    if (!slash || len >= sizeof parent || !slash[1])
+        return -EINVAL;
+    memcpy(parent, path, len);
+    parent[len] = 0;
+    *name = slash + 1;
+    if (!len)
+        return ck_openat(child->root, ".", O_PATH | O_DIRECTORY, 0);
+    if (make)
+        return ck_path_mkdirs(child->root, parent, 0755, 0);
+    return ck_path_open(child->root, parent, O_PATH | O_DIRECTORY, 0);
+}
+
+static int make_file(const struct ck_child *child, const char *path)
+{
+    const char *name;
+    CK_CLEANUP_FD int parent = open_parent(child, path, 1, &name);
+    CK_CLEANUP_FD int file = -1;
+
+    if (parent < 0)
+        return parent;
+    file = ck_openat(parent, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_WRONLY, 0644);
+    return file < 0 ? file : ck_openat(parent, name, O_PATH | O_NOFOLLOW, 0);
+}
+
+/* Open the place a mount goes to.  strict: no link anywhere on the way, for the file systems whose
+ * place the kernel's and our safety rests on (/proc, /sys, /dev). */
+static int open_target(const struct ck_child *child, const char *path, int flags, int strict)
+{
+    int fd = ck_path_open(child->root, path, O_PATH, strict ? CK_PATH_NO_SYMLINKS : 0);
+
+    if (fd != -ENOENT || !(flags & CK_F_CREATE))
+        return fd;
+    if (flags & CK_F_FILE)
+        return make_file(child, path);
+    return ck_path_mkdirs(child->root, path, 0755, strict ? CK_PATH_NO_SYMLINKS : 0);
+}
+
+static int mount_on(const struct ck_child *child, int mount, const char *path, int flags,
+                    int strict)
+{
+    CK_CLEANUP_FD int target = open_target(child, path, flags, strict);
+
+    if (target < 0)
+        return target;
+    return ck_move_mount(mount, target, "");
+}
+
+int ck_op_root(struct ck_child *child, const struct ck_op *op)
+{
+    int error = ck_move_mount(child->slots[op->fd[0]], AT_FDCWD, CK_NEW_ROOT);
+
+    if (error < 0)
+        return error;
+    child->root = ck_openat(AT_FDCWD, CK_NEW_ROOT, O_PATH | O_DIRECTORY, 0);
+    return child->root < 0 ? child->root : 0;
+}
+
+int ck_op_mount_fs(struct ck_child *child, const struct ck_op *op)
+{
+    const char *type = ck_plan_text(&child->plan, op->arena[0]);
+    const char *target = ck_plan_text(&child->plan, op->arena[1]);
+    uint32_t n;
+    const char *option = ck_plan_list(&child->plan, op->arena[2], &n);
+    CK_CLEANUP_FD int fs = ck_fsopen(type);
+    CK_CLEANUP_FD int mount = -1;
+
+    if (fs < 0)
+        return fs;
+    for (; n > 0; n--, option = ck_plan_next(option)) {
+        int error = ck_fsconfig_option(fs, option);
+        child->aux++;
+        if (error < 0)
+            return error;
+    }
+    mount = ck_fsmount(&fs, (unsigned)op->value[0]);
+    if (mount < 0)
+        return mount;
+    return mount_on(child, mount, target, op->flags, strcmp(type, "tmpfs") != 0);
+}
+
+int ck_op_move_mount(struct ck_child *child, const struct ck_op *op)
+{
+    const char *target = ck_plan_text(&child->plan, op->arena[0]);
+
+    return mount_on(child, child->slots[op->fd[0]], target, op->flags, 0);
+}
+
+int ck_op_template(struct ck_child *child, const struct ck_op *op)
+{
+    const char *name = ck_plan_text(&child->plan, op->arena[0]);
+    const char *target = ck_plan_text(&child->plan, op->arena[1]);
+    const char *path = strcmp(name, "dev") == 0     ? CK_TEMPLATE_DEV
+                       : strcmp(name, "empty") == 0 ? CK_TEMPLATE_DIR
+                                                    : NULL;
+    CK_CLEANUP_FD int tree = -1;
+
+    if (!path)
+        return -EINVAL;
+    tree = ck_open_tree(AT_FDCWD, path, AT_RECURSIVE);
+    return tree < 0 ? tree : mount_on(child, tree, target, op->flags, 1);
+}
+
+int ck_op_mask(struct ck_child *child, const struct ck_op *op)
+{
+    const char *path = ck_plan_text(&child->plan, op->arena[0]);
+    CK_CLEANUP_FD int target =
+        ck_path_open(child->root, path, O_PATH | O_NOFOLLOW, CK_PATH_NO_SYMLINKS);
+    CK_CLEANUP_FD int cover = -1;
+    struct stat st;
+    int error;
+
+    if (target == -ENOENT)
+        return 0; /* nothing to hide on this kernel */
+    if (target < 0)
+        return target;
+    error = ck_fstat(target, &st);
+    if (error < 0)
+        return error;
+    cover = ck_open_tree(AT_FDCWD, S_ISDIR(st.st_mode) ? CK_TEMPLATE_DIR : CK_TEMPLATE_FILE, 0);
+    return cover < 0 ? cover : ck_move_mount(cover, target, "");
+}
+
+int ck_op_read_only(struct ck_child *child, const struct ck_op *op)
+{
+    const char *path = ck_plan_text(&child->plan, op->arena[0]);
+    CK_CLEANUP_FD int target =
+        ck_path_open(child->root, path, O_PATH | O_NOFOLLOW, CK_PATH_NO_SYMLINKS);
+    CK_CLEANUP_FD int tree = -1;
+    int error;
+
+    if (target == -ENOENT)
+        return 0;
+    if (target < 0)
+        return target;
+    tree = ck_open_tree(target, "", AT_RECURSIVE);
+    if (tree < 0)
+        return tree;
+    error = ck_mount_set(tree, MOUNT_ATTR_RDONLY, AT_RECURSIVE);
+    return error < 0 ? error : ck_move_mount(tree, target, "");
+}
+
+static int own_as_asked(int fd, const struct ck_op *op)
+{
+    uint32_t uid = (uint32_t)(op->value[1] >> 32), gid = (uint32_t)op->value[1];
+
+    return uid || gid ? ck_fchownat(fd, "", uid, gid, AT_EMPTY_PATH) : 0;
+}
+
+int ck_op_mkdir(struct ck_child *child, const struct ck_op *op)
+{
+    const char *path = ck_plan_text(&child->plan, op->arena[0]);
+    CK_CLEANUP_FD int fd = ck_path_open(child->root, path, O_PATH, 0);
+
+    if (fd != -ENOENT)
+        return fd < 0 ? fd : 0;
+    fd = ck_path_mkdirs(child->root, path, (mode_t)op->value[0] & 07777, 0);
+    return fd < 0 ? fd : own_as_asked(fd, op);
+}
+
+int ck_op_copy_fd(struct ck_child *child, const struct ck_op *op)
+{
+    const char *name;
+    int source = child->slots[op->fd[0]];
+    CK_CLEANUP_FD int parent =
+        open_parent(child, ck_plan_text(&child->plan, op->arena[0]), 1, &name);
+    CK_CLEANUP_FD int fd = -1;
+    char buf[4096];
+    ssize_t n = ck_lseek(source, 0, SEEK_SET); /* a restart reads it again */
+
+    if (parent < 0 || n < 0)
+        return parent < 0 ? parent : (int)n;
+    fd = ck_openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return fd;
+    while ((n = ck_read(source, buf, sizeof buf)) > 0) {
+        n = ck_write_all(fd, buf, (size_t)n);
+        if (n < 0)
+            return (int)n;
+    }
+    if (n == 0)
+        n = ck_fchmod(fd, (mode_t)op->value[0] & 07777);
+    return n < 0 ? (int)n : own_as_asked(fd, op);
+}
+
+int ck_op_root_read_only(struct ck_child *child, const struct ck_op *op)
+{
+    (void)op;
+    return ck_mount_set(child->root, MOUNT_ATTR_RDONLY, 0);
+}
+
+int ck_op_pivot(struct ck_child *child, const struct ck_op *op)
+{
+    int error = ck_fchdir(child->root);
+
+    (void)op;
+    ck_close(ck_steal_fd(&child->root));
+    return error < 0 ? error : ck_pivot_here();
+}

@@ -1,0 +1,74 @@
+/* ck_ops_ns.c - child ops on the namespaces it is in: network, host name, sysctls, keyring. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "ck_child.h"
+#include "ck_sys.h"
+#include "ck_sys_ns.h"
+
+int ck_op_join_net(struct ck_child *child, const struct ck_op *op)
+{
+    return ck_setns(child->slots[op->fd[0]], CLONE_NEWNET);
+}
+
+int ck_op_hostname(struct ck_child *child, const struct ck_op *op)
+{
+    const char *name = ck_plan_text(&child->plan, op->arena[0]);
+
+    return ck_sethostname(name, strlen(name));
+}
+
+int ck_op_loopback(struct ck_child *child, const struct ck_op *op)
+{
+    (void)child;
+    (void)op;
+    return ck_loopback_up();
+}
+
+/* Write to a procfs of our own: what lies at the container's /proc is read-only or not ours. */
+static int write_proc(const char *path, const char *value)
+{
+    CK_CLEANUP_FD int fs = ck_fsopen("proc");
+    CK_CLEANUP_FD int proc = -1;
+    CK_CLEANUP_FD int fd = -1;
+
+    if (fs < 0)
+        return fs;
+    proc = ck_fsmount(&fs, 0);
+    if (proc < 0)
+        return proc;
+    fd = ck_openat2(proc, path, O_WRONLY, 0, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS);
+    return fd < 0 ? fd : ck_write_all(fd, value, strlen(value));
+}
+
+int ck_op_sysctl(struct ck_child *child, const struct ck_op *op)
+{
+    char path[256] = "sys/";
+    const char *name = ck_plan_text(&child->plan, op->arena[0]);
+
+    if (strlen(name) >= sizeof path - 4)
+        return -ENAMETOOLONG;
+    memcpy(path + 4, name, strlen(name) + 1);
+    return write_proc(path, ck_plan_text(&child->plan, op->arena[1]));
+}
+
+int ck_op_oom_score(struct ck_child *child, const struct ck_op *op)
+{
+    char value[24];
+
+    (void)child;
+    snprintf(value, sizeof value, "%d", (int)op->value[0] - 1000);
+    return write_proc("self/oom_score_adj", value);
+}
+
+int ck_op_keyring(struct ck_child *child, const struct ck_op *op)
+{
+    (void)child;
+    (void)op;
+    return ck_session_keyring();
+}

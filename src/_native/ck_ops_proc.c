@@ -1,0 +1,111 @@
+/* ck_ops_proc.c - child ops on the process itself: limits, standard streams, exec. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include "ck_child.h"
+#include "ck_sys.h"
+#include "ck_sys_ns.h"
+
+int ck_op_rlimit(struct ck_child *child, const struct ck_op *op)
+{
+    (void)child;
+    return ck_set_rlimit(op->flags, op->value[0], op->value[1]);
+}
+
+static int open_null(void)
+{
+    struct stat st;
+    int fd = ck_openat(AT_FDCWD, "/dev/null", O_RDWR | O_NOFOLLOW | O_NOCTTY, 0);
+
+    if (fd < 0)
+        return fd;
+    if (ck_fstat(fd, &st) < 0 || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3)) {
+        ck_close(fd);
+        return -ENODEV; /* something else was put at /dev/null */
+    }
+    return fd;
+}
+
+int ck_op_stdio(struct ck_child *child, const struct ck_op *op)
+{
+    for (int i = 0; i < 3; i++) {
+        CK_CLEANUP_FD int null = -1;
+        int fd = op->fd[i] >= 0 ? child->slots[op->fd[i]] : (null = open_null());
+        int error = fd < 0 ? fd : ck_dup_to(fd, i);
+
+        child->aux = i;
+        if (error < 0)
+            return error;
+    }
+    return 0;
+}
+
+int ck_op_session(struct ck_child *child, const struct ck_op *op)
+{
+    int error = ck_setsid();
+
+    (void)child;
+    if (error >= 0 && op->flags & CK_F_TTY)
+        error = ck_take_tty(0);
+    return error;
+}
+
+int ck_op_umask(struct ck_child *child, const struct ck_op *op)
+{
+    (void)child;
+    ck_umask((mode_t)op->value[0]);
+    return 0;
+}
+
+int ck_op_chdir(struct ck_child *child, const struct ck_op *op)
+{
+    return ck_chdir(ck_plan_text(&child->plan, op->arena[0]));
+}
+
+static void fill_vector(char **vector, const char *item, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++, item = ck_plan_next(item))
+        vector[i] = (char *)(uintptr_t)item;
+    vector[n] = NULL;
+}
+
+/* Try the candidates as execvp(3) does: keep looking past what is not there, remember what was
+ * there but may not be executed.  aux: the candidate that errno belongs to. */
+static int try_candidates(struct ck_child *child, const struct ck_op *op, char **argv, char **envp)
+{
+    uint32_t n;
+    const char *path = ck_plan_list(&child->plan, op->arena[0], &n);
+    int error = -ENOENT;
+
+    for (uint32_t i = 0; i < n; i++, path = ck_plan_next(path)) {
+        int now = ck_execve(path, argv, envp);
+        if (now == -ENOENT || now == -ENOTDIR)
+            continue;
+        error = now;
+        child->aux = (int32_t)i;
+        if (now != -EACCES)
+            break;
+    }
+    return error;
+}
+
+int ck_op_exec(struct ck_child *child, const struct ck_op *op)
+{
+    uint32_t argc, envc;
+    const char *args = ck_plan_list(&child->plan, op->arena[1], &argc);
+    const char *env = ck_plan_list(&child->plan, op->arena[2], &envc);
+    char **vector = ck_map(((size_t)argc + envc + 2) * sizeof *vector);
+    int error = ck_close_range(3, 1);
+
+    if (!vector)
+        return -ENOMEM;
+    if (error < 0)
+        return error;
+    fill_vector(vector, args, argc);
+    fill_vector(vector + argc + 1, env, envc);
+    return try_candidates(child, op, vector, vector + argc + 1);
+}

@@ -1,0 +1,206 @@
+"""The control groups an engine's containers live in: found, made, and cleaned up after a crash.
+
+Owns: where the caller is in each hierarchy, the launcher's group beneath it, the device rules set
+there once.  The launcher makes and removes the containers' groups inside; `launch.limits` says
+what is written to them.
+
+Spec: cgroups(7); kernel documentation, cgroup-v1/devices and cgroup-v2.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+CONTROLLERS: Final = ("pids", "memory", "cpu", "cpuacct", "freezer", "devices")
+"""What every container gets a group of, where the host has it."""
+
+PREFIX: Final = "containerkit-"
+
+# Beyond the nodes of our /dev: terminals (136:*), /dev/console and ptmx.  No mknod anywhere.
+_DEVICES: Final = (
+    "c 1:3 rw",
+    "c 1:5 rw",
+    "c 1:7 rw",
+    "c 1:8 rw",
+    "c 1:9 rw",
+    "c 5:0 rw",
+    "c 5:1 rw",
+    "c 5:2 rw",
+    "c 136:* rw",
+)
+
+
+class Hierarchies(NamedTuple):
+    """Where this process is in the host's control groups.
+
+    Attributes:
+        version: "v1", "v2", "hybrid" (v1 controllers beside a v2 tree without any) or None.
+        directories: controller → this process's own directory; "unified" for version 2.
+    """
+
+    version: str | None
+    directories: Mapping[str, Path]
+
+
+def find() -> Hierarchies:
+    """Read where this process is, from /proc."""
+    return parse(
+        Path("/proc/self/cgroup").read_text(encoding="utf-8"),
+        Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape"),
+    )
+
+
+def parse(cgroup: str, mountinfo: str) -> Hierarchies:
+    """Return the hierarchies of the texts of ``/proc/self/cgroup`` and ``mountinfo``.
+
+    A hierarchy whose mount does not show our own group (a cgroup namespace of another process, a
+    bind of a part) is left out.
+    """
+    mounts = {}
+    for line in mountinfo.splitlines():
+        head, _, tail = line.partition(" - ")
+        fields, kind = head.split(" "), tail.split(" ")
+        if kind[0] == "cgroup2":
+            mounts.setdefault("", (fields[3], fields[4]))
+        elif kind[0] == "cgroup":
+            for option in kind[2].split(","):
+                mounts.setdefault(option, (fields[3], fields[4]))
+    directories = {}
+    unified = None
+    for line in cgroup.splitlines():
+        _, names, path = line.split(":", 2)
+        for name in names.split(","):
+            place = mounts.get(name)
+            if place is None or not _is_below(path, place[0]):
+                continue
+            directory = Path(place[1] + path.removeprefix(place[0].rstrip("/")))
+            if name == "":
+                unified = directory
+            elif name in CONTROLLERS:
+                directories[name] = directory
+    if unified is not None and not directories and _has_controllers(unified):
+        return Hierarchies("v2", {"unified": unified})
+    if directories:
+        return Hierarchies("v1" if unified is None else "hybrid", directories)
+    return Hierarchies(None, {})
+
+
+def _is_below(path: str, top: str) -> bool:
+    return top == "/" or path == top or path.startswith(top + "/")
+
+
+def _has_controllers(unified: Path) -> bool:
+    try:
+        return bool((unified / "cgroup.controllers").read_text(encoding="ascii").split())
+    except OSError:
+        return False
+
+
+class LauncherGroup(NamedTuple):
+    """The groups of one launcher.
+
+    Attributes:
+        controllers: what a container's limits may use here.
+        names: in the order of ``fds``: what the launcher calls each directory.
+        fds: descriptors of the directories; the caller closes them.
+        paths: the same, to remove them by.
+        missing: why controllers are not there, one sentence each.
+    """
+
+    controllers: frozenset[str]
+    names: tuple[str, ...]
+    fds: tuple[int, ...]
+    paths: tuple[Path, ...]
+    missing: tuple[str, ...]
+
+
+def make_group(hierarchies: Hierarchies, launcher_id: str) -> LauncherGroup:
+    """Make the launcher's group beneath this process's own, in every hierarchy that allows it.
+
+    Beneath, so that limits on this process hold for its containers.  Never raises for a host that
+    refuses: containers start without, and what is missing is said.
+    """
+    if hierarchies.version == "v2":
+        return _make_unified(hierarchies.directories["unified"], launcher_id)
+    names, fds, paths, missing = [], [], [], []
+    for controller, parent in hierarchies.directories.items():
+        path = parent / (PREFIX + launcher_id)
+        try:
+            path.mkdir(0o755)
+            if controller == "devices":
+                _restrict_devices(path)
+            fds.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        except OSError as error:
+            missing.append(f"no {controller} group below {parent}: {error.strerror}")
+            with contextlib.suppress(OSError):
+                path.rmdir()
+            continue
+        names.append(controller)
+        paths.append(path)
+    return LauncherGroup(frozenset(names), tuple(names), tuple(fds), tuple(paths), tuple(missing))
+
+
+def _restrict_devices(path: Path) -> None:
+    """Set the list that every container's group starts with (cgroup-v1/devices)."""
+    (path / "devices.deny").write_text("a")
+    for rule in _DEVICES:
+        (path / "devices.allow").write_text(rule)
+
+
+def _make_unified(parent: Path, launcher_id: str) -> LauncherGroup:
+    """Version 2: controllers reach below a group only while it holds no process, except the root.
+
+    In the root group, and where the parent group has room (delegation), ours is made; its children
+    are the containers'.
+    """
+    missing = []
+    for place in (parent, *_delegated(parent)):
+        path = place / (PREFIX + launcher_id)
+        try:
+            wanted = set((place / "cgroup.controllers").read_text(encoding="ascii").split())
+            wanted &= set(CONTROLLERS)
+            _enable(place, wanted)
+            path.mkdir(0o755)
+        except OSError as error:
+            missing.append(f"no group below {place}: {error.strerror}")
+            continue
+        try:
+            _enable(path, wanted)
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            path.rmdir()
+            missing.append(f"no controllers below {path}: {error.strerror}")
+            continue
+        return LauncherGroup(frozenset(wanted), ("unified",), (fd,), (path,), ())
+    return LauncherGroup(frozenset(), (), (), (), tuple(missing))
+
+
+def _delegated(group: Path) -> Iterable[Path]:
+    """Yield the group above, when this user may make groups in it and it holds no process."""
+    above = group.parent
+    with contextlib.suppress(OSError):
+        if os.access(above, os.W_OK) and not (above / "cgroup.procs").read_text().strip():
+            yield above
+
+
+def _enable(group: Path, controllers: set[str]) -> None:
+    control = group / "cgroup.subtree_control"
+    for name in controllers - set(control.read_text(encoding="ascii").split()):
+        control.write_text(f"+{name}")
+
+
+def remove_group(hierarchies: Hierarchies, launcher_id: str) -> None:
+    """Remove what a dead launcher left; its processes died with it (its pid namespace)."""
+    for parent in hierarchies.directories.values():
+        for place in (parent, parent.parent):
+            top = place / (PREFIX + launcher_id)
+            with contextlib.suppress(OSError):
+                children = [child for child in top.iterdir() if child.is_dir()]
+                for child in children:
+                    with contextlib.suppress(OSError):
+                        child.rmdir()
+                top.rmdir()

@@ -1,0 +1,260 @@
+"""The launcher of this process and root: started on first use, spoken to by packets.
+
+Owns: the launcher's life (spawn, set-up, end), its control socket, what a forked child does with
+its copies.  Must not: know what a plan means.  Neighbours: `cgroups` makes the groups it works in,
+`container` and `run` send it plans and read its events.
+
+Thread safety: a START is one packet of a SOCK_SEQPACKET socket and carries a channel of its own,
+so any number of threads start and wait at the same time without a lock or a dispatcher.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import errno
+import fcntl
+import os
+import select
+import signal
+import socket
+import threading
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from containerkit.errors import HostError, PermissionDenied
+from containerkit.runtime import cgroups, packets
+
+PROGRAM: Final = Path(__file__).resolve().parent.parent / "ck-launcher"
+
+_SETUP_STEPS: Final = (
+    "read what it was told",
+    "make its mounts private",
+    "open the store",
+    "make its root",
+    "fill its templates",
+    "enter its root",
+    "mount its /proc",
+    "open the store again",
+    "claim its id",
+)
+_SETUP_SECONDS: Final = 30.0
+_END_SECONDS: Final = 20.0
+_F_SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+_MFD_EXEC: Final = 0x10
+_WALL: Final = 0x40000000
+
+_living: weakref.WeakSet[Launcher] = weakref.WeakSet()
+_program_lock = threading.Lock()
+_program_fd = -1
+
+
+class Launcher:
+    """A running launcher.
+
+    Args:
+        root: the engine's root directory.
+        netns_pool: network namespaces it keeps ready.
+        spares: 1 to keep a child parked for the next start, 0 not to.
+        idle_ms: pause after which it prepares for the next start while containers still run.
+
+    Raises:
+        PermissionDenied: the caller may not make namespaces.
+        HostError: it could not be started or set up.
+
+    Blocking: until it is set up, some milliseconds.
+    """
+
+    __slots__ = ("__weakref__", "_control", "_pidfd", "features", "group", "id", "pid")
+
+    def __init__(
+        self, root: Path, *, netns_pool: int = 16, spares: int = 1, idle_ms: int = 20
+    ) -> None:
+        self.id = os.urandom(12).hex()
+        self.group = cgroups.make_group(cgroups.find(), self.id)
+        self._pidfd = self.pid = -1
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            with theirs:
+                self._spawn(theirs.fileno())
+            self._say_hello(root, netns_pool, spares, idle_ms)
+            self.features = self._await_ready()
+        except BaseException:
+            self.close()
+            for path in self.group.paths:
+                with contextlib.suppress(OSError):
+                    path.rmdir()
+            raise
+        finally:
+            for fd in self.group.fds:
+                os.close(fd)
+        _living.add(self)
+
+    def _spawn(self, control: int) -> None:
+        from containerkit import _native
+
+        try:
+            self.pid, self._pidfd = _native.spawn_launcher(_program(), control)
+        except OSError as error:
+            if error.errno != errno.EPERM:
+                raise
+            raise PermissionDenied(
+                "cannot start the launcher: the caller may not make namespaces",
+                errno=errno.EPERM,
+                hint="containers need root (CAP_SYS_ADMIN) in this version",
+            ) from error
+
+    def _say_hello(self, root: Path, netns_pool: int, spares: int, idle_ms: int) -> None:
+        status = os.stat(root)
+        hello = packets.hello(
+            launcher_id=self.id,
+            controllers=self.group.names,
+            root=os.fsencode(root),
+            root_key=(status.st_dev, status.st_ino),
+            netns_pool=netns_pool,
+            spares=spares,
+            idle_ms=idle_ms,
+        )
+        owner = os.pidfd_open(os.getpid())
+        try:
+            self._send(hello, (owner, *self.group.fds))
+        finally:
+            os.close(owner)
+
+    def _await_ready(self) -> int:
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        data = self._control.recv(4096) if poll.poll(_SETUP_SECONDS * 1000) else b""
+        event = packets.parse_event(data)
+        if event is None or event.kind != packets.READY:
+            raise HostError("cannot set up the launcher: it ended without a word")
+        if event.errnum:
+            step = _SETUP_STEPS[min(event.aux, len(_SETUP_STEPS) - 1)]
+            raise HostError(
+                f"cannot set up the launcher: it could not {step}: {os.strerror(event.errnum)}",
+                errno=event.errnum,
+            )
+        return event.features
+
+    def _send(self, data: bytes, fds: Sequence[int]) -> None:
+        self._control.sendmsg(
+            [data],
+            [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))],
+            socket.MSG_NOSIGNAL,
+        )
+
+    def start(self, plan: bytes, inputs: Sequence[int]) -> int:
+        """Send a plan and its inputs; return the channel on which the launcher answers.
+
+        Args:
+            plan: encoded.
+            inputs: descriptors for the plan's input slots; they stay the caller's to close.
+
+        Raises:
+            BrokenPipeError, ConnectionResetError: the launcher has died.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            with theirs:
+                if len(plan) <= packets.PLAN_INLINE:
+                    head = packets.packet(packets.START, size=len(plan))
+                    self._send(head + plan, (theirs.fileno(), *inputs))
+                else:
+                    self._send_large(plan, (theirs.fileno(), *inputs))
+            return ours.detach()
+        finally:
+            ours.close()
+
+    def _send_large(self, plan: bytes, fds: Sequence[int]) -> None:
+        memfd = os.memfd_create("plan", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            with open(memfd, "wb", closefd=False) as file:
+                file.write(plan)
+            fcntl.fcntl(memfd, fcntl.F_ADD_SEALS, _F_SEALS)
+            self._send(packets.packet(packets.START, value=1), (*fds, memfd))
+        finally:
+            os.close(memfd)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs, as the kernel says it."""
+        if self._pidfd < 0:
+            return False
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        return not poll.poll(0)
+
+    def close(self) -> None:
+        """End its containers and itself, and wait for that.
+
+        Blocking: until every process of its containers is dead and its groups are removed; past
+        20 s it is killed, and the kernel ends what is left of its containers with it.
+        """
+        _living.discard(self)
+        pidfd, self._pidfd = self._pidfd, -1
+        self._control.close()
+        if pidfd < 0:
+            return
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        if not poll.poll(_END_SECONDS * 1000):
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            poll.poll()
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PIDFD, pidfd, os.WEXITED | _WALL)
+        os.close(pidfd)
+
+    def _abandon(self) -> None:
+        """Forget the parent's launcher in a forked child: it is not this process's child."""
+        self._control.close()
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+
+def _abandon_all() -> None:
+    global _program_lock
+    _program_lock = threading.Lock()
+    for launcher in list(_living):
+        launcher._abandon()  # noqa: SLF001
+    _living.clear()
+
+
+os.register_at_fork(after_in_child=_abandon_all)
+
+
+def _program() -> int:
+    """Return a descriptor to execute the launcher from: a sealed copy in memory where possible.
+
+    Sealed, so that nothing that runs in a container can ever write to it (CVE-2019-5736).
+    """
+    global _program_fd
+    with _program_lock:
+        if _program_fd < 0:
+            _program_fd = _sealed_copy()
+        return _program_fd
+
+
+def _sealed_copy() -> int:
+    try:
+        content = PROGRAM.read_bytes()
+    except OSError as error:
+        raise HostError(
+            f"cannot read the launcher {PROGRAM}: {error.strerror}",
+            errno=error.errno,
+            hint="the package was not built: pip install it, or run make dev in a checkout",
+        ) from error
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    for extra in (_MFD_EXEC, 0):  # kernels before 6.3 do not know it and allow exec anyway
+        try:
+            fd = os.memfd_create("ck-launcher", flags | extra)
+        except OSError:
+            continue
+        with open(fd, "wb", closefd=False) as file:
+            file.write(content)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _F_SEALS)
+        return fd
+    return os.open(PROGRAM, os.O_RDONLY | os.O_CLOEXEC)  # vm.memfd_noexec=2

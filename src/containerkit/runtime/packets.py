@@ -1,0 +1,105 @@
+"""Packets between this process and its launcher, as `struct` formats of ``ck_wire.h``.
+
+Owns the layout, both ways, and nothing else: no sockets, no decisions.  A test compares sizes and
+numbers with the C header.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+MAGIC: Final = 0x57504B43
+VERSION: Final = 1
+CONTROLLERS_MAX: Final = 12
+PLAN_INLINE: Final = 60 << 10
+
+HELLO: Final = 1
+START: Final = 2
+KILL: Final = 3
+DROP: Final = 4
+READY: Final = 64
+STARTED: Final = 65
+FAILED: Final = 66
+EXITED: Final = 67
+RELEASED: Final = 68
+
+PACKET: Final = struct.Struct("<IHHII")
+_HELLO: Final = struct.Struct(f"<32s{16 * CONTROLLERS_MAX}sQQIIII4096s")
+EVENT: Final = struct.Struct("<IHHII HHHHi iiII 4x QQQQQ 32x")
+
+CAUSES: Final = (
+    "exited",
+    "signal",
+    "oom",
+    "timeout",
+    "output",
+    "owner-died",
+    "removed",
+    "lost",
+)
+"""Names of ``enum ck_cause``, by number."""
+
+
+class Event(NamedTuple):
+    """What the launcher says on a request's channel; the fields of another kind are 0."""
+
+    kind: int
+    section: int
+    index: int
+    code: int
+    errnum: int
+    aux: int
+    exit_code: int
+    signal: int
+    cause: int
+    features: int
+    started_ns: int
+    finished_ns: int
+    user_us: int
+    system_us: int
+    max_rss_kib: int
+
+
+def packet(kind: int, *, size: int = 0, value: int = 0) -> bytes:
+    """Return the header of a packet with *size* bytes behind it."""
+    return PACKET.pack(MAGIC, VERSION, kind, size, value)
+
+
+def hello(  # noqa: PLR0913  (one packet, one call)
+    *,
+    launcher_id: str,
+    controllers: Sequence[str],
+    root: bytes,
+    root_key: tuple[int, int],
+    netns_pool: int,
+    spares: int,
+    idle_ms: int,
+) -> bytes:
+    """Return the packet that sets a fresh launcher up.
+
+    Args:
+        launcher_id: at most 31 ASCII characters; names its cgroup and its file in ``owners/``.
+        controllers: in the order of the cgroup directories that travel with it.
+        root: path of the engine's root directory.
+        root_key: device and inode of it.
+        netns_pool: network namespaces kept ready.
+        spares: 1 to keep a child parked, else 0.
+        idle_ms: pause after which it prepares for the next start while others still run.
+    """
+    names = b"".join(name.encode("ascii").ljust(16, b"\0") for name in controllers)
+    body = _HELLO.pack(
+        launcher_id.encode("ascii"), names, *root_key, netns_pool, spares, idle_ms, 0, root
+    )
+    return packet(HELLO, size=len(body)) + body
+
+
+def parse_event(data: bytes) -> Event | None:
+    """Return the event in a packet, None when it is none."""
+    if len(data) != EVENT.size:
+        return None
+    magic, version, kind, _size, _value, *fields = EVENT.unpack(data)
+    if magic != MAGIC or version != VERSION:
+        return None
+    return Event(kind, *fields)
