@@ -64,5 +64,12 @@ def test_c_functions() -> None:
     assert not [name for path in C for name in long_c_functions(path)]
 
 
+def code_lines(path: Path) -> int:
+    """Count the lines of a C file that hold code: a comment is never too much."""
+    text = re.sub(r"/\*.*?\*/", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return sum(1 for line in text.splitlines() if line.strip())
+
+
 def test_the_c_core_as_a_whole() -> None:
-    assert sum(map(lines, C)) <= C_LINES_IN_ALL
+    counts = {path.name: code_lines(path) for path in C}
+    assert sum(counts.values()) <= C_LINES_IN_ALL, counts
