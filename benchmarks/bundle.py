@@ -16,7 +16,8 @@ from benchmarks import host
 from benchmarks.command import BenchmarkError, call
 from benchmarks.daemons import Dockerd
 
-PIDS_LIMIT = 4096
+PIDS_LIMIT = 2048
+"""containerkit's own default."""
 
 
 def docker_spec(dockerd: Dockerd, reference: str) -> dict[str, Any]:

@@ -48,27 +48,29 @@ _METHOD = [
 
 def build_limit(output: Path) -> str:
     """Compile limit.c statically, with musl if it is there; return the compiler's name."""
-    source = Path(__file__).with_name("limit.c")
+    sources = sorted(Path(__file__).parent.glob("limit*.c"))
     musl = shutil.which("musl-gcc")
     compiler = [musl or "cc", "-static", "-O2", "-std=c11"]
     if musl:
         multiarch = call(["cc", "-print-multiarch"]).strip()
         compiler += ["-idirafter", "/usr/include", "-idirafter", f"/usr/include/{multiarch}"]
-    call([*compiler, source, "-o", output])
+    call([*compiler, *sources, "-o", output])
     return "static musl" if musl else "static glibc"
 
 
-def _commands(disk: Path, dockerd: Dockerd, reference: str) -> list[Command]:
-    rootfs = disk / "limit" / "layer"
-    spec = bundle.docker_spec(dockerd, reference)
+def _commands(disk: Path, dockerd: Dockerd | None, reference: str) -> list[Command]:
+    rootfs = disk / "limit" / "layers" / "busybox"
+    found = _podman(disk, reference)
+    program = host.tool("bwrap")
+    if program:
+        view = ["--ro-bind", str(rootfs), "/", "--proc", "/proc", "--dev", "/dev"]
+        found.append(Command("bwrap", [program, "--unshare-all", *view, "/bin/true"]))
+    if dockerd is None:
+        return found
     options = ["--rm", "--network=none", f"--pids-limit={bundle.PIDS_LIMIT}"]
-    found = [
-        Command(
-            "docker",
-            [dockerd.client, "run", *options, reference, "/bin/true"],
-            dockerd.environment,
-        )
-    ]
+    docker = [dockerd.client, "run", *options, reference, "/bin/true"]
+    found.append(Command("docker", docker, dockerd.environment))
+    spec = bundle.docker_spec(dockerd, reference)
     for name in ("runc", "crun"):
         program = host.tool(name)
         if program:
@@ -76,29 +78,16 @@ def _commands(disk: Path, dockerd: Dockerd, reference: str) -> list[Command]:
             state = f"--root=/run/bench-{name}"
             run = [program, state, "run", f"--bundle={directory}", "{id}"]
             found.append(Command(name, run))
-    program = host.tool("bwrap")
-    if program:
-        view = ["--ro-bind", str(rootfs), "/", "--proc", "/proc", "--dev", "/dev"]
-        found.append(Command("bwrap", [program, "--unshare-all", *view, "/bin/true"]))
     return found
 
 
-def _podman(disk: Path, reference: str) -> Command | None:
+def _podman(disk: Path, reference: str) -> list[Command]:
     program = host.tool("podman")
     if program is None:
-        return None
-    return Command(
-        "podman",
-        [
-            *podman(program, disk / "podman"),
-            "run",
-            "--rm",
-            "--network=none",
-            reference,
-            "/bin/true",
-        ],
-        podman_environment(disk),
-    )
+        return []
+    argv = [*podman(program, disk / "podman"), "run", "--rm", "--network=none"]
+    argv += [f"--pids-limit={bundle.PIDS_LIMIT}", reference, "/bin/true"]
+    return [Command("podman", argv, podman_environment(disk))]
 
 
 def podman(program: str, store: Path) -> list[str]:
@@ -172,6 +161,11 @@ def _measure(runners: list[Runner], options: Options, section: Section) -> None:
     _report(section, hot, cold, steady)
 
 
+def _bar(name: str, bars: dict[str, float], first: str) -> Bar | None:
+    """A peer's bar, which counts against containerkit only."""
+    return Bar("at least", bars[name]) if name in bars and first == OURS else None
+
+
 def _report(
     section: Section,
     hot: dict[str, list[float]],
@@ -181,38 +175,56 @@ def _report(
     first = OURS if OURS in hot else LIMIT
     series = {name: Series(name, tuple(times)) for name, times in hot.items()}
     lone = {name: Series(f"{name}, lone", tuple(times)) for name, times in cold.items()}
+    last = {name: Series(f"{name}, sustained", times) for name, times in steady.items()}
     names = [OURS, BIG, LIMIT, "bwrap", "crun", "runc", "podman", "docker"]
     present = [name for name in names if name in series]
     for name in present:
         what = f"start, back to back: {name}"
         if name == OURS:
-            section.lines.append(Line(what, series[name], series[LIMIT], Bar("at most", 2.0)))
+            line = Line(what, series[name], series[LIMIT], Bar("at most", 2.0))
         elif name == BIG:
-            section.lines.append(Line(what, series[name], series[first], Bar("at most", 1.2)))
+            line = Line(what, series[name], series[first], Bar("at most", 1.2))
         else:
-            bar = Bar("at least", _BACK_TO_BACK[name]) if name in _BACK_TO_BACK else None
-            section.lines.append(Line(what, series[name], series[first], bar))
+            to = None if name == first else series[first]
+            line = Line(what, series[name], to, _bar(name, _BACK_TO_BACK, first))
+        section.lines.append(line)
     for name in present:
         what = f"start, lone: {name}"
         if name == OURS:
-            section.lines.append(Line(what, lone[name], series[name], Bar("at most", 2.0)))
+            line = Line(what, lone[name], series[name], Bar("at most", 2.0))
         else:
-            bar = Bar("at least", _LONE[name]) if name in _LONE else None
-            section.lines.append(Line(what, lone[name], lone[first], bar))
-    last = {name: Series(f"{name}, sustained", times) for name, times in steady.items()}
+            to = None if name == first else lone[first]
+            line = Line(what, lone[name], to, _bar(name, _LONE, first))
+        section.lines.append(line)
     for name in (OURS, LIMIT):
         if name in last:
             to = last[LIMIT] if name == OURS else None
             section.lines.append(Line(f"start, sustained: {name}", last[name], to))
+    section.charts += _charts(present, series, lone)
+
+
+def _charts(present: list[str], series: dict[str, Series], lone: dict[str, Series]) -> list[Chart]:
     ours = frozenset({OURS, BIG})
-    close = [name for name in present if name not in {"docker", "podman"}]
-    pick = tuple(series[name] for name in present)
-    near = tuple(series[name] for name in close)
-    idle = tuple(Series(name, lone[name].samples) for name in close)
-    section.charts += [
-        Chart("start", "Create, start, wait, remove: /bin/true, back to back", pick, ours),
-        Chart("start-near", "The same, without the engines that have a daemon", near, ours),
-        Chart("start-lone", "A lone start, 100 ms after anything else", idle, ours),
+    near = [name for name in present if name not in {"docker", "podman"}]
+    return [
+        Chart(
+            "start",
+            "Create, start, wait, remove /bin/true, back to back",
+            tuple(series[name] for name in present),
+            ours,
+        ),
+        Chart(
+            "start-near",
+            "The same, without the engines",
+            tuple(series[name] for name in near),
+            ours,
+        ),
+        Chart(
+            "start-lone",
+            "A lone start, 100 ms after anything else",
+            tuple(Series(name, lone[name].samples) for name in near),
+            ours,
+        ),
     ]
 
 
@@ -224,20 +236,18 @@ def run(options: Options) -> Section:
         registry = stack.enter_context(Registry(disk))
         registry.push("busybox")
         reference = registry.reference("busybox")
-        layer = disk / "limit" / "layer"
+        layer = disk / "limit" / "layers" / "busybox"
         layer.mkdir(parents=True)
         for blob in oci.layout_layers(images.layout("busybox")):
             call(["tar", "-xzf", blob, "-C", layer])
         runners: list[Runner] = []
+        dockerd: Dockerd | None = None
         if host.tool("dockerd"):
             dockerd = stack.enter_context(Dockerd(disk / "docker", disk / "docker-run"))
             dockerd.docker("pull", "--quiet", reference)
-            candidates = _commands(disk, dockerd, reference)
         else:
-            candidates = []
             section.notes.append("no dockerd: docker, runc and crun are left out")
-        extra = _podman(disk, reference)
-        for command in [*candidates, *([extra] if extra else [])]:
+        for command in _commands(disk, dockerd, reference):
             try:
                 command.check()
             except (BenchmarkError, subprocess.SubprocessError) as error:
