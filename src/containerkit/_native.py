@@ -1,0 +1,171 @@
+"""The C core as Python: the only module that imports the CFFI extension.
+
+Owns: handles on C objects, and the one translation of C errors into exceptions.  Must not: decide
+anything.  Neighbours: `layers` feeds tar streams to an `Applier`; `runtime` drives the launcher.
+CFFI drops the GIL around every call, so a call into here never holds up other threads.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+from containerkit._ck import ffi, lib
+from containerkit.errors import (
+    ArchiveError,
+    ContainerKitError,
+    HostError,
+    InvalidSpec,
+    PermissionDenied,
+    UnsafePath,
+)
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_HINTS = {
+    errno.ENOSPC: "free space on the file system of the engine's root",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "the host has no open files left",
+    errno.EROFS: "the engine's root lies on a read-only file system",
+}
+
+
+# ---- errors ------------------------------------------------------------------------------------
+
+
+def new_error() -> Any:
+    """Return an empty ``struct ck_error``, owned by the caller, as C functions want it."""
+    return ffi.new("struct ck_error *")
+
+
+def error_text(err: Any) -> str:
+    """Return what C says: object and cause, undecodable bytes of names escaped."""
+    detail = ffi.string(err.detail).decode("utf-8", "backslashreplace")
+    return f"{detail}: {os.strerror(err.errnum)}" if err.errnum else detail
+
+
+def as_exception(err: Any, attempt: str, **attributes: Any) -> ContainerKitError:
+    """Translate a C error.
+
+    Args:
+        err: a filled ``struct ck_error``.
+        attempt: what was tried, without a full stop: "cannot unpack layer".
+        attributes: for the exceptions that have an ``entry``.
+    """
+    message = f"{attempt}: {error_text(err)}"
+    if err.code == lib.CK_E_ARCHIVE:
+        return ArchiveError(message, **attributes)
+    if err.code == lib.CK_E_UNSAFE:
+        return UnsafePath(message, hint="the archive is hostile or broken", **attributes)
+    if err.code == lib.CK_E_PLAN:
+        return InvalidSpec(message)
+    if err.errnum in {errno.EPERM, errno.EACCES}:
+        return PermissionDenied(message, errno=err.errnum)
+    return HostError(message, errno=err.errnum or None, hint=_HINTS.get(err.errnum))
+
+
+# ---- layers ------------------------------------------------------------------------------------
+
+
+class Applier:
+    """Applies one layer's tar stream to an empty directory (``ck_apply.h``).
+
+    Life: made, fed any number of times, finished once, closed.  After an error only `close` may
+    follow.  `feed` and `finish` belong to one thread made for it: that thread no longer shares its
+    umask and working directory with the rest of the process.
+
+    Args:
+        directory: an open descriptor of the destination; the applier keeps its own.
+        user_xattrs: overlay marks as ``user.overlay.*`` (rootless) instead of ``trusted.*``.
+        helper: write small files with a second thread, which ends with `close`.
+        openat2: False resolves paths as on a kernel without openat2(2).
+        max_entries: entries the layer may have.
+        max_bytes: bytes of all files together, holes included.
+        max_depth: directories below each other.
+        max_xattr_bytes: names and values of one entry's extended attributes.
+        max_meta_bytes: one PAX or GNU extended header.
+
+    Raises:
+        HostError: the destination can not be used, or there is no memory.
+    """
+
+    def __init__(
+        self,
+        directory: int,
+        *,
+        user_xattrs: bool = False,
+        helper: bool = True,
+        openat2: bool = True,
+        max_entries: int,
+        max_bytes: int,
+        max_depth: int,
+        max_xattr_bytes: int,
+        max_meta_bytes: int,
+    ) -> None:
+        flags = lib.CK_APPLY_USER_XATTRS if user_xattrs else 0
+        flags |= lib.CK_APPLY_HELPER if helper else 0
+        flags |= 0 if openat2 else lib.CK_APPLY_NO_OPENAT2
+        options = ffi.new(
+            "struct ck_apply_options *",
+            (flags, max_entries, max_bytes, max_depth, max_xattr_bytes, max_meta_bytes),
+        )
+        self._err = new_error()
+        self._applier = lib.ck_apply_new(directory, options, self._err)
+        if not self._applier:
+            raise as_exception(self._err, "cannot begin to unpack a layer")
+
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
+        """Take the next bytes of the stream; what they complete is on disk afterwards.
+
+        Raises:
+            ArchiveError: the tar stream is malformed or exceeds a limit.
+            UnsafePath: an entry or link points out of the layer.
+            HostError: the file system refuses (full, read-only, no permission).
+        """
+        with ffi.from_buffer(data) as buffer:
+            if lib.ck_apply_feed(self._open(), buffer, len(buffer), self._err) < 0:
+                self._fail()
+
+    def finish(self) -> tuple[int, int]:
+        """End the stream: set directory modes and times.
+
+        Returns:
+            Entries in the archive, and the bytes of its files together (holes included).
+
+        Raises:
+            ArchiveError: the stream ended too early.
+            HostError: as `feed`.
+        """
+        result = ffi.new("struct ck_apply_result *")
+        if lib.ck_apply_finish(self._open(), result, self._err) < 0:
+            self._fail()
+        return int(result.entries), int(result.bytes)
+
+    def close(self) -> None:
+        """End the helper thread, close descriptors, free memory; harmless when repeated."""
+        applier, self._applier = self._applier, None
+        if applier:
+            lib.ck_apply_free(applier)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _open(self) -> Any:
+        if not self._applier:
+            raise ValueError("the applier is closed")
+        return self._applier
+
+    def _fail(self) -> NoReturn:
+        entry = os.fsdecode(ffi.string(lib.ck_apply_entry(self._applier)))
+        raise as_exception(self._err, "cannot unpack layer", entry=entry)

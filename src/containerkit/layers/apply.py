@@ -1,0 +1,251 @@
+"""One layer from a blob's bytes to a directory tree, in three stages that run at once.
+
+Owns: the pipeline, its limits, its tidy end.  Must not: download, check the blob's own digest, or
+publish (the caller does); remove the destination (nobody but the caller knows what it is).
+Flow: `images.pull` hands in chunks as they arrive; `layers.compression` inflates them in the calling
+thread; one thread hashes the tar bytes for the diff id, one feeds them to the C applier.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final, Literal
+
+import attrs
+
+from containerkit._native import Applier
+from containerkit.errors import DigestMismatch, HostError
+from containerkit.layers.compression import decompressor
+from containerkit.model.digest import Digest
+
+QUEUE: Final = 8
+"""Pieces that wait between two stages, each of at most `compression.CHUNK` bytes."""
+
+WhiteoutFormat = Literal["overlay-trusted", "overlay-user"]
+
+
+@attrs.frozen(kw_only=True)
+class ApplyLimits:
+    """What one layer may hold; beyond it is ArchiveError.
+
+    Args:
+        entries: files, directories, links, whiteouts.
+        size: bytes of all files together, holes included; the rest of the stream may be as long.
+        depth: directories below each other.
+        xattrs: bytes of the names and values of one entry's extended attributes.
+        header: bytes of one extended header.
+    """
+
+    entries: int = 2_000_000
+    size: int = 64 << 30
+    depth: int = 256
+    xattrs: int = 1 << 20
+    header: int = 1 << 20
+
+
+@attrs.frozen
+class AppliedLayer:
+    """A layer that was applied.
+
+    Args:
+        entries: in the archive, whiteouts included.
+        size: bytes of its files together, holes included.
+    """
+
+    entries: int
+    size: int
+
+
+DEFAULT_LIMITS: Final = ApplyLimits()
+
+
+def apply_layer(
+    chunks: Iterable[bytes],
+    *,
+    media_type: str,
+    diff_id: Digest,
+    destination: Path,
+    limits: ApplyLimits = DEFAULT_LIMITS,
+    whiteout_format: WhiteoutFormat = "overlay-trusted",
+    progress: Callable[[int], object] | None = None,
+    cancelled: threading.Event | None = None,
+) -> AppliedLayer:
+    """Unpack a layer into an empty directory, whiteouts in the form that overlayfs reads.
+
+    On any failure the destination holds part of the layer, and no thread is left running.
+
+    Args:
+        chunks: the blob, in pieces of any size; about 256 KiB is best.  It is iterated in the
+            calling thread; an exception of its own ends the pipeline and comes out unchanged.
+        media_type: of the blob; it alone decides about decompression.
+        diff_id: digest that the tar bytes must have.
+        destination: an existing empty directory; nothing outside of it is touched.
+        limits: what the layer may hold.
+        whiteout_format: "overlay-trusted" as root, "overlay-user" in a user namespace; the latter
+            leaves devices out where the kernel does not let them be made.
+        progress: called in the calling thread with the length of each piece taken from chunks.
+        cancelled: once set, the next piece ends it all with CancelledError.
+
+    Returns:
+        What was applied.
+
+    Raises:
+        UnsupportedMediaType: the media type is not a layer's.
+        ArchiveError: the stream is malformed, ends too early, or exceeds a limit.
+        UnsafePath: an entry or link leads out of the layer.
+        DigestMismatch: the tar bytes are not those of diff_id.
+        HostError: the file system refuses.
+        concurrent.futures.CancelledError: cancelled was set.
+
+    Blocking: on chunks and on the disk; Ctrl-C ends it.
+
+    Spec: image-spec layer.md, Applying Changesets.
+    """
+    decompress = decompressor(media_type)
+    hasher = diff_id.hasher()
+    with _open_applier(destination, limits, whiteout_format) as applier:
+        stages = (_Stage("hash", hasher.update), _Stage("apply", applier.feed))
+        try:
+            for piece in decompress(_watched(chunks, progress, cancelled)):
+                if not all(stage.put(piece) for stage in stages):
+                    break  # a stage has failed: its exception comes out of join
+        except BaseException:
+            for stage in stages:
+                stage.abort()
+            _settle(stages)
+            raise
+        for stage in stages:
+            stage.end()
+        _settle(stages)
+        for stage in stages:
+            if stage.error is not None:
+                raise stage.error
+        entries, size = applier.finish()
+    actual = f"{diff_id.algorithm}:{hasher.hexdigest()}"
+    if actual != str(diff_id):
+        raise DigestMismatch(
+            f"cannot unpack layer: its tar stream hashes to {actual}, its diff id is {diff_id}",
+            hint="the image's config does not fit its layers",
+            expected=str(diff_id),
+            actual=actual,
+        )
+    return AppliedLayer(entries, size)
+
+
+def _open_applier(destination: Path, limits: ApplyLimits, whiteouts: WhiteoutFormat) -> Applier:
+    try:
+        directory = os.open(destination, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise HostError(
+            f"cannot unpack layer into {destination}: {error.strerror}", errno=error.errno
+        ) from error
+    try:
+        return Applier(
+            directory,
+            user_xattrs=whiteouts == "overlay-user",
+            max_entries=limits.entries,
+            max_bytes=limits.size,
+            max_depth=limits.depth,
+            max_xattr_bytes=limits.xattrs,
+            max_meta_bytes=limits.header,
+        )
+    finally:
+        os.close(directory)
+
+
+def _watched(
+    chunks: Iterable[bytes],
+    progress: Callable[[int], object] | None,
+    cancelled: threading.Event | None,
+) -> Iterable[bytes]:
+    for chunk in chunks:
+        if cancelled is not None and cancelled.is_set():
+            from concurrent.futures import CancelledError
+
+            raise CancelledError("unpacking was cancelled")
+        yield chunk
+        if progress is not None:
+            progress(len(chunk))
+
+
+class _Stage:
+    """A thread that consumes pieces through a bounded queue.
+
+    Life: `put` until it says False (the stage has failed) or there is no more; then `end`, or
+    `abort` to drop what waits; then `join`, after which `error` is final.
+    """
+
+    def __init__(self, name: str, consume: Callable[[bytes], object]) -> None:
+        self._consume = consume
+        self._waiting: deque[bytes] = deque()
+        self._changed = threading.Condition()
+        self._ended = False
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name=f"layer-{name}", daemon=True)
+        self._thread.start()
+
+    def put(self, piece: bytes) -> bool:
+        """Queue a piece, waiting for room; False when the stage takes no more."""
+        with self._changed:
+            while len(self._waiting) >= QUEUE and not self._ended:
+                self._changed.wait()
+            if self._ended:
+                return False
+            self._waiting.append(piece)
+            self._changed.notify_all()
+            return True
+
+    def end(self) -> None:
+        """No more pieces will come; those that wait are still consumed."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def abort(self) -> None:
+        """Drop what waits, and end."""
+        with self._changed:
+            self._waiting.clear()
+            self._ended = True
+            self._changed.notify_all()
+
+    def join(self) -> None:
+        """Wait until the thread is gone."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while (piece := self._take()) is not None:
+                self._consume(piece)
+        except BaseException as error:
+            self.error = error
+            self.abort()
+
+    def _take(self) -> bytes | None:
+        with self._changed:
+            while not self._waiting and not self._ended:
+                self._changed.wait()
+            if not self._waiting:
+                return None
+            piece = self._waiting.popleft()
+            self._changed.notify_all()
+            return piece
+
+
+def _settle(stages: tuple[_Stage, ...]) -> None:
+    """Join all stages, even when Ctrl-C comes meanwhile: the applier must not be freed under one."""
+    interrupted: BaseException | None = None
+    for stage in stages:
+        while True:
+            try:
+                stage.join()
+                break
+            except KeyboardInterrupt as error:
+                interrupted = error
+                for other in stages:
+                    other.abort()
+    if interrupted is not None:
+        raise interrupted

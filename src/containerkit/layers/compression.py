@@ -1,0 +1,150 @@
+"""Blob bytes to tar bytes: gzip, zstd, or as they are.
+
+Owns: which media types are read and by which codec.  Must not: hash, know files.  Every step makes at
+most `CHUNK` bytes, whatever the compressed bytes claim, so that a bomb costs time, never memory.
+Flow: `layers.apply` pulls tar bytes out of here, which pulls blob bytes from the network or store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Final, cast
+
+from containerkit.errors import ArchiveError, UnsupportedMediaType
+
+CHUNK: Final = 1 << 20
+"""Bytes made at a time: large enough that locks and calls cost nothing beside the work."""
+
+ZSTD_WINDOW: Final = 128 << 20
+"""Bytes of history a zstd frame may ask for: what `zstd -d` and other engines accept."""
+
+_GZIP: Final = 31  # zlib's wbits for a gzip header
+
+_LAYER = "application/vnd.oci.image.layer."
+_DOCKER = "application/vnd.docker.image.rootfs."
+
+Decompressor = Callable[[Iterable[bytes]], Iterator[bytes]]
+"""Takes a blob in pieces, gives tar bytes in pieces of at most `CHUNK` bytes."""
+
+
+def decompressor(media_type: str) -> Decompressor:
+    """Choose how to read a layer of this media type.
+
+    Raises:
+        UnsupportedMediaType: it is not a layer, or of a kind that is not read here.
+
+    Spec: image-spec layer.md, media types; Docker's image manifest schema 2.
+    """
+    found = _BY_MEDIA_TYPE.get(media_type.partition(";")[0].strip().lower())
+    if found is None:
+        raise UnsupportedMediaType(
+            f"cannot unpack a layer of media type {media_type[:200]!r}: not known",
+            hint="layers are tar archives, plain or compressed with gzip or zstd",
+            media_type=media_type,
+        )
+    return found
+
+
+def plain(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Give the bytes as they are, large pieces cut."""
+    for chunk in chunks:
+        if len(chunk) <= CHUNK:
+            if chunk:
+                yield chunk
+        else:
+            for start in range(0, len(chunk), CHUNK):
+                yield chunk[start : start + CHUNK]
+
+
+def gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Inflate gzip members one after the other; zeros may pad the end.
+
+    Raises:
+        ArchiveError: not gzip, damaged (its CRC is checked), or ended inside a member.
+    """
+    from isal import isal_zlib
+
+    broken = cast("type[Exception]", isal_zlib.IsalError)  # typed as an instance
+    member = None  # the one being read
+    members = 0
+    try:
+        for chunk in chunks:
+            data, made = chunk, b""
+            while data or len(made) == CHUNK:  # a full piece: the codec may hold more
+                if member is None:
+                    data = data.lstrip(b"\0") if members else data
+                    if not data:
+                        break
+                    member = isal_zlib.decompressobj(_GZIP)
+                    members += 1
+                made = member.decompress(data, CHUNK)
+                if made:
+                    yield made
+                data = member.unconsumed_tail
+                if member.eof:
+                    data = member.unused_data
+                    member = None
+    except broken as error:
+        raise ArchiveError(f"cannot inflate layer: {error}") from error
+    if member is not None or not members:
+        raise ArchiveError("cannot inflate layer: the gzip stream ends too early")
+
+
+def unzstd(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Decompress zstd frames one after the other.
+
+    A stream cut inside a frame just ends here: the tar reader, or the diff id, notices.
+
+    Raises:
+        ArchiveError: not zstd, damaged, or of a window larger than `ZSTD_WINDOW`.
+    """
+    import zstandard
+
+    codec = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
+    source = _Reader(chunks)
+    file = cast("IO[bytes]", source)  # zstandard only ever reads
+    reader = codec.stream_reader(file, read_across_frames=True, closefd=False)
+    try:
+        while made := reader.read(CHUNK):
+            yield made
+    except zstandard.ZstdError as error:
+        raise ArchiveError(f"cannot decompress layer: {error}") from error
+    if not source.used:
+        raise ArchiveError("cannot decompress layer: the zstd stream is empty")
+
+
+class _Reader:
+    """Chunks as the file that zstandard's reader wants: it takes reads shorter than asked."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._rest = b""
+        self.used = False
+
+    def read(self, size: int = -1) -> bytes:
+        rest = self._rest
+        while not rest:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return b""
+            rest = chunk
+        self.used = True
+        if size < 0 or len(rest) <= size:
+            self._rest = b""
+            return rest
+        self._rest = rest[size:]
+        return rest[:size]
+
+
+_BY_MEDIA_TYPE: Final[dict[str, Decompressor]] = {
+    **{
+        f"{_LAYER}{kind}v1.tar{suffix}": codec
+        for kind in ("", "nondistributable.")
+        for suffix, codec in (("", plain), ("+gzip", gunzip), ("+zstd", unzstd))
+    },
+    **{
+        f"{_DOCKER}{kind}tar{suffix}": codec
+        for kind in ("diff.", "foreign.diff.")
+        for suffix, codec in (("", plain), (".gzip", gunzip), (".zstd", unzstd))
+    },
+}
