@@ -119,12 +119,19 @@ def processes() -> Iterator[str]:
     children: dict[int, list[Process]] = {}
     for process in table.values():
         children.setdefault(process.parent, []).append(process)
-    orphans = [p for p in table.values() if p.name == "ck-launcher" and p.parent <= 1]
+    orphans = [p for p in table.values() if p.parent <= 1 and is_launcher(p.pid)]
     todo = [*children.get(os.getpid(), []), *orphans]
     while todo:
         process = todo.pop()
         todo += children.get(process.pid, [])
         yield f"{process.pid} {process.name} (child of {process.parent}, started {process.started})"
+
+
+def is_launcher(pid: int) -> bool:
+    """Say whether a process is a launcher: its name depends on the kernel, its command line not."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ck-launcher\0")
+    return False
 
 
 def sockets() -> Iterator[str]:
