@@ -13,14 +13,14 @@ Flow: `images.host_build` hands over a directory to fill.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
+from fnmatch import fnmatchcase, translate
 from typing import Protocol
 
 COPIED = (
     "alternatives",
-    "bash.bashrc",
     "ca-certificates/extracted",
     "crypto-policies",
     "debian_version",
@@ -46,7 +46,6 @@ COPIED = (
     "pki/tls/cert.pem",
     "pki/tls/certs",
     "pki/tls/openssl.cnf",
-    "profile",
     "protocols",
     "python*",
     "rpc",
@@ -71,7 +70,7 @@ DENIED = (
     "mailname", "aliases", "network/*", "netplan/*", "NetworkManager/*", "wpa_supplicant/*",
     "wireguard/*", "openvpn/*", "ppp/*", "ipsec*", "iscsi/*", "multipath*", "cloud/*",
     # Variables and client settings that people put passwords and tokens in.
-    "environment", "environment.d/*", "profile.d/*", "default/*", "netrc", "wgetrc", "pip.conf",
+    "environment", "environment.d/*", "profile*", "bash*", "zsh*", "csh*", "default/*", "netrc", "wgetrc", "pip.conf",
     "npmrc", "gitconfig", "maven/*", "gradle/*", "apt/*", "yum*", "dnf/*", "zypp/*", "boto*",
     # Services.
     "ssh/*", "docker/*", "containerd/*", "containers/*", "kubernetes/*", "rancher/*", "cni/*",
@@ -83,7 +82,8 @@ DENIED = (
     "*.p12", "*.pfx", "*secret*", "*password*", "*passwd*", "*credential*", "*id_rsa*",
     "*id_ecdsa*", "*id_ed25519*",
 )  # fmt: skip
-"""Never copied; patterns, relative to /etc.  "x/*" means x itself too, "*" matches "/" as well."""
+"""Never copied; patterns, relative to /etc.  "*" matches "/" too; what lies below a denied name
+is denied, so "x/*" is only a way to say that x is a directory."""
 
 GENERATED = {
     "passwd": (
@@ -129,13 +129,14 @@ class Tree(Protocol):
         """Make a symbolic link, unless something is there."""
 
 
+# One expression for all: there are a hundred patterns and hundreds of names.
+_DENIED = re.compile("|".join(translate(pattern.removesuffix("/*")) for pattern in DENIED))
+
+
 def denied(name: str) -> bool:
     """Return whether ``name``, relative to /etc, or a directory above it is on the deny list."""
-    while name:
-        if any(fnmatchcase(name, pattern) or pattern == f"{name}/*" for pattern in DENIED):
-            return True
-        name = os.path.dirname(name)
-    return False
+    parts = name.split("/")
+    return any(_DENIED.fullmatch("/".join(parts[: n + 1])) for n in range(len(parts)))
 
 
 def fill(tree: Tree, host: str = "/") -> None:
