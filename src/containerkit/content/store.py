@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -95,7 +95,7 @@ class ContentStore:
         _verify(data, digest)
         return data
 
-    def chunks(self, digest: Digest) -> Iterator[bytes]:
+    def chunks(self, digest: Digest) -> Generator[bytes]:
         """Yield the blob piece by piece; after the last, raise if it was not what its name says.
 
         Raises:

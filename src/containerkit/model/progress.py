@@ -25,8 +25,9 @@ class Progress:
             digests held), "done" (a layer; or, without digest, the whole image).
         reference: what was asked for, canonical.
         digest: of the layer's blob, None for the whole image.
-        current: bytes so far: stored ones for "download", unpacked ones for "extract".
-        total: bytes in the end, None while unknown.
+        current: bytes of the layer as stored so far: fetched for "download", unpacked for
+            "extract".
+        total: bytes in the end; None for the whole image.
         detail: text for people.
     """
 

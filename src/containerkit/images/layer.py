@@ -1,0 +1,245 @@
+"""One layer: from the network, through digest check and unpacking, to a published tree.
+
+Owns: the order of these steps, and what is kept when one fails.  Must not: choose layers.
+Neighbours: `images.source` gives bytes, `content` keeps them, `layers` unpacks them, `snapshots`
+publishes the tree; `images.pull` runs two of these at a time.
+
+Each byte is read once: a chunk from the network is hashed and written to the ingest file, and the
+same chunk goes on to the decompressor.  Only when the blob's digest and the tar's held does either
+get its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from containerkit.errors import BlobNotFound, CorruptContent
+from containerkit.model.progress import Action, Progress
+from containerkit.snapshots.overlay import Unpacked
+
+if TYPE_CHECKING:
+    from containerkit.content.ingest import Ingest
+    from containerkit.content.store import ContentStore
+    from containerkit.images.records import LayerRecord
+    from containerkit.layers.apply import AppliedLayer
+    from containerkit.model.descriptor import Descriptor
+    from containerkit.snapshots.overlay import Snapshots, Unpacking
+
+Emit = Callable[[Progress], object]
+
+# An event for every chunk would be hundreds a second: one for each of these many bytes is enough
+# for a smooth bar.
+_STEP = 1 << 20
+
+
+class BlobSource(Protocol):
+    """Where bytes come from: a registry."""
+
+    def chunks(self, descriptor: Descriptor, offset: int) -> Iterator[bytes]:
+        """Yield the blob's bytes from *offset* on."""
+        ...
+
+
+class Store(NamedTuple):
+    """The places a layer goes to."""
+
+    content: ContentStore
+    snapshots: Snapshots
+
+
+class _Meter:
+    """Turns byte counts into progress events, not too many."""
+
+    __slots__ = ("_action", "_current", "_emit", "_event", "_said")
+
+    def __init__(self, emit: Emit, event: Progress, action: Action) -> None:
+        self._emit = emit
+        self._event = event
+        self._action = action
+        self._current = 0
+        self._said = 0
+
+    def add(self, count: int) -> None:
+        self._current += count
+        if self._current - self._said >= _STEP:
+            self.say()
+
+    def say(self) -> None:
+        if self._said == self._current:
+            return
+        self._said = self._current
+        event = self._event
+        self._emit(
+            Progress(self._action, event.reference, event.digest, self._current, event.total)
+        )
+
+
+def bring_layer(
+    layer: LayerRecord,
+    store: Store,
+    source: BlobSource | None,
+    *,
+    reference: str,
+    emit: Emit,
+    cancelled: threading.Event,
+) -> None:
+    """Make sure that the layer's tree is here, fetching its blob only if it has to be.
+
+    Args:
+        layer: what to bring.
+        store: where it goes.
+        source: None: only from the blob that is here.
+        reference: for the events.
+        emit: takes the events.
+        cancelled: set it to end early; the bytes so far stay for the next try.
+
+    Raises:
+        CorruptContent: blob or tar are not what the image says; nothing is kept.
+        BlobNotFound: there is no blob here, and no source.
+        RegistryError: the transfer failed; the bytes so far stay.
+    """
+    event = Progress("done", reference, layer.digest, layer.size, layer.size)
+    with store.snapshots.unpack(layer.chain_id, cancelled=cancelled) as unpacking:
+        if unpacking.done:
+            emit(Progress("exists", reference, layer.digest, layer.size, layer.size))
+            return
+        bringing = _Bringing(layer, store, unpacking, event, emit, cancelled)
+        applied = bringing.from_store()
+        if applied is None:
+            if source is None:
+                raise BlobNotFound(
+                    f"cannot unpack layer {layer.digest}: its blob is not in the store",
+                    hint="pull the image again",
+                )
+            applied = bringing.from_source(source)
+        emit(Progress("verify", reference, layer.digest, layer.size, layer.size))
+        unpacking.publish(
+            Unpacked(layer.diff_id, _descriptor(layer), applied.size, applied.entries)
+        )
+    emit(event)
+
+
+def restore_layer(layer: LayerRecord, store: Store) -> None:
+    """Unpack a layer again from the blob that is here.
+
+    Raises:
+        BlobNotFound: it is not, or the disk changed it.
+    """
+    bring_layer(
+        layer,
+        store,
+        None,
+        reference=str(layer.digest),
+        emit=lambda _: None,
+        cancelled=threading.Event(),
+    )
+
+
+def _descriptor(layer: LayerRecord) -> Descriptor:
+    from containerkit.model.descriptor import Descriptor
+
+    return Descriptor(layer.media_type, layer.digest, layer.size)
+
+
+class _Bringing:
+    """The two ways of one layer into one directory."""
+
+    def __init__(
+        self,
+        layer: LayerRecord,
+        store: Store,
+        unpacking: Unpacking,
+        event: Progress,
+        emit: Emit,
+        cancelled: threading.Event,
+    ) -> None:
+        self._layer = layer
+        self._content = store.content
+        self._unpacking = unpacking
+        self._event = event
+        self._emit = emit
+        self._cancelled = cancelled
+
+    def from_store(self) -> AppliedLayer | None:
+        """Unpack the blob that is here; None when there is none, or the disk changed it."""
+        digest = self._layer.digest
+        try:
+            return self._apply(self._content.chunks(digest))
+        except BlobNotFound:
+            return None
+        except CorruptContent:
+            if self._is_intact():
+                raise
+            self._content.remove(digest)
+            self._unpacking.clear()
+            return None
+
+    def from_source(self, source: BlobSource) -> AppliedLayer:
+        """Fetch, check and unpack at once, beginning with what an earlier try left."""
+        with self._content.ingest(_descriptor(self._layer), cancelled=self._cancelled) as ingest:
+            if ingest.done:
+                return self._apply(self._content.chunks(self._layer.digest))
+            resumed = ingest.offset > 0
+            try:
+                return self._fetch(source, ingest)
+            except CorruptContent:
+                ingest.restart()
+                if not resumed:
+                    raise
+            # What was left by the earlier try may be what is wrong (a power cut leaves holes).
+            self._unpacking.clear()
+            try:
+                return self._fetch(source, ingest)
+            except CorruptContent:
+                ingest.restart()
+                raise
+
+    def _fetch(self, source: BlobSource, ingest: Ingest) -> AppliedLayer:
+        applied = self._apply(self._download(source, ingest))
+        ingest.commit()
+        return applied
+
+    def _download(self, source: BlobSource, ingest: Ingest) -> Generator[bytes]:
+        meter = _Meter(self._emit, self._event, "download")
+        for chunk in ingest.existing():
+            meter.add(len(chunk))
+            yield chunk
+        if not ingest.complete:
+            for chunk in source.chunks(_descriptor(self._layer), ingest.offset):
+                ingest.write(chunk)
+                meter.add(len(chunk))
+                yield chunk
+        meter.say()
+
+    def _apply(self, chunks: Generator[bytes]) -> AppliedLayer:
+        # Lazily: a process that only runs what is here never loads the codecs.
+        from containerkit.layers.apply import apply_layer
+
+        meter = _Meter(self._emit, self._event, "extract")
+        with contextlib.closing(chunks):
+            applied = apply_layer(
+                chunks,
+                media_type=self._layer.media_type,
+                diff_id=self._layer.diff_id,
+                destination=self._unpacking.destination,
+                whiteout_format="overlay-trusted" if os.geteuid() == 0 else "overlay-user",
+                progress=meter.add,
+                cancelled=self._cancelled,
+            )
+            # The blob may go on after the end of the archive, and its digest covers all of it.
+            for chunk in chunks:
+                meter.add(len(chunk))
+        meter.say()
+        return applied
+
+    def _is_intact(self) -> bool:
+        try:
+            for _ in self._content.chunks(self._layer.digest):
+                pass
+        except CorruptContent:
+            return False
+        return True

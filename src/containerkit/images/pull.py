@@ -1,0 +1,274 @@
+"""A pull: from a name to an image that is here, whole, and recorded.
+
+Owns: the steps and their order.  Must not: speak HTTP, parse archives, or know the collection.
+Flow: resolve → manifest (through indexes) → config → pin everything → layers, two at a time,
+largest first → record image and name in one durable transaction.
+
+Everything that is found present is looked for after it was pinned, so no collector removes it
+meanwhile.  Killed at any moment, a pull leaves verified blobs, whole trees, partial files that
+the next one resumes, and a dead pin: no image, no name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import attrs
+
+from containerkit.errors import (
+    ContainerKitError,
+    CorruptContent,
+    HostError,
+    ImageNotFound,
+    InvalidSpec,
+)
+from containerkit.images import records
+from containerkit.images.layer import Store, bring_layer
+from containerkit.images.records import ImageRecord, LayerRecord
+from containerkit.images.workers import run_tasks
+from containerkit.model.digest import Digest, chain_ids
+from containerkit.model.image_config import MAX_CONFIG_SIZE, ImageConfig
+from containerkit.model.manifest import MAX_MANIFEST_SIZE, Index, Manifest, parse_manifest
+from containerkit.model.platform import Platform
+from containerkit.model.progress import Progress
+from containerkit.snapshots.pin import Pin
+
+if TYPE_CHECKING:
+    from containerkit.content.store import ContentStore
+    from containerkit.images.source import Source
+    from containerkit.model.descriptor import Descriptor
+    from containerkit.model.reference import Reference
+    from containerkit.snapshots.overlay import Snapshots
+    from containerkit.state.catalog import Catalog
+    from containerkit.state.root import StoreRoot
+
+# Two trees grow at a time: they are independent, and a third would only wait for the two cores'
+# worth of threads that each keeps busy (docs/decisions).
+_LAYERS_AT_A_TIME = 2
+_INDEX_DEPTH = 3
+
+
+class _Target(NamedTuple):
+    """What the name led to."""
+
+    digest: Digest
+    source: Digest
+    data: bytes
+    manifest: Manifest
+
+
+@attrs.define(eq=False)
+class Pull:
+    """One pull; ``run`` does it.
+
+    Args:
+        reference: what to pull.
+        platform: None: this host's, and an image without index is taken as it is.
+        source: the registries.
+        deliver: called with each event, in this thread.
+        cancelled: set it to end early.
+    """
+
+    root: StoreRoot
+    catalog: Catalog
+    content: ContentStore
+    snapshots: Snapshots
+    reference: Reference
+    platform: Platform | None
+    source: Source
+    deliver: Callable[[Progress], object]
+    cancelled: threading.Event
+
+    def run(self) -> Digest:
+        """Pull; return the manifest digest of the image, which is recorded under its name."""
+        with Pin(self.root, self.catalog) as pin:
+            target = self._resolve(pin)
+            self._say("resolve", detail=f"{self._repository()}@{target.digest}")
+            config = self._config(target.manifest.config, pin)
+            image = self._image(target, config)
+            pin.add(one for layer in image.layers for one in (layer.digest, layer.chain_id))
+            self._bring(image)
+            self.content.put(target.data, target.digest)
+            self._record(image, target.source)
+        self._say("done", detail=f"{self._repository()}@{target.digest}")
+        return image.digest
+
+    # ---- the manifest
+
+    def _resolve(self, pin: Pin) -> _Target:
+        source = self._known_source()
+        known = None if source is None else records.find_name(self.catalog, str(self.reference))
+        if known is not None and known.source == source and self._fits(known.image):
+            pin.add([known.image])
+            with contextlib.suppress(ContainerKitError):
+                # Not here, or the disk changed it: then it is fetched like any other.
+                data = self.content.read(known.image, MAX_MANIFEST_SIZE)
+                manifest = parse_manifest(data, None)
+                if isinstance(manifest, Manifest):
+                    return _Target(known.image, known.source, data, manifest)
+        data, descriptor = self.source.manifest()
+        top = descriptor.digest
+        for _ in range(_INDEX_DEPTH):
+            manifest = parse_manifest(data, descriptor.media_type)
+            if isinstance(manifest, Manifest):
+                pin.add([descriptor.digest])
+                return _Target(descriptor.digest, top, data, manifest)
+            data, descriptor = self._choose(manifest)
+        raise InvalidSpec(f"an index within an index, {_INDEX_DEPTH} deep, is not followed")
+
+    def _known_source(self) -> Digest | None:
+        """Return what the name means now, asking the registry only if the name is here already."""
+        if self.reference.digest is not None:
+            return self.reference.digest
+        if records.find_name(self.catalog, str(self.reference)) is None:
+            return None
+        return self.source.resolve().digest
+
+    def _fits(self, image: Digest) -> bool:
+        found = records.load(self.catalog, [image])
+        wanted = self.platform or Platform.host()
+        return bool(found) and wanted.matches(Platform.parse(found[0].platform))
+
+    def _choose(self, index: Index) -> tuple[bytes, Descriptor]:
+        chosen = index.select(self.platform or Platform.host(), of=str(self.reference))
+        if self.content.contains(chosen.digest):
+            with contextlib.suppress(ContainerKitError):
+                return self.content.read(chosen.digest, MAX_MANIFEST_SIZE), chosen
+        return self.source.manifest(chosen)
+
+    # ---- the config
+
+    def _config(self, descriptor: Descriptor, pin: Pin) -> ImageConfig:
+        pin.add([descriptor.digest])
+        try:
+            data = self._small_blob(descriptor)
+        except CorruptContent:
+            if not self.content.contains(descriptor.digest):
+                raise
+            # The disk changed what was here.
+            self.content.remove(descriptor.digest)
+            data = self._small_blob(descriptor)
+        return ImageConfig.parse(data)
+
+    def _small_blob(self, descriptor: Descriptor) -> bytes:
+        with self.content.ingest(descriptor, cancelled=self.cancelled) as ingest:
+            if not ingest.done:
+                ingest.restart()
+                try:
+                    for chunk in self.source.chunks(descriptor, 0):
+                        ingest.write(chunk)
+                    ingest.commit()
+                except BaseException:
+                    ingest.restart()
+                    raise
+        return self.content.read(descriptor.digest, MAX_CONFIG_SIZE)
+
+    def _image(self, target: _Target, config: ImageConfig) -> ImageRecord:
+        layers = target.manifest.layers
+        if len(layers) != len(config.diff_ids):
+            raise InvalidSpec(
+                f"the manifest has {len(layers)} layers, its config {len(config.diff_ids)}"
+            )
+        platform = Platform(config.os, config.architecture or "unknown", config.variant)
+        if self.platform is not None and not self.platform.matches(platform):
+            raise ImageNotFound(f"the image is for {platform}, not for {self.platform}")
+        chain = chain_ids(config.diff_ids)
+        return ImageRecord(
+            target.digest,
+            target.manifest.config.digest,
+            target.manifest.media_type,
+            str(platform),
+            len(target.data) + target.manifest.size,
+            tuple(
+                LayerRecord(layer.digest, layer.media_type, layer.size, diff_id, chain_id)
+                for layer, diff_id, chain_id in zip(layers, config.diff_ids, chain, strict=True)
+            ),
+        )
+
+    # ---- the layers
+
+    def _bring(self, image: ImageRecord) -> None:
+        usable = self.snapshots.usable([layer.chain_id for layer in image.layers])
+        wanted: list[LayerRecord] = []
+        for layer in image.layers:
+            if layer.chain_id in usable:
+                self._say("exists", layer)
+            else:
+                self._say("download", layer, current=0)
+                wanted.append(layer)
+        if not wanted:
+            return
+        store = Store(self.content, self.snapshots)
+
+        def task(layer: LayerRecord) -> Callable[[Callable[[Progress], None]], None]:
+            return lambda emit: bring_layer(
+                layer,
+                store,
+                self.source,
+                reference=str(self.reference),
+                emit=emit,
+                cancelled=self.cancelled,
+            )
+
+        run_tasks(
+            [task(layer) for layer in sorted(wanted, key=lambda one: -one.size)],
+            workers=_LAYERS_AT_A_TIME,
+            cancelled=self.cancelled,
+            deliver=self.deliver,
+        )
+        self.snapshots.settle_later()
+
+    # ---- the record
+
+    def _record(self, image: ImageRecord, source: Digest) -> None:
+        known = records.find_name(self.catalog, str(self.reference))
+        if known == records.Name(image.digest, source):
+            return
+        with self.catalog.transaction() as db:
+            records.record(db, image, time.time())
+            records.name(db, self.reference, image.digest, source)
+        self.catalog.checkpoint()
+
+    def _repository(self) -> str:
+        return f"{self.reference.registry}/{self.reference.repository}"
+
+    def _say(
+        self,
+        action: str,
+        layer: LayerRecord | None = None,
+        *,
+        current: int | None = None,
+        detail: str = "",
+    ) -> None:
+        self.deliver(
+            Progress(
+                action,  # type: ignore[arg-type]
+                str(self.reference),
+                None if layer is None else layer.digest,
+                (0 if layer is None else layer.size) if current is None else current,
+                None if layer is None else layer.size,
+                detail,
+            )
+        )
+
+
+@contextlib.contextmanager
+def in_context(attempt: str) -> Iterator[None]:
+    """Begin the messages of errors with what was attempted; the host's own become HostError."""
+    import copy
+
+    try:
+        yield
+    except ContainerKitError as e:
+        if e.message.startswith("cannot pull"):
+            raise  # the registry client has said it already
+        told = copy.copy(e)
+        told.message = f"{attempt}: {e.message}"
+        told.args = (told.message,)
+        raise told from e
+    except OSError as e:
+        raise HostError(f"{attempt}: {e.strerror or e}", errno=e.errno) from e

@@ -1,0 +1,88 @@
+"""Where an image's parts come from: mirrors in turn, then the registry that its name says.
+
+Owns: which registry is asked next when one fails.  Must not: retry or resume (`registry` does), or
+trust a mirror: everything is checked by digest, except what a tag means, which a mirror decides.
+Neighbour: `images.pull`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from containerkit.errors import CorruptContent, NotFound, RegistryError
+from containerkit.model.reference import Reference
+
+if TYPE_CHECKING:
+    from containerkit.model.descriptor import Descriptor
+    from containerkit.registry.client import RegistryClient
+
+T = TypeVar("T")
+
+
+class Source:
+    """An image in one or several registries.
+
+    Args:
+        client: talks to registries.
+        reference: of the image.
+        mirrors: registries ("host:port") that are asked first, in this order.
+        options: ``auth``, ``insecure`` and ``ca``, for the registry itself.
+        cancelled: set it to end transfers.
+    """
+
+    def __init__(
+        self,
+        client: RegistryClient,
+        reference: Reference,
+        *,
+        mirrors: Sequence[str],
+        options: dict[str, Any],
+        cancelled: threading.Event,
+    ) -> None:
+        self._client = client
+        self._cancelled = cancelled
+        self._places: list[tuple[Reference, dict[str, Any]]] = [
+            (
+                Reference(mirror, reference.repository, reference.tag, reference.digest),
+                {"cancelled": cancelled},
+            )
+            for mirror in mirrors
+        ]
+        self._places.append((reference, {**options, "cancelled": cancelled}))
+
+    def resolve(self) -> Descriptor:
+        """Return what the reference stands for, without fetching it."""
+        return self._first(lambda place, options: self._client.resolve(place, **options))
+
+    def manifest(self, descriptor: Descriptor | None = None) -> tuple[bytes, Descriptor]:
+        """Return the bytes and descriptor of what the name means, or of an entry of an index."""
+        return self._first(
+            lambda place, options: self._client.manifest(place, descriptor=descriptor, **options)
+        )
+
+    def chunks(self, descriptor: Descriptor, offset: int) -> Iterator[bytes]:
+        """Yield the blob's bytes from *offset* on.
+
+        When a registry fails in the middle, the next one goes on from there.
+        """
+        from containerkit.registry.fetch import fetch
+
+        for number, (place, options) in enumerate(self._places, 1):
+            try:
+                for chunk in fetch(self._client, place, descriptor, offset=offset, **options):
+                    offset += len(chunk)
+                    yield chunk
+                return
+            except (RegistryError, NotFound):
+                if number == len(self._places) or self._cancelled.is_set():
+                    raise
+
+    def _first(self, ask: Callable[[Reference, dict[str, Any]], T]) -> T:
+        for place, options in self._places[:-1]:
+            try:
+                return ask(place, options)
+            except (RegistryError, NotFound, CorruptContent):
+                continue
+        return ask(*self._places[-1])
