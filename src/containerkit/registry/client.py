@@ -1,0 +1,263 @@
+"""The registry client: resolve a name, get a manifest, stream a blob.
+
+Owns: what is asked for, the retries of single requests, and the check of what comes against the
+digest it was asked by.  Must not: write files, know a store, or who we are (`session` does).
+Flow: `images/pull` calls `resolve` or `manifest`, then `fetch` per blob.
+
+Lifecycle: one client an engine, used by all its threads.  It keeps connections and tokens; all of
+it can be lost at any time and is found again.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Final
+
+from containerkit.errors import (
+    BlobNotFound,
+    DigestMismatch,
+    ImageNotFound,
+    InvalidSpec,
+    SizeMismatch,
+    TransportError,
+)
+from containerkit.model.descriptor import DOCKER_SCHEMA_1, Descriptor
+from containerkit.model.digest import Digest
+from containerkit.model.manifest import MAX_MANIFEST_SIZE, parse_manifest
+from containerkit.model.reference import Reference
+from containerkit.registry import protocol, retry
+from containerkit.registry.credentials import Credentials
+from containerkit.registry.fetch import BlobStream
+from containerkit.registry.session import Access, Auth, Certificates, Session
+from containerkit.registry.transport import Transport
+
+USER_AGENT: Final = "containerkit"
+
+
+class RegistryClient:
+    """Reads images from registries.  Safe to use from several threads.
+
+    The same keywords everywhere: ``insecure`` (True: plain HTTP and any certificate; None: plain
+    HTTP on loopback only; False: never), ``ca`` (file or text with certificate authorities in
+    PEM), ``auth`` (a `Login` or (user, password), for this call).
+
+    Args:
+        credentials: asked once a registry wants to know who we are.
+        user_agent: sent with every request.
+        policy: how patient to be.
+        transport: what sends; made here by default.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials | None = None,
+        *,
+        user_agent: str = USER_AGENT,
+        policy: retry.Policy | None = None,
+        transport: Transport | None = None,
+    ) -> None:
+        self.credentials = credentials if credentials is not None else Credentials()
+        self.policy = policy if policy is not None else retry.Policy()
+        self._transport = transport or Transport(user_agent=user_agent)
+        self._session = Session(self.credentials, self._transport)
+
+    def close(self) -> None:
+        """Close idle connections; the client can still be used."""
+        self._transport.close()
+
+    # ---- manifests -----------------------------------------------------------------------------
+
+    def resolve(
+        self,
+        reference: Reference,
+        *,
+        insecure: bool | None = None,
+        ca: Certificates = None,
+        auth: Auth = None,
+        cancelled: threading.Event | None = None,
+    ) -> Descriptor:
+        """Return what *reference* names now, without its bytes where the registry can say so.
+
+        Raises:
+            ImageNotFound: the registry has nothing under this name.
+            RegistryError: refused, limited or unreachable (see its subclasses).
+            DigestMismatch: the registry answers a digest with another.
+
+        Spec: distribution-spec, Checking if content exists in the registry.
+        """
+        access = Access.of(reference, insecure=insecure, ca=ca, auth=auth)
+        found = retry.retrying(lambda: self._head(access), self.policy, cancelled)
+        if found is not None:
+            return found
+        return self.manifest(
+            reference, insecure=insecure, ca=ca, auth=access.login, cancelled=cancelled
+        )[1]
+
+    def manifest(
+        self,
+        reference: Reference,
+        *,
+        descriptor: Descriptor | None = None,
+        insecure: bool | None = None,
+        ca: Certificates = None,
+        auth: Auth = None,
+        cancelled: threading.Event | None = None,
+    ) -> tuple[bytes, Descriptor]:
+        """Return a manifest or index, verified against the digest it was asked by.
+
+        Args:
+            reference: its digest wins over its tag.
+            descriptor: what an index said of it; digest, size and media type must agree.
+            insecure: see the class.
+            ca: see the class.
+            auth: see the class.
+            cancelled: ends a wait between two tries with TransportError (ECANCELED).
+
+        Raises:
+            ImageNotFound, RegistryError, DigestMismatch: as `resolve`.
+            InvalidSpec: malformed, or above 4 MiB, which is not read.
+            UnsupportedMediaType: neither OCI nor Docker schema 2.
+
+        Spec: distribution-spec, Pulling manifests.
+        """
+        if descriptor is not None:
+            reference = reference.with_digest(descriptor.digest)
+        access = Access.of(reference, insecure=insecure, ca=ca, auth=auth)
+        data, found = retry.retrying(lambda: self._get(access), self.policy, cancelled)
+        if descriptor is not None and found.size != descriptor.size:
+            raise SizeMismatch(
+                f"cannot pull {reference}: the index says {descriptor.size} bytes, it has {found.size}",
+                expected=descriptor.size,
+                actual=found.size,
+            )
+        if descriptor is not None and found.media_type != descriptor.media_type:
+            raise InvalidSpec(
+                f"cannot pull {reference}: the index calls it {descriptor.media_type!a},"
+                f" it is {found.media_type!a}"
+            )
+        return data, found
+
+    def _head(self, access: Access) -> Descriptor | None:
+        reference = access.reference
+        path = protocol.manifest_path(reference)
+        headers = {"Accept": protocol.ACCEPT_MANIFEST}
+        with self._session.send(access, "HEAD", path, headers) as answer:
+            if answer.status in (400, 404, 405, 501):
+                return None  # some registries have no HEAD, and GET says why it refuses
+            if answer.status != 200:
+                raise self._session.refusal(access, answer, ImageNotFound)
+            size = protocol.content_length(answer.headers)
+            media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+            try:
+                digest = Digest.parse(answer.headers.get("Docker-Content-Digest", ""))
+            except InvalidSpec:
+                return None
+        if reference.digest is not None and digest != reference.digest:
+            raise _other_digest(reference, reference.digest, digest)
+        known = protocol.ACCEPT_MANIFEST.split(", ")
+        if size is None or size > MAX_MANIFEST_SIZE or media_type not in known:
+            return None
+        return Descriptor(media_type, digest, size)
+
+    def _get(self, access: Access) -> tuple[bytes, Descriptor]:
+        reference = access.reference
+        path = protocol.manifest_path(reference)
+        headers = {"Accept": protocol.ACCEPT_MANIFEST}
+        with self._session.send(access, "GET", path, headers) as answer:
+            if answer.status != 200:
+                raise self._session.refusal(access, answer, ImageNotFound)
+            announced = protocol.content_length(answer.headers) or 0
+            data = b"" if announced > MAX_MANIFEST_SIZE else answer.read(MAX_MANIFEST_SIZE)
+            if announced > MAX_MANIFEST_SIZE or len(data) > MAX_MANIFEST_SIZE:
+                size = f"{announced} bytes, " if announced else ""
+                raise InvalidSpec(
+                    f"cannot pull {reference}: its manifest has {size}more than {MAX_MANIFEST_SIZE}"
+                )
+            media_type = answer.headers.get("Content-Type")
+            promised = answer.headers.get("Docker-Content-Digest", "")
+        self._verify(reference, data, promised, media_type)
+        parsed = parse_manifest(data, media_type)
+        name = reference.digest or Digest.of(data)
+        return data, Descriptor(parsed.media_type, name, len(data))
+
+    def _verify(
+        self, reference: Reference, data: bytes, promised: str, media_type: str | None
+    ) -> None:
+        """Check *data* against the digest asked for, else against the one the registry promised."""
+        if (media_type or "").partition(";")[0].strip() in DOCKER_SCHEMA_1:
+            return  # named by a digest of a part of it; refused by the parser
+        expected = reference.digest
+        if expected is None:
+            try:
+                expected = Digest.parse(promised)
+            except InvalidSpec:
+                return  # nothing is promised by a tag alone
+        hasher = expected.hasher()
+        hasher.update(data)
+        if hasher.hexdigest() != expected.encoded:
+            raise _other_digest(reference, expected, Digest(expected.algorithm, hasher.hexdigest()))
+
+    # ---- blobs ---------------------------------------------------------------------------------
+
+    def blob(
+        self,
+        reference: Reference,
+        descriptor: Descriptor,
+        *,
+        offset: int = 0,
+        insecure: bool | None = None,
+        ca: Certificates = None,
+        auth: Auth = None,
+        cancelled: threading.Event | None = None,
+    ) -> BlobStream:
+        """Open a blob for reading, from *offset* on where the registry can.
+
+        One attempt: `fetch.fetch` resumes and retries.  The bytes are not verified.
+
+        Args:
+            reference: whose repository has the blob.
+            descriptor: of the blob.
+            offset: bytes that are already there; the stream's ``offset`` says from where on it is.
+            insecure: see the class.
+            ca: see the class.
+            auth: see the class.
+            cancelled: ends the stream with TransportError (ECANCELED).
+
+        Raises:
+            BlobNotFound: the repository has no such blob.
+            RegistryError: refused, limited or unreachable.
+            SizeMismatch: the registry announces another size.
+
+        Spec: distribution-spec, Pulling blobs; RFC 9110, 14 Range Requests.
+        """
+        access = Access.of(reference, insecure=insecure, ca=ca, auth=auth)
+        path = protocol.blob_path(reference, descriptor)
+        asked = offset if 0 < offset < descriptor.size else 0
+        headers = {"Range": f"bytes={asked}-"} if asked else {}
+        answer = self._session.send(access, "GET", path, headers)
+        if answer.status == 416 and asked:
+            answer.finish()
+            asked = 0
+            answer = self._session.send(access, "GET", path, {})
+        try:
+            if answer.status not in (200, 206):
+                raise self._session.refusal(access, answer, BlobNotFound)
+            if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
+                raise TransportError(
+                    f"cannot download {descriptor.digest}: the answer is compressed on the way,"
+                    " which was not asked for",
+                    request=answer.request,
+                )
+            granted = protocol.granted_offset(answer.status, answer.headers, asked, descriptor)
+        except BaseException:
+            answer.finish()
+            raise
+        return BlobStream(answer, descriptor, granted, cancelled)
+
+
+def _other_digest(reference: Reference, expected: Digest, actual: Digest) -> DigestMismatch:
+    return DigestMismatch(
+        f"cannot pull {reference}: its manifest hashes to {actual}, expected {expected}",
+        expected=str(expected),
+        actual=str(actual),
+    )

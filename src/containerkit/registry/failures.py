@@ -1,0 +1,101 @@
+"""What went wrong below HTTP, in our own terms.
+
+Owns: the one translation of urllib3, ssl and socket exceptions to TransportError.
+Must not: decide what to do about it (`retry` does).  Flow: `transport` raises what this returns.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import ssl
+from typing import Any
+
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    LocationParseError,
+    NameResolutionError,
+    NewConnectionError,
+    ProxyError,
+    SSLError,
+)
+from urllib3.exceptions import TimeoutError as TransferTimeout
+
+from containerkit.errors import TransportError
+
+
+class TooPrivate(OSError):
+    """The address is more private than the registry that chose it."""
+
+
+def translated(error: Exception, request: str) -> TransportError:
+    """Return the TransportError for whatever urllib3 or the socket raised.
+
+    Args:
+        error: as caught.
+        request: method and redacted URL.
+    """
+    cause, hint, retryable = "the connection broke", None, True
+    number = _errno(error)
+    if isinstance(error, NameResolutionError):
+        cause, number = "the host name is unknown", number or errno.EHOSTUNREACH
+    elif isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):
+        cause = "connecting took too long"
+    elif isinstance(error, TransferTimeout):
+        cause = "no byte came for too long"
+    elif isinstance(error, NewConnectionError):
+        cause = "the connection was not accepted"
+    elif isinstance(error, ProxyError):
+        cause = "the proxy did not connect"
+    elif isinstance(error, LocationParseError):
+        cause, retryable = "the address is malformed", False
+    elif refused := _find(error, TooPrivate):
+        cause, retryable, number = str(refused), False, None
+    elif isinstance(error, SSLError) or _find(error, ssl.SSLError):
+        reason = _find(error, ssl.SSLError) or error
+        cause, hint, retryable = _tls_cause(reason)
+    elif number is not None:
+        cause = os.strerror(number)
+    return TransportError(
+        f"cannot {request}: {cause}", hint=hint, request=request, errno=number, retryable=retryable
+    )
+
+
+def _tls_cause(error: Exception) -> tuple[str, str | None, bool]:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"its certificate is not trusted ({error.verify_message})",
+            "give the certificate authority with ca=, or insecure=True",
+            False,
+        )
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return "the TLS connection broke", None, True
+    reason = getattr(error, "reason", None) or "handshake failed"
+    return f"TLS: {reason}", "is it a plain HTTP registry? then insecure=True", False
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """Return *error*, its arguments and causes: urllib3 wraps in each of these ways."""
+    seen: list[BaseException] = []
+    todo: list[object] = [error]
+    while todo and len(seen) < 16:
+        one = todo.pop(0)
+        if isinstance(one, BaseException) and one not in seen:
+            seen.append(one)
+            todo += [*one.args, one.__cause__, one.__context__, getattr(one, "reason", None)]
+    return seen
+
+
+def _find(error: BaseException, kind: type[Exception]) -> Any:
+    return next((one for one in _chain(error) if isinstance(one, kind)), None)
+
+
+def _errno(error: BaseException) -> int | None:
+    for one in _chain(error):
+        # ssl and getaddrinfo put numbers of their own into errno.
+        if not isinstance(one, OSError) or isinstance(one, ssl.SSLError | socket.gaierror):
+            continue
+        if isinstance(one.errno, int) and one.errno > 0:
+            return one.errno
+    return None

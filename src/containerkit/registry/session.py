@@ -1,0 +1,235 @@
+"""One request to one registry, with who we are there.
+
+Owns: which place speaks for a registry, the answer to its challenges, and every HTTP status that
+becomes an error.  Must not: know what is asked for.  Flow: `client` sends everything through it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+
+import attrs
+
+from containerkit.errors import (
+    BlobNotFound,
+    ConfigError,
+    ContainerKitError,
+    ImageNotFound,
+    RegistryError,
+    TransportError,
+)
+from containerkit.model.reference import Reference
+from containerkit.registry import protocol
+from containerkit.registry.auth import (
+    MAX_TOKEN_ANSWER,
+    Challenge,
+    Key,
+    Login,
+    Token,
+    TokenAnswer,
+    Tokens,
+    exchange,
+    parse_challenges,
+)
+from containerkit.registry.credentials import Credentials, Found
+from containerkit.registry.transport import Answer, Tls, Transport, readable
+
+Auth = Login | tuple[str, str] | None
+Certificates = str | os.PathLike[str] | None
+
+
+@attrs.frozen
+class Access:
+    """How one registry is reached and who we are there.
+
+    Args:
+        insecure: True allows plain HTTP and any certificate; None plain HTTP on loopback only.
+        ca: PEM text of more certificate authorities.
+        login: given with the call; wins over all that `Credentials` knows.
+    """
+
+    reference: Reference
+    insecure: bool | None
+    ca: str | None
+    login: Login | None
+
+    @classmethod
+    def of(
+        cls, reference: Reference, *, insecure: bool | None, ca: Certificates, auth: Auth
+    ) -> Access:
+        """Return the access that the arguments of a public call mean."""
+        if isinstance(auth, tuple):
+            auth = Login(*auth)
+        if ca is not None and not (isinstance(ca, str) and ca.lstrip().startswith("-----BEGIN")):
+            ca = readable(ca)
+        return cls(reference, insecure, ca, auth)
+
+
+class Session:
+    """Sends requests as whoever we are; safe to use from several threads.
+
+    It keeps tokens and which scheme a registry speaks; both are found again when lost.
+    """
+
+    def __init__(self, credentials: Credentials, transport: Transport) -> None:
+        self.credentials = credentials
+        self._transport = transport
+        self._tokens = Tokens()
+        self._origins: dict[tuple[str, bool | None, bool], protocol.Origin] = {}
+
+    def send(self, access: Access, method: str, path: str, headers: Mapping[str, str]) -> Answer:
+        """Send a request to the registry; answer its challenge once."""
+        origin = self._origin(access)
+        tls = Tls(origin.verify, access.ca)
+        url = origin.base + path
+        generation = self.credentials.generation
+        key: Key = (origin.base, access.reference.repository, access.login, generation)
+        header = self._tokens.get(key)
+        answer = self._transport.send(method, url, headers=headers, tls=tls, authorization=header)
+        asked_by = protocol.origin_of(answer.url)
+        if answer.status != 401 or asked_by != protocol.origin_of(url):
+            # A place that we were redirected to has no say in who we are.
+            return answer
+        challenges = parse_challenges(answer.all_headers("WWW-Authenticate"))
+        new = self._authorize(access, origin, key, challenges, stale=header)
+        if new is None or new == header:
+            return answer
+        answer.discard()
+        return self._transport.send(method, url, headers=headers, tls=tls, authorization=new)
+
+    def _authorize(
+        self,
+        access: Access,
+        origin: protocol.Origin,
+        key: Key,
+        challenges: tuple[Challenge, ...],
+        *,
+        stale: str | None,
+    ) -> str | None:
+        """Return a header that answers one of *challenges*, None when we can not."""
+        schemes = {challenge.scheme: challenge for challenge in reversed(challenges)}
+        with self._tokens.gate(key):
+            if stale is not None:
+                self._tokens.drop(key, stale)
+            present = self._tokens.get(key)
+            if present is not None:
+                return present  # another thread asked while we waited
+            login = access.login or self._find(access).login
+            if "bearer" in schemes:
+                token = self._exchange(access, origin, schemes["bearer"], login)
+            elif "basic" in schemes and login is not None and login.identity_token is None:
+                token = Token(login.basic(), time.monotonic() + 300)
+            else:
+                return None
+            self._tokens.put(key, token)
+            return token.header
+
+    def _exchange(
+        self, access: Access, origin: protocol.Origin, challenge: Challenge, login: Login | None
+    ) -> Token:
+        steps = exchange(
+            challenge,
+            origin=origin.base,
+            scope=f"repository:{access.reference.repository}:pull",
+            login=login,
+            now=time.monotonic(),
+        )
+        request = next(steps)
+        headers = {
+            name: value for name, value in request.headers.items() if name != "Authorization"
+        }
+        with self._transport.send(
+            request.method,
+            request.url,
+            headers=headers,
+            tls=Tls(origin.verify, access.ca),
+            authorization=request.headers.get("Authorization"),
+            body=request.body,
+            chosen_by=origin.base,
+        ) as answer:
+            received = TokenAnswer(answer.status, answer.read(MAX_TOKEN_ANSWER))
+            try:
+                steps.send(received)
+            except StopIteration as end:
+                if isinstance(end.value, Token):
+                    return end.value
+            raise self.refusal(access, answer, RegistryError, received.body)
+
+    def _find(self, access: Access) -> Found:
+        return self.credentials.find(access.reference.registry)
+
+    def _origin(self, access: Access) -> protocol.Origin:
+        """Return the place that speaks for the registry; asked once where there are several."""
+        registry = access.reference.registry
+        key = (registry, access.insecure, access.ca is not None)
+        candidates = protocol.origins(
+            registry, insecure=access.insecure, private_ca=access.ca is not None
+        )
+        known = self._origins.get(key)
+        if known is not None:
+            return known
+        first: TransportError | None = None
+        for origin in candidates if len(candidates) > 1 else ():
+            try:
+                tls = Tls(origin.verify, access.ca)
+                with self._transport.send(
+                    "GET", f"{origin.base}/v2/", headers={}, tls=tls
+                ) as answer:
+                    # A TLS server answers plain HTTP with 400.
+                    if answer.status != 400 or origin is candidates[-1]:
+                        return self._origins.setdefault(key, origin)
+            except TransportError as error:
+                first = first or error
+        if first is not None:
+            raise first
+        return candidates[0]
+
+    def refusal(
+        self,
+        access: Access,
+        answer: Answer,
+        missing: type[ImageNotFound | BlobNotFound | RegistryError],
+        body: bytes | None = None,
+    ) -> ContainerKitError:
+        """Return the error that an answer's status means.
+
+        Args:
+            access: that the request was made with.
+            answer: whose status is no success.
+            missing: the class for 404.
+            body: of the answer; read here when None.
+        """
+        if body is None:
+            try:
+                body = answer.read(protocol.MAX_ERROR_BODY)
+            except TransportError:
+                body = b""  # the status says enough
+        return protocol.status_error(
+            f"cannot pull {access.reference}",
+            answer.request,
+            answer.status,
+            answer.headers,
+            body,
+            now=time.time(),
+            hint=self._hint(access) if answer.status in (401, 403) else None,
+            missing=missing,
+        )
+
+    def _hint(self, access: Access) -> str:
+        try:
+            found = self._find(access) if access.login is None else Found(access.login)
+        except ConfigError as error:
+            found = Found(problem=str(error))
+        registry = access.reference.registry
+        if found.problem is not None:
+            return found.problem
+        if found.login is None:
+            return (
+                f"no login is known for {registry}: engine.login({registry!r}, username=…,"
+                " password=…), if the image exists at all"
+            )
+        return (
+            f"the login of {found.login.username!a} does not allow it, or the image does not exist"
+        )

@@ -1,0 +1,392 @@
+"""HTTP over urllib3: connections, TLS, proxies, timeouts, redirects.
+
+Owns: the connection pools; `failures` turns every urllib3 exception into a TransportError.
+Must not: know manifests, tokens or what a status means.  Flow: `client` sends through it.
+
+A registry chooses where it redirects to and where its tokens come from.  So an answer that a
+redirect leads to never gets the Authorization header of another origin, and a connection to a
+place that the registry chose is refused when that is more private than the registry itself; the
+address is looked at after name resolution, on the connection itself.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Mapping
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+import attrs
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError
+
+from containerkit.errors import RegistryError, TransportError
+from containerkit.registry import protocol
+from containerkit.registry.failures import TooPrivate, translated
+
+CONNECT_TIMEOUT: Final = 15.0
+IDLE_TIMEOUT: Final = 60.0
+MAX_REDIRECTS: Final = 5
+MAX_POOLS: Final = 32
+ANYWHERE: Final = 3
+
+
+@attrs.frozen
+class Tls:
+    """How certificates are checked.
+
+    Args:
+        verify: False accepts any certificate.
+        ca: certificate authorities in PEM, trusted beside those of the host.
+    """
+
+    verify: bool = True
+    ca: str | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """Return a client context for it.
+
+        Raises:
+            TransportError: ``ca`` holds no certificate.
+        """
+        context = ssl.create_default_context()
+        try:
+            if self.ca is not None:
+                context.load_verify_locations(cadata=self.ca)
+        except (ssl.SSLError, ValueError) as error:
+            raise TransportError(f"cannot use ca: it holds no PEM certificate ({error})") from error
+        if not self.verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+
+class _GuardedConnection(HTTPConnection):
+    """A connection that is given up, before any request, when its peer is too private."""
+
+    def __init__(self, *args: Any, reach: int = ANYWHERE, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._reach = reach
+
+    def connect(self) -> None:
+        super().connect()
+        _guard(self, self._reach)
+
+
+class _GuardedTlsConnection(HTTPSConnection):
+    def __init__(
+        self, *args: Any, reach: int = ANYWHERE, unverified: bool = False, **options: Any
+    ) -> None:
+        super().__init__(*args, **options)
+        self._reach = reach
+        self._unverified = unverified
+
+    def connect(self) -> None:
+        super().connect()
+        _guard(self, self._reach)
+        if self._unverified:
+            # The caller said insecure=True; urllib3 need not warn of it at each connection.
+            self.is_verified = True
+
+
+def _guard(connection: HTTPConnection, allowed: int) -> None:
+    if allowed >= ANYWHERE or connection.sock is None:
+        return
+    address = connection.sock.getpeername()[0]
+    if protocol.reach(address) > allowed:
+        connection.close()
+        raise TooPrivate(f"{address} is a private address, which a public registry may not choose")
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _GuardedConnection
+
+
+class _TlsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _GuardedTlsConnection
+
+
+@attrs.define(eq=False)
+class Answer:
+    """A status, headers and a body that is still on the wire; a context manager.
+
+    Args:
+        url: that answered, after redirects.
+        idle_timeout: seconds after which a read gives up.
+    """
+
+    request: str
+    url: str
+    response: urllib3.BaseHTTPResponse
+    idle_timeout: float
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self.response.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers, their names in any case."""
+        return self.response.headers
+
+    def all_headers(self, name: str) -> list[str]:
+        """Return each value of a header that may come several times."""
+        return list(self.response.headers.getlist(name))
+
+    def read(self, limit: int) -> bytes:
+        """Return the whole body, or its first ``limit + 1`` bytes when it is longer.
+
+        Raises:
+            TransportError: the connection broke.
+        """
+        parts, left = [], limit + 1
+        while left and (part := self.read1(min(left, 1 << 18))):
+            parts.append(part)
+            left -= len(part)
+        return b"".join(parts)
+
+    def read1(self, most: int) -> bytes:
+        """Return the bytes that are there, at most *most*, waiting for the first; b"" at the end.
+
+        Raises:
+            TransportError: the connection broke, or was idle for too long.
+        """
+        try:
+            # No decoding: digests are of the bytes as they are stored.
+            return self.response.read1(most, decode_content=False)
+        except (HTTPError, OSError) as error:
+            raise translated(error, self.request) from error
+
+    def pending(self) -> bool:
+        """Return whether TLS holds bytes that were read from the socket but not by us."""
+        connection = getattr(self.response, "connection", None)
+        sock = getattr(connection, "sock", None)
+        return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+
+    def fileno(self) -> int | None:
+        """Return the socket, to wait on; None when that says nothing about what can be read."""
+        if getattr(self.response, "chunked", True):
+            return None
+        try:
+            return self.response.fileno()
+        except (OSError, ValueError, AttributeError):
+            return None
+
+    def finish(self) -> None:
+        """Give the connection back for the next request if the body was read, else close it."""
+        if getattr(self.response, "length_remaining", None) == 0:
+            self.response.drain_conn()
+        else:
+            self.response.close()
+
+    def discard(self) -> None:
+        """End an answer whose body is of no interest; a short one is read for the connection's sake."""
+        _discard(self.response)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.finish()
+
+
+class Transport:
+    """Sends requests; safe to use from several threads.
+
+    Args:
+        user_agent: of every request.
+        idle_timeout: seconds without a byte after which a connection counts as broken.
+    """
+
+    def __init__(self, *, user_agent: str, idle_timeout: float = IDLE_TIMEOUT) -> None:
+        self._user_agent = user_agent
+        self._idle_timeout = idle_timeout
+        self._timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT, read=idle_timeout)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._pools: dict[tuple[object, ...], Any] = {}
+        self._contexts: dict[Tls, ssl.SSLContext] = {}
+        self._reaches: dict[str, int] = {}
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        tls: Tls,
+        authorization: str | None = None,
+        body: bytes | None = None,
+        chosen_by: str | None = None,
+    ) -> Answer:
+        """Send a request and follow where the answer leads.
+
+        Args:
+            method: of HTTP.
+            url: absolute.
+            headers: sent to every origin on the way.
+            tls: how certificates are checked.
+            authorization: sent to the origin of *url* only.
+            body: a form; an answer to it is not followed anywhere.
+            chosen_by: URL of the registry that named *url*; None when the caller did.
+
+        Raises:
+            TransportError: no answer.
+            RegistryError: a redirect that may not be followed.
+        """
+        first = protocol.origin_of(url)
+        registry = chosen_by or url
+        request = f"{method} {protocol.redacted(url)}"
+        for _ in range(MAX_REDIRECTS + 1):
+            # Where the caller itself pointed is never in question; all else is.
+            trusted = protocol.origin_of(url) == protocol.origin_of(registry)
+            reach = ANYWHERE if trusted else self._reach(registry)
+            fields = {"User-Agent": self._user_agent, "Accept-Encoding": "identity", **headers}
+            if authorization is not None and protocol.origin_of(url) == first:
+                fields["Authorization"] = authorization
+            response = self._send_one(method, url, fields, body, tls, reach)
+            location = response.headers.get("Location")
+            if response.status not in protocol.REDIRECTS or location is None or body is not None:
+                return Answer(request, url, response, self._idle_timeout)
+            _discard(response)
+            url = protocol.redirect_target(url, location)
+        raise RegistryError(
+            f"cannot follow {request}: more than {MAX_REDIRECTS} redirects", request=request
+        )
+
+    def _send_one(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        tls: Tls,
+        reach: int,
+    ) -> urllib3.BaseHTTPResponse:
+        try:
+            pool = self._pool(url, tls, reach)
+            target = url if isinstance(pool, urllib3.ProxyManager) else _target(url)
+            response: urllib3.BaseHTTPResponse = pool.urlopen(
+                method,
+                target,
+                body=body,
+                headers=headers,
+                redirect=False,
+                retries=False,
+                timeout=self._timeout,
+                preload_content=False,
+                decode_content=False,
+            )
+        except (HTTPError, OSError) as error:
+            raise translated(error, f"{method} {protocol.redacted(url)}") from error
+        return response
+
+    def _pool(self, url: str, tls: Tls, reach: int) -> Any:
+        """Return the pool of connections for an origin, made on first use."""
+        if os.getpid() != self._pid:
+            # After fork the sockets are the parent's; they are let go, not shut down.
+            self._reset()
+        scheme, host, port = protocol.origin_of(url)
+        proxy = _proxy(scheme, host)
+        key = (scheme, host, port, tls, reach, proxy)
+        with self._lock:
+            pool = self._pools.pop(key, None)
+            if pool is None:
+                pool = self._make_pool(scheme, host, port, tls, reach, proxy)
+            self._pools[key] = pool
+            retired = (
+                self._pools.pop(next(iter(self._pools))) if len(self._pools) > MAX_POOLS else None
+            )
+        if retired is not None:
+            _close(retired)
+        return pool
+
+    def _make_pool(
+        self, scheme: str, host: str, port: int, tls: Tls, reach: int, proxy: str | None
+    ) -> Any:
+        options: dict[str, Any] = {"maxsize": 8}
+        if scheme == "https":
+            options["ssl_context"] = self._contexts.get(tls) or tls.context()
+            self._contexts[tls] = options["ssl_context"]
+            if not tls.verify:
+                options |= {"cert_reqs": "CERT_NONE", "assert_hostname": False}
+        if proxy is not None:
+            user = urlsplit(proxy)
+            login = f"{user.username}:{user.password or ''}" if user.username else None
+            secret = urllib3.make_headers(proxy_basic_auth=login) if login else None
+            return urllib3.ProxyManager(proxy, proxy_headers=secret, **options)
+        if scheme == "https":
+            return _TlsPool(host, port, reach=reach, unverified=not tls.verify, **options)
+        return _Pool(host, port, reach=reach, **options)
+
+    def _reach(self, url: str) -> int:
+        """Return how private the registry at *url* is, by its addresses."""
+        _, host, port = protocol.origin_of(url)
+        known = self._reaches.get(host)
+        if known is not None:
+            return known
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            known = max(protocol.reach(str(entry[4][0])) for entry in found)
+        except (OSError, ValueError):
+            known = 0
+        self._reaches[host] = known
+        return known
+
+    def close(self) -> None:
+        """Close all idle connections; the transport can still be used."""
+        with self._lock:
+            pools, self._pools = list(self._pools.values()), {}
+        for pool in pools:
+            _close(pool)
+
+
+def _discard(response: urllib3.BaseHTTPResponse) -> None:
+    """Read a short body, so that the connection serves again; drop the connection of a long one."""
+    length = protocol.content_length(response.headers)
+    if length is not None and length <= protocol.MAX_ERROR_BODY:
+        response.drain_conn()
+    else:
+        response.close()
+
+
+def _close(pool: Any) -> None:
+    pool.clear() if isinstance(pool, urllib3.ProxyManager) else pool.close()
+
+
+def _target(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+
+
+def _proxy(scheme: str, host: str) -> str | None:
+    """Return the proxy that the environment asks for; never for this host itself."""
+    from urllib.request import getproxies, proxy_bypass
+
+    if protocol.is_loopback(f"[{host}]" if ":" in host else host):
+        return None
+    proxy = getproxies().get(scheme)
+    return None if not proxy or proxy_bypass(host) else proxy
+
+
+def readable(path: os.PathLike[str] | str) -> str:
+    """Return the certificates in a file.
+
+    Raises:
+        TransportError: it can not be read.
+    """
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read(4 << 20)
+    except OSError as error:
+        raise TransportError(
+            f"cannot read certificates of {os.fspath(path)}: {error.strerror}", errno=error.errno
+        ) from error
