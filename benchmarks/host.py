@@ -20,8 +20,8 @@ from pathlib import Path
 
 from benchmarks.command import BenchmarkError, call
 
-CGROUP = "containerkit-bench"
-"""The cgroup below which peers make theirs, in every hierarchy."""
+CGROUP = f"containerkit-bench-{os.stat('/proc/self/ns/pid').st_ino}"
+"""The cgroup below which peers make theirs, in every hierarchy; of this run alone."""
 
 _MOUNTS = Path("/sys/fs/cgroup")
 _MNT_DETACH = 2
@@ -42,9 +42,23 @@ def prepare_namespaces() -> None:
     """Make the namespaces fit for every peer."""
     call(["ip", "link", "set", "lo", "up"])
     call(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"])
+    call(["mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", "/dev/shm"])  # podman's locks
     # crun and runc refuse or slow down on a tree of cgroup v1 with an empty v2 one beside it.
     if os.path.ismount(_MOUNTS / "unified"):
         call(["umount", _MOUNTS / "unified"])
+    make_cgroups()
+
+
+def make_cgroups() -> None:
+    """Make the run's cgroup in every hierarchy."""
+    if (_MOUNTS / "cgroup.controllers").exists():
+        for directory in (_MOUNTS, _MOUNTS / CGROUP):
+            directory.mkdir(exist_ok=True)
+            (directory / "cgroup.subtree_control").write_text("+pids +memory +cpu")
+        return
+    for hierarchy in _MOUNTS.iterdir():
+        if (hierarchy / "cgroup.procs").exists():
+            (hierarchy / CGROUP).mkdir(exist_ok=True)
 
 
 def remove_cgroups() -> None:

@@ -458,6 +458,8 @@ static void open_cgroups(const char *group)
             die(path);
         cgroups[i] = open_file(AT_FDCWD, path, O_PATH | O_DIRECTORY);
     }
+    if (unified)
+        write_file(cgroups[0], "cgroup.subtree_control", "+pids +memory +cpu", 18);
 }
 
 int main(int argc, char **argv)
