@@ -20,17 +20,17 @@ from containerkit.images.image import Image
 from containerkit.model.digest import Digest
 from containerkit.model.image_config import MAX_CONFIG_SIZE, ImageConfig
 from containerkit.model.reference import Reference
-from containerkit.snapshots.gc import Collected, collect
 
 if TYPE_CHECKING:
     from containerkit.content.store import ContentStore
     from containerkit.images.host import HostImage
+    from containerkit.images.snapshotter import Lease, Snapshotter
     from containerkit.images.source import Source
+    from containerkit.model.collected import Collected
     from containerkit.model.platform import Platform
     from containerkit.model.progress import Progress
     from containerkit.registry.client import RegistryClient
     from containerkit.registry.session import Auth, Certificates
-    from containerkit.snapshots.overlay import Lease, Snapshots
     from containerkit.state.catalog import Catalog
     from containerkit.state.root import StoreRoot
 
@@ -56,7 +56,7 @@ class Images:
         root: StoreRoot,
         catalog: Catalog,
         content: ContentStore,
-        snapshots: Snapshots,
+        snapshots: Snapshotter,
         client: Callable[[], RegistryClient],
         *,
         mirrors: Sequence[str] = (),
@@ -314,7 +314,7 @@ class Images:
         Returns:
             How much went.
         """
-        return collect(self._root, self._catalog, self._content, self._snapshots, debris=debris)
+        return self._snapshots.collect(debris=debris)
 
     # ---- inside
 

@@ -19,15 +19,14 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from containerkit.errors import BlobNotFound, CorruptContent
 from containerkit.model.progress import Action, Progress
-from containerkit.snapshots.overlay import Unpacked
 
 if TYPE_CHECKING:
     from containerkit.content.ingest import Ingest
     from containerkit.content.store import ContentStore
     from containerkit.images.records import LayerRecord
+    from containerkit.images.snapshotter import Snapshotter, Unpacking
     from containerkit.layers.apply import AppliedLayer
     from containerkit.model.descriptor import Descriptor
-    from containerkit.snapshots.overlay import Snapshots, Unpacking
 
 Emit = Callable[[Progress], object]
 
@@ -48,7 +47,7 @@ class Store(NamedTuple):
     """The places a layer goes to."""
 
     content: ContentStore
-    snapshots: Snapshots
+    snapshots: Snapshotter
 
 
 class _Meter:
@@ -118,7 +117,10 @@ def bring_layer(
             applied = bringing.from_source(source)
         emit(Progress("verify", reference, layer.digest, layer.size, layer.size))
         unpacking.publish(
-            Unpacked(layer.diff_id, _descriptor(layer), applied.size, applied.entries)
+            diff_id=layer.diff_id,
+            blob=_descriptor(layer),
+            size=applied.size,
+            entries=applied.entries,
         )
     emit(event)
 

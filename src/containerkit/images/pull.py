@@ -35,14 +35,14 @@ from containerkit.model.image_config import MAX_CONFIG_SIZE, ImageConfig
 from containerkit.model.manifest import MAX_MANIFEST_SIZE, Index, Manifest, parse_manifest
 from containerkit.model.platform import Platform
 from containerkit.model.progress import Progress
-from containerkit.snapshots.pin import Pin
+from containerkit.state.pin import Pin
 
 if TYPE_CHECKING:
     from containerkit.content.store import ContentStore
+    from containerkit.images.snapshotter import Snapshotter
     from containerkit.images.source import Source
     from containerkit.model.descriptor import Descriptor
     from containerkit.model.reference import Reference
-    from containerkit.snapshots.overlay import Snapshots
     from containerkit.state.catalog import Catalog
     from containerkit.state.root import StoreRoot
 
@@ -76,7 +76,7 @@ class Pull:
     root: StoreRoot
     catalog: Catalog
     content: ContentStore
-    snapshots: Snapshots
+    snapshots: Snapshotter
     reference: Reference
     platform: Platform | None
     source: Source

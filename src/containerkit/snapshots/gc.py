@@ -1,7 +1,7 @@
 """The garbage collector: removes blobs and layers that no image, pin or lease needs.
 
 Owns: the decision what goes.  Must not: drop images or names (`images` does, when asked).
-Neighbours: `snapshots.overlay` and `content` remove, `snapshots.pin` says what pulls need.
+Neighbours: `snapshots.overlay` and `content` remove, `state.pin` says what pulls need.
 
 It decides and renames under the root's sweep lock, which a pull shares for the moment in which it
 pins: so whatever a pull finds present after pinning stays.  Deleting trees comes after.
@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from containerkit.errors import BlobNotFound, ConfigError
+from containerkit.model.collected import Collected
 from containerkit.model.digest import Digest
-from containerkit.snapshots.pin import drop_dead_pins
+from containerkit.state.pin import drop_dead_pins
 
 if TYPE_CHECKING:
     from containerkit.content.store import ContentStore
@@ -30,14 +31,6 @@ _BLOBS = """
     UNION SELECT digest FROM leases UNION SELECT blob FROM layers
 """
 _LAYERS = "SELECT chain_id FROM image_layers UNION SELECT digest FROM leases"
-
-
-class Collected(NamedTuple):
-    """What a collection removed."""
-
-    blobs: int = 0
-    layers: int = 0
-    size: int = 0
 
 
 def collect(

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from containerkit.errors import ContainerKitError, ImageNotFound
 from containerkit.snapshots.durable import sync_file_system
@@ -32,6 +32,8 @@ from containerkit.state.lock import FileLock
 from containerkit.state.root import boot_id
 
 if TYPE_CHECKING:
+    from containerkit.content.store import ContentStore
+    from containerkit.model.collected import Collected
     from containerkit.model.descriptor import Descriptor
     from containerkit.model.digest import Digest
     from containerkit.model.rootfs import Rootfs
@@ -46,15 +48,6 @@ _MOST_IDLE = 128
 
 
 _all: weakref.WeakSet[Snapshots] = weakref.WeakSet()
-
-
-class Unpacked(NamedTuple):
-    """What the catalog keeps of an unpacked layer."""
-
-    diff_id: Digest
-    blob: Descriptor
-    size: int
-    entries: int
 
 
 class Unpacking:
@@ -78,32 +71,49 @@ class Unpacking:
         self._snapshots._discard(self.destination)
         self.destination.mkdir(mode=0o755)
 
-    def publish(self, made: Unpacked) -> None:
+    def publish(self, *, diff_id: Digest, blob: Descriptor, size: int, entries: int) -> None:
         """Give the tree its name; all its digests have been checked.
+
+        Args:
+            diff_id: of the tar that was unpacked.
+            blob: what it came from, and can be unpacked from again.
+            size: bytes of its files.
+            entries: in the archive.
 
         Atomicity: others see no tree, or the whole one.
         """
-        self._snapshots._publish(self._chain_id, self.destination, made)
+        facts = (str(diff_id), str(blob.digest), blob.media_type, blob.size, size, entries)
+        self._snapshots._publish(self._chain_id, self.destination, facts)
         self.done = True
 
 
 class Snapshots:
-    """The unpacked layers of one root; usable from every thread."""
+    """The unpacked layers of one root; usable from every thread.
+
+    Args:
+        root: the opened root directory.
+        catalog: its catalog.
+        content: its blobs; only ``collect`` looks at them.
+    """
 
     __slots__ = (
         "__weakref__",
         "_boot",
         "_catalog",
+        "_content",
         "_counts",
         "_directory",
         "_guard",
         "_locks",
+        "_root",
         "_settler",
     )
 
-    def __init__(self, root: StoreRoot, catalog: Catalog) -> None:
+    def __init__(self, root: StoreRoot, catalog: Catalog, content: ContentStore) -> None:
+        self._root = root
         self._directory = root.layers
         self._catalog = catalog
+        self._content = content
         self._boot = boot_id()
         (self._directory / EMPTY).mkdir(mode=0o755, exist_ok=True)
         self._own_nothing()
@@ -239,6 +249,12 @@ class Snapshots:
                 self._locks.popitem()[1].release()
             self._counts.clear()
 
+    def collect(self, *, debris: bool = True) -> Collected:
+        """Remove blobs and layers that nothing needs; see `snapshots.gc`."""
+        from containerkit.snapshots.gc import collect
+
+        return collect(self._root, self._catalog, self._content, self, debris=debris)
+
     def take_away(self, chain_id: Digest) -> bool:
         """Rename the tree out of sight unless somebody uses it; ``remove_debris`` deletes it.
 
@@ -289,7 +305,7 @@ class Snapshots:
                 else:
                     self._counts.pop(chain_id, None)
 
-    def _publish(self, chain_id: Digest, tree: Path, made: Unpacked) -> None:
+    def _publish(self, chain_id: Digest, tree: Path, facts: tuple[object, ...]) -> None:
         stale = FileLock(self.path(chain_id), directory=True)
         try:
             # Nobody leases a tree that is not usable; removal may be at it just now.
@@ -303,17 +319,7 @@ class Snapshots:
         with self._catalog.transaction(durable=False) as db:
             db.execute(
                 "INSERT OR REPLACE INTO layers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
-                (
-                    str(chain_id),
-                    str(made.diff_id),
-                    str(made.blob.digest),
-                    made.blob.media_type,
-                    made.blob.size,
-                    made.size,
-                    made.entries,
-                    self._boot,
-                    secrets.token_hex(16),
-                ),
+                (str(chain_id), *facts, self._boot, secrets.token_hex(16)),
             )
         tree.rename(self.path(chain_id))
 
