@@ -10,10 +10,15 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import leaks
+from tests.support import leaks, ocibuild
+from tests.support.registry import RegistryServer
+
+if TYPE_CHECKING:
+    from containerkit.engine import Engine
 
 HERE = Path(__file__).parent
 
@@ -97,3 +102,31 @@ def shared_root() -> Iterator[Path]:
     root = make_root()
     yield root / "root"
     remove_root(root)
+
+
+@pytest.fixture
+def engine(shared_root: Path) -> Iterator[Engine]:
+    """An engine on the shared root, for this test: its launcher ends with it."""
+    from containerkit.engine import Engine
+
+    with Engine.open(shared_root) as opened:
+        yield opened
+
+
+# ---- images ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def registry() -> Iterator[RegistryServer]:
+    """A real registry on loopback, open to everybody, for the whole session."""
+    reason = missing("docker-registry")
+    if reason:
+        pytest.skip(reason)
+    with RegistryServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def busybox(registry: RegistryServer) -> str:
+    """The name, in the session's registry, of an image with a shell and its commands."""
+    return registry.push("test/busybox:latest", ocibuild.busybox())
