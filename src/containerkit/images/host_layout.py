@@ -85,6 +85,11 @@ class Mounts:
             path = os.path.dirname(path)
         return path
 
+    def below(self, path: str) -> list[str]:
+        """Return the mount points strictly below ``path``, those behind another one left out."""
+        points = sorted(p for p in self._types if p != path and within(p, path))
+        return [p for p in points if not any(o != p and within(p, o) for o in points)]
+
     def type(self, path: str) -> str:
         """Return the type of the file system that ``path`` is on."""
         return self._types[self.point(path)]
@@ -216,34 +221,45 @@ class LayoutBuilder:
         for path in sorted(self._reached, key=_by_depth):
             if not self._held(path, sources):
                 sources.append(self._source(path))
+        self._note_mounts(sources)
         links = [
             (at, text)
             for at, text in sorted(self._links.items())
             if not self._held(os.path.dirname(at), sources)
         ]
-        hidden = {
+        masks = self._masks(empty, sources)
+        sources = [
+            source
+            for source in sources
+            if source.path in self._asked or not any(within(source.path, m) for m in masks)
+        ]
+        for path in self._asked:
+            if any(within(path, mask) for mask in masks):
+                sources.append(self._source(path))
+        return Layout(
+            tuple(sorted(dict.fromkeys(sources), key=lambda source: _by_depth(source.path))),
+            tuple(links),
+            masks,
+            tuple(self._notes),
+        )
+
+    def _masks(self, empty: Sequence[str], sources: Sequence[Source]) -> tuple[str, ...]:
+        """Return what is to look empty, of what the sources show; none below another."""
+        masks = {
             real
             for real in map(os.path.realpath, empty)
             if os.path.isdir(real) and self._held(real, sources)
         }
         if any(within(self._root, source.path) for source in sources):
-            hidden.add(self._root)
-        outermost = [h for h in hidden if not any(h != o and within(h, o) for o in hidden)]
-        for path in self._asked:
-            if any(path != mask and within(path, mask) for mask in outermost):
-                sources.append(self._source(path))
-        outermost = [mask for mask in outermost if mask not in self._asked]
-        sources = [
-            source
-            for source in sources
-            if source.path in self._asked or not any(within(source.path, m) for m in outermost)
-        ]
-        return Layout(
-            tuple(sorted(dict.fromkeys(sources), key=lambda source: _by_depth(source.path))),
-            tuple(links),
-            tuple(sorted(outermost, key=_by_depth)),
-            tuple(self._notes),
-        )
+            masks.add(self._root)
+        outermost = {m for m in masks if not any(m != o and within(m, o) for o in masks)}
+        return tuple(sorted(outermost.difference(self._asked), key=_by_depth))
+
+    def _note_mounts(self, sources: Sequence[Source]) -> None:
+        for source in sources:
+            for point in self._mounts.below(source.path):
+                if not any(within(other.path, point) for other in sources):
+                    self._note(f"{point}: not given, it is a mount of its own; name it in paths")
 
     def _held(self, path: str, sources: Sequence[Source]) -> bool:
         """Whether a source shows ``path``: one above it, with no mount in between.

@@ -59,6 +59,15 @@ def test_a_directory_behind_a_mount_is_given_apart(tmp_path: Path) -> None:
     assert layout.sources == (Source(f"{tmp_path}/a", True), Source(str(deep), True))
 
 
+def test_a_mount_that_is_not_given_is_noted(tmp_path: Path) -> None:
+    (tmp_path / "a" / "mounted").mkdir(parents=True)
+    mounts = ((f"{tmp_path}/a/mounted", "tmpfs"), (f"{tmp_path}/a/mounted/again", "tmpfs"))
+    layout = give(tmp_path / "a", mounts=mounts)
+    (note,) = layout.notes
+    assert note.startswith(f"{tmp_path}/a/mounted: not given")
+    assert give(tmp_path / "a", tmp_path / "a" / "mounted", mounts=mounts[:1]).notes == ()
+
+
 def test_links_on_the_way_are_kept_and_their_ends_given(tmp_path: Path) -> None:
     (tmp_path / "real" / "dir").mkdir(parents=True)
     (tmp_path / "one").symlink_to("two")
