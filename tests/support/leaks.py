@@ -23,6 +23,9 @@ SETTLE = 5.0
 """Seconds that the kernel and the launcher have to finish what they undo in the background."""
 
 OURS = re.compile(r"containerkit|ck-launcher|/ck-[^/ ]*|pytest-of-")
+KEPT = ("/memfd:ck-launcher (deleted)",)
+"""What a process keeps for good once it has run a container: the sealed copy of the launcher."""
+
 KERNEL_FILE_SYSTEMS = frozenset(("overlay", "nsfs", "proc", "mqueue", "devpts", "sysfs"))
 
 
@@ -67,7 +70,9 @@ class Snapshot(NamedTuple):
 def descriptors() -> Iterator[str]:
     for fd in os.listdir("/proc/self/fd"):
         with suppress(OSError):  # the one that lists the directory is gone
-            yield f"{fd} -> {os.readlink(f'/proc/self/fd/{fd}')}"
+            target = os.readlink(f"/proc/self/fd/{fd}")
+            if target not in KEPT:
+                yield f"{fd} -> {target}"
 
 
 def mounts() -> Iterator[str]:
