@@ -142,7 +142,7 @@ class _Compiler:
         self._process(child)
         self._confine(child)
         self._execute(child)
-        if request.ephemeral:
+        if request.create:  # whoever made the directory removes it
             release.append(Op(Code.DROP_DIR, arena=(directory, None, None)))
         return Plan(
             inputs=self.slots.inputs,

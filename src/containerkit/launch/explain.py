@@ -33,30 +33,13 @@ from containerkit.launch.ops import (
     Code,
     Op,
 )
+from containerkit.model.limits import RESOURCES, RLIM_INFINITY
 
 if TYPE_CHECKING:
     from containerkit.launch.plan import Plan
 
-_RLIMIT_INFINITY: Final = (1 << 64) - 1
-# asm-generic/resource.h, by number
-RESOURCES: Final = (
-    "cpu",
-    "fsize",
-    "data",
-    "stack",
-    "core",
-    "rss",
-    "nproc",
-    "nofile",
-    "memlock",
-    "as",
-    "locks",
-    "sigpending",
-    "msgqueue",
-    "nice",
-    "rtprio",
-    "rttime",
-)
+_RESOURCES: Final = {number: name for name, number in RESOURCES.items()}
+_MESSAGE_MAX: Final = 300
 
 _FLAGS: Final = {
     F_CREATE: "creating it",
@@ -67,6 +50,15 @@ _FLAGS: Final = {
     F_TTY: "with standard input as its terminal",
     F_OPTIONAL: "if possible",
 }
+
+
+def _shown(text: str) -> str:
+    """Make text of images and callers safe to print: no control characters, no line breaks."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+
+
+def _word(text: str) -> str:
+    return quote(_shown(text))
 
 
 def _size(value: int) -> str:
@@ -96,7 +88,7 @@ _VALUES: Final[dict[str, Callable[[int], str]]] = {
     "attrs": _attrs,
     "mode": lambda value: f"{value:04o}",
     "owner": lambda value: f"{value >> 32}:{value & 0xFFFFFFFF}",
-    "limit": lambda value: "unlimited" if value == _RLIMIT_INFINITY else str(value),
+    "limit": lambda value: "unlimited" if value == RLIM_INFINITY else str(value),
     "oom": lambda value: str(value - 1000),
     "netns": lambda value: _NETNS.get(value, str(value)),
     "caps": explain_mask,
@@ -108,14 +100,15 @@ def _triples(items: tuple[str, ...]) -> str:
         return ", without limits"
     triples = zip(items[0::3], items[1::3], items[2::3], strict=True)
     return ": " + ", ".join(
-        f"{file} = {value} ({controller})" for controller, file, value in triples
+        f"{_shown(file)} = {_shown(value)} ({_shown(controller)})"
+        for controller, file, value in triples
     )
 
 
 def _envp(items: tuple[str, ...]) -> str:
     if not items:
         return "an empty environment"
-    return " ".join(f"{item.partition('=')[0]}=***" for item in items)
+    return " ".join(f"{_shown(item.partition('=')[0])}=***" for item in items)
 
 
 def _ids(data: bytes) -> str:
@@ -125,20 +118,20 @@ def _ids(data: bytes) -> str:
 def _layers(items: tuple[str, ...]) -> str:
     # A layer's name is 64 digits: the first 12 identify it.
     return " over ".join(
-        f"{item[:19]}…" if item.startswith("layers/") and len(item) == 71 else item
+        f"{item[:19]}…" if item.startswith("layers/") and len(item) == 71 else _shown(item)
         for item in items
     )
 
 
 _ARGUMENTS: Final[dict[str, Callable[[Any], str]]] = {
-    "text": str,
+    "text": _shown,
     "upper": lambda name: f", writing to upper {name}",
     "list": " ".join,
     "triples": _triples,
     "layers": _layers,
-    "options": lambda items: ", " + " ".join(items) if items else "",
-    "candidates": lambda items: " or ".join(map(quote, items)),
-    "argv": lambda items: " ".join(map(quote, items)),
+    "options": lambda items: ", " + " ".join(map(_shown, items)) if items else "",
+    "candidates": lambda items: " or ".join(map(_word, items)),
+    "argv": lambda items: " ".join(map(_word, items)),
     "envp": _envp,
     "bytes": lambda data: f"{len(data)} bytes",
     "ids": _ids,
@@ -161,12 +154,15 @@ def explain_op(op: Op, inputs: tuple[Any, ...] = ()) -> str:
         if number < len(inputs) and inputs[number].kind:
             name = inputs[number].name
             kind = inputs[number].kind
-            return f"{kind} {quote(name)}" if name else f"{kind} (slot {number})"
+            return f"{kind} {_word(name)}" if name else f"{kind} (slot {number})"
         return f"slot {number}"
 
     def argument(kind: str, value: Argument) -> str:
         return "" if value is None else _ARGUMENTS[kind.removesuffix("?") or "text"](value)
 
+    second = _VALUES[info.value[1]](op.value[1])
+    if op.code == Code.CAPS and op.value[1] == op.value[0]:
+        second = "the same"
     flags = [text for bit, text in _FLAGS.items() if op.flags & bit]
     return info.text.format(
         fd0=slot(op.fd[0]),
@@ -177,8 +173,8 @@ def explain_op(op: Op, inputs: tuple[Any, ...] = ()) -> str:
         a1=argument(info.arena[1], op.arena[1]),
         a2=argument(info.arena[2], op.arena[2]),
         v0=_VALUES[info.value[0]](op.value[0]),
-        v1=_VALUES[info.value[1]](op.value[1]),
-        resource=RESOURCES[op.flags & 0xF],
+        v1=second,
+        resource=_RESOURCES[op.flags & 0xF],
         flags="".join(f", {text}" for text in flags),
     )
 
@@ -197,7 +193,8 @@ def explain(plan: Plan) -> str:
     if plan.inputs:
         lines.append("inputs")
         lines += [
-            f"  slot {slot}: {' '.join([item.kind or 'a descriptor', quote(item.name)]) if item.name else item.kind or 'a descriptor'}"
+            f"  slot {slot}: {item.kind or 'a descriptor'}{' ' if item.name else ''}"
+            f"{_word(item.name) if item.name else ''}"
             for slot, item in enumerate(plan.inputs)
         ]
     number = 0
@@ -221,7 +218,10 @@ def describe(plan: Plan, section: int, index: int) -> str:
     except IndexError:
         where = SECTIONS[section] if 0 <= section < len(SECTIONS) else str(section)
         return f"an unknown step ({where} {index})"
-    return f"{explain_op(op, plan.inputs)} (step {number} of {count}, {OPS[op.code].name})"
+    text = explain_op(op, plan.inputs)
+    if len(text) > _MESSAGE_MAX:
+        text = text[:_MESSAGE_MAX] + "…"
+    return f"{text} (step {number} of {count}, {OPS[op.code].name})"
 
 
 _HINTS: Final[dict[tuple[int, int], str]] = {

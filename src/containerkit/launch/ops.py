@@ -355,7 +355,7 @@ OPS: Final[dict[int, OpInfo]] = {
 }
 
 # How each printed kind of argument travels.
-WIRE_KINDS: Final = {
+OP_KINDS: Final = {
     "text": "text",
     "upper": "text",
     "list": "list",

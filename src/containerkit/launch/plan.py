@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from containerkit.launch import wire
+from containerkit.launch.check import check
 from containerkit.launch.ops import (
     CLONE_NEWNS,
     CLONE_NEWPID,
@@ -134,7 +135,7 @@ class Plan:
         Raises:
             InvalidSpec: naming the section and the step.
         """
-        wire.check(self.sections, inputs=len(self.inputs), namespaces=self.namespaces)
+        check(self.sections, inputs=len(self.inputs), namespaces=self.namespaces)
 
     def number(self, section: int, index: int) -> int:
         """Return the number `explain` prints for a step, counting from 1 over all sections."""

@@ -87,6 +87,14 @@ def check_options(options: Mapping[str, Any]) -> None:
         )
 
 
+def _names(value: Iterable[str]) -> frozenset[str]:
+    return frozenset(value)
+
+
+def _rlimits(value: Iterable[tuple[int, int, int]]) -> tuple[tuple[int, int, int], ...]:
+    return tuple(value)
+
+
 @attrs.frozen
 class HostFacts:
     """What `compile_plan` must know of the host; the runtime's probe finds it.
@@ -103,16 +111,12 @@ class HostFacts:
     """
 
     cgroup: Literal["v1", "v2", "hybrid"] | None = None
-    controllers: frozenset[str] = attrs.field(default=frozenset(), converter=frozenset)
-    rlimits: tuple[tuple[int, int, int], ...] = attrs.field(default=(), converter=tuple)
+    controllers: frozenset[str] = attrs.field(default=frozenset(), converter=_names)
+    rlimits: tuple[tuple[int, int, int], ...] = attrs.field(default=(), converter=_rlimits)
     capabilities: int = ALL_MASK
-    features: frozenset[str] = attrs.field(default=frozenset(), converter=frozenset)
+    features: frozenset[str] = attrs.field(default=frozenset(), converter=_names)
     euid: int = 0
     hostname: str = ""
-
-
-def _sources(value: Iterable[str]) -> frozenset[str]:
-    return frozenset(value)
 
 
 @attrs.frozen
@@ -129,8 +133,9 @@ class LaunchRequest:
         file_sources: the host paths, of bind mounts, that are not directories.
         streams: which of "stdin", "stdout", "stderr" the caller sends a descriptor for; the others
             are /dev/null.  With the option tty: "tty" alone.
-        ephemeral: what it writes goes to a tmpfs and everything is removed when it ends.
-        create: the launcher makes the container's directory; False: it must be there.
+        ephemeral: what it writes goes to a tmpfs, and the release section runs when it ends.
+        create: the launcher makes the container's directory, and removes it at the end; False: it
+            must be there, and stays.
         volatile: no writes to the upper directory survive a crash of the host; for a container
             that does not survive it either.
         hosts, resolv_conf: content for network "host"; None leaves the image's own.
@@ -144,7 +149,7 @@ class LaunchRequest:
     options: ContainerOptions = attrs.field(factory=ContainerOptions, repr=False)
     passwd: bytes | None = attrs.field(default=None, repr=False)
     group: bytes | None = attrs.field(default=None, repr=False)
-    file_sources: frozenset[str] = attrs.field(default=frozenset(), converter=_sources)
+    file_sources: frozenset[str] = attrs.field(default=frozenset(), converter=_names)
     streams: tuple[str, ...] = STREAMS
     ephemeral: bool = True
     create: bool = True

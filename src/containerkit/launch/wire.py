@@ -17,27 +17,18 @@ from struct import Struct, unpack_from
 from typing import Final
 
 from containerkit.errors import InvalidSpec
+from containerkit.launch.check import check, refuse
 from containerkit.launch.ops import (
-    CHILD,
-    CLONE_NEWNS,
-    CLONE_NEWPID,
-    CLONE_NEWUSER,
-    NAMESPACES,
+    OP_KINDS,
     OPS,
     PLAN_EPHEMERAL,
     PLAN_MAGIC,
     PLAN_MAX,
     PLAN_OPS_MAX,
     PLAN_VERSION,
-    SECTIONS,
     SLOTS,
-    STAGE_CONFINE,
-    STAGE_PIVOT,
-    WIRE_KINDS,
     Argument,
-    Code,
     Op,
-    OpInfo,
 )
 
 HEADER: Final = Struct("<IHHHHHHIIQ16x")
@@ -197,11 +188,6 @@ class Decoded:
         self.flags = flags
 
 
-def _refuse(cause: str, section: int | None = None, index: int = 0) -> InvalidSpec:
-    where = "" if section is None else f" ({SECTIONS[section]} step {index})"
-    return InvalidSpec(f"cannot read a launch plan{where}: {cause}")
-
-
 def decode(data: bytes) -> Decoded:
     """Decode and check a plan.
 
@@ -209,29 +195,28 @@ def decode(data: bytes) -> Decoded:
         InvalidSpec: the bytes are not a valid plan.
     """
     if not HEADER.size <= len(data) <= PLAN_MAX:
-        raise _refuse(f"{len(data)} bytes")
+        raise refuse(f"{len(data)} bytes")
     magic, version, flags, prepare, child, release, inputs, arena_size, zero, namespaces = (
         HEADER.unpack_from(data)
     )
     counts = (prepare, child, release)
     if magic != PLAN_MAGIC or version != PLAN_VERSION:
-        raise _refuse(f"magic {magic:#x}, version {version}")
+        raise refuse(f"magic {magic:#x}, version {version}")
     if zero or any(data[HEADER.size - 16 : HEADER.size]) or flags & ~PLAN_EPHEMERAL:
-        raise _refuse("reserved fields of the header are not zero")
+        raise refuse("reserved fields of the header are not zero")
     if inputs > SLOTS or max(counts) > PLAN_OPS_MAX:
-        raise _refuse(f"{inputs} inputs, {counts} steps")
+        raise refuse(f"{inputs} inputs, {counts} steps")
     if len(data) != HEADER.size + sum(counts) * OP.size + arena_size:
-        raise _refuse(f"{len(data)} bytes do not hold {counts} steps and {arena_size} bytes")
-    _check_namespaces(namespaces)
+        raise refuse(f"{len(data)} bytes do not hold {counts} steps and {arena_size} bytes")
     arena = data[len(data) - arena_size :]
     if len(arena) < 4 or any(arena[:4]) or arena[-1]:
-        raise _refuse("the arena does not begin and end with NUL")
+        raise refuse("the arena does not begin and end with NUL")
     sections = []
     at = HEADER.size
     for section, count in enumerate(counts):
         sections.append(
             tuple(
-                _unpack_op(data, at + OP.size * index, arena, section, index)
+                unpack_op(data, at + OP.size * index, arena, section, index)
                 for index in range(count)
             )
         )
@@ -240,25 +225,20 @@ def decode(data: bytes) -> Decoded:
     return Decoded(tuple(sections), inputs, namespaces, flags)
 
 
-def _check_namespaces(namespaces: int) -> None:
-    required = CLONE_NEWNS | CLONE_NEWPID
-    if namespaces & required != required or namespaces & ~sum(NAMESPACES):
-        raise _refuse(f"namespaces {namespaces:#x}")
-
-
-def _unpack_op(data: bytes, at: int, arena: bytes, section: int, index: int) -> Op:
+def unpack_op(data: bytes, at: int, arena: bytes, section: int, index: int) -> Op:
+    """Unpack and check one op; ``section`` and ``index`` are for the message."""
     code, flags, fd0, fd1, fd2, zero, *rest = OP.unpack_from(data, at)
     info = OPS.get(code)
     if info is None or info.section != section:
-        raise _refuse(f"no such step here: {code}", section, index)
+        raise refuse(f"no such step here: {code}", section, index)
     if zero:
-        raise _refuse("reserved field is not zero", section, index)
+        raise refuse("reserved field is not zero", section, index)
     arguments: list[Argument] = []
     for kind, offset in zip(info.arena, rest[:3], strict=True):
         try:
             arguments.append(_read(arena, offset, kind))
         except (ValueError, struct.error) as cause:
-            raise _refuse(f"{info.name} has a bad argument: {cause}", section, index) from None
+            raise refuse(f"{info.name} has a bad argument: {cause}", section, index) from None
     first, second, third = arguments
     return Op(
         code,
@@ -274,7 +254,7 @@ def _read(arena: bytes, offset: int, kind: str) -> Argument:
         if offset or (kind and not kind.endswith("?")):
             raise ValueError(f"offset {offset}")
         return None
-    wire = WIRE_KINDS[kind.removesuffix("?")]
+    wire = OP_KINDS[kind.removesuffix("?")]
     if wire == "text":
         end = arena.index(0, offset)
         if end == offset:
@@ -296,113 +276,3 @@ def _read(arena: bytes, offset: int, kind: str) -> Argument:
         items.append(arena[offset:end].decode(*_ENCODING))
         offset = end + 1
     return tuple(items)
-
-
-def check(sections: Sequence[Sequence[Op]], *, inputs: int, namespaces: int) -> None:
-    """Check slots, flags, values and order of the steps of a plan.
-
-    Raises:
-        InvalidSpec: naming the section and the step.
-    """
-    slots = _Slots(inputs)
-    for section, ops in enumerate(sections):
-        for index, op in enumerate(ops):
-            info = OPS.get(op.code)
-            if info is None or info.section != section:
-                raise _refuse(f"no such step here: {op.code}", section, index)
-            cause = _check_op(op, info) or slots.check(op, info)
-            if op.code == Code.ID_MAP and not namespaces & CLONE_NEWUSER:
-                cause = "id_map without a user namespace"
-            if cause:
-                raise _refuse(cause, section, index)
-    _check_order(sections[CHILD])
-
-
-def _check_op(op: Op, info: OpInfo) -> str:
-    if op.flags & ~info.flags:
-        return f"{info.name} can not have the flags {op.flags:#x}"
-    for kind, value in zip(info.value, op.value, strict=True):
-        if value and not kind:
-            return f"{info.name} has a value it does not use"
-    for kind, argument in zip(info.arena, op.arena, strict=True):
-        count = len(argument) if argument is not None else 0
-        if kind == "triples" and count % 3:
-            return f"{info.name} has a list of {count}, not of triples"
-        if kind in ("layers", "candidates", "argv") and not count:
-            return f"{info.name} has an empty list"
-        if kind == "ids" and count % 4:
-            return f"{info.name} has {count} bytes of ids"
-        if kind == "filter" and (not count or count % 8):
-            return f"{info.name} has {count} bytes of program"
-    return ""
-
-
-class _Slots:
-    """Which slots hold a descriptor, at this point of the plan."""
-
-    def __init__(self, inputs: int) -> None:
-        self.inputs = inputs
-        self.filled = set(range(inputs))
-        self.sources: set[int] = set()
-
-    def check(self, op: Op, info: OpInfo) -> str:
-        for kind, slot in zip(info.fd, op.fd, strict=True):
-            if slot == -1 and (not kind or kind.endswith("?")):
-                continue
-            cause = self._check_slot(kind.removesuffix("?"), slot)
-            if cause:
-                return f"{info.name} {cause}"
-        if op.code == Code.SOURCE:
-            self.sources.add(op.fd[0])
-        if op.code == Code.OVERLAY:
-            return self._check_layers(op.arena[0])
-        return ""
-
-    def _check_slot(self, kind: str, slot: int) -> str:
-        if not kind or not 0 <= slot < SLOTS:
-            return f"has slot {slot}"
-        if kind == "fill":
-            if slot in self.filled:
-                return f"fills slot {slot}, which is taken"
-            self.filled.add(slot)
-        elif kind == "in" and slot >= self.inputs:
-            return f"wants slot {slot}, which is no input"
-        elif kind == "source" and slot not in self.sources:
-            return f"wants slot {slot}, which is no source"
-        elif slot not in self.filled:
-            return f"uses slot {slot}, which is empty"
-        return ""
-
-    def _check_layers(self, layers: Argument) -> str:
-        for layer in layers or ():
-            if not isinstance(layer, str) or not layer:
-                return "overlay has an empty layer"
-            if layer.startswith("@"):
-                number = layer[1:]
-                if not (number.isascii() and number.isdigit()) or len(number) > 2:
-                    return f"overlay has the layer {layer!r}"
-                if int(number) not in self.sources:
-                    return f"overlay wants {layer!r}, which is no source"
-            elif layer.startswith("/") or ".." in layer.split("/"):
-                return f"overlay has the layer {layer!r}, which is outside of the store"
-        return ""
-
-
-def _check_order(child: Sequence[Op]) -> None:
-    """Root first, one pivot, no right needed after the identity changed, exec last."""
-    stage = 0
-    for index, op in enumerate(child):
-        info = OPS[op.code]
-        if info.stage == STAGE_CONFINE:
-            if stage < STAGE_PIVOT:
-                raise _refuse(f"{info.name} before pivot", CHILD, index)
-            continue
-        if info.stage < stage:
-            raise _refuse(f"{info.name} comes too late", CHILD, index)
-        stage = info.stage
-    codes = [op.code for op in child]
-    for code in (Code.ROOT, Code.PIVOT, Code.IDS, Code.CAPS, Code.EXEC):
-        if codes.count(code) != 1:
-            raise _refuse(f"{code.name.lower()} must be there once", CHILD, len(child))
-    if codes[-1] != Code.EXEC:
-        raise _refuse("exec is not the last step", CHILD, len(child) - 1)

@@ -7,9 +7,9 @@ Owns the `Limits` value, `UNLIMITED` and `parse_size`.  Must not know files of c
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import Enum
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import attrs
 
@@ -97,29 +97,51 @@ class Ulimit(NamedTuple):
 
 UlimitValue = int | tuple[int, int] | Unlimited
 Size = int | str | Unlimited | None
+Count = int | Unlimited | None
 
 
-def _size(field: str, least: int) -> Any:
-    def convert(value: Size) -> int | Unlimited | None:
-        if value is None or isinstance(value, Unlimited):
-            return value
-        size = parse_size(value, what=field)
-        if size < least:
-            raise ConfigError(f"{field}: {value!r} is below {least} bytes")
-        return size
-
-    return attrs.field(default=None, converter=convert, kw_only=True)
-
-
-def _count(field: str, least: int, most: int) -> Any:
-    def convert(value: int | Unlimited | None) -> int | Unlimited | None:
-        if value is None or isinstance(value, Unlimited):
-            return value
-        if not _is_whole(value) or not least <= value <= most:
-            raise ConfigError(f"{field}: {value!r} is not a number from {least} to {most}")
+def _size(field: str, value: Size, least: int) -> int | Unlimited | None:
+    if value is None or isinstance(value, Unlimited):
         return value
+    size = parse_size(value, what=field)
+    if size < least:
+        raise ConfigError(f"{field}: {value!r} is below {least} bytes")
+    return size
 
-    return attrs.field(default=None, converter=convert, kw_only=True)
+
+def _count(field: str, value: Count, least: int, most: int) -> Count:
+    if value is None or isinstance(value, Unlimited):
+        return value
+    if not _is_whole(value) or not least <= value <= most:
+        raise ConfigError(f"{field}: {value!r} is not a number from {least} to {most}")
+    return value
+
+
+# One function a field: type checkers read what a field takes from its converter.
+
+
+def _memory(value: Size) -> int | Unlimited | None:
+    return _size("memory", value, 6 << 20)
+
+
+def _memory_swap(value: Size) -> int | Unlimited | None:
+    return _size("memory_swap", value, 6 << 20)
+
+
+def _shm_size(value: Size) -> int | Unlimited | None:
+    return _size("shm_size", value, 4096)
+
+
+def _disk(value: Size) -> int | Unlimited | None:
+    return _size("disk", value, 1 << 16)
+
+
+def _cpu_shares(value: Count) -> Count:
+    return _count("cpu_shares", value, 2, 262144)
+
+
+def _pids(value: Count) -> Count:
+    return _count("pids", value, 1, 4194304)
 
 
 def _cpus(value: float | Unlimited | None) -> float | Unlimited | None:
@@ -136,10 +158,11 @@ def _cpuset(value: str | None) -> str | None:
     return value
 
 
-def _ulimits(value: Mapping[str, UlimitValue] | Iterable[Ulimit]) -> tuple[Ulimit, ...]:
-    if not isinstance(value, Mapping):
-        return tuple(_ulimit(name, (soft, hard)) for name, soft, hard in value)
-    return tuple(_ulimit(name, given) for name, given in value.items())
+def _ulimits(value: Mapping[str, UlimitValue]) -> tuple[Ulimit, ...]:
+    given: object = value
+    if isinstance(given, tuple):  # attrs.evolve hands the converted value back
+        return given
+    return tuple(_ulimit(name, limit) for name, limit in value.items())
 
 
 def _ulimit(name: str, given: UlimitValue) -> Ulimit:
@@ -157,7 +180,7 @@ def _ulimit(name: str, given: UlimitValue) -> Ulimit:
     return Ulimit(name, values[0], values[1])
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class Limits:
     """How much a container may use.  None: the engine's default; `UNLIMITED` lifts that.
 
@@ -176,15 +199,15 @@ class Limits:
         ConfigError: a value out of range.
     """
 
-    memory: int | Unlimited | None = _size("memory", 6 << 20)
-    memory_swap: int | Unlimited | None = _size("memory_swap", 6 << 20)
-    cpus: float | Unlimited | None = attrs.field(default=None, converter=_cpus, kw_only=True)
-    cpu_shares: int | Unlimited | None = _count("cpu_shares", 2, 262144)
-    cpuset: str | None = attrs.field(default=None, converter=_cpuset, kw_only=True)
-    pids: int | Unlimited | None = _count("pids", 1, 4194304)
-    shm_size: int | Unlimited | None = _size("shm_size", 4096)
-    disk: int | Unlimited | None = _size("disk", 1 << 16)
-    ulimits: tuple[Ulimit, ...] = attrs.field(default=(), converter=_ulimits, kw_only=True)
+    memory: int | Unlimited | None = attrs.field(default=None, converter=_memory)
+    memory_swap: int | Unlimited | None = attrs.field(default=None, converter=_memory_swap)
+    cpus: float | Unlimited | None = attrs.field(default=None, converter=_cpus)
+    cpu_shares: int | Unlimited | None = attrs.field(default=None, converter=_cpu_shares)
+    cpuset: str | None = attrs.field(default=None, converter=_cpuset)
+    pids: int | Unlimited | None = attrs.field(default=None, converter=_pids)
+    shm_size: int | Unlimited | None = attrs.field(default=None, converter=_shm_size)
+    disk: int | Unlimited | None = attrs.field(default=None, converter=_disk)
+    ulimits: tuple[Ulimit, ...] = attrs.field(factory=dict, converter=_ulimits)
 
     def __attrs_post_init__(self) -> None:
         if isinstance(self.memory_swap, int):

@@ -129,6 +129,12 @@ def _paths(value: Iterable[str] | None) -> tuple[str, ...] | None:
     return paths
 
 
+def _devices(value: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise ConfigError(f"devices must be a collection of paths, not the text {value!r}")
+    return tuple(value)
+
+
 def _sysctls(value: Mapping[str, str] | Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     items = value.items() if isinstance(value, Mapping) else value
     pairs = tuple((str(name), str(setting)) for name, setting in items)
@@ -173,7 +179,7 @@ class Security:
     read_only: bool = False
     masked_paths: tuple[str, ...] | None = attrs.field(default=None, converter=_paths)
     read_only_paths: tuple[str, ...] | None = attrs.field(default=None, converter=_paths)
-    devices: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    devices: tuple[str, ...] = attrs.field(default=(), converter=_devices)
     sysctls: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_sysctls)
     preset: Literal["default", "strict", "privileged"] = "default"
 
