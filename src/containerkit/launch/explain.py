@@ -62,8 +62,10 @@ def _word(text: str) -> str:
 
 
 def _size(value: int) -> str:
+    if not value:
+        return "any size"
     for shift, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
-        if value and value % (1 << shift) == 0:
+        if value % (1 << shift) == 0:
             return f"{value >> shift} {unit}"
     return f"{value} bytes"
 
@@ -84,6 +86,7 @@ _NETNS: Final = {
 _VALUES: Final[dict[str, Callable[[int], str]]] = {
     "": str,
     "number": str,
+    "count": lambda value: str(value) if value else "any number of",
     "size": _size,
     "attrs": _attrs,
     "mode": lambda value: f"{value:04o}",
@@ -283,6 +286,10 @@ _HINTS: Final[dict[tuple[int, int], str]] = {
         Code.EXEC,
         errno.ENOENT,
     ): "no such command in the container, or the interpreter of its first line is missing",
+    (
+        Code.EXEC,
+        errno.ENOTDIR,
+    ): "no such command in the container: a part of its path is a file",
     (
         Code.EXEC,
         errno.EACCES,

@@ -236,7 +236,7 @@ _ROWS: Final[dict[Code, OpInfo]] = {
         flags=F_RECURSIVE,
     ),
     Code.UPPER_TMPFS: OpInfo(
-        PREPARE, 0, "keep what it writes in a tmpfs of {v0}, {v1} inodes", value=("size", "number")
+        PREPARE, 0, "keep what it writes in a tmpfs of {v0}, {v1} inodes", value=("size", "count")
     ),
     Code.UPPER_DIR: OpInfo(PREPARE, 0, "keep what it writes below {a0}", arena=_TEXT),
     Code.OVERLAY: OpInfo(
@@ -321,7 +321,7 @@ _ROWS: Final[dict[Code, OpInfo]] = {
     Code.STDIO: OpInfo(
         CHILD,
         STAGE_PROCESS,
-        "standard input {fd0}, output {fd1}, error {fd2}",
+        "connect standard input to {fd0}, output to {fd1}, error to {fd2}",
         fd=("in?", "in?", "in?"),
     ),
     Code.SESSION: OpInfo(CHILD, STAGE_PROCESS, "start a session{flags}", flags=F_TTY),
@@ -335,7 +335,7 @@ _ROWS: Final[dict[Code, OpInfo]] = {
         value=("caps", "caps"),
     ),
     Code.CHDIR: OpInfo(CHILD, STAGE_AFTER_IDS, "change directory to {a0}", arena=_TEXT),
-    Code.NO_NEW_PRIVS: OpInfo(CHILD, STAGE_CONFINE, "allow no new privileges"),
+    Code.NO_NEW_PRIVS: OpInfo(CHILD, STAGE_CONFINE, "forbid new privileges"),
     Code.SECCOMP: OpInfo(
         CHILD, STAGE_CONFINE, "filter system calls, {a0}", arena=("filter", "", "")
     ),
