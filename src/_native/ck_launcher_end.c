@@ -30,38 +30,6 @@ static void drop_sources(struct ck_container *c)
     c->sources = 0;
 }
 
-/* The flat directory of a container without an upper on disk.  One with an upper is the caller's
- * to remove: that may take long, and the launcher serves others. */
-static void drop_dir(struct ck_launcher *l, struct ck_container *c)
-{
-    static const char *const names[] = {"state", ".state", "lock"};
-    char path[128];
-
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        snprintf(path, sizeof path, "%s/%s", c->dir, names[i]);
-        ck_unlinkat(l->store, path, 0);
-    }
-    ck_unlinkat(l->store, c->dir, AT_REMOVEDIR);
-}
-
-void ck_launcher_release(struct ck_launcher *l, struct ck_container *c)
-{
-    if (c->sources)
-        drop_sources(c);
-    if (c->dir[0] && c->release & CK_REL_DIR && !(c->release & CK_REL_DISK))
-        drop_dir(l, c);
-    if (c->release & CK_HAS_CGROUP)
-        ck_pool_trash_cgroup(l, c->number);
-    ck_close_at(&c->lock);
-    ck_close_at(&c->report);
-    ck_close_at(&c->pidfd);
-    if (c->channel >= 0 && c->status == CK_ENDED && !(c->flags & CK_PLAN_EPHEMERAL))
-        ck_launcher_tell(c, CK_RELEASED, &(struct ck_event){0}, -1);
-    ck_close_at(&c->channel);
-    c->status = CK_FREE;
-    l->live--;
-}
-
 /* Move what is in one directory up into the trash directory, or unlink it; then the directory is
  * empty.  So a tree of any depth needs two descriptors and no recursion. */
 static int empty_dir(int trash, const char *name, uint32_t *number)
@@ -101,6 +69,43 @@ static void remove_tree(struct ck_launcher *l, const char *path)
             ck_unlinkat(trash, name, AT_REMOVEDIR);
     }
     ck_unlinkat(l->store, path, AT_REMOVEDIR);
+}
+
+/* The directory of a container: flat, unless its upper lies there too.  A caller that asked for the
+ * release removes that itself, since it may take long; nobody else does when it has gone. */
+static void drop_dir(struct ck_launcher *l, struct ck_container *c)
+{
+    static const char *const names[] = {"state", ".state", "lock"};
+    char path[128];
+
+    if (c->release & CK_REL_DISK) {
+        if (c->channel < 0)
+            remove_tree(l, c->dir);
+        return;
+    }
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(path, sizeof path, "%s/%s", c->dir, names[i]);
+        ck_unlinkat(l->store, path, 0);
+    }
+    ck_unlinkat(l->store, c->dir, AT_REMOVEDIR);
+}
+
+void ck_launcher_release(struct ck_launcher *l, struct ck_container *c)
+{
+    if (c->sources)
+        drop_sources(c);
+    if (c->dir[0] && c->release & CK_REL_DIR)
+        drop_dir(l, c);
+    if (c->release & CK_HAS_CGROUP)
+        ck_pool_trash_cgroup(l, c->number);
+    ck_close_at(&c->lock);
+    ck_close_at(&c->report);
+    ck_close_at(&c->pidfd);
+    if (c->channel >= 0 && c->status == CK_ENDED && !(c->flags & CK_PLAN_EPHEMERAL))
+        ck_launcher_tell(c, CK_RELEASED, &(struct ck_event){0}, -1);
+    ck_close_at(&c->channel);
+    c->status = CK_FREE;
+    l->live--;
 }
 
 /* ---- how it ended */
@@ -215,9 +220,9 @@ static void end_all(struct ck_launcher *l)
         while (c->pidfd >= 0 &&
                ck_wait_pidfd(c->pidfd, &c->state.code, &c->state.signal, &used) == -EAGAIN)
             ck_wait_readable(c->pidfd);
+        ck_close_at(&c->channel);
+        c->channel = -1;
         ck_launcher_release(l, c);
-        if (c->dir[0] && c->release & CK_REL_DISK)
-            remove_tree(l, c->dir);
     }
 }
 

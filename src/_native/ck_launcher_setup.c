@@ -15,6 +15,7 @@
 #include <linux/mount.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -152,14 +153,18 @@ static int enter_root(struct ck_launcher *l, int store)
     return error ? error : ck_pivot_here();
 }
 
-static int claim_owner_file(struct ck_launcher *l)
+/* owners/.ID was written before anything was made; under its lock it becomes owners/ID, so that a
+ * record without the dot is locked for as long as its launcher lives. */
+static int claim_owner_record(struct ck_launcher *l)
 {
-    char name[64];
-    int lock;
+    char pending[64], name[64];
+    int lock, error;
 
+    snprintf(pending, sizeof pending, "owners/.%s", l->hello.id);
     snprintf(name, sizeof name, "owners/%s", l->hello.id);
-    lock = ck_openat(l->store, name, O_CREAT | O_RDWR | O_NOFOLLOW, 0600);
-    return lock < 0 ? lock : ck_flock(lock, 6 /* LOCK_EX | LOCK_NB */);
+    lock = ck_openat(l->store, pending, O_CREAT | O_RDWR | O_NOFOLLOW, 0600);
+    error = lock < 0 ? lock : ck_flock(lock, LOCK_EX | LOCK_NB);
+    return error < 0 ? error : ck_renameat(l->store, pending, l->store, name);
 }
 
 /* Does overlayfs take its lowers one by one (6.5), or only as one string of mount(2)? */
@@ -193,7 +198,7 @@ int ck_launcher_enter(struct ck_launcher *l)
     if (l->store < 0 || l->host_net < 0)
         return l->store < 0 ? l->store : l->host_net;
     l->step = 7;
-    error = claim_owner_file(l);
+    error = claim_owner_record(l);
     if (error)
         return error;
     if (probe_overlay_append())

@@ -1,5 +1,166 @@
-"""A container engine that is a Python library."""
+"""A container engine that is a Python library.
+
+    import containerkit as ck
+
+    ck.run("python:3.12-slim", ["python", "-c", "print(42)"]).stdout
+
+Every public name is here; each is loaded when it is first used, so that importing containerkit
+costs next to nothing.
+"""
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+_WHERE = {
+    "run": "default",
+    "start": "default",
+    "default_engine": "default",
+    "echo": "default",
+    "Engine": "engine",
+    "EngineConfig": "engine",
+    "Container": "runtime.container",
+    "Image": "images.image",
+    "Images": "images.images",
+    "HostImage": "images.host",
+    "Plan": "launch.plan",
+    "LogEntry": "stdio.entry",
+    "ContainerOptions": "model.options",
+    "Digest": "model.digest",
+    "Exit": "model.exit",
+    "Limits": "model.limits",
+    "UNLIMITED": "model.limits",
+    "Mount": "model.mount",
+    "Platform": "model.platform",
+    "Progress": "model.progress",
+    "Reference": "model.reference",
+    "Result": "model.result",
+    "Usage": "model.result",
+    "Security": "model.security",
+}
+
+_ERRORS = (
+    "AlreadyExists",
+    "ArchiveError",
+    "BlobNotFound",
+    "BuildError",
+    "CommandNotFound",
+    "ConfigError",
+    "Conflict",
+    "ContainerKitError",
+    "ContainerNotFound",
+    "CorruptContent",
+    "DigestMismatch",
+    "HostError",
+    "ImageNotFound",
+    "InUse",
+    "InvalidReference",
+    "InvalidSpec",
+    "InvalidStatus",
+    "LaunchError",
+    "MissingFeature",
+    "NetworkNotFound",
+    "NotExecutable",
+    "NotFound",
+    "NotPublished",
+    "NotReady",
+    "PermissionDenied",
+    "ProcessFailed",
+    "RateLimited",
+    "RegistryError",
+    "SandboxExpired",
+    "SizeMismatch",
+    "Timeout",
+    "TransportError",
+    "Unauthorized",
+    "UnsafePath",
+    "UnsupportedMediaType",
+    "VolumeNotFound",
+)
+
+_WHERE.update(dict.fromkeys(_ERRORS, "errors"))
+_MODULES = ("errors", "progress")
+
+__all__ = ["__version__", *_WHERE, *_MODULES]  # noqa: PLE0604  (all of them are strings)
+
+if TYPE_CHECKING:
+    from containerkit import errors as errors
+    import containerkit.progress as progress  # noqa: PLR0402  (re-exported by its name)
+    from containerkit.default import default_engine as default_engine
+    from containerkit.default import echo as echo
+    from containerkit.default import run as run
+    from containerkit.default import start as start
+    from containerkit.engine import Engine as Engine
+    from containerkit.engine import EngineConfig as EngineConfig
+    from containerkit.errors import AlreadyExists as AlreadyExists
+    from containerkit.errors import ArchiveError as ArchiveError
+    from containerkit.errors import BlobNotFound as BlobNotFound
+    from containerkit.errors import BuildError as BuildError
+    from containerkit.errors import CommandNotFound as CommandNotFound
+    from containerkit.errors import ConfigError as ConfigError
+    from containerkit.errors import Conflict as Conflict
+    from containerkit.errors import ContainerKitError as ContainerKitError
+    from containerkit.errors import ContainerNotFound as ContainerNotFound
+    from containerkit.errors import CorruptContent as CorruptContent
+    from containerkit.errors import DigestMismatch as DigestMismatch
+    from containerkit.errors import HostError as HostError
+    from containerkit.errors import ImageNotFound as ImageNotFound
+    from containerkit.errors import InUse as InUse
+    from containerkit.errors import InvalidReference as InvalidReference
+    from containerkit.errors import InvalidSpec as InvalidSpec
+    from containerkit.errors import InvalidStatus as InvalidStatus
+    from containerkit.errors import LaunchError as LaunchError
+    from containerkit.errors import MissingFeature as MissingFeature
+    from containerkit.errors import NetworkNotFound as NetworkNotFound
+    from containerkit.errors import NotExecutable as NotExecutable
+    from containerkit.errors import NotFound as NotFound
+    from containerkit.errors import NotPublished as NotPublished
+    from containerkit.errors import NotReady as NotReady
+    from containerkit.errors import PermissionDenied as PermissionDenied
+    from containerkit.errors import ProcessFailed as ProcessFailed
+    from containerkit.errors import RateLimited as RateLimited
+    from containerkit.errors import RegistryError as RegistryError
+    from containerkit.errors import SandboxExpired as SandboxExpired
+    from containerkit.errors import SizeMismatch as SizeMismatch
+    from containerkit.errors import Timeout as Timeout
+    from containerkit.errors import TransportError as TransportError
+    from containerkit.errors import Unauthorized as Unauthorized
+    from containerkit.errors import UnsafePath as UnsafePath
+    from containerkit.errors import UnsupportedMediaType as UnsupportedMediaType
+    from containerkit.errors import VolumeNotFound as VolumeNotFound
+    from containerkit.images.host import HostImage as HostImage
+    from containerkit.images.image import Image as Image
+    from containerkit.images.images import Images as Images
+    from containerkit.launch.plan import Plan as Plan
+    from containerkit.model.digest import Digest as Digest
+    from containerkit.model.exit import Exit as Exit
+    from containerkit.model.limits import UNLIMITED as UNLIMITED
+    from containerkit.model.limits import Limits as Limits
+    from containerkit.model.mount import Mount as Mount
+    from containerkit.model.options import ContainerOptions as ContainerOptions
+    from containerkit.model.platform import Platform as Platform
+    from containerkit.model.progress import Progress as Progress
+    from containerkit.model.reference import Reference as Reference
+    from containerkit.model.result import Result as Result
+    from containerkit.model.result import Usage as Usage
+    from containerkit.model.security import Security as Security
+    from containerkit.runtime.container import Container as Container
+    from containerkit.stdio.entry import LogEntry as LogEntry
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use (PEP 562)."""
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

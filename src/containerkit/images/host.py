@@ -74,6 +74,11 @@ class HostImage:
     notes: tuple[str, ...]
     tree: str
 
+    @property
+    def digest(self) -> str:
+        """What names it, as a manifest's digest names other images: its id."""
+        return self.id
+
 
 def host_image(
     root: Path,

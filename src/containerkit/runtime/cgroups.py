@@ -13,7 +13,7 @@ import contextlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 CONTROLLERS: Final = ("pids", "memory", "cpu", "cpuacct", "freezer", "devices")
 """What every container gets a group of, where the host has it."""
@@ -34,6 +34,9 @@ _DEVICES: Final = (
 )
 
 
+Version = Literal["v1", "v2", "hybrid"]
+
+
 class Hierarchies(NamedTuple):
     """Where this process is in the host's control groups.
 
@@ -42,7 +45,7 @@ class Hierarchies(NamedTuple):
         directories: controller → this process's own directory; "unified" for version 2.
     """
 
-    version: str | None
+    version: Version | None
     directories: Mapping[str, Path]
 
 
@@ -60,7 +63,7 @@ def parse(cgroup: str, mountinfo: str) -> Hierarchies:
     A hierarchy whose mount does not show our own group (a cgroup namespace of another process, a
     bind of a part) is left out.
     """
-    mounts = {}
+    mounts: dict[str, tuple[str, str]] = {}
     for line in mountinfo.splitlines():
         head, _, tail = line.partition(" - ")
         fields, kind = head.split(" "), tail.split(" ")
@@ -90,7 +93,7 @@ def parse(cgroup: str, mountinfo: str) -> Hierarchies:
 
 
 def _is_below(path: str, top: str) -> bool:
-    return top == "/" or path == top or path.startswith(top + "/")
+    return path == top or path.startswith(top.rstrip("/") + "/")
 
 
 def _has_controllers(unified: Path) -> bool:
@@ -116,6 +119,14 @@ class LauncherGroup(NamedTuple):
     fds: tuple[int, ...]
     paths: tuple[Path, ...]
     missing: tuple[str, ...]
+
+
+def planned_paths(hierarchies: Hierarchies, launcher_id: str) -> tuple[Path, ...]:
+    """Return where `make_group` may make groups, for the record written before it does."""
+    parents = list(hierarchies.directories.values())
+    if hierarchies.version == "v2":
+        parents += [parent.parent for parent in parents]
+    return tuple(parent / (PREFIX + launcher_id) for parent in parents)
 
 
 def make_group(hierarchies: Hierarchies, launcher_id: str) -> LauncherGroup:
@@ -193,14 +204,11 @@ def _enable(group: Path, controllers: set[str]) -> None:
         control.write_text(f"+{name}")
 
 
-def remove_group(hierarchies: Hierarchies, launcher_id: str) -> None:
-    """Remove what a dead launcher left; its processes died with it (its pid namespace)."""
-    for parent in hierarchies.directories.values():
-        for place in (parent, parent.parent):
-            top = place / (PREFIX + launcher_id)
-            with contextlib.suppress(OSError):
-                children = [child for child in top.iterdir() if child.is_dir()]
-                for child in children:
-                    with contextlib.suppress(OSError):
-                        child.rmdir()
-                top.rmdir()
+def remove_tree(top: Path) -> None:
+    """Remove a dead launcher's group; its processes died with it (its pid namespace)."""
+    with contextlib.suppress(OSError):
+        for child in top.iterdir():
+            if child.is_dir():
+                with contextlib.suppress(OSError):
+                    child.rmdir()
+        top.rmdir()

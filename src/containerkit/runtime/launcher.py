@@ -26,6 +26,7 @@ from typing import Final
 
 from containerkit.errors import HostError, PermissionDenied
 from containerkit.runtime import cgroups, packets
+from containerkit.runtime.recover import write_record
 
 PROGRAM: Final = Path(__file__).resolve().parent.parent / "ck-launcher"
 
@@ -73,7 +74,9 @@ class Launcher:
         self, root: Path, *, netns_pool: int = 16, spares: int = 1, idle_ms: int = 20
     ) -> None:
         self.id = os.urandom(12).hex()
-        self.group = cgroups.make_group(cgroups.find(), self.id)
+        hierarchies = cgroups.find()
+        record = write_record(root, self.id, cgroups.planned_paths(hierarchies, self.id))
+        self.group = cgroups.make_group(hierarchies, self.id)
         self._pidfd = self.pid = -1
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
@@ -84,8 +87,8 @@ class Launcher:
         except BaseException:
             self.close()
             for path in self.group.paths:
-                with contextlib.suppress(OSError):
-                    path.rmdir()
+                cgroups.remove_tree(path)
+            record.unlink(missing_ok=True)
             raise
         finally:
             for fd in self.group.fds:
@@ -219,7 +222,7 @@ def _abandon_all() -> None:
     global _program_lock
     _program_lock = threading.Lock()
     for launcher in list(_living):
-        launcher._abandon()  # noqa: SLF001
+        launcher._abandon()
     _living.clear()
 
 

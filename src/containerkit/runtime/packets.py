@@ -47,7 +47,7 @@ class Event(NamedTuple):
 
     kind: int
     section: int
-    index: int
+    step: int
     code: int
     errnum: int
     aux: int
@@ -67,7 +67,7 @@ def packet(kind: int, *, size: int = 0, value: int = 0) -> bytes:
     return PACKET.pack(MAGIC, VERSION, kind, size, value)
 
 
-def hello(  # noqa: PLR0913  (one packet, one call)
+def hello(
     *,
     launcher_id: str,
     controllers: Sequence[str],

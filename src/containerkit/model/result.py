@@ -1,0 +1,74 @@
+"""What comes of a command: its output, how it ended, what it used.
+
+Owns the values `Result` and `Usage`.  Must not start anything; `runtime` makes them.
+"""
+
+from __future__ import annotations
+
+from typing import AnyStr, Generic, NamedTuple, Self
+
+import attrs
+
+from containerkit.errors import ProcessFailed
+from containerkit.model.exit import Exit
+
+_TAIL = 2000
+
+
+class Usage(NamedTuple):
+    """What a container's processes used, of those that were waited for inside (getrusage(2)).
+
+    Attributes:
+        user: seconds of processor time in user mode.
+        system: seconds in the kernel.
+        max_rss: bytes, the largest resident set of one process.
+    """
+
+    user: float = 0.0
+    system: float = 0.0
+    max_rss: int = 0
+
+
+@attrs.frozen
+class Result(Generic[AnyStr]):
+    """A command that has ended.
+
+    Args:
+        stdout: what it wrote, up to ``max_output``.
+        stderr: as ``stdout``.
+        exit: how it ended.
+        truncated: whether either stream was longer than ``max_output``.
+        duration: seconds from its start to its end.
+        usage: what it used.
+        image_digest: of the image's manifest; of the host image, its id.
+        command: what was run, for messages.
+    """
+
+    stdout: AnyStr = attrs.field(repr=lambda value: f"<{len(value)}>")
+    stderr: AnyStr = attrs.field(repr=lambda value: f"<{len(value)}>")
+    exit: Exit
+    truncated: bool = False
+    duration: float = 0.0
+    usage: Usage = Usage()
+    image_digest: str = ""
+    command: str = ""
+
+    @property
+    def returncode(self) -> int:
+        """The exit code as `subprocess` users expect one: 128 + n for signal n."""
+        return self.exit.returncode
+
+    def check(self) -> Self:
+        """Return itself.
+
+        Raises:
+            ProcessFailed: it ended with anything but code 0; the error carries this result.
+        """
+        if self.exit.ok:
+            return self
+        message = f"{self.command or 'the command'} {self.exit}"
+        tail: bytes | str = self.stderr[-_TAIL:]
+        said = tail.decode("utf-8", "replace") if isinstance(tail, bytes) else tail
+        if said.strip():
+            message += f"; standard error ends with: {said.strip()}"
+        raise ProcessFailed(message, result=self)

@@ -1,0 +1,95 @@
+"""A start that failed, as an exception: which step, on what, why, and what to do.
+
+Owns the translation of the launcher's reports.  Must not: touch the host.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from containerkit.errors import CommandNotFound, InvalidSpec, LaunchError, NotExecutable
+from containerkit.launch.explain import hint_for
+from containerkit.launch.ops import OPS, SECTIONS, Code
+
+if TYPE_CHECKING:
+    from containerkit.launch.plan import Plan
+    from containerkit.runtime.packets import Event
+
+_NO_SECTION = 0xFFFF
+
+
+def launch_error(plan: Plan, event: Event) -> LaunchError | InvalidSpec:
+    """Return the exception for a FAILED event of *plan*."""
+    why = os.strerror(event.errnum)
+    if event.code == 0:
+        return _without_step(plan, event, why)
+    op = plan.step(event.section, event.step)
+    name = OPS[op.code].name
+    step = plan.describe(event.section, event.step)
+    number = plan.number(event.section, event.step)
+    if op.code == Code.EXEC:
+        return _exec_error(plan, event, number)
+    return LaunchError(
+        f"cannot start the container: cannot {step}: {errno.errorcode.get(event.errnum, '')} ({why})",
+        errno=event.errnum,
+        hint=hint_for(op.code, event.errnum),
+        op_index=number,
+        op=name,
+        plan=plan,
+    )
+
+
+def _exec_error(plan: Plan, event: Event, number: int) -> LaunchError:
+    candidates, argv, _environment = plan.step(event.section, event.step).arena
+    program = argv[0] if isinstance(argv, tuple) else "?"
+    kind: type[LaunchError] = LaunchError
+    if event.errnum in (errno.ENOENT, errno.ENOTDIR):
+        kind = CommandNotFound
+        tried = candidates if isinstance(candidates, tuple) else ()
+        where = "" if len(tried) < 2 else f" (looked for {', '.join(tried)})"
+        message = f"cannot run {program!r}: it is not in the container{where}"
+    elif event.errnum in (errno.EACCES, errno.ENOEXEC, errno.EISDIR, errno.EPERM):
+        kind = NotExecutable
+        message = f"cannot run {program!r}: {os.strerror(event.errnum)}"
+    else:
+        message = f"cannot run {program!r}: {os.strerror(event.errnum)}"
+    return kind(
+        f"{message} (step {number}, exec)",
+        errno=event.errnum,
+        hint=hint_for(Code.EXEC, event.errnum),
+        op_index=number,
+        op="exec",
+        plan=plan,
+    )
+
+
+def _without_step(plan: Plan, event: Event, why: str) -> LaunchError | InvalidSpec:
+    if event.errnum == errno.ECHILD:
+        return LaunchError(
+            f"cannot start the container: it was killed by signal {event.aux} during its set-up",
+            errno=errno.ECHILD,
+            hint="a limit on memory or processes may be too small to start anything",
+            plan=plan,
+        )
+    if event.errnum in (errno.EINVAL, errno.EPROTONOSUPPORT, errno.EBADF):
+        where = (
+            "its header"
+            if event.section == _NO_SECTION
+            else (f"step {event.step} of section {SECTIONS[event.section]}")
+        )
+        return InvalidSpec(
+            f"cannot start the container: the launcher refused the plan at {where}: {why}"
+        )
+    if event.errnum == errno.EAGAIN and event.section == _NO_SECTION:
+        return LaunchError(
+            "cannot start the container: this process has 4096 of them already",
+            errno=errno.EAGAIN,
+            plan=plan,
+        )
+    return LaunchError(
+        f"cannot start the container: {why}",
+        errno=event.errnum,
+        plan=plan,
+    )

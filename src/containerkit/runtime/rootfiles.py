@@ -1,0 +1,98 @@
+"""Single small files of a root file system that is not mounted: /etc/passwd, /etc/group.
+
+Owns looking through a stack of layer trees as overlay would show them.  Every component is opened
+without following links: the image chose them.
+Neighbours: `launch.identity` parses what is read here.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from containerkit.model.rootfs import Rootfs
+
+LIMIT: Final = 1 << 20
+_OPAQUE: Final = ("trusted.overlay.opaque", "user.overlay.opaque")
+_CACHED: Final = 256
+
+
+class Accounts:
+    """The passwd and group files of a root; None where it has none."""
+
+    __slots__ = ("group", "passwd")
+
+    def __init__(self, passwd: bytes | None, group: bytes | None) -> None:
+        self.passwd = passwd
+        self.group = group
+
+
+def accounts(root: Path, rootfs: Rootfs) -> Accounts:
+    """Return passwd and group of a root file system; remembered, since layers never change."""
+    lowers: tuple[str, ...] = getattr(rootfs.mounts[0], "lowers", ())
+    return _accounts(str(root), lowers)
+
+
+@lru_cache(maxsize=_CACHED)
+def _accounts(root: str, lowers: tuple[str, ...]) -> Accounts:
+    trees = [os.path.join(root, lower) for lower in lowers]
+    return Accounts(read_etc(trees, "passwd"), read_etc(trees, "group"))
+
+
+def read_etc(trees: list[str], name: str) -> bytes | None:
+    """Return ``/etc/NAME`` of a stack of trees, topmost first.
+
+    None: no tree has it, a whiteout hides it, or it is not a regular file.  Longer than 1 MiB, the
+    rest is left out and the parser refuses the last line.
+    """
+    for tree in trees:
+        top = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            found = _look(top, name)
+        finally:
+            os.close(top)
+        if found is not _BELOW:
+            return found
+    return None
+
+
+_BELOW: Final = b"look further down"
+
+
+def _look(tree: int, name: str) -> bytes | None:
+    """What one tree says: content, None for "there is none", _BELOW for nothing either way."""
+    try:
+        etc = os.open(
+            "etc", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=tree
+        )
+    except FileNotFoundError:
+        return _BELOW
+    except OSError:  # a whiteout, a link or a file: whatever lies below is hidden
+        return None
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=etc)
+    except FileNotFoundError:
+        return None if _is_opaque(etc) else _BELOW
+    except OSError:
+        return None
+    else:
+        with open(fd, "rb") as file:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                return None
+            return file.read(LIMIT)
+    finally:
+        os.close(etc)
+
+
+def _is_opaque(directory: int) -> bool:
+    for attribute in _OPAQUE:
+        try:
+            if os.getxattr(directory, attribute) == b"y":
+                return True
+        except OSError:
+            continue
+    return False
