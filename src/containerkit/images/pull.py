@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import attrs
 
 from containerkit.errors import (
+    BlobNotFound,
     ContainerKitError,
     CorruptContent,
     HostError,
@@ -32,7 +33,7 @@ from containerkit.images.records import ImageRecord, LayerRecord
 from containerkit.images.workers import run_tasks
 from containerkit.model.digest import Digest, chain_ids
 from containerkit.model.image_config import MAX_CONFIG_SIZE, ImageConfig
-from containerkit.model.manifest import MAX_MANIFEST_SIZE, Index, Manifest, parse_manifest
+from containerkit.model.manifest import MAX_MANIFEST_SIZE, Manifest, parse_manifest
 from containerkit.model.platform import Platform
 from containerkit.model.progress import Progress
 from containerkit.state.pin import Pin
@@ -104,12 +105,10 @@ class Pull:
         known = None if source is None else records.find_name(self.catalog, str(self.reference))
         if known is not None and known.source == source and self._fits(known.image):
             pin.add([known.image])
-            with contextlib.suppress(ContainerKitError):
-                # Not here, or the disk changed it: then it is fetched like any other.
-                data = self.content.read(known.image, MAX_MANIFEST_SIZE)
-                manifest = parse_manifest(data, None)
-                if isinstance(manifest, Manifest):
-                    return _Target(known.image, known.source, data, manifest)
+            kept = self._kept(known.image, MAX_MANIFEST_SIZE)
+            manifest = None if kept is None else parse_manifest(kept, None)
+            if kept is not None and isinstance(manifest, Manifest):
+                return _Target(known.image, known.source, kept, manifest)
         data, descriptor = self.source.manifest()
         top = descriptor.digest
         for _ in range(_INDEX_DEPTH):
@@ -117,7 +116,11 @@ class Pull:
             if isinstance(manifest, Manifest):
                 pin.add([descriptor.digest])
                 return _Target(descriptor.digest, top, data, manifest)
-            data, descriptor = self._choose(manifest)
+            chosen = manifest.select(self.platform or Platform.host(), of=str(self.reference))
+            # Put here by an earlier pull, under this or another name, or fetched now.
+            pin.add([chosen.digest])
+            kept = self._kept(chosen.digest, MAX_MANIFEST_SIZE)
+            data, descriptor = self.source.manifest(chosen) if kept is None else (kept, chosen)
         raise InvalidSpec(f"an index within an index, {_INDEX_DEPTH} deep, is not followed")
 
     def _known_source(self) -> Digest | None:
@@ -133,28 +136,26 @@ class Pull:
         wanted = self.platform or Platform.host()
         return bool(found) and wanted.matches(Platform.parse(found[0].platform))
 
-    def _choose(self, index: Index) -> tuple[bytes, Descriptor]:
-        chosen = index.select(self.platform or Platform.host(), of=str(self.reference))
-        if self.content.contains(chosen.digest):
-            with contextlib.suppress(ContainerKitError):
-                return self.content.read(chosen.digest, MAX_MANIFEST_SIZE), chosen
-        return self.source.manifest(chosen)
+    def _kept(self, digest: Digest, limit: int) -> bytes | None:
+        """Return a small blob that is here; None when it is not, or the disk changed it."""
+        try:
+            return self.content.read(digest, limit)
+        except BlobNotFound:
+            return None
+        except CorruptContent:
+            self.content.remove(digest)
+            return None
 
     # ---- the config
 
     def _config(self, descriptor: Descriptor, pin: Pin) -> ImageConfig:
         pin.add([descriptor.digest])
-        try:
-            data = self._small_blob(descriptor)
-        except CorruptContent:
-            if not self.content.contains(descriptor.digest):
-                raise
-            # The disk changed what was here.
-            self.content.remove(descriptor.digest)
-            data = self._small_blob(descriptor)
+        data = self._kept(descriptor.digest, MAX_CONFIG_SIZE)
+        if data is None:
+            data = self._fetch_config(descriptor)
         return ImageConfig.parse(data)
 
-    def _small_blob(self, descriptor: Descriptor) -> bytes:
+    def _fetch_config(self, descriptor: Descriptor) -> bytes:
         with self.content.ingest(descriptor, cancelled=self.cancelled) as ingest:
             if not ingest.done:
                 ingest.restart()

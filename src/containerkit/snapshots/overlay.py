@@ -306,11 +306,12 @@ class Snapshots:
                     self._counts.pop(chain_id, None)
 
     def _publish(self, chain_id: Digest, tree: Path, facts: tuple[object, ...]) -> None:
+        trash = self._trash()
         stale = FileLock(self.path(chain_id), directory=True)
         try:
             # Nobody leases a tree that is not usable; removal may be at it just now.
             stale.acquire(deadline=time.monotonic() + _REMOVAL_SECONDS)
-            self.path(chain_id).rename(self._trash())
+            self.path(chain_id).rename(trash)
             stale.release()
         except FileNotFoundError:
             pass
@@ -322,6 +323,7 @@ class Snapshots:
                 (str(chain_id), *facts, self._boot, secrets.token_hex(16)),
             )
         tree.rename(self.path(chain_id))
+        remove_tree(trash)
 
     def _trash(self) -> Path:
         return self._directory / f".trash-{secrets.token_hex(8)}"
