@@ -20,8 +20,7 @@ struct ck_error {
 
 enum ck_apply_flags {
     CK_APPLY_USER_XATTRS = 1, /* opaque marks as user.overlay.*, not trusted.overlay.* */
-    CK_APPLY_HELPER = 2,      /* write small files with a second thread */
-    CK_APPLY_NO_OPENAT2 = 4,  /* resolve as on a kernel without openat2 (tests) */
+    CK_APPLY_NO_OPENAT2 = 2,   /* resolve as on a kernel without openat2 (tests) */
 };
 
 struct ck_apply_options {
@@ -46,13 +45,12 @@ struct ck_applier *ck_apply_new(int dirfd, const struct ck_apply_options *option
 /* Take the next bytes of the tar stream.  The calling thread no longer shares its working directory
  * and umask with the other threads of the process afterwards: give it a thread of its own.
  * After a failure only ck_apply_entry and ck_apply_free may follow. */
-int ck_apply_feed(struct ck_applier *applier, const void *buf, size_t len, struct ck_error *err);
+int ck_apply_feed(struct ck_applier *, const void *buf, size_t len, struct ck_error *err);
 /* The stream is over: checks that it was whole, sets the directories' modes and times. */
-int ck_apply_finish(struct ck_applier *applier, struct ck_apply_result *result,
-                    struct ck_error *err);
+int ck_apply_finish(struct ck_applier *, struct ck_apply_result *result, struct ck_error *err);
 /* The entry that a failure is about, as the archive spells it; raw bytes. */
-const char *ck_apply_entry(const struct ck_applier *applier);
-void ck_apply_free(struct ck_applier *applier);
+const char *ck_apply_entry(const struct ck_applier *);
+void ck_apply_free(struct ck_applier *);
 
 /* ---- launch: the launcher's client side (ck_spawn) ---------------------------------------- */
 

@@ -11,7 +11,7 @@
 #include "ck_sys.h"
 
 #define DEPTH_MAX 256 /* directories the walk holds open at once */
-#define LINKS_MAX 40 /* as the kernel's MAXSYMLINKS */
+#define LINKS_MAX 40  /* as the kernel's MAXSYMLINKS */
 
 /* The walk: a stack of the directories from the root (not in it) down to here.  `..` pops, it is
  * never opened: a directory that is moved away meanwhile can not lead out. */
@@ -126,8 +126,8 @@ static int walk_open(int root, const char *path, int flags, unsigned how)
             if (error < 0)
                 return error;
             if (!S_ISLNK(st.st_mode) || ((flags & O_NOFOLLOW) && !slash))
-                return ck_openat(here(&walk), name,
-                                 flags | O_NOFOLLOW | (slash ? O_DIRECTORY : 0), 0);
+                return ck_openat(here(&walk), name, flags | O_NOFOLLOW | (slash ? O_DIRECTORY : 0),
+                                 0);
         }
         error = step(&walk, name, how);
         if (error < 0)

@@ -9,65 +9,53 @@
 #define CK_TAR_H
 
 #include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 
 #include "ck_error.h"
 
 #define CK_TAR_BLOCK 512u
 #define CK_TAR_PATH 4096u /* PATH_MAX: a path or link text with its NUL */
 
-struct ck_tar_segment {
-    uint64_t offset, length;
-};
-
 struct ck_tar_entry {
     const char *path, *link; /* as in the archive: not cleaned, not checked */
     char type;               /* '0' file, '1' hard link, '2' symlink, '3' '4' devices, '5' '6' */
-    uint32_t mode, uid, gid, dev_major, dev_minor;
-    int64_t mtime;
-    uint32_t mtime_nsec;
-    uint64_t size, real_size; /* bytes in the stream; bytes of the file (more when sparse) */
     bool sparse, has_xattrs;
-    const struct ck_tar_segment *segments; /* of a sparse file; together they are size long */
+    uint32_t mode, uid, gid, dev_major, dev_minor, mtime_nsec;
+    int64_t mtime;
+    uint64_t size, real_size; /* bytes in the stream; bytes of the file (more when sparse) */
+    const uint64_t *map;      /* of a sparse file: offset, length, …; the lengths make up size */
 };
 
-/* What extended headers said; texts point into the pax buffer. */
+/* What the extended header of an entry said; texts point into it. */
 struct ck_tar_fields {
-    bool has_size, has_uid, has_gid, has_mtime, has_real_size, has_xattrs;
-    int64_t size, uid, gid, mtime;
-    uint64_t real_size;
+    bool seen, has_size, has_uid, has_gid, has_mtime, has_real_size, has_xattrs;
+    uint64_t size, uid, gid, real_size, sparse_major, sparse_minor;
+    int64_t mtime;
     uint32_t mtime_nsec;
-    unsigned sparse_major, sparse_minor;
     const char *path, *link, *sparse_name;
 };
 
-/* The map of a sparse file while it is read. */
-struct ck_tar_map {
-    struct ck_tar_segment *segments;
-    size_t count, cap;
-    size_t numbers, at; /* PAX 1.0: decimal numbers due, numbers read */
-    uint64_t value;     /* the number being read */
-    int digits;
+struct ck_tar_text {
+    uint8_t *data;
+    size_t size, cap;
 };
 
 struct ck_tar {
-    size_t meta_max;  /* bytes an extended header may have */
+    size_t meta_max; /* bytes an extended header may have */
     int state;
     unsigned zero_blocks;
-    bool ended; /* the end marker was seen: the rest is ignored */
-    size_t have;    /* bytes of the current unit collected */
+    bool ended;     /* the end marker was seen: the rest is ignored */
+    size_t have;    /* bytes of the present unit collected */
     uint64_t count; /* entries seen, for messages */
     uint8_t block[CK_TAR_BLOCK];
     char path[CK_TAR_PATH], link[CK_TAR_PATH];
-    bool has_long_path, has_long_link, has_pax;
+    bool has_long_path, has_long_link;
     char meta_type;
-    uint8_t *meta; /* the extended header being collected */
-    size_t meta_size, meta_cap;
-    uint8_t *pax; /* the records of this entry's extended header */
-    size_t pax_size, pax_cap;
-    struct ck_tar_fields global, local;
-    struct ck_tar_map map;
+    struct ck_tar_text pax, other; /* extended headers: PAX records; anything else */
+    struct ck_tar_fields fields;
+    uint64_t *map;
+    size_t map_count, map_cap;
+    uint64_t map_due, map_value; /* PAX 1.0: numbers still to come, plus one; the one being read */
+    unsigned map_digits;
     struct ck_tar_entry entry;
 };
 
@@ -85,20 +73,12 @@ int ck_tar_finish(const struct ck_tar *tar, struct ck_error *err);
 int ck_tar_xattr(const struct ck_tar *tar, size_t *cursor, const char **name, const uint8_t **value,
                  size_t *size);
 
-/* ---- between ck_tar.c and ck_tar_pax.c */
-
 /* Fill err with the entry's number, its name and why; returns -1. */
 int ck_tar_bad(const struct ck_tar *tar, struct ck_error *err, const char *why);
 
-/* Read the records in tar->meta into fields (and the sparse map). */
-int ck_tar_read_records(struct ck_tar *tar, struct ck_tar_fields *fields, struct ck_error *err);
-
-int ck_tar_add_segment(struct ck_tar *tar, uint64_t offset, uint64_t length, struct ck_error *err);
-
-/* The map is whole: check it against the entry and attach it.  Returns 1 or -1. */
-int ck_tar_attach_map(struct ck_tar *tar, struct ck_error *err);
-
-/* Take one block (tar->block) of a PAX 1.0 map.  Returns 1 when the map is whole, 0, or -1. */
-int ck_tar_map_block(struct ck_tar *tar, struct ck_error *err);
+/* ---- between ck_tar.c and ck_tar_pax.c */
+int ck_tar_read_pax(struct ck_tar *tar, struct ck_error *err); /* tar->pax into fields and map */
+int ck_tar_add_number(struct ck_tar *tar, uint64_t number, struct ck_error *err); /* to the map */
+int ck_tar_map_block(struct ck_tar *tar, struct ck_error *err); /* PAX 1.0; 1: the map is whole */
 
 #endif

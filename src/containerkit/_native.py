@@ -80,7 +80,6 @@ class Applier:
     Args:
         directory: an open descriptor of the destination; the applier keeps its own.
         user_xattrs: overlay marks as ``user.overlay.*`` (rootless) instead of ``trusted.*``.
-        helper: write small files with a second thread, which ends with `close`.
         openat2: False resolves paths as on a kernel without openat2(2).
         max_entries: entries the layer may have.
         max_bytes: bytes of all files together, holes included.
@@ -97,7 +96,6 @@ class Applier:
         directory: int,
         *,
         user_xattrs: bool = False,
-        helper: bool = True,
         openat2: bool = True,
         max_entries: int,
         max_bytes: int,
@@ -106,7 +104,6 @@ class Applier:
         max_meta_bytes: int,
     ) -> None:
         flags = lib.CK_APPLY_USER_XATTRS if user_xattrs else 0
-        flags |= lib.CK_APPLY_HELPER if helper else 0
         flags |= 0 if openat2 else lib.CK_APPLY_NO_OPENAT2
         options = ffi.new(
             "struct ck_apply_options *",
@@ -145,7 +142,7 @@ class Applier:
         return int(result.entries), int(result.bytes)
 
     def close(self) -> None:
-        """End the helper thread, close descriptors, free memory; harmless when repeated."""
+        """Close descriptors, free memory; harmless when repeated."""
         applier, self._applier = self._applier, None
         if applier:
             lib.ck_apply_free(applier)
@@ -169,3 +166,41 @@ class Applier:
     def _fail(self) -> NoReturn:
         entry = os.fsdecode(ffi.string(lib.ck_apply_entry(self._applier)))
         raise as_exception(self._err, "cannot unpack layer", entry=entry)
+
+
+# ---- launch ------------------------------------------------------------------------------------
+
+
+def spawn_launcher(program: int, control: int) -> tuple[int, int]:
+    """Start the launcher from the open *program*, with its end of the *control* socket.
+
+    Returns:
+        Its pid and a pidfd of it, the caller's to close.
+
+    Raises:
+        PermissionDenied, HostError: the kernel refused.
+    """
+    err = new_error()
+    pidfd = ffi.new("int *")
+    pid = lib.ck_spawn_launcher(program, control, pidfd, err)
+    if pid < 0:
+        raise as_exception(err, "cannot start the launcher")
+    os.set_inheritable(pidfd[0], False)
+    return pid, pidfd[0]
+
+
+def open_source(path: str, *, recursive: bool) -> int:
+    """Return a detached clone of the host's tree at *path*, for a plan's source (open_tree(2)).
+
+    Args:
+        path: absolute; links in it are followed.
+        recursive: with what is mounted below it.
+
+    Raises:
+        PermissionDenied, HostError: there is no such path, or the kernel refused.
+    """
+    err = new_error()
+    fd: int = lib.ck_open_source(os.fsencode(path), recursive, err)
+    if fd < 0:
+        raise as_exception(err, "cannot mount")
+    return fd
