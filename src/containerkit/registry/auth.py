@@ -144,7 +144,7 @@ def exchange(
         RegistryError: a realm that may not be asked, or an answer without a token.
     """
     realm = challenge.parameters.get("realm", "")
-    if not urlsplit(realm).scheme:
+    if not realm.lower().startswith(("https:", "http:")):
         raise RegistryError(
             f"cannot log in to {redacted(origin)}: its token realm {redacted(realm)!a} is no URL"
         )

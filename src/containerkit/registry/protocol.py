@@ -158,8 +158,9 @@ def redirect_target(url: str, location: str) -> str:
     Raises:
         RegistryError: not HTTP, with credentials in it, or from TLS down to plain HTTP.
     """
-    target = urljoin(url, location)
+    target = ""
     try:
+        target = urljoin(url, location)
         parts = urlsplit(target)
         _ = parts.port
     except ValueError:

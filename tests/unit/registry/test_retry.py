@@ -1,0 +1,76 @@
+"""When to ask again."""
+
+from __future__ import annotations
+
+import errno
+import threading
+
+import pytest
+
+from containerkit.errors import ImageNotFound, RateLimited, RegistryError, TransportError
+from containerkit.registry.retry import Policy, pause, retrying
+
+SLOW = RegistryError("x", retryable=True)
+FAST = Policy(first_delay=0.0)
+
+
+def test_delays_double_up_to_a_bound() -> None:
+    policy = Policy(tries=9, first_delay=1, longest_delay=8)
+    assert [policy.delay(SLOW, n, luck=1) for n in range(1, 7)] == [1, 2, 4, 8, 8, 8]
+    assert policy.delay(SLOW, 1, luck=0) == 0.5
+
+
+def test_tries_are_bounded() -> None:
+    assert Policy(tries=3).delay(SLOW, 2, luck=0) is not None
+    assert Policy(tries=3).delay(SLOW, 3, luck=0) is None
+
+
+def test_what_can_not_get_better_is_not_tried_again() -> None:
+    for error in (RegistryError("x"), ImageNotFound("x"), ValueError()):
+        assert Policy().delay(error, 1, luck=0) is None
+
+
+def test_nobody_listening_is_told_soon() -> None:
+    refused = TransportError("x", errno=errno.ECONNREFUSED, retryable=True)
+    assert Policy().delay(refused, 1, luck=0) is not None
+    assert Policy().delay(refused, 2, luck=0) is None
+
+
+def test_retry_after_is_honoured_and_capped() -> None:
+    def limited(seconds: float) -> RateLimited:
+        return RateLimited("x", retryable=True, retry_after=seconds)
+
+    assert Policy().delay(limited(10), 1, luck=0) == 10
+    assert 10 < (Policy().delay(limited(10), 1, luck=0.5) or 0) < 11
+    assert Policy().delay(limited(61), 1, luck=0) is None
+
+
+def test_a_call_is_tried_until_it_works() -> None:
+    results: list[Exception | int] = [SLOW, SLOW, 7]
+
+    def call() -> int:
+        result = results.pop(0)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    assert retrying(call, FAST, None) == 7
+
+
+def test_the_last_error_is_raised() -> None:
+    def call() -> None:
+        raise SLOW
+
+    with pytest.raises(RegistryError) as caught:
+        retrying(call, FAST, None)
+    assert caught.value is SLOW
+
+
+def test_a_cancelled_wait_ends_at_once() -> None:
+    cancelled = threading.Event()
+    cancelled.set()
+    with pytest.raises(TransportError) as caught:
+        pause(3600, cancelled)
+    assert caught.value.errno == errno.ECANCELED
+    with pytest.raises(TransportError):
+        retrying(lambda: 1, FAST, cancelled)
