@@ -157,6 +157,9 @@ class Pull:
 
     def _fetch_config(self, descriptor: Descriptor) -> bytes:
         with self.content.ingest(descriptor, cancelled=self.cancelled) as ingest:
+            if ingest.complete and not ingest.done:
+                with contextlib.suppress(CorruptContent):
+                    ingest.commit()  # all of it came before the last pull was killed
             if not ingest.done:
                 ingest.restart()
                 try:
