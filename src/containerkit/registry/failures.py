@@ -40,12 +40,13 @@ def translated(error: Exception, request: str) -> TransportError:
     number = _errno(error)
     if isinstance(error, NameResolutionError):
         cause, number = "the host name is unknown", number or errno.EHOSTUNREACH
-    elif isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):
+    elif isinstance(error, NewConnectionError):
+        # Before the timeouts, which it derives from.
+        cause = os.strerror(number) if number else "the connection was not accepted"
+    elif isinstance(error, ConnectTimeoutError):
         cause = "connecting took too long"
     elif isinstance(error, TransferTimeout):
         cause = "no byte came for too long"
-    elif isinstance(error, NewConnectionError):
-        cause = "the connection was not accepted"
     elif isinstance(error, ProxyError):
         cause = "the proxy did not connect"
     elif isinstance(error, LocationParseError):

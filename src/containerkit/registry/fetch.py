@@ -11,7 +11,7 @@ import random
 import select
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -142,7 +142,7 @@ def fetch(
     ca: Certificates = None,
     auth: Auth = None,
     cancelled: threading.Event | None = None,
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, None]:
     """Yield the bytes of a blob from *offset* to its end, whatever happens on the way.
 
     After a broken connection, an overload or a limit the next request asks for the rest; a server

@@ -93,7 +93,11 @@ class Session:
             # A place that we were redirected to has no say in who we are.
             return answer
         challenges = parse_challenges(answer.all_headers("WWW-Authenticate"))
-        new = self._authorize(access, origin, key, challenges, stale=header)
+        try:
+            new = self._authorize(access, origin, key, challenges, stale=header)
+        except BaseException:
+            answer.finish()
+            raise
         if new is None or new == header:
             return answer
         answer.discard()

@@ -73,6 +73,7 @@ class _GuardedConnection(HTTPConnection):
         self._reach = reach
 
     def connect(self) -> None:
+        _check_address(self.host, self._reach)
         super().connect()
         _guard(self, self._reach)
 
@@ -86,6 +87,7 @@ class _GuardedTlsConnection(HTTPSConnection):
         self._unverified = unverified
 
     def connect(self) -> None:
+        _check_address(self.host, self._reach)
         super().connect()
         _guard(self, self._reach)
         if self._unverified:
@@ -94,12 +96,22 @@ class _GuardedTlsConnection(HTTPSConnection):
 
 
 def _guard(connection: HTTPConnection, allowed: int) -> None:
-    if allowed >= ANYWHERE or connection.sock is None:
+    if connection.sock is not None and allowed < ANYWHERE:
+        try:
+            _check_address(connection.sock.getpeername()[0], allowed)
+        except TooPrivate:
+            connection.close()
+            raise
+
+
+def _check_address(address: str, allowed: int) -> None:
+    """Refuse an address that is too private; a name passes, its connection will be looked at."""
+    try:
+        too_private = protocol.reach(address) > allowed
+    except ValueError:
         return
-    address = connection.sock.getpeername()[0]
-    if protocol.reach(address) > allowed:
-        connection.close()
-        raise TooPrivate(f"{address} is a private address, which a public registry may not choose")
+    if too_private:
+        raise TooPrivate(f"{address} is an address that this registry may not choose")
 
 
 class _Pool(urllib3.HTTPConnectionPool):
@@ -285,6 +297,8 @@ class Transport:
                 preload_content=False,
                 decode_content=False,
             )
+        except TransportError:
+            raise
         except (HTTPError, OSError) as error:
             raise translated(error, f"{method} {protocol.redacted(url)}") from error
         return response
