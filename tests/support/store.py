@@ -68,7 +68,7 @@ class Store:
 def opened(path: Path, *, policy: Policy = IMPATIENT) -> Iterator[Store]:
     """Open the root at *path*; no logins of this machine are looked at."""
     root = StoreRoot.open(path)
-    catalog = Catalog(root.catalog, formats={"whiteouts": "trusted"})
+    catalog = Catalog(root.catalog)
     content = ContentStore(root.path)
     snapshots = Snapshots(root, catalog, content)
     client = RegistryClient(Credentials(use_docker=False), policy=policy)

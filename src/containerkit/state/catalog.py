@@ -37,6 +37,15 @@ BUSY_SECONDS: Final = 30.0
 _CHECKPOINT_PAGES = 1000
 
 
+def own_formats() -> dict[str, str]:
+    """Return the on-disk formats that depend on the kind of user.
+
+    Root marks removed files as overlayfs does for root (trusted.* and device 0:0), others with
+    user.* attributes; neither can use, or even see, the other's.
+    """
+    return {"whiteouts": "trusted" if os.geteuid() == 0 else "user"}
+
+
 class _Connection:
     """One thread's connection and what it remembers."""
 
@@ -65,15 +74,15 @@ class Catalog:
 
     Args:
         path: of the SQLite file; created on first use.
-        formats: what this process's kind of user writes beside it ("whiteouts": "trusted"); kept
-            when the file is made, compared ever after.
+        formats: what this process writes beside it, kept when the file is made and compared ever
+            after; None: those of this kind of user (``own_formats``).
     """
 
     __slots__ = ("_closed", "_formats", "_local", "_own", "_path", "_writes")
 
     def __init__(self, path: Path, *, formats: dict[str, str] | None = None) -> None:
         self._path = path
-        self._formats = dict(formats or {})
+        self._formats = own_formats() if formats is None else dict(formats)
         self._local = threading.local()
         self._own: weakref.WeakSet[_Connection] = weakref.WeakSet()
         self._writes = 0

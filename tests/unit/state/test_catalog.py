@@ -47,7 +47,7 @@ def test_a_transaction_is_all_or_nothing(catalog: Catalog) -> None:
 
 
 def test_another_catalog_on_the_same_file_sees_commits(catalog: Catalog, tmp_path: Path) -> None:
-    other = Catalog(tmp_path / "catalog.sqlite", formats={"whiteouts": "trusted"})
+    other = Catalog(tmp_path / "catalog.sqlite", formats={})
     with catalog.transaction(durable=False) as db:
         db.execute(LEASE, ("a", "1"))
     assert leases(other) == ["a"]
@@ -69,7 +69,7 @@ def test_threads_have_connections_of_their_own(catalog: Catalog) -> None:
 
 
 def test_the_memo_is_emptied_by_own_and_foreign_commits(catalog: Catalog, tmp_path: Path) -> None:
-    other = Catalog(tmp_path / "catalog.sqlite")
+    other = Catalog(tmp_path / "catalog.sqlite", formats={})
     for number, writer in enumerate((catalog, other)):
         catalog.memo()["key"] = "value"
         assert catalog.memo() == {"key": "value"}
@@ -136,7 +136,7 @@ def test_a_newer_catalog_is_refused(catalog: Catalog, tmp_path: Path) -> None:
     catalog.rows("SELECT 1")
     with catalog.transaction() as db:
         db.execute("PRAGMA user_version=99")
-    other = Catalog(tmp_path / "catalog.sqlite")
+    other = Catalog(tmp_path / "catalog.sqlite", formats={})
     with pytest.raises(ConfigError, match="schema 99, this is 1; hint: a newer containerkit"):
         other.rows("SELECT 1")
 
