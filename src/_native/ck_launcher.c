@@ -46,6 +46,7 @@ static int good_packet(const struct ck_packet *packet, ssize_t got)
 /* The plan of a START: inline, or the whole of a memfd that nobody can change any more. */
 static void start_request(struct ck_launcher *l, const struct ck_packet *packet, int *fds, int n)
 {
+    const int seals = 2 | 4 | 8; /* F_SEAL_SHRINK, GROW, WRITE */
     struct stat st;
     void *map;
 
@@ -55,7 +56,7 @@ static void start_request(struct ck_launcher *l, const struct ck_packet *packet,
     }
     map = NULL;
     if (n > 1 && ck_fstat(fds[n - 1], &st) == 0 && st.st_size > 0 && st.st_size <= CK_PLAN_MAX &&
-        ck_is_sealed(fds[n - 1]))
+        (ck_seals(fds[n - 1]) & seals) == seals)
         map = ck_map_file(fds[n - 1], (size_t)st.st_size);
     if (n > 1)
         ck_close(fds[--n]);
@@ -251,6 +252,7 @@ int main(void)
     struct ck_launcher *l = ck_map(sizeof *l);
     struct ck_container speaker = {.channel = CK_CONTROL_FD};
     struct ck_event ready = {.report = {.section = CK_PREPARE}};
+    uint64_t files[2];
     int error;
 
     if (!l)
@@ -258,7 +260,8 @@ int main(void)
     ck_reset_signals();
     ck_umask(0);
     ck_not_dumpable();
-    ck_raise_nofile();
+    if (ck_get_rlimit(RLIMIT_NOFILE, files) == 0)
+        ck_set_rlimit(RLIMIT_NOFILE, files[1], files[1]);
     l->control = CK_CONTROL_FD;
     ck_set_cloexec(CK_CONTROL_FD);
     error = receive_hello(l);

@@ -25,7 +25,7 @@ int ck_op_caps(struct ck_child *child, const struct ck_op *op)
     (void)child;
     if (error >= 0)
         error = ck_clear_ambient();
-    return error < 0 ? error : ck_set_caps(op->value[1], 0);
+    return error < 0 ? error : ck_set_caps(op->value[1]);
 }
 
 int ck_op_no_new_privs(struct ck_child *child, const struct ck_op *op)

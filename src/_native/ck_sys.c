@@ -1,36 +1,57 @@
 #define _GNU_SOURCE
-#include "ck_sys.h"
-
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/keyctl.h>
+#include <linux/mount.h>
 #include <linux/openat2.h>
+#include <linux/sched.h>
+#include <linux/seccomp.h>
+#include <net/if.h>
+#include <poll.h>
+#include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/types.h>
+#include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
-/* The result of a libc call in this file's convention. */
+/* <sys/mount.h> and <linux/mount.h> exclude each other in older libcs. */
+enum { MS_REC_ = 16384, MS_PRIVATE_ = 1 << 18, MNT_DETACH_ = 2 };
+
+/* The result of a libc call in this core's convention. */
 static long result(long value)
 {
     return value < 0 ? -(long)errno : value;
 }
 
-#define RETRY(call)                                                                              \
-    __extension__({                                                                              \
-        long value_;                                                                             \
-        do                                                                                       \
-            value_ = result(call);                                                               \
-        while (value_ == -EINTR);                                                                \
-        value_;                                                                                  \
-    })
+#define CK_CALL(type, name, parameters, call)                                                      \
+    type name parameters                                                                           \
+    {                                                                                              \
+        return (type)result(call);                                                                 \
+    }
+#define CK_RETRY(type, name, parameters, call)                                                     \
+    type name parameters                                                                           \
+    {                                                                                              \
+        long value;                                                                                \
+        do                                                                                         \
+            value = result(call);                                                                  \
+        while (value == -EINTR);                                                                   \
+        return (type)value;                                                                        \
+    }
+#include "ck_sys_ns.h" /* here its rows become functions */
 
 /* ---- descriptors and files */
-
-int ck_close(int fd)
-{
-    return (int)result(close(fd)); /* never retried: the descriptor is gone either way */
-}
 
 void ck_close_at(int *fd)
 {
@@ -46,11 +67,6 @@ int ck_steal_fd(int *fd)
     return taken;
 }
 
-int ck_openat(int dirfd, const char *path, int flags, mode_t mode)
-{
-    return (int)RETRY(openat(dirfd, path, flags | O_CLOEXEC, mode));
-}
-
 int ck_openat2(int dirfd, const char *path, int flags, mode_t mode, uint64_t resolve)
 {
     struct open_how how = {
@@ -61,16 +77,6 @@ int ck_openat2(int dirfd, const char *path, int flags, mode_t mode, uint64_t res
         fd = result(syscall(SYS_openat2, dirfd, path, &how, sizeof how));
     while (fd == -EINTR || fd == -EAGAIN);
     return (int)fd;
-}
-
-ssize_t ck_read(int fd, void *buf, size_t len)
-{
-    return RETRY(read(fd, buf, len));
-}
-
-ssize_t ck_write(int fd, const void *buf, size_t len)
-{
-    return RETRY(write(fd, buf, len));
 }
 
 int ck_write_all(int fd, const void *buf, size_t len)
@@ -87,124 +93,262 @@ int ck_write_all(int fd, const void *buf, size_t len)
     return 0;
 }
 
-int ck_fstat(int fd, struct stat *st)
+/* ---- mounts */
+
+int ck_fsconfig_option(int fs, const char *option)
 {
-    return (int)result(fstat(fd, st));
+    const char *equals = strchr(option, '=');
+    char key[64];
+    size_t len;
+
+    if (!equals)
+        return ck_fsconfig_flag(fs, option);
+    len = (size_t)(equals - option);
+    if (len >= sizeof key)
+        return -EINVAL;
+    memcpy(key, option, len);
+    key[len] = 0;
+    return ck_fsconfig_string(fs, key, equals + 1);
 }
 
-int ck_fstatat(int dirfd, const char *path, struct stat *st, int flags)
+int ck_fsmount(int *fs, unsigned attrs)
 {
-    return (int)result(fstatat(dirfd, path, st, flags));
+    int fd = ck_steal_fd(fs);
+    long mount = result(syscall(SYS_fsconfig, fd, FSCONFIG_CMD_CREATE, NULL, NULL, 0));
+
+    if (mount >= 0)
+        mount = result(syscall(SYS_fsmount, fd, FSMOUNT_CLOEXEC, attrs));
+    close(fd);
+    return (int)mount;
 }
 
-int ck_mkdirat(int dirfd, const char *path, mode_t mode)
+int ck_pivot_here(void)
 {
-    return (int)result(mkdirat(dirfd, path, mode));
+    int error = (int)result(syscall(SYS_pivot_root, ".", "."));
+
+    if (!error)
+        error = ck_umount("."); /* the old root, stacked on top of the new one */
+    return error ? error : (int)result(chdir("/"));
 }
 
-int ck_mknodat(int dirfd, const char *path, mode_t mode, dev_t dev)
+/* ---- processes and namespaces */
+
+pid_t ck_clone(const struct ck_clone *args, int *pidfd)
 {
-    return (int)result(mknodat(dirfd, path, mode, dev));
+    struct clone_args raw = {
+        .flags = args->flags | CLONE_PIDFD,
+        .pidfd = (uint64_t)(uintptr_t)pidfd,
+    };
+
+    if (args->cgroup >= 0) {
+        raw.flags |= CLONE_INTO_CGROUP;
+        raw.cgroup = (unsigned)args->cgroup;
+    }
+    return (pid_t)result(syscall(SYS_clone3, &raw, sizeof raw));
 }
 
-int ck_symlinkat(const char *target, int dirfd, const char *path)
+int ck_wait_pidfd(int pidfd, int *code, int *signal, struct rusage *usage)
 {
-    return (int)result(symlinkat(target, dirfd, path));
+    siginfo_t info = {0};
+    long error;
+
+    do /* __WALL: the child has no exit signal */
+        error =
+            result(syscall(SYS_waitid, P_PIDFD, pidfd, &info, WEXITED | WNOHANG | __WALL, usage));
+    while (error == -EINTR);
+    if (error < 0)
+        return (int)error;
+    if (!info.si_pid)
+        return -EAGAIN;
+    *code = info.si_code == CLD_EXITED ? info.si_status : 0;
+    *signal = info.si_code == CLD_EXITED ? 0 : info.si_status;
+    return 0;
 }
 
-int ck_linkat(int olddir, const char *oldpath, int newdir, const char *newpath, int flags)
+_Noreturn void ck_exit(int code)
 {
-    return (int)result(linkat(olddir, oldpath, newdir, newpath, flags));
+    for (;;)
+        syscall(SYS_exit_group, code);
 }
 
-int ck_unlinkat(int dirfd, const char *path, int flags)
+void ck_reset_signals(void)
 {
-    return (int)result(unlinkat(dirfd, path, flags));
+    sigset_t none;
+
+    for (int signal = 1; signal < NSIG; signal++)
+        if (signal != SIGKILL && signal != SIGSTOP) {
+            struct { /* the kernel's own struct: libc refuses its private signals */
+                uintptr_t handler;
+                unsigned long flags;
+                uintptr_t restorer;
+                uint64_t mask;
+            } reset = {0};
+            syscall(SYS_rt_sigaction, signal, &reset, NULL, 8);
+        }
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-int ck_renameat(int olddir, const char *oldpath, int newdir, const char *newpath)
+union control { /* aligned room for the descriptors of one packet */
+    struct cmsghdr header;
+    char room[CMSG_SPACE(sizeof(int) * 128)];
+};
+
+ssize_t ck_send(int fd, const void *buf, size_t len, const int *fds, int n_fds)
 {
-    return (int)result(renameat(olddir, oldpath, newdir, newpath));
+    struct iovec part = {.iov_base = (void *)(uintptr_t)buf, .iov_len = len};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    union control control;
+    ssize_t sent;
+
+    if (n_fds > 128)
+        return -EINVAL;
+    if (n_fds > 0) {
+        memset(&control.header, 0, sizeof control.header);
+        message.msg_control = &control;
+        message.msg_controllen = (unsigned)CMSG_SPACE(sizeof(int) * (unsigned)n_fds);
+        control.header.cmsg_level = SOL_SOCKET;
+        control.header.cmsg_type = SCM_RIGHTS;
+        control.header.cmsg_len = (unsigned)CMSG_LEN(sizeof(int) * (unsigned)n_fds);
+        memcpy(CMSG_DATA(&control.header), fds, sizeof(int) * (unsigned)n_fds);
+    }
+    do
+        sent = result(sendmsg(fd, &message, MSG_NOSIGNAL));
+    while (sent == -EINTR);
+    return sent;
 }
 
-ssize_t ck_readlinkat(int dirfd, const char *path, char *buf, size_t len)
+ssize_t ck_receive(int fd, void *buf, size_t len, int *fds, int *n_fds, int wait)
 {
-    return result(readlinkat(dirfd, path, buf, len));
+    struct iovec part = {.iov_base = buf, .iov_len = len};
+    union control control;
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = &control,
+                             .msg_controllen = sizeof control};
+    ssize_t got;
+    int room = *n_fds;
+
+    *n_fds = 0;
+    do
+        got = result(recvmsg(fd, &message, MSG_CMSG_CLOEXEC | (wait ? 0 : MSG_DONTWAIT)));
+    while (got == -EINTR);
+    if (got < 0)
+        return got;
+    if (message.msg_controllen >= CMSG_LEN(0) && control.header.cmsg_type == SCM_RIGHTS &&
+        control.header.cmsg_level == SOL_SOCKET) { /* the kernel makes one header of them all */
+        size_t n = (control.header.cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < n; i++) {
+            int received;
+            memcpy(&received, CMSG_DATA(&control.header) + i * sizeof(int), sizeof received);
+            if (*n_fds < room)
+                fds[(*n_fds)++] = received;
+            else
+                close(received);
+        }
+    }
+    if (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
+        while (*n_fds > 0)
+            close(fds[--*n_fds]);
+        return -EMSGSIZE;
+    }
+    return got;
 }
 
-int ck_fchownat(int dirfd, const char *path, uid_t uid, gid_t gid, int flags)
+uint64_t ck_now(clockid_t clock)
 {
-    return (int)result(fchownat(dirfd, path, uid, gid, flags));
+    struct timespec now;
+
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
 }
 
-int ck_fchmod(int fd, mode_t mode)
+void *ck_map(size_t size)
 {
-    return (int)result(fchmod(fd, mode));
+    void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    return at == MAP_FAILED ? NULL : at;
 }
 
-int ck_fchmodat(int dirfd, const char *path, mode_t mode)
+void *ck_map_file(int fd, size_t size)
 {
-    return (int)result(fchmodat(dirfd, path, mode, 0));
+    void *at = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
+
+    return at == MAP_FAILED ? NULL : at;
 }
 
-int ck_utimensat(int dirfd, const char *path, const struct timespec times[2], int flags)
+void ck_unmap(void *at, size_t size)
 {
-    return (int)result(path ? utimensat(dirfd, path, times, flags) : futimens(dirfd, times));
+    if (at)
+        munmap(at, size);
 }
 
-int ck_fsetxattr(int fd, const char *name, const void *value, size_t size)
+/* ---- identity and limits */
+
+int ck_set_ids(uint32_t uid, uint32_t gid)
 {
-    return (int)result(fsetxattr(fd, name, value, size, 0));
+    long error = result(prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0));
+
+    if (!error)
+        error = result(syscall(SYS_setresgid, gid, gid, gid));
+    if (!error)
+        error = result(syscall(SYS_setresuid, uid, uid, uid));
+    return (int)error;
 }
 
-int ck_lsetxattr(const char *path, const char *name, const void *value, size_t size)
+int ck_set_caps(uint64_t permitted)
 {
-    return (int)result(lsetxattr(path, name, value, size, 0));
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2] = {{0}};
+
+    for (int i = 0; i < 2; i++)
+        data[i].permitted = data[i].effective = (uint32_t)(permitted >> (32 * i));
+    return (int)result(syscall(SYS_capset, &header, data));
 }
 
-int ck_ftruncate(int fd, off_t size)
+/* What of the permitted set is left, so that it can be made effective again. */
+static int raise_permitted(void)
 {
-    return (int)RETRY(ftruncate(fd, size));
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2];
+    int error = (int)result(syscall(SYS_capget, &header, data));
+
+    data[0].effective = data[0].permitted;
+    data[1].effective = data[1].permitted;
+    return error ? error : (int)result(syscall(SYS_capset, &header, data));
 }
 
-off_t ck_lseek(int fd, off_t offset, int whence)
+int ck_drop_bounding(uint64_t keep)
 {
-    return result(lseek(fd, offset, whence));
+    int error = raise_permitted(); /* dropping needs CAP_SETPCAP in effect */
+
+    for (unsigned cap = 0; !error && cap < 64; cap++) {
+        if (keep >> cap & 1)
+            continue;
+        error = (int)result(prctl(PR_CAPBSET_DROP, cap, 0, 0, 0));
+        if (error == -EINVAL)
+            return 0; /* past the last capability this kernel knows */
+    }
+    return error;
 }
 
-ssize_t ck_pwrite(int fd, const void *buf, size_t len, off_t offset)
+int ck_seccomp(const struct sock_filter *filter, size_t n)
 {
-    return RETRY(pwrite(fd, buf, len, offset));
+    struct sock_fprog program = {.len = (unsigned short)n,
+                                 .filter = (struct sock_filter *)(uintptr_t)filter};
+
+    if (n == 0 || n > BPF_MAXINSNS)
+        return -EINVAL;
+    return (int)result(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program));
 }
 
-int ck_flock(int fd, int operation)
+int ck_loopback_up(void)
 {
-    return (int)RETRY(flock(fd, operation));
-}
+    struct ifreq request = {.ifr_name = "lo"};
+    CK_CLEANUP_FD int fd = (int)result(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
 
-int ck_fchdir(int fd)
-{
-    return (int)result(fchdir(fd));
-}
-
-int ck_chdir(const char *path)
-{
-    return (int)result(chdir(path));
-}
-
-ssize_t ck_getdents(int fd, void *buf, size_t len)
-{
-    return result(syscall(SYS_getdents64, fd, buf, len));
-}
-
-/* ---- identity */
-
-uid_t ck_geteuid(void)
-{
-    return geteuid();
-}
-
-gid_t ck_getegid(void)
-{
-    return getegid();
+    if (fd < 0)
+        return fd;
+    request.ifr_flags = IFF_UP | IFF_RUNNING;
+    return (int)result(ioctl(fd, SIOCSIFFLAGS, &request));
 }

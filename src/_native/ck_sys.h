@@ -1,8 +1,8 @@
-/* ck_sys.h - one thin wrapper per system call: >= 0 or a negative errno, never errno itself.
+/* ck_sys.h - system calls: >= 0 or a negative errno, never errno itself.
  *
- * ck_sys.c is the only file of the core that makes system calls.  EINTR is retried here where
- * retrying is right.  Built with CK_FAULT, every wrapper first asks ck_fault(), which counts the
- * calls of its class and fails the n-th: that is how the sweeps reach every error path.
+ * ck_sys.c is the only file of the core that makes system calls.  Most are a row of the tables here
+ * and in ck_sys_ns.h: CK_CALL(type, name, parameters, call) declares `type name parameters`, and
+ * defines it in ck_sys.c.  CK_RETRY rows are tried again after EINTR.
  */
 #ifndef CK_SYS_H
 #define CK_SYS_H
@@ -12,38 +12,13 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
+#ifndef CK_CALL
+#define CK_CALL(type, name, parameters, call) type name parameters;
+#define CK_RETRY(type, name, parameters, call) type name parameters;
+#endif
+
 #define CK_CLEANUP_FD __attribute__((cleanup(ck_close_at)))
 
-/* ---- descriptors and files */
-int ck_close(int fd);
-void ck_close_at(int *fd); /* for CK_CLEANUP_FD: closes when >= 0 */
-int ck_steal_fd(int *fd);  /* hands ownership out: returns *fd, sets it to -1 */
-int ck_openat(int dirfd, const char *path, int flags, mode_t mode); /* O_CLOEXEC always */
-int ck_openat2(int dirfd, const char *path, int flags, mode_t mode, uint64_t resolve);
-ssize_t ck_read(int fd, void *buf, size_t len);
-ssize_t ck_write(int fd, const void *buf, size_t len);
-int ck_write_all(int fd, const void *buf, size_t len);
-int ck_fstat(int fd, struct stat *st);
-int ck_fstatat(int dirfd, const char *path, struct stat *st, int flags);
-int ck_mkdirat(int dirfd, const char *path, mode_t mode);
-int ck_mknodat(int dirfd, const char *path, mode_t mode, dev_t dev);
-int ck_symlinkat(const char *target, int dirfd, const char *path);
-int ck_linkat(int olddir, const char *oldpath, int newdir, const char *newpath, int flags);
-int ck_unlinkat(int dirfd, const char *path, int flags);
-int ck_renameat(int olddir, const char *oldpath, int newdir, const char *newpath);
-ssize_t ck_readlinkat(int dirfd, const char *path, char *buf, size_t len);
-int ck_fchownat(int dirfd, const char *path, uid_t uid, gid_t gid, int flags);
-int ck_fchmod(int fd, mode_t mode);
-int ck_fchmodat(int dirfd, const char *path, mode_t mode);
-int ck_utimensat(int dirfd, const char *path, const struct timespec times[2], int flags);
-int ck_fsetxattr(int fd, const char *name, const void *value, size_t size);
-int ck_lsetxattr(const char *path, const char *name, const void *value, size_t size);
-int ck_ftruncate(int fd, off_t size);
-off_t ck_lseek(int fd, off_t offset, int whence);
-ssize_t ck_pwrite(int fd, const void *buf, size_t len, off_t offset);
-int ck_flock(int fd, int operation);
-int ck_fchdir(int fd);
-int ck_chdir(const char *path);
 struct ck_dirent { /* getdents64(2) */
     uint64_t ino;
     int64_t off;
@@ -51,10 +26,58 @@ struct ck_dirent { /* getdents64(2) */
     uint8_t type;
     char name[];
 };
-ssize_t ck_getdents(int fd, void *buf, size_t len);
 
-/* ---- identity */
-uid_t ck_geteuid(void);
-gid_t ck_getegid(void);
+void ck_close_at(int *fd); /* for CK_CLEANUP_FD: closes when >= 0 */
+int ck_steal_fd(int *fd);  /* hands ownership out: returns *fd, sets it to -1 */
+int ck_openat2(int dirfd, const char *path, int flags, mode_t mode, uint64_t resolve);
+int ck_write_all(int fd, const void *buf, size_t len);
+
+/* clang-format off */
+/* ---- descriptors */
+CK_CALL(int, ck_close, (int fd), close(fd)) /* never retried: it is gone either way */
+CK_RETRY(int, ck_openat, (int dirfd, const char *path, int flags, mode_t mode),
+         openat(dirfd, path, flags | O_CLOEXEC, mode))
+CK_RETRY(ssize_t, ck_read, (int fd, void *buf, size_t len), read(fd, buf, len))
+CK_RETRY(ssize_t, ck_write, (int fd, const void *buf, size_t len), write(fd, buf, len))
+CK_RETRY(ssize_t, ck_pwrite, (int fd, const void *buf, size_t len, off_t offset),
+         pwrite(fd, buf, len, offset))
+CK_CALL(off_t, ck_lseek, (int fd, off_t offset, int whence), lseek(fd, offset, whence))
+CK_RETRY(int, ck_ftruncate, (int fd, off_t size), ftruncate(fd, size))
+CK_RETRY(int, ck_flock, (int fd, int operation), flock(fd, operation))
+CK_CALL(ssize_t, ck_getdents, (int fd, void *buf, size_t len),
+        syscall(SYS_getdents64, fd, buf, len))
+CK_CALL(int, ck_fchdir, (int fd), fchdir(fd))
+CK_CALL(int, ck_chdir, (const char *path), chdir(path))
+/* ---- names */
+CK_CALL(int, ck_fstat, (int fd, struct stat *st), fstat(fd, st))
+CK_CALL(int, ck_fstatat, (int dirfd, const char *path, struct stat *st, int flags),
+        fstatat(dirfd, path, st, flags))
+CK_CALL(int, ck_mkdirat, (int dirfd, const char *path, mode_t mode), mkdirat(dirfd, path, mode))
+CK_CALL(int, ck_mknodat, (int dirfd, const char *path, mode_t mode, dev_t dev),
+        mknodat(dirfd, path, mode, dev))
+CK_CALL(int, ck_symlinkat, (const char *target, int dirfd, const char *path),
+        symlinkat(target, dirfd, path))
+CK_CALL(int, ck_linkat, (int olddir, const char *oldpath, int newdir, const char *newpath, int flags),
+        linkat(olddir, oldpath, newdir, newpath, flags))
+CK_CALL(int, ck_unlinkat, (int dirfd, const char *path, int flags), unlinkat(dirfd, path, flags))
+CK_CALL(int, ck_renameat, (int olddir, const char *oldpath, int newdir, const char *newpath),
+        renameat(olddir, oldpath, newdir, newpath))
+CK_CALL(ssize_t, ck_readlinkat, (int dirfd, const char *path, char *buf, size_t len),
+        readlinkat(dirfd, path, buf, len))
+/* ---- attributes */
+CK_CALL(int, ck_fchownat, (int dirfd, const char *path, uid_t uid, gid_t gid, int flags),
+        fchownat(dirfd, path, uid, gid, flags))
+CK_CALL(int, ck_fchmod, (int fd, mode_t mode), fchmod(fd, mode))
+CK_CALL(int, ck_fchmodat, (int dirfd, const char *path, mode_t mode),
+        fchmodat(dirfd, path, mode, 0))
+CK_CALL(int, ck_utimensat, (int dirfd, const char *path, const struct timespec times[2], int flags),
+        path ? utimensat(dirfd, path, times, flags) : futimens(dirfd, times))
+CK_CALL(int, ck_fsetxattr, (int fd, const char *name, const void *value, size_t size),
+        fsetxattr(fd, name, value, size, 0))
+CK_CALL(int, ck_lsetxattr, (const char *path, const char *name, const void *value, size_t size),
+        lsetxattr(path, name, value, size, 0))
+CK_CALL(uid_t, ck_geteuid, (void), geteuid())
+CK_CALL(gid_t, ck_getegid, (void), getegid())
+/* clang-format on */
 
 #endif
