@@ -26,6 +26,7 @@ _SECTIONS = {
     "size": ("benchmarks.size", []),
 }
 _PROGRAMS = ["dockerd", "containerd", "runc", "crun", "bwrap", "podman", "igzip", "linux.uml"]
+_QUIET = 0.5
 _REQUIRED = ["docker-registry", "skopeo", "mkfs.ext4", "losetup", "unshare", "ip", "tar", "gzip"]
 
 
@@ -56,6 +57,9 @@ def _prepare(sections: list[str], options: Options) -> None:
     if absent:
         words = ", ".join(absent)
         raise BenchmarkError(f"cannot run the benchmarks without {words}; hint: make bench as root")
+    load = os.getloadavg()[0]
+    if load > _QUIET:
+        options.say(f"the machine is busy (load {load:.1f}): ratios will be rough")
     for name in host.missing(_PROGRAMS):
         options.say(f"no {name} on this machine: what needs it is left out")
     wanted = {name for section in sections for name in _SECTIONS[section][1]}

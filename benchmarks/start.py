@@ -89,7 +89,12 @@ def _podman(disk: Path, reference: str) -> list[Command]:
     if program is None:
         return []
     argv = [*podman(program, disk / "podman"), "run", "--rm", "--network=none"]
-    argv += [f"--cgroup-parent=/{host.CGROUP}", f"--pids-limit={bundle.PIDS_LIMIT}", reference, "/bin/true"]
+    argv += [
+        f"--cgroup-parent=/{host.CGROUP}",
+        f"--pids-limit={bundle.PIDS_LIMIT}",
+        reference,
+        "/bin/true",
+    ]
     return [Command("podman", argv, podman_environment(disk))]
 
 
