@@ -173,9 +173,9 @@ class Fields:
         return tuple(self._text(key, name, limit) for key in self._mapping(name, most))
 
     def text_map(self, name: str, *, most: int, limit: int = MAX_TEXT) -> dict[str, str]:
-        """Return an object of strings, empty when absent."""
+        """Return an object of strings, empty when absent; null is "", as Go reads it."""
         return {
-            self._text(key, name, limit): self._text(value, name, limit)
+            self._text(key, name, limit): self._text("" if value is None else value, name, limit)
             for key, value in self._mapping(name, most).items()
         }
 

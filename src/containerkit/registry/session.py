@@ -33,8 +33,9 @@ from containerkit.registry.auth import (
     exchange,
     parse_challenges,
 )
+from containerkit.registry.connections import Tls, readable
 from containerkit.registry.credentials import Credentials, Found
-from containerkit.registry.transport import Answer, Tls, Transport, readable
+from containerkit.registry.transport import Answer, Transport
 
 Auth = Login | tuple[str, str] | None
 Certificates = str | os.PathLike[str] | None

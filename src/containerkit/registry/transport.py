@@ -1,6 +1,7 @@
-"""HTTP over urllib3: connections, TLS, proxies, timeouts, redirects.
+"""HTTP over urllib3: requests, answers, timeouts, redirects.
 
-Owns: the connection pools; `failures` turns every urllib3 exception into a TransportError.
+Owns: sending, and the pools it keeps; `connections` makes those, `failures` turns every urllib3
+exception into a TransportError.
 Must not: know manifests, tokens or what a status means.  Flow: `client` sends through it.
 
 A registry chooses where it redirects to and where its tokens come from.  So an answer that a
@@ -21,105 +22,17 @@ from urllib.parse import urlsplit
 
 import attrs
 import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
 from containerkit.errors import RegistryError, TransportError
 from containerkit.registry import protocol
-from containerkit.registry.failures import TooPrivate, translated
+from containerkit.registry.connections import ANYWHERE, Tls, make_pool, proxy_for
+from containerkit.registry.failures import translated
 
 CONNECT_TIMEOUT: Final = 15.0
 IDLE_TIMEOUT: Final = 60.0
 MAX_REDIRECTS: Final = 5
 MAX_POOLS: Final = 32
-ANYWHERE: Final = 3
-
-
-@attrs.frozen
-class Tls:
-    """How certificates are checked.
-
-    Args:
-        verify: False accepts any certificate.
-        ca: certificate authorities in PEM, trusted beside those of the host.
-    """
-
-    verify: bool = True
-    ca: str | None = None
-
-    def context(self) -> ssl.SSLContext:
-        """Return a client context for it.
-
-        Raises:
-            TransportError: ``ca`` holds no certificate.
-        """
-        context = ssl.create_default_context()
-        try:
-            if self.ca is not None:
-                context.load_verify_locations(cadata=self.ca)
-        except (ssl.SSLError, ValueError) as error:
-            raise TransportError(f"cannot use ca: it holds no PEM certificate ({error})") from error
-        if not self.verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        return context
-
-
-class _GuardedConnection(HTTPConnection):
-    """A connection that is given up, before any request, when its peer is too private."""
-
-    def __init__(self, *args: Any, reach: int = ANYWHERE, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._reach = reach
-
-    def connect(self) -> None:
-        _check_address(self.host, self._reach)
-        super().connect()
-        _guard(self, self._reach)
-
-
-class _GuardedTlsConnection(HTTPSConnection):
-    def __init__(
-        self, *args: Any, reach: int = ANYWHERE, unverified: bool = False, **options: Any
-    ) -> None:
-        super().__init__(*args, **options)
-        self._reach = reach
-        self._unverified = unverified
-
-    def connect(self) -> None:
-        _check_address(self.host, self._reach)
-        super().connect()
-        _guard(self, self._reach)
-        if self._unverified:
-            # The caller said insecure=True; urllib3 need not warn of it at each connection.
-            self.is_verified = True
-
-
-def _guard(connection: HTTPConnection, allowed: int) -> None:
-    if connection.sock is not None and allowed < ANYWHERE:
-        try:
-            _check_address(connection.sock.getpeername()[0], allowed)
-        except TooPrivate:
-            connection.close()
-            raise
-
-
-def _check_address(address: str, allowed: int) -> None:
-    """Refuse an address that is too private; a name passes, its connection will be looked at."""
-    try:
-        too_private = protocol.reach(address) > allowed
-    except ValueError:
-        return
-    if too_private:
-        raise TooPrivate(f"{address} is an address that this registry may not choose")
-
-
-class _Pool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _GuardedConnection
-
-
-class _TlsPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _GuardedTlsConnection
 
 
 @attrs.define(eq=False)
@@ -309,12 +222,21 @@ class Transport:
             # After fork the sockets are the parent's; they are let go, not shut down.
             self._reset()
         scheme, host, port = protocol.origin_of(url)
-        proxy = _proxy(scheme, host)
+        proxy = proxy_for(scheme, host)
         key = (scheme, host, port, tls, reach, proxy)
         with self._lock:
             pool = self._pools.pop(key, None)
             if pool is None:
-                pool = self._make_pool(scheme, host, port, tls, reach, proxy)
+                context = self._contexts.get(tls) or tls.context() if scheme == "https" else None
+                if context is not None:
+                    self._contexts[tls] = context
+                pool = make_pool(
+                    (scheme, host, port),
+                    unverified=not tls.verify,
+                    context=context,
+                    reach=reach,
+                    proxy=proxy,
+                )
             self._pools[key] = pool
             retired = (
                 self._pools.pop(next(iter(self._pools))) if len(self._pools) > MAX_POOLS else None
@@ -322,24 +244,6 @@ class Transport:
         if retired is not None:
             _close(retired)
         return pool
-
-    def _make_pool(
-        self, scheme: str, host: str, port: int, tls: Tls, reach: int, proxy: str | None
-    ) -> Any:
-        options: dict[str, Any] = {"maxsize": 8}
-        if scheme == "https":
-            options["ssl_context"] = self._contexts.get(tls) or tls.context()
-            self._contexts[tls] = options["ssl_context"]
-            if not tls.verify:
-                options |= {"cert_reqs": "CERT_NONE", "assert_hostname": False}
-        if proxy is not None:
-            user = urlsplit(proxy)
-            login = f"{user.username}:{user.password or ''}" if user.username else None
-            secret = urllib3.make_headers(proxy_basic_auth=login) if login else None
-            return urllib3.ProxyManager(proxy, proxy_headers=secret, **options)
-        if scheme == "https":
-            return _TlsPool(host, port, reach=reach, unverified=not tls.verify, **options)
-        return _Pool(host, port, reach=reach, **options)
 
     def _reach(self, url: str) -> int:
         """Return how private the registry at *url* is, by its addresses."""
@@ -379,28 +283,3 @@ def _close(pool: Any) -> None:
 def _target(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-
-
-def _proxy(scheme: str, host: str) -> str | None:
-    """Return the proxy that the environment asks for; never for this host itself."""
-    from urllib.request import getproxies, proxy_bypass
-
-    if protocol.is_loopback(f"[{host}]" if ":" in host else host):
-        return None
-    proxy = getproxies().get(scheme)
-    return None if not proxy or proxy_bypass(host) else proxy
-
-
-def readable(path: os.PathLike[str] | str) -> str:
-    """Return the certificates in a file.
-
-    Raises:
-        TransportError: it can not be read.
-    """
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return file.read(4 << 20)
-    except OSError as error:
-        raise TransportError(
-            f"cannot read certificates of {os.fspath(path)}: {error.strerror}", errno=error.errno
-        ) from error

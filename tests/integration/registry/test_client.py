@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,9 +27,10 @@ from containerkit.registry.credentials import Credentials
 from containerkit.registry.fetch import fetch, read_blob
 from tests.integration.registry.support import at, blob_of, layer_of, noise_image, opened
 from tests.support import ocibuild
+from tests.support.faultproxy import FaultProxy
 from tests.support.registry import PASSWORD, USERNAME, RegistryServer
 
-pytestmark = pytest.mark.needs("docker-registry")
+pytestmark = pytest.mark.needs("docker-registry", "openssl")
 
 IMAGE = noise_image()
 
@@ -350,3 +352,43 @@ def test_nobody_listens() -> None:
         assert caught.value.retryable
         with pytest.raises(TransportError, match="host name is unknown"):
             client.resolve(at("registry.invalid", "app:1"))
+
+
+# ---- proxies and forks -------------------------------------------------------------------------
+
+
+def test_a_proxy_of_the_environment(
+    registry: RegistryServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FaultProxy(registry.host) as proxy, opened() as client:
+        for name in ("http_proxy", "https_proxy"):
+            monkeypatch.setenv(name, proxy.base)
+        registry.push("proxied:1", IMAGE)
+        # Loopback is never asked for through a proxy.
+        assert client.manifest(at(registry.host, "proxied:1"))[0] == IMAGE.data
+        assert proxy.seen == []
+        # The proxy knows no tunnels, so what is left is plain HTTP.
+        reference = at("registry.example", "proxied:1")
+        assert client.manifest(reference, insecure=True)[0] == IMAGE.data
+        assert str(proxy.seen[-1]) == "GET http://registry.example/v2/proxied/manifests/1"
+        with pytest.raises(TransportError, match="proxy"):
+            client.manifest(reference)
+
+
+FORK = """
+import os, sys
+from containerkit.model.reference import Reference
+from containerkit.registry.client import RegistryClient
+client, reference = RegistryClient(), Reference.parse(sys.argv[1])
+first = client.manifest(reference)
+child = os.fork()
+for _ in range(20):
+    assert client.manifest(reference) == first
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+def test_a_forked_process_does_not_disturb_its_parent(registry: RegistryServer) -> None:
+    name = registry.push("fork:1", IMAGE)
+    subprocess.run([sys.executable, "-W", "error", "-c", FORK, name], check=True)

@@ -22,9 +22,10 @@ from containerkit.errors import (
 )
 from containerkit.model.descriptor import DOCKER_SCHEMA_1
 from containerkit.model.digest import Digest
+from containerkit.registry.connections import Tls
 from containerkit.registry.fetch import fetch, read_blob
 from containerkit.registry.retry import Policy
-from containerkit.registry.transport import Tls, Transport
+from containerkit.registry.transport import Transport
 from tests.integration.registry.support import (
     NOISE,
     QUICK,
@@ -361,6 +362,22 @@ def test_a_place_we_were_redirected_to_has_no_say_in_who_we_are() -> None:
         with pytest.raises(Unauthorized):
             client.manifest(at(front.host, NAME))
         assert all("Authorization" not in one.headers for one in elsewhere.seen)
+
+
+def test_a_token_that_is_refused_in_the_middle_is_replaced() -> None:
+    with RegistryServer(auth="token") as server, FaultProxy(server.host) as front:
+        server.push("public/app:1", IMAGE)
+        assert server.tokens is not None
+        realm = f'Bearer realm="{server.tokens.base}/token",service="tests"'
+        front.add(Fault(BLOB, after=700_000))
+        front.add(Fault(BLOB, status=401, headers={"WWW-Authenticate": realm}))
+        with opened() as client:
+            reference = at(front.host, "public/app:1")
+            client.resolve(reference)
+            assert b"".join(fetch(client, reference, LAYER)) == WHOLE
+        assert len(server.tokens.asked) == 2
+        sent = [one.headers["Authorization"] for one in front.requests(BLOB)]
+        assert sent[0] == sent[1] != sent[2]
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,7 @@ def test_absent_and_null_are_the_same() -> None:
     empty = {"Entrypoint": None, "Cmd": None, "Env": None, "Labels": None, "Healthcheck": None}
     assert parse(document(empty)) == parse(document(None))
     assert parse(document(created="")).created is None
+    assert parse(document({"Labels": {"a": None}})).labels == {"a": ""}
 
 
 def test_an_impossible_date_is_no_date() -> None:
@@ -98,7 +99,7 @@ def test_other_members_are_not_looked_at() -> None:
         (document({"Entrypoint": {}}), "not a list"),
         (document({"User": 0}), "not text"),
         (document({"User": "x" * 257}), "more than 256"),
-        (document({"Labels": {"a": None}}), "not text"),
+        (document({"Labels": {"a": 1}}), "not text"),
         (document({"Labels": {str(i): "" for i in range(8193)}}), "more than 8192"),
         (document({"ExposedPorts": ["80"]}), "not an object"),
         (document({"Healthcheck": {"Test": ["sh"]}}), "Test starts"),

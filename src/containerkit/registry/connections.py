@@ -1,0 +1,167 @@
+"""Connections: certificates, proxies, and the refusal of addresses that are too private.
+
+Owns: the pools of urllib3 and what their connections check before a request is sent.
+Must not: send requests (`transport` does).  Flow: `transport` keeps one pool an origin.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import attrs
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from containerkit.errors import TransportError
+from containerkit.registry import protocol
+from containerkit.registry.failures import TooPrivate
+
+ANYWHERE: Final = 3
+
+
+@attrs.frozen
+class Tls:
+    """How certificates are checked.
+
+    Args:
+        verify: False accepts any certificate.
+        ca: certificate authorities in PEM, trusted beside those of the host.
+    """
+
+    verify: bool = True
+    ca: str | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """Return a client context for it.
+
+        Raises:
+            TransportError: ``ca`` holds no certificate.
+        """
+        context = ssl.create_default_context()
+        try:
+            if self.ca is not None:
+                context.load_verify_locations(cadata=self.ca)
+        except (ssl.SSLError, ValueError) as error:
+            raise TransportError(f"cannot use ca: it holds no PEM certificate ({error})") from error
+        if not self.verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+
+class _GuardedConnection(HTTPConnection):
+    """A connection that is given up, before any request, when its peer is too private."""
+
+    def __init__(self, *args: Any, reach: int = ANYWHERE, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._reach = reach
+
+    def connect(self) -> None:
+        _check_address(self.host, self._reach)
+        super().connect()
+        _guard(self, self._reach)
+
+
+class _GuardedTlsConnection(HTTPSConnection):
+    def __init__(
+        self, *args: Any, reach: int = ANYWHERE, unverified: bool = False, **options: Any
+    ) -> None:
+        super().__init__(*args, **options)
+        self._reach = reach
+        self._unverified = unverified
+
+    def connect(self) -> None:
+        _check_address(self.host, self._reach)
+        super().connect()
+        _guard(self, self._reach)
+        if self._unverified:
+            # The caller said insecure=True; urllib3 need not warn of it at each connection.
+            self.is_verified = True
+
+
+def _guard(connection: HTTPConnection, allowed: int) -> None:
+    if connection.sock is not None and allowed < ANYWHERE:
+        try:
+            _check_address(connection.sock.getpeername()[0], allowed)
+        except TooPrivate:
+            connection.close()
+            raise
+
+
+def _check_address(address: str, allowed: int) -> None:
+    """Refuse an address that is too private; a name passes, its connection will be looked at."""
+    try:
+        too_private = protocol.reach(address) > allowed
+    except ValueError:
+        return
+    if too_private:
+        raise TooPrivate(f"{address} is an address that this registry may not choose")
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _GuardedConnection
+
+
+class _TlsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _GuardedTlsConnection
+
+
+def make_pool(
+    origin: tuple[str, str, int],
+    *,
+    unverified: bool,
+    context: ssl.SSLContext | None,
+    reach: int,
+    proxy: str | None,
+) -> Any:
+    """Return a pool of connections to one origin, or to a proxy that leads there.
+
+    Args:
+        origin: scheme, host, port.
+        unverified: any certificate will do.
+        context: for https.
+        reach: how private the address may be; a proxy decides for itself.
+        proxy: URL, with credentials where it wants some.
+    """
+    scheme, host, port = origin
+    options: dict[str, Any] = {"maxsize": 8}
+    if scheme == "https":
+        options["ssl_context"] = context
+        if unverified:
+            options |= {"cert_reqs": "CERT_NONE", "assert_hostname": False}
+    if proxy is not None:
+        user = urlsplit(proxy)
+        login = f"{user.username}:{user.password or ''}" if user.username else None
+        secret = urllib3.make_headers(proxy_basic_auth=login) if login else None
+        return urllib3.ProxyManager(proxy, proxy_headers=secret, **options)
+    if scheme == "https":
+        return _TlsPool(host, port, reach=reach, unverified=unverified, **options)
+    return _Pool(host, port, reach=reach, **options)
+
+
+def proxy_for(scheme: str, host: str) -> str | None:
+    """Return the proxy that the environment asks for; never for this host itself."""
+    from urllib.request import getproxies, proxy_bypass
+
+    if protocol.is_loopback(f"[{host}]" if ":" in host else host):
+        return None
+    proxy = getproxies().get(scheme)
+    return None if not proxy or proxy_bypass(host) else proxy
+
+
+def readable(path: os.PathLike[str] | str) -> str:
+    """Return the certificates in a file.
+
+    Raises:
+        TransportError: it can not be read.
+    """
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read(4 << 20)
+    except OSError as error:
+        raise TransportError(
+            f"cannot read certificates of {os.fspath(path)}: {error.strerror}", errno=error.errno
+        ) from error
