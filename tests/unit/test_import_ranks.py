@@ -32,6 +32,7 @@ RANKS = {
     "build": 7,
     "engine": 7,
     "aio": 8,
+    "default": 8,
     "integrations": 8,
     "progress": 8,
     "remote": 8,
