@@ -67,7 +67,10 @@ def load(data: bytes, *, what: str, limit: int) -> Fields:
 
 def _check_nesting(data: bytes, what: str) -> None:
     """Bound the depth before decoding: json recurses in C as deep as the caller's limit allows."""
-    if data.count(b"[") + data.count(b"{") > MAX_BRACKETS:
+    brackets = data.count(b"[") + data.count(b"{")
+    if brackets <= MAX_DEPTH:
+        return
+    if brackets > MAX_BRACKETS:
         _refuse(what, "it has too many values")
     depth = 0
     for bracket in _BRACKET.finditer(_STRING.sub(b"", data)):
@@ -220,10 +223,11 @@ class Fields:
         # Texts end up in C strings and in UTF-8: neither can hold these.
         if "\0" in value:
             self.refuse(f"{name} holds a NUL character")
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError:
-            self.refuse(f"{name} holds half of a surrogate pair")
+        if not value.isascii():
+            try:
+                value.encode("utf-8")
+            except UnicodeEncodeError:
+                self.refuse(f"{name} holds half of a surrogate pair")
         return value
 
     def _digest(self, text: str, name: str) -> Digest:
