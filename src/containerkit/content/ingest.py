@@ -14,7 +14,7 @@ from typing import Final, Self
 
 from containerkit.errors import DigestMismatch, HostError, SizeMismatch
 from containerkit.model.digest import Digest
-from containerkit.state.atomic import sync_directory, write_all
+from containerkit.state.atomic import sync_directory, write_all_at
 from containerkit.state.lock import FileLock
 
 CHUNK: Final = 256 * 1024
@@ -103,8 +103,7 @@ class Ingest:
                 actual=self.size + 1,
             )
         try:
-            os.lseek(self._lock.fd, self.offset, os.SEEK_SET)
-            write_all(self._lock.fd, chunk)
+            write_all_at(self._lock.fd, chunk, self.offset)
         except OSError as e:
             raise _refused(self._digest, e) from e
         self._hasher.update(chunk)

@@ -22,7 +22,6 @@ from containerkit.content.ingest import CHUNK, Ingest
 from containerkit.errors import BlobNotFound, ConfigError, DigestMismatch, SizeMismatch
 from containerkit.model.descriptor import Descriptor
 from containerkit.model.digest import Digest
-from containerkit.state.atomic import sync_directory
 from containerkit.state.lock import FileLock
 
 _PARTIAL: Final = ("sha256-", "sha512-")
@@ -206,10 +205,6 @@ class ContentStore:
                 freed += os.fstat(lock.fd).st_size
                 lock.release(unlink=True)
         return freed
-
-    def sync(self) -> None:
-        """Wait until the names of all blobs are on disk."""
-        sync_directory(self._blobs / "sha256")
 
 
 def _verify(data: bytes, digest: Digest) -> None:

@@ -47,7 +47,8 @@ class Images:
         catalog: its catalog.
         content: its blobs.
         snapshots: its unpacked layers.
-        client: called once, on the first pull or resolve: no registry code is loaded before.
+        client: makes the registry client, on the first pull or resolve; no registry code is loaded
+            before.
         mirrors: registries asked before docker.io, for pulls that name none themselves.
     """
 
@@ -66,8 +67,7 @@ class Images:
         self._content = content
         self._snapshots = snapshots
         self._make_client = client
-        self._client: RegistryClient | None = None
-        self._client_guard = threading.Lock()
+        self._clients: dict[int, RegistryClient] = {}
         self._mirrors = tuple(mirrors)
 
     @property
@@ -368,14 +368,13 @@ class Images:
     ) -> Source:
         from containerkit.images.source import Source
 
-        with self._client_guard:
-            if self._client is None:
-                self._client = self._make_client()
+        # By process: a forked child must not speak on its parent's connections.
+        client = self._clients.get(os.getpid())
+        if client is None:
+            client = self._clients.setdefault(os.getpid(), self._make_client())
         if not mirrors and reference.registry == "docker.io":
             mirrors = self._mirrors
-        return Source(
-            self._client, reference, mirrors=mirrors, options=options, cancelled=cancelled
-        )
+        return Source(client, reference, mirrors=mirrors, options=options, cancelled=cancelled)
 
 
 def _reference(text: str | Reference) -> Reference:

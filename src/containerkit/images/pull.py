@@ -35,7 +35,7 @@ from containerkit.model.digest import Digest, chain_ids
 from containerkit.model.image_config import MAX_CONFIG_SIZE, ImageConfig
 from containerkit.model.manifest import MAX_MANIFEST_SIZE, Manifest, parse_manifest
 from containerkit.model.platform import Platform
-from containerkit.model.progress import Progress
+from containerkit.model.progress import Action, Progress
 from containerkit.state.pin import Pin
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ class Pull:
 
     def _say(
         self,
-        action: str,
+        action: Action,
         layer: LayerRecord | None = None,
         *,
         current: int | None = None,
@@ -250,7 +250,7 @@ class Pull:
     ) -> None:
         self.deliver(
             Progress(
-                action,  # type: ignore[arg-type]
+                action,
                 str(self.reference),
                 None if layer is None else layer.digest,
                 (0 if layer is None else layer.size) if current is None else current,

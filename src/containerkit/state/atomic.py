@@ -32,7 +32,7 @@ def publish_file(
     fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         try:
-            write_all(fd, data)
+            write_all_at(fd, data, 0)
             if durable:
                 os.fdatasync(fd)
         finally:
@@ -45,11 +45,13 @@ def publish_file(
         sync_directory(directory)
 
 
-def write_all(fd: int, data: bytes | memoryview) -> None:
-    """Write all of *data*, however small the pieces that the kernel takes."""
+def write_all_at(fd: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of *data* at *offset*, however small the pieces that the kernel takes."""
     view = memoryview(data)
     while view:
-        view = view[os.write(fd, view) :]
+        written = os.pwrite(fd, view, offset)
+        view = view[written:]
+        offset += written
 
 
 def sync_directory(directory: Path) -> None:
