@@ -53,6 +53,7 @@ def _prepare(sections: list[str], options: Options) -> None:
     """Do what needs the network and the outer namespaces."""
     if os.geteuid() != 0:
         raise BenchmarkError("cannot run the benchmarks as an ordinary user; hint: run as root")
+    host.remove_debris(images.cache_directory())
     absent = host.missing(_REQUIRED)
     if absent:
         words = ", ".join(absent)

@@ -20,8 +20,12 @@ from pathlib import Path
 
 from benchmarks.command import BenchmarkError, call
 
-CGROUP = f"containerkit-bench-{os.stat('/proc/self/ns/pid').st_ino}"
-"""The cgroup below which peers make theirs, in every hierarchy; of this run alone."""
+_PREFIX = "containerkit-bench-"
+RUN = str(os.stat("/proc/self/ns/pid").st_ino)
+"""Names this run: no other that lives has its pid namespace."""
+
+CGROUP = f"{_PREFIX}{RUN}"
+"""The cgroup below which everything of this run makes its own, in every hierarchy."""
 
 _MOUNTS = Path("/sys/fs/cgroup")
 _MNT_DETACH = 2
@@ -61,13 +65,42 @@ def make_cgroups() -> None:
             (hierarchy / CGROUP).mkdir(exist_ok=True)
 
 
-def remove_cgroups() -> None:
-    """Remove the empty cgroups that the peers' daemons leave behind."""
-    roots = {path.resolve() for path in _MOUNTS.glob(f"*/{CGROUP}")} | {_MOUNTS / CGROUP}
+def enter_cgroup(name: str) -> None:
+    """Put this process below the run's cgroup, so that what it makes is found there.
+
+    On version 2 it stays where it is: a group with processes can not give controllers on.  The
+    cpuset hierarchy is left out: a new group there takes no process before it has processors.
+    """
+    if (_MOUNTS / "cgroup.controllers").exists():
+        return
+    for hierarchy in _MOUNTS.glob(f"*/{CGROUP}"):
+        if not (hierarchy / "cpuset.cpus").exists():
+            (hierarchy / name).mkdir(exist_ok=True)
+            (hierarchy / name / "cgroup.procs").write_text("0")
+
+
+def remove_cgroups(run: str = RUN) -> None:
+    """Remove the empty cgroups that daemons leave behind."""
+    name = f"{_PREFIX}{run}"
+    roots = {path.resolve() for path in _MOUNTS.glob(f"*/{name}")} | {_MOUNTS / name}
     for root in roots:
         for directory, _, _ in os.walk(root, topdown=False):
             with contextlib.suppress(OSError):
                 os.rmdir(directory)
+
+
+def remove_debris(where: Path) -> None:
+    """Remove the cgroups and mount points of runs that were killed."""
+    living: set[str] = set()
+    for process in Path("/proc").glob("[0-9]*/ns/pid"):
+        with contextlib.suppress(OSError):
+            living.add(str(process.stat().st_ino))
+    for group in _MOUNTS.glob(f"*/{_PREFIX}*"):
+        if group.name.removeprefix(_PREFIX) not in living:
+            remove_cgroups(group.name.removeprefix(_PREFIX))
+    for directory in where.glob("mnt-*"):
+        if directory.name.split("-")[1] not in living:
+            directory.rmdir()
 
 
 @contextlib.contextmanager
@@ -83,7 +116,7 @@ def fresh_ext4(where: Path, *, gigabytes: int = 16) -> Iterator[Path]:
         image.truncate(gigabytes << 30)
         call(["mkfs.ext4", "-q", "-F", "-m", "0", image.name])
         device = call(["losetup", "--find", "--show", "--direct-io=on", image.name]).strip()
-    directory = Path(tempfile.mkdtemp(dir=where, prefix="mnt-"))
+    directory = Path(tempfile.mkdtemp(dir=where, prefix=f"mnt-{RUN}-"))
     try:
         _mount(device, directory, "noinit_itable")
         call(["losetup", "--detach", device])  # takes effect when it is unmounted

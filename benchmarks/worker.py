@@ -12,11 +12,13 @@ import sys
 import time
 
 import containerkit as ck
+from benchmarks import host
 
 _PAGE = 4096
 
 
 def main() -> None:
+    host.enter_cgroup("engine")
     root, reference, touched = sys.argv[1], sys.argv[2], int(sys.argv[3]) << 20
     ballast = bytearray(touched)
     ballast[::_PAGE] = b"\1" * len(range(0, touched, _PAGE))
