@@ -31,10 +31,10 @@ import containerkit as ck
 def main() -> None:
     """Run both parts in a root directory that is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="containerkit-quickstart-", dir="/var/tmp") as scratch:
-        with ck.Engine.open(Path(scratch) / "root") as engine:
+        registry_directory = Path(scratch) / "registry"
+        with ck.Engine.open(Path(scratch) / "root") as engine, registry(registry_directory) as at:
             host_image(engine)
-            with registry(Path(scratch) / "registry") as address:
-                pulled_image(engine, address)
+            pulled_image(engine, at)
     print("\nNothing is left: no process, no mount, no file.")
 
 

@@ -88,7 +88,7 @@ __all__ = ["__version__", *_WHERE, *_MODULES]  # noqa: PLE0604  (all of them are
 
 if TYPE_CHECKING:
     from containerkit import errors as errors
-    import containerkit.progress as progress  # noqa: PLR0402  (re-exported by its name)
+    from containerkit import progress as progress
     from containerkit.default import default_engine as default_engine
     from containerkit.default import echo as echo
     from containerkit.default import run as run
