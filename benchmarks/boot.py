@@ -102,7 +102,7 @@ def run(options: Options) -> Section:
     if host.tool("linux.uml") is None:
         section.notes.append("no user-mode-linux on this machine: left out")
         return section
-    rounds = 2 if options.quick else options.rounds or 10
+    rounds = options.rounds or (2 if options.quick else 10)
     times: dict[str, list[float]] = {UML: []}
     with contextlib.ExitStack() as stack:
         disk = stack.enter_context(host.fresh_ext4(images.cache_directory()))

@@ -27,6 +27,9 @@ RUN = str(os.stat("/proc/self/ns/pid").st_ino)
 CGROUP = f"{_PREFIX}{RUN}"
 """The cgroup below which everything of this run makes its own, in every hierarchy."""
 
+CACHED_BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
+"""For fresh Python processes: bytecode is there, as after any installation, whatever the shell says."""
+
 _MOUNTS = Path("/sys/fs/cgroup")
 _MNT_DETACH = 2
 

@@ -145,7 +145,8 @@ def _servers(
 
 
 def _measure(runners: list[Runner], options: Options, section: Section) -> None:
-    rounds, block, lone = (2, 3, 3) if options.quick else (options.rounds or 20, 10, 50)
+    rounds, block, lone = (2, 3, 3) if options.quick else (20, 10, 50)
+    rounds = options.rounds or rounds
     hot: dict[str, list[float]] = {runner.name: [] for runner in runners}
     cold: dict[str, list[float]] = {runner.name: [] for runner in runners}
     for at in range(rounds):
