@@ -1,0 +1,139 @@
+"""Blob bytes to tar bytes: what is read, and what is refused."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Callable
+
+import pytest
+import zstandard
+
+from containerkit.errors import ArchiveError, UnsupportedMediaType
+from containerkit.layers.compression import (
+    CHUNK,
+    Decompressor,
+    decompressor,
+    gunzip,
+    plain,
+    unzstd,
+)
+from tests.support.tars import pieces
+
+MIXED = os.urandom(200_000) + bytes(3 * CHUNK) + b"layer " * 100_000
+SKIPPABLE = b"\x50\x2a\x4d\x18\x08\x00\x00\x00whatever"
+"""A zstd frame that holds no data: zstd:chunked layers end with one."""
+
+
+def zstd(data: bytes) -> bytes:
+    return zstandard.ZstdCompressor().compress(data)
+
+
+CODECS: list[tuple[Decompressor, Callable[[bytes], bytes]]] = [
+    (plain, bytes),
+    (gunzip, gzip.compress),
+    (unzstd, zstd),
+]
+
+
+@pytest.mark.parametrize(
+    ("media_type", "codec"),
+    [
+        ("application/vnd.oci.image.layer.v1.tar", plain),
+        ("application/vnd.oci.image.layer.v1.tar+gzip", gunzip),
+        ("application/vnd.oci.image.layer.v1.tar+zstd", unzstd),
+        ("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", gunzip),
+        ("application/vnd.docker.image.rootfs.diff.tar", plain),
+        ("application/vnd.docker.image.rootfs.diff.tar.gzip", gunzip),
+        ("application/vnd.docker.image.rootfs.diff.tar.zstd", unzstd),
+        ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", gunzip),
+        ("Application/vnd.OCI.image.layer.v1.tar+gzip; charset=x", gunzip),
+    ],
+)
+def test_the_media_type_decides(media_type: str, codec: Decompressor) -> None:
+    assert decompressor(media_type) is codec
+
+
+@pytest.mark.parametrize("media_type", ["", "application/json", "x" * 10_000, "a.tar+gzip\n"])
+def test_other_media_types_are_refused(media_type: str) -> None:
+    with pytest.raises(UnsupportedMediaType) as raised:
+        decompressor(media_type)
+    assert raised.value.media_type == media_type
+    assert len(str(raised.value)) < 500
+
+
+@pytest.mark.parametrize(("codec", "compress"), CODECS, ids=["plain", "gzip", "zstd"])
+@pytest.mark.parametrize("size", [97, 4096, 1 << 18, 1 << 25])
+def test_round_trip(codec: Decompressor, compress: Callable[[bytes], bytes], size: int) -> None:
+    made = list(codec(pieces(compress(MIXED), size)))
+    assert b"".join(made) == MIXED
+    assert max(map(len, made)) <= CHUNK
+    assert all(made)
+
+
+@pytest.mark.parametrize(
+    ("codec", "compress"), [(gunzip, gzip.compress), (unzstd, zstd)], ids=["gzip", "zstd"]
+)
+@pytest.mark.parametrize("size", [1, 2, 3, 50, 10_000])
+def test_several_streams_in_a_row(
+    codec: Decompressor, compress: Callable[[bytes], bytes], size: int
+) -> None:
+    blob = compress(b"one") + compress(b"") + compress(b"two" * 1000)
+    assert b"".join(codec(pieces(blob, size))) == b"one" + b"two" * 1000
+
+
+@pytest.mark.parametrize("size", [1, 50, 10_000])
+def test_padding_after_gzip_and_skippable_zstd_frames(size: int) -> None:
+    assert b"".join(gunzip(pieces(gzip.compress(b"x") + bytes(700), size))) == b"x"
+    assert b"".join(unzstd(pieces(zstd(b"x") + SKIPPABLE, size))) == b"x"
+
+
+@pytest.mark.parametrize("cut", [0, 1, 9, 10, 15, -9, -8, -1])
+def test_cut_gzip(cut: int) -> None:
+    with pytest.raises(ArchiveError, match="ends too early"):
+        list(gunzip([gzip.compress(b"some data")[:cut]]))
+
+
+def test_damaged_gzip_is_noticed_by_its_checksum() -> None:
+    blob = bytearray(gzip.compress(b"some data"))
+    blob[-6] ^= 1
+    with pytest.raises(ArchiveError, match="cannot inflate layer"):
+        list(gunzip([bytes(blob)]))
+
+
+@pytest.mark.parametrize("codec", [gunzip, unzstd])
+def test_something_else_is_refused(codec: Decompressor) -> None:
+    for blob in (b"", b"this is not compressed at all", bytes(1000)):
+        with pytest.raises(ArchiveError):
+            list(codec([blob]))
+
+
+def test_garbage_after_the_stream_is_refused() -> None:
+    for codec, compress in ((gunzip, gzip.compress), (unzstd, zstd)):
+        with pytest.raises(ArchiveError):
+            list(codec([compress(b"x") + b"then something else"]))
+
+
+def test_a_zstd_window_beyond_the_limit_is_refused() -> None:
+    """A frame can ask for 4 GiB of memory in six bytes."""
+    for log, fits in ((27, True), (28, False)):
+        parameters = zstandard.ZstdCompressionParameters(window_log=log, compression_level=1)
+        codec = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+        blob = codec.compress(b"x" * 1000) + codec.flush()
+        if fits:
+            assert b"".join(unzstd([blob])) == b"x" * 1000
+        else:
+            with pytest.raises(ArchiveError, match="too much memory"):
+                list(unzstd([blob]))
+
+
+@pytest.mark.parametrize(
+    ("codec", "compress"), [(gunzip, gzip.compress), (unzstd, zstd)], ids=["gzip", "zstd"]
+)
+def test_a_bomb_comes_a_chunk_at_a_time(
+    codec: Decompressor, compress: Callable[[bytes], bytes]
+) -> None:
+    """However much one piece claims to hold, no more than a chunk of it exists at once."""
+    blob = compress(bytes(1 << 28))
+    made = codec([blob])
+    assert {len(next(made)) for _ in range(20)} == {CHUNK}
