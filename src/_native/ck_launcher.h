@@ -75,8 +75,6 @@ struct ck_launcher {
     uint32_t pooled;
     uint32_t trash[CK_TRASH];
     uint32_t trashed;
-    char triples[2048];      /* cgroup values the spare was given, to skip writing them again */
-    uint32_t triples_size;
     _Alignas(8) char packet[sizeof(struct ck_packet) + CK_PLAN_INLINE + 4096];
     struct ck_container containers[CK_CONTAINERS];
 };
@@ -114,7 +112,7 @@ void ck_pool_work(struct ck_launcher *l); /* one step of refilling or cleaning *
 
 /* start */
 void ck_launcher_start(struct ck_launcher *l, const void *plan, size_t size, int *fds, int n_fds);
-int ck_launcher_write_state(struct ck_launcher *l, struct ck_container *c, int fresh);
+int ck_launcher_write_state(struct ck_container *c);
 
 /* end */
 void ck_launcher_ended(struct ck_launcher *l, struct ck_container *c);

@@ -75,7 +75,6 @@ static void remove_tree(struct ck_launcher *l, const char *path)
  * release removes that itself, since it may take long; nobody else does when it has gone. */
 static void drop_dir(struct ck_launcher *l, struct ck_container *c)
 {
-    static const char *const names[] = {"state", ".state", "lock"};
     char path[128];
 
     if (c->release & CK_REL_DISK) {
@@ -83,10 +82,8 @@ static void drop_dir(struct ck_launcher *l, struct ck_container *c)
             remove_tree(l, c->dir);
         return;
     }
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        snprintf(path, sizeof path, "%s/%s", c->dir, names[i]);
-        ck_unlinkat(l->store, path, 0);
-    }
+    snprintf(path, sizeof path, "%s/lock", c->dir);
+    ck_unlinkat(l->store, path, 0);
     ck_unlinkat(l->store, c->dir, AT_REMOVEDIR);
 }
 
@@ -198,7 +195,7 @@ void ck_launcher_ended(struct ck_launcher *l, struct ck_container *c)
     c->state.finished_ns = ck_now(CLOCK_REALTIME);
     c->state.cause = cause_of(l, c);
     if (c->dir[0] && !(c->flags & CK_PLAN_EPHEMERAL))
-        ck_launcher_write_state(l, c, 0);
+        ck_launcher_write_state(c);
     report_end(l, c, &used);
     if (c->flags & CK_PLAN_EPHEMERAL)
         ck_launcher_release(l, c);

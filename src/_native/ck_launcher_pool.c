@@ -207,7 +207,6 @@ static int make_spare(struct ck_launcher *l)
     char name[96];
     int pair[2], error = ck_pool_make_cgroup(l, spare.number);
 
-    l->triples_size = 0;
     if (error >= 0)
         error = spare.lock = ck_pool_make_dir(l, spare.number, name, sizeof name);
     if (error >= 0)

@@ -76,20 +76,11 @@ static uint32_t checksum(const void *data, size_t len)
     return hash;
 }
 
-int ck_launcher_write_state(struct ck_launcher *l, struct ck_container *c, int fresh)
+/* One write of less than a page into the locked file: readers check its checksum. */
+int ck_launcher_write_state(struct ck_container *c)
 {
-    CK_CLEANUP_FD int fd = -1;
-    char name[120], aside[120];
-    int error;
-
-    snprintf(name, sizeof name, "%s/state", c->dir);
-    snprintf(aside, sizeof aside, "%s/.state", c->dir);
     c->state.checksum = checksum(&c->state, offsetof(struct ck_state, checksum));
-    fd = ck_openat(l->store, fresh ? name : aside, O_CREAT | O_WRONLY | O_TRUNC, 0600);
-    error = fd < 0 ? fd : ck_write_all(fd, &c->state, sizeof c->state);
-    if (error < 0 || fresh) /* the first record needs no rename: its checksum tells it is whole */
-        return error;
-    return ck_renameat(l->store, aside, l->store, name);
+    return (int)ck_pwrite(c->lock, &c->state, sizeof c->state, 0);
 }
 
 static int do_state(struct ck_start *start, const struct ck_op *op)
@@ -103,7 +94,7 @@ static int do_state(struct ck_start *start, const struct ck_op *op)
     c->state = (struct ck_state){.magic = CK_WIRE_MAGIC, .version = CK_WIRE_VERSION, .status = 1};
     memcpy(c->state.launcher, l->hello.id, sizeof c->state.launcher);
     c->state.started_ns = ck_now(CLOCK_REALTIME);
-    return ck_launcher_write_state(l, c, 1);
+    return ck_launcher_write_state(c);
 }
 
 /* ---- cgroup, network */
@@ -114,25 +105,19 @@ static int do_cgroup(struct ck_start *start, const struct ck_op *op)
     struct ck_container *c = start->container;
     uint32_t n;
     const char *triples = ck_plan_list(&start->plan, op->arena[0], &n);
-    const char *end = triples;
-    size_t size;
+    const char *item = triples;
     int error;
 
     if (!start->spare.ready) {
-        error = ck_pool_make_cgroup(l, c->number);
         c->release |= CK_HAS_CGROUP;
+        error = ck_pool_make_cgroup(l, c->number);
         if (error < 0)
             return error;
     }
     c->release |= CK_HAS_CGROUP;
-    for (uint32_t i = 0; i < n; i++) {
-        if (i % 3 == 0 && strcmp(end, "memory") == 0)
+    for (uint32_t i = 0; i < n; i++, item = ck_plan_next(item))
+        if (i % 3 == 0 && strcmp(item, "memory") == 0)
             c->release |= CK_MEMORY;
-        end = ck_plan_next(end);
-    }
-    size = (size_t)(end - triples);
-    if (start->spare.ready && size == l->triples_size && memcmp(l->triples, triples, size) == 0)
-        return 0;
     return n ? ck_pool_write_cgroup(l, c->number, triples, n) : 0;
 }
 
@@ -413,8 +398,6 @@ static int prepare(struct ck_start *start)
             start->container->failed =
                 (struct ck_report){CK_PREPARE, (uint16_t)i, ops[i].code, (uint16_t)-error, 0};
     }
-    if (strcmp(start->upper, "/up") == 0)
-        ck_umount("/up"); /* the overlays hold it; with the last of them it is gone */
     return error;
 }
 
@@ -578,6 +561,8 @@ static void start_container(struct ck_start *start)
     error = prepare(start);
     if (error >= 0)
         error = give_to_child(start);
+    if (strcmp(start->upper, "/up") == 0) /* while the child works: its overlays hold it by now, */
+        ck_umount("/up");                 /* and with the last of them it is gone */
     ck_pool_end_spare(l, &start->spare);
     if (error >= 0)
         error = ck_launcher_watch(l, c, c->pidfd, CK_WATCH_PIDFD);

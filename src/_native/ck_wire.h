@@ -72,7 +72,7 @@ struct ck_event { /* 120 bytes: READY, STARTED, FAILED, EXITED, RELEASED */
 
 enum ck_feature { CK_HAS_OVERLAY_APPEND = 1, CK_HAS_SPARE = 2, CK_HAS_POOL = 4 };
 
-/* containers/ID/state: one record, written aside and renamed. */
+/* containers/ID/lock: one record in the file whose lock says that somebody supervises it. */
 struct ck_state { /* 128 bytes */
     uint32_t magic;             /* CK_WIRE_MAGIC */
     uint16_t version;
