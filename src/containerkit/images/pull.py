@@ -235,7 +235,7 @@ class Pull:
         with self.catalog.transaction() as db:
             records.record(db, image, time.time())
             records.name(db, self.reference, image.digest, source)
-        self.catalog.checkpoint()
+        self.catalog.tidy()
 
     def _repository(self) -> str:
         return f"{self.reference.registry}/{self.reference.repository}"

@@ -169,7 +169,7 @@ def _load(db: sqlite3.Connection, digest: Digest) -> ImageRecord | None:
 
 def forget_name(catalog: Catalog, reference: str, image: Digest) -> bool:
     """Remove a name of *image*; return whether it was one."""
-    with catalog.transaction() as db:
+    with catalog.transaction(frees=True) as db:
         gone = db.execute(
             "DELETE FROM names WHERE reference = ? AND image = ?", (reference, str(image))
         )
@@ -178,7 +178,7 @@ def forget_name(catalog: Catalog, reference: str, image: Digest) -> bool:
 
 def forget(catalog: Catalog, image: Digest, names: Sequence[str]) -> bool:
     """Remove an image and its names, provided that it has no other names than these by now."""
-    with catalog.transaction() as db:
+    with catalog.transaction(frees=True) as db:
         rows = db.execute("SELECT reference FROM names WHERE image = ?", (str(image),)).fetchall()
         if not {row[0] for row in rows} <= set(names):
             return False
@@ -188,7 +188,7 @@ def forget(catalog: Catalog, image: Digest, names: Sequence[str]) -> bool:
 
 def forget_nameless(catalog: Catalog) -> tuple[Digest, ...]:
     """Remove the images that have no name; return them."""
-    with catalog.transaction() as db:
+    with catalog.transaction(frees=True) as db:
         rows = db.execute(
             "DELETE FROM images WHERE digest NOT IN (SELECT image FROM names) RETURNING digest"
         ).fetchall()

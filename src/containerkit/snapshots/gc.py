@@ -72,7 +72,7 @@ def collect(
     snapshots.remove_debris()
     if debris:
         freed += content.remove_debris()
-    catalog.checkpoint()
+    catalog.tidy()
     return Collected(blobs, layers, freed)
 
 
@@ -86,6 +86,6 @@ def _sweep_layers(root: StoreRoot, catalog: Catalog, snapshots: Snapshots) -> tu
             if snapshots.take_away(Digest.parse(name)):
                 gone.append(name)
     if gone:
-        with catalog.transaction(durable=False) as db:
+        with catalog.transaction(durable=False, frees=True) as db:
             db.executemany("DELETE FROM layers WHERE chain_id = ?", [(name,) for name in gone])
     return len(there.intersection(gone)), sum(sizes.get(name, 0) for name in gone)

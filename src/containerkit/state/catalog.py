@@ -12,6 +12,7 @@ memory, what another thread of the parent may have been writing.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import threading
 import time
@@ -33,6 +34,8 @@ Row = tuple[Any, ...]
 # Readers and writers of other processes are waited for this long, in seconds: transactions hold no
 # kernel call and no wait, so a second is already a sign of a stopped (SIGSTOP) writer.
 BUSY_SECONDS: Final = 30.0
+# Bytes set aside so that removing something can still be recorded when no byte is free.
+_HEADROOM = 512 * 1024
 # Pages (of 4 KiB) that the write-ahead log may hold before a checkpoint folds them in.
 _CHECKPOINT_PAGES = 1000
 
@@ -78,10 +81,11 @@ class Catalog:
             after; None: those of this kind of user (``own_formats``).
     """
 
-    __slots__ = ("_closed", "_formats", "_local", "_own", "_path", "_writes")
+    __slots__ = ("_closed", "_formats", "_headroom", "_local", "_own", "_path", "_writes")
 
     def __init__(self, path: Path, *, formats: dict[str, str] | None = None) -> None:
         self._path = path
+        self._headroom = path.with_name(".headroom")
         self._formats = own_formats() if formats is None else dict(formats)
         self._local = threading.local()
         self._own: weakref.WeakSet[_Connection] = weakref.WeakSet()
@@ -114,12 +118,15 @@ class Catalog:
                 connection.raw.execute("ROLLBACK")
 
     @contextmanager
-    def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+    def transaction(
+        self, *, durable: bool = True, frees: bool = False
+    ) -> Iterator[sqlite3.Connection]:
         """Write: everything inside happens, or nothing.
 
         Args:
             durable: whether leaving the block waits for the disk (acknowledged changes), or the
                 change may be lost, whole, by a power cut.
+            frees: it removes something, so it may use the headroom when the disk is full.
 
         Blocking: for other writers, at most ``BUSY_SECONDS``.
 
@@ -129,6 +136,8 @@ class Catalog:
         """
         connection = self._connection()
         assert connection.depth == 0, "transactions do not nest"
+        if frees and self._free() < _HEADROOM:
+            self._headroom.unlink(missing_ok=True)
         with self._translated("write"):
             if connection.durable != durable:
                 # Not allowed inside a transaction.
@@ -160,15 +169,28 @@ class Catalog:
             connection.stamp = stamp
         return connection.memo
 
-    def checkpoint(self) -> None:
-        """Fold a long write-ahead log into the file, unless somebody reads or writes just now."""
-        try:
-            size = os.stat(f"{self._path}-wal").st_size
-        except FileNotFoundError:
-            return
-        if size > _CHECKPOINT_PAGES * 4096:
-            with self._translated("checkpoint"):
+    def tidy(self) -> None:
+        """Fold a long write-ahead log into the file, and set headroom aside again.
+
+        Neither waits for others; both are left for another time when the disk is full.
+        """
+        with contextlib.suppress(HostError, FileNotFoundError), self._translated("checkpoint"):
+            if Path(f"{self._path}-wal").stat().st_size > _CHECKPOINT_PAGES * 4096:
                 self._connection().raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        self._keep_headroom()
+
+    def _free(self) -> int:
+        status = os.statvfs(self._path.parent)
+        return status.f_bavail * status.f_frsize
+
+    def _keep_headroom(self) -> None:
+        if not self._headroom.exists() and self._free() > 2 * _HEADROOM:
+            fd = os.open(self._headroom, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                with contextlib.suppress(OSError):
+                    os.posix_fallocate(fd, 0, _HEADROOM)
+            finally:
+                os.close(fd)
 
     def close(self) -> None:
         """Close the connections of all threads; using the catalog afterwards raises."""
@@ -221,6 +243,7 @@ class Catalog:
         # the first openers of a root queue here.
         lock = FileLock(self._path.with_name(".migrate"))
         with lock.acquire(deadline=time.monotonic() + BUSY_SECONDS):
+            self._keep_headroom()
             raw.execute("PRAGMA journal_mode=WAL").fetchone()
             raw.execute("PRAGMA synchronous=FULL")
             raw.execute("BEGIN IMMEDIATE")

@@ -59,7 +59,7 @@ class Pin:
         trace: TracebackType | None,
     ) -> None:
         try:
-            with self._catalog.transaction(durable=False) as db:
+            with self._catalog.transaction(durable=False, frees=True) as db:
                 db.execute("DELETE FROM leases WHERE lease = ?", (self._id,))
         finally:
             self._lock.release(unlink=True)
@@ -76,5 +76,5 @@ def drop_dead_pins(ingest: Path, catalog: Catalog) -> None:
             lock.release(unlink=True)
             dead.append((lease,))
     if dead:
-        with catalog.transaction(durable=False) as db:
+        with catalog.transaction(durable=False, frees=True) as db:
             db.executemany("DELETE FROM leases WHERE lease = ?", dead)

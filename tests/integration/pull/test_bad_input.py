@@ -19,7 +19,6 @@ from containerkit.errors import (
     ContainerKitError,
     CorruptContent,
     DigestMismatch,
-    HostError,
     ImageNotFound,
     InvalidReference,
     InvalidSpec,
@@ -253,26 +252,3 @@ def test_nobody_listens(store: Store) -> None:
     with FaultProxy(None) as proxy:
         host = proxy.host
     refuse(store, f"{host}/gone/a:1", TransportError)
-
-
-def test_a_full_disk_is_a_host_error_and_a_later_pull_goes_on(
-    store: Store, registry: RegistryServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """RLIMIT_FSIZE stands in for a full disk: writes beyond it fail in the same place."""
-    import resource
-    import signal
-
-    reference = registry.push("full/a", layered())
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (700_000, hard))
-    try:
-        with pytest.raises(HostError, match="cannot pull"):
-            store.images.pull(reference)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, before)
-    assert store.images.list() == ()
-    store.images.pull(reference)
-    check_layered(store, reference)
-    assert store.debris() == []

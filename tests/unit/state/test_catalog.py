@@ -163,11 +163,11 @@ def test_a_closed_catalog_says_so(catalog: Catalog) -> None:
         catalog.rows("SELECT 1")
 
 
-def test_a_checkpoint_folds_a_long_log(catalog: Catalog, tmp_path: Path) -> None:
+def test_tidying_folds_a_long_log(catalog: Catalog, tmp_path: Path) -> None:
     for part in range(60):
         with catalog.transaction(durable=False) as db:
             rows = [(f"{part}-{number}", "x" * 1000) for number in range(100)]
             db.executemany(LEASE, rows)
     before = (tmp_path / "catalog.sqlite").stat().st_size
-    catalog.checkpoint()
+    catalog.tidy()
     assert (tmp_path / "catalog.sqlite").stat().st_size > before
