@@ -167,12 +167,15 @@ static int claim_owner_record(struct ck_launcher *l)
     return error < 0 ? error : ck_renameat(l->store, pending, l->store, name);
 }
 
-/* Does overlayfs take its lowers one by one (6.5), or only as one string of mount(2)? */
+/* Does overlayfs take its lowers one by one (6.5), or only as one string of mount(2)?  Before it
+ * had a parser of its own it took every option here and refused them at mount: so one that nobody
+ * knows is tried too. */
 static int probe_overlay_append(void)
 {
     CK_CLEANUP_FD int fs = ck_fsopen("overlay");
 
-    return fs >= 0 && ck_fsconfig_string(fs, "lowerdir+", CK_TEMPLATE_DIR) >= 0;
+    return fs >= 0 && ck_fsconfig_string(fs, "nobody-knows-this", "1") < 0 &&
+           ck_fsconfig_string(fs, "lowerdir+", CK_TEMPLATE_DIR) >= 0;
 }
 
 int ck_launcher_enter(struct ck_launcher *l)
