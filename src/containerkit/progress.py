@@ -63,7 +63,7 @@ class Bar:
         self._layers[event.digest] = fetched, size
         if event.action in {"exists", "done"}:
             self._finished.add(event.digest)
-        self._show()
+        self._show(ended=event.action == "done")
 
     def close(self) -> None:
         """Finish the bar; the next event begins another."""
@@ -85,13 +85,13 @@ class Bar:
             **self._options,
         )
 
-    def _show(self) -> None:
+    def _show(self, *, ended: bool) -> None:
         drawn = self._drawn
         drawn.total = sum(size for _, size in self._layers.values())
         current = sum(fetched for fetched, _ in self._layers.values())
         drawn.set_postfix_str(f"{len(self._finished)}/{len(self._layers)} layers", refresh=False)
         drawn.update(current - drawn.n)
-        if current == drawn.total:
+        if ended:
             drawn.refresh()
 
     def __enter__(self) -> Self:

@@ -45,6 +45,8 @@ EMPTY: Final = ".empty"
 # Removal holds a layer's lock for one rename.
 _REMOVAL_SECONDS = 30.0
 _MOST_IDLE = 128
+# The kernel writes dirty pages after 5 to 30 seconds of its own accord.
+_SETTLE_SECONDS = 15.0
 
 
 _all: weakref.WeakSet[Snapshots] = weakref.WeakSet()
@@ -106,7 +108,7 @@ class Snapshots:
         "_guard",
         "_locks",
         "_root",
-        "_settler",
+        "_timer",
     )
 
     def __init__(self, root: StoreRoot, catalog: Catalog, content: ContentStore) -> None:
@@ -124,7 +126,7 @@ class Snapshots:
         self._guard = threading.Lock()
         self._locks: dict[Digest, FileLock] = {}
         self._counts: dict[Digest, int] = {}
-        self._settler: threading.Thread | None = None
+        self._timer: threading.Timer | None = None
 
     def path(self, chain_id: Digest) -> Path:
         """Return where the tree is, or would be."""
@@ -227,27 +229,35 @@ class Snapshots:
                 db.executemany("UPDATE layers SET durable = 1 WHERE token = ?", rows)
 
     def settle_later(self) -> None:
-        """Do ``settle`` in a thread of its own; one at a time."""
+        """Do ``settle`` in the background in a while, for all that was made until then.
+
+        Not at once: by then the kernel has written most of it anyway, and a short-lived process is
+        not held up at its end by a file system that is busy with other things.
+        """
         with self._guard:
-            if self._settler is None or not self._settler.is_alive():
-                self._settler = threading.Thread(
-                    target=self._settle_quietly, name="containerkit-settle", daemon=True
-                )
-                self._settler.start()
+            if self._timer is None:
+                self._timer = threading.Timer(_SETTLE_SECONDS, self._settle_quietly)
+                self._timer.name = "containerkit-settle"
+                self._timer.daemon = True
+                self._timer.start()
 
     def _settle_quietly(self) -> None:
+        with self._guard:
+            self._timer = None
         # What could not be written stays recorded as not durable; nobody waits for an answer.
         with contextlib.suppress(ContainerKitError):
             self.settle()
 
     def close(self) -> None:
-        """Wait for a running ``settle``, give back all locks."""
-        if self._settler is not None:
-            self._settler.join()
+        """Give up a ``settle`` that has not begun, give back all locks."""
         with self._guard:
+            timer, self._timer = self._timer, None
             while self._locks:
                 self._locks.popitem()[1].release()
             self._counts.clear()
+        if timer is not None:
+            timer.cancel()
+            timer.join()
 
     def collect(self, *, debris: bool = True) -> Collected:
         """Remove blobs and layers that nothing needs; see `snapshots.gc`."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import os
 import threading
 import time
@@ -284,10 +285,12 @@ class Catalog:
                 raise Timeout(what, hint="another process holds it; is one stopped?") from e
             if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
                 raise CorruptContent(what) from e
-            if name.startswith(
-                ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")
-            ):
-                raise HostError(what, hint="is the disk full, or read-only?") from e
+            if name == "SQLITE_FULL":
+                raise HostError(what, errno=errno.ENOSPC, hint="free some space") from e
+            if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")):
+                raise HostError(
+                    what, errno=errno.EIO, hint="is the disk full, broken or read-only?"
+                ) from e
             raise
 
 

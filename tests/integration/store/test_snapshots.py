@@ -103,10 +103,17 @@ def test_a_tree_of_an_earlier_boot_counts_only_when_it_was_synced(store: Store) 
 
 def test_a_syncfs_marks_only_what_it_covered(store: Store) -> None:
     make(store, CHAIN[0])
-    store.snapshots.settle_later()
-    store.snapshots.close()
+    store.snapshots.settle()
     make(store, CHAIN[1])
     assert store.catalog.rows("SELECT chain_id FROM layers WHERE durable") == [(str(CHAIN[0]),)]
+
+
+def test_closing_does_not_wait_for_a_later_syncfs(store: Store) -> None:
+    make(store, CHAIN[0])
+    store.snapshots.settle_later()
+    store.snapshots.close()
+    assert threading.active_count() == 1
+    assert store.catalog.rows("SELECT durable FROM layers") == [(0,)]
 
 
 def test_a_leased_layer_is_not_collected_and_an_idle_one_is(store: Store) -> None:
