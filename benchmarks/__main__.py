@@ -71,13 +71,21 @@ def _measure(parsed: argparse.Namespace, options: Options) -> int:
     host.prepare_namespaces()
     facts = host.facts()
     found: list[Section] = []
+    failed: list[str] = []
     try:
         for name in parsed.sections:
             options.say(f"section {name}")
-            found.append(importlib.import_module(_SECTIONS[name][0]).run(options))
+            try:
+                found.append(importlib.import_module(_SECTIONS[name][0]).run(options))
+            except (BenchmarkError, OSError) as error:
+                options.say(f"section {name} failed: {error}")
+                failed.append(name)
     finally:
         host.remove_cgroups()
         print(report.table(found))
+    if failed:
+        print(f"benchmarks: failed: {', '.join(failed)}", file=sys.stderr)
+        return 1
     complete = set(parsed.sections) == set(_SECTIONS) and not (options.quick or options.peers_only)
     output = parsed.output or (_PROJECT / "docs" / "benchmarks.md" if complete else None)
     if output:

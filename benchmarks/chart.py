@@ -32,6 +32,8 @@ _STYLE = """
 
 def number(value: float) -> str:
     """Return three significant digits, without an exponent."""
+    if value == 0:
+        return "0"
     if value >= 1000:
         return f"{value:,.0f}"
     if value >= 100:

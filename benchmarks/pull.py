@@ -134,8 +134,9 @@ class _Case:
                 path.unlink()
 
     def compare(self, disk: Path) -> None:
-        """Fail unless containerkit's trees are GNU tar's."""
+        """Compare containerkit's trees with GNU tar's, and report what differs."""
         chain = ""
+        differing = total = 0
         for at, (diff_id, theirs) in enumerate(
             zip(oci.layout_diff_ids(self.layout), self.directories(disk), strict=True)
         ):
@@ -144,15 +145,16 @@ class _Case:
             chain = f"sha256:{digest}" if chain else diff_id
             ours = disk / "root" / "layers" / chain.removeprefix("sha256:")
             found = trees.differences(ours, theirs)
+            differing += len(found)
             if found:
+                where = f"{self.image}, layer {at}"
                 self.section.notes.append(
-                    f"{self.image}, layer {at}: NOT identical to GNU tar's: {trees.summary(found)}"
+                    f"{where}: differs from GNU tar's: {trees.summary(found)}"
                 )
-            else:
-                count = len(trees.listing(theirs))
-                self.section.notes.append(
-                    f"{self.image}, layer {at}: {count:,} entries identical to GNU tar's"
-                )
+            total += len(trees.listing(theirs))
+        series = Series("entries", (float(differing),), "entries")
+        what = f"pull {self.image}: of {total:,} entries, unlike GNU tar's"
+        self.section.lines.append(Line(what, series, None, Bar("at most", 0), "value"))
 
 
 def _ways(case: _Case, options: Options) -> dict[str, Callable[[Path], float]]:

@@ -72,6 +72,8 @@ def table(sections: list[Section]) -> str:
         else f"\n{row[0]}"
         for row in rows
     ]
+    bars = [line.met for section in sections for line in section.lines if line.met is not None]
+    lines += ["", f"{sum(bars)} of {len(bars)} bars met"]
     notes = [f"note ({s.name}): {note}" for s in sections for note in s.notes]
     return "\n".join([*lines, "", *notes])
 
