@@ -86,6 +86,7 @@ class Applier:
         max_depth: directories below each other.
         max_xattr_bytes: names and values of one entry's extended attributes.
         max_meta_bytes: one PAX or GNU extended header.
+        name: of the layer, for messages.
 
     Raises:
         HostError: the destination can not be used, or there is no memory.
@@ -102,6 +103,7 @@ class Applier:
         max_depth: int,
         max_xattr_bytes: int,
         max_meta_bytes: int,
+        name: str = "",
     ) -> None:
         flags = lib.CK_APPLY_USER_XATTRS if user_xattrs else 0
         flags |= 0 if openat2 else lib.CK_APPLY_NO_OPENAT2
@@ -109,10 +111,12 @@ class Applier:
             "struct ck_apply_options *",
             (flags, max_entries, max_bytes, max_depth, max_xattr_bytes, max_meta_bytes),
         )
+        self._attempt = f"cannot unpack layer {name}".rstrip()
         self._err = new_error()
-        self._applier = lib.ck_apply_new(directory, options, self._err)
-        if not self._applier:
-            raise as_exception(self._err, "cannot begin to unpack a layer")
+        applier = lib.ck_apply_new(directory, options, self._err)
+        if not applier:
+            raise as_exception(self._err, self._attempt)
+        self._applier: Any = ffi.gc(applier, lib.ck_apply_free)
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take the next bytes of the stream; what they complete is on disk afterwards.
@@ -144,8 +148,8 @@ class Applier:
     def close(self) -> None:
         """Close descriptors, free memory; harmless when repeated."""
         applier, self._applier = self._applier, None
-        if applier:
-            lib.ck_apply_free(applier)
+        if applier is not None:
+            ffi.release(applier)
 
     def __enter__(self) -> Self:
         return self
@@ -159,13 +163,13 @@ class Applier:
         self.close()
 
     def _open(self) -> Any:
-        if not self._applier:
+        if self._applier is None:
             raise ValueError("the applier is closed")
         return self._applier
 
     def _fail(self) -> NoReturn:
         entry = os.fsdecode(ffi.string(lib.ck_apply_entry(self._applier)))
-        raise as_exception(self._err, "cannot unpack layer", entry=entry)
+        raise as_exception(self._err, self._attempt, entry=entry)
 
 
 # ---- launch ------------------------------------------------------------------------------------

@@ -128,7 +128,7 @@ def unpack(
     limits: Mapping[str, int] | None = None,
 ) -> tuple[int, int]:
     """Feed a tar stream to an applier, in a thread as its rules want; returns entries and bytes."""
-    options = {
+    options: dict[str, Any] = {
         "max_entries": 10_000,
         "max_bytes": 64 << 20,
         "max_depth": 64,

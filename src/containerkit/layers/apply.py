@@ -107,8 +107,12 @@ def apply_layer(
     """
     decompress = decompressor(media_type)
     hasher = diff_id.hasher()
-    with _open_applier(destination, limits, whiteout_format) as applier:
-        stages = (_Stage("hash", hasher.update), _Stage("apply", applier.feed))
+    with _open_applier(destination, diff_id, limits, whiteout_format) as applier:
+        results: list[tuple[int, int]] = []
+        stages = (
+            _Stage("hash", hasher.update),
+            _Stage("apply", applier.feed, lambda: results.append(applier.finish())),
+        )
         try:
             for piece in decompress(_watched(chunks, progress, cancelled)):
                 if not all(stage.put(piece) for stage in stages):
@@ -124,24 +128,25 @@ def apply_layer(
         for stage in stages:
             if stage.error is not None:
                 raise stage.error
-        entries, size = applier.finish()
     actual = f"{diff_id.algorithm}:{hasher.hexdigest()}"
     if actual != str(diff_id):
         raise DigestMismatch(
-            f"cannot unpack layer: its tar stream hashes to {actual}, its diff id is {diff_id}",
+            f"cannot unpack layer {diff_id}: its tar stream hashes to {actual}",
             hint="the image's config does not fit its layers",
             expected=str(diff_id),
             actual=actual,
         )
-    return AppliedLayer(entries, size)
+    return AppliedLayer(*results[0])
 
 
-def _open_applier(destination: Path, limits: ApplyLimits, whiteouts: WhiteoutFormat) -> Applier:
+def _open_applier(
+    destination: Path, diff_id: Digest, limits: ApplyLimits, whiteouts: WhiteoutFormat
+) -> Applier:
     try:
         directory = os.open(destination, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise HostError(
-            f"cannot unpack layer into {destination}: {error.strerror}", errno=error.errno
+            f"cannot unpack layer {diff_id} into {destination}: {error.strerror}", errno=error.errno
         ) from error
     try:
         return Applier(
@@ -152,6 +157,7 @@ def _open_applier(destination: Path, limits: ApplyLimits, whiteouts: WhiteoutFor
             max_depth=limits.depth,
             max_xattr_bytes=limits.xattrs,
             max_meta_bytes=limits.header,
+            name=str(diff_id),
         )
     finally:
         os.close(directory)
@@ -176,14 +182,22 @@ class _Stage:
     """A thread that consumes pieces through a bounded queue.
 
     Life: `put` until it says False (the stage has failed) or there is no more; then `end`, or
-    `abort` to drop what waits; then `join`, after which `error` is final.
+    `abort` to drop what waits; then `join`, after which `error` is final.  All calls of consume,
+    and the one of finish after the last piece, are made by the stage's own thread.
     """
 
-    def __init__(self, name: str, consume: Callable[[bytes], object]) -> None:
+    def __init__(
+        self,
+        name: str,
+        consume: Callable[[bytes], object],
+        finish: Callable[[], object] = lambda: None,
+    ) -> None:
         self._consume = consume
+        self._finish = finish
         self._waiting: deque[bytes] = deque()
         self._changed = threading.Condition()
         self._ended = False
+        self._aborted = False
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=f"layer-{name}", daemon=True)
         self._thread.start()
@@ -209,7 +223,7 @@ class _Stage:
         """Drop what waits, and end."""
         with self._changed:
             self._waiting.clear()
-            self._ended = True
+            self._ended = self._aborted = True
             self._changed.notify_all()
 
     def join(self) -> None:
@@ -220,6 +234,8 @@ class _Stage:
         try:
             while (piece := self._take()) is not None:
                 self._consume(piece)
+            if not self._aborted:
+                self._finish()
         except BaseException as error:
             self.error = error
             self.abort()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
@@ -97,7 +98,7 @@ def test_an_unknown_media_type_touches_nothing(tmp_path: Path) -> None:
 def test_no_destination(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for name in ("missing", "file"):
-        with pytest.raises(HostError, match=f"cannot unpack layer into .*{name}"):
+        with pytest.raises(HostError, match=f"cannot unpack layer sha256:.* into .*{name}"):
             apply(LAYER, tmp_path / name)
 
 
@@ -203,13 +204,19 @@ def test_limits_reach_the_applier(tmp_path: Path) -> None:
 
 def test_the_caller_keeps_its_umask_and_working_directory(tmp_path: Path) -> None:
     """The applier's thread takes a umask of its own; nobody else may see that."""
-    import os
-
     before = os.umask(0o027)
     try:
         apply(entry(b"open", mode=0o666) + entry(b"d", b"5", mode=0o777) + END, tmp_path)
         assert os.umask(0o027) == 0o027
     finally:
         os.umask(before)
+    here = Path.cwd()
+    try:
+        other = threading.Thread(target=os.chdir, args=(tmp_path,))
+        other.start()
+        other.join()
+        assert Path.cwd() == tmp_path.resolve()  # this thread still shares it
+    finally:
+        os.chdir(here)
     assert (tmp_path / "open").stat().st_mode & 0o7777 == 0o666
     assert (tmp_path / "d").stat().st_mode & 0o7777 == 0o777
