@@ -169,10 +169,10 @@ class _Bringing:
     def from_store(self) -> AppliedLayer | None:
         """Unpack the blob that is here; None when there is none, or the disk changed it."""
         digest = self._layer.digest
+        if not self._content.contains(digest):
+            return None
         try:
             return self._apply(self._content.chunks(digest))
-        except BlobNotFound:
-            return None
         except CorruptContent:
             if self._is_intact():
                 raise

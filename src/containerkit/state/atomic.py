@@ -80,7 +80,10 @@ def remove_tree(path: Path) -> None:
         path.unlink(missing_ok=True)
         return
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(path, flags)
+    # Every step may find that another remover of the same tree was there first.
+    fd = _enter(None, str(path), flags)
+    if fd < 0:
+        return
     try:
         # For each open level: its name, and the subdirectories that are still to be entered.
         levels: list[tuple[str, list[str]]] = [("", _remove_files(fd))]
@@ -105,7 +108,7 @@ def remove_tree(path: Path) -> None:
     _remove_directory(str(path), None)
 
 
-def _enter(fd: int, name: str, flags: int) -> int:
+def _enter(fd: int | None, name: str, flags: int) -> int:
     try:
         return os.open(name, flags, dir_fd=fd)
     except FileNotFoundError:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.pull.images import check_layered, layered
+from tests.integration.pull.images import SMALL, check_layered, check_trees, layered, small
 from tests.support.faultproxy import FaultProxy
 from tests.support.registry import RegistryServer
 from tests.support.store import Store, opened
@@ -85,6 +85,34 @@ def test_a_pull_goes_on_when_the_one_it_waits_for_is_killed(
     waiting.communicate()
     assert waiting.returncode == 0
     check_layered(store, reference)
+
+
+@pytest.mark.slow
+def test_many_processes_do_everything_at_once_while_some_are_killed(
+    store: Store, registry: RegistryServer
+) -> None:
+    """CONTAINERKIT_MIXED_ROUNDS sets how many rounds of four processes."""
+    names = [registry.push(f"mixed/{number}", small(number)) for number in range(SMALL)]
+    generator = random.Random(SEED)
+    for round_number in range(int(os.environ.get("CONTAINERKIT_MIXED_ROUNDS", "2"))):
+        command = [sys.executable, "-m", "tests.integration.pull.mixed", str(store.root.path)]
+        running = [
+            subprocess.Popen([*command, str(4 * round_number + number), *names], cwd=ROOT)
+            for number in range(4)
+        ]
+        for _ in range(generator.randrange(4000)):
+            store.images.list()  # as long as it takes: some moment of the others' work
+        running[0].kill()
+        assert [process.wait() for process in running][1:] == [0, 0, 0]
+        store.check_blobs()
+        for image in store.images.list():
+            with store.images.lease(image):
+                check_trees(store, image)
+        store.images.gc()
+        assert store.debris() == []
+    for image in store.images.list():
+        image.remove(force=True)
+    assert store.is_empty()
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,17 @@ def test_a_tree_deeper_than_stack_and_descriptors_goes(tmp_path: Path) -> None:
         remove_tree(tree)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert not tree.exists()
+
+
+def test_several_may_remove_one_tree(tmp_path: Path) -> None:
+    """Two collectors may find the same debris."""
+    tree = tmp_path / "tree"
+    for number in range(200):
+        (tree / f"a{number % 20}/b{number % 7}/c{number}").mkdir(parents=True)
+        (tree / f"a{number % 20}/b{number % 7}/c{number}/file").touch()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(remove_tree, [tree] * 8))
     assert not tree.exists()
 
 
