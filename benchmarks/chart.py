@@ -72,7 +72,7 @@ def _row(series: Series, top: int, scale: float, chart: Chart, ours: Series | No
     width = max(series.median * scale, 1.5)
     end = _LABEL + max(width, series.high * scale) + 8
     value = f"{number(series.median)} {series.unit}"
-    if ours is not None and kind == "peer":
+    if ours is not None and kind == "peer" and chart.ratios:
         value += f"  ({number(series.median / ours.median)}×)"
     low, high = _LABEL + series.low * scale, _LABEL + series.high * scale
     return [

@@ -75,5 +75,6 @@ def _report(section: Section, times: dict[str, tuple[float, ...]]) -> None:
             "A fresh Python process, spawn to exit",
             (bare, imported, ran),
             frozenset({_IMPORT, _RUN}),
+            ratios=False,
         )
     )

@@ -95,6 +95,8 @@ class Chart:
     title: str
     series: tuple[Series, ...]
     ours: frozenset[str]
+    ratios: bool = True
+    """Write each peer's ratio to the first of ours at its bar."""
 
 
 @dataclass
