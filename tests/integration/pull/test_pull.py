@@ -6,16 +6,17 @@ import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
-from containerkit.errors import ImageNotFound, InUse, TransportError
+from containerkit.errors import ImageNotFound, InUse, TransportError, Unauthorized
 from containerkit.model.progress import Progress
 from containerkit.state.lock import FileLock
 from tests.integration.pull.images import blob_path, check_layered, layered
 from tests.support import ocibuild
 from tests.support.faultproxy import FOREVER, Fault, FaultProxy
-from tests.support.registry import RegistryServer
+from tests.support.registry import PASSWORD, USERNAME, RegistryServer
 from tests.support.store import Store, opened
 
 
@@ -351,3 +352,17 @@ def test_the_sweep_lock_is_held_for_moments_only(store: Store, registry: Registr
 
     store.images.pull(reference, progress=probe)
     assert all(free)
+
+
+@pytest.mark.parametrize(("auth", "tls"), [("basic", True), ("token", False)])
+def test_a_private_image(store: Store, auth: Literal["basic", "token"], tls: bool) -> None:
+    with RegistryServer(auth=auth, tls=tls) as private:
+        reference = private.push("private/a", layered())
+        with pytest.raises(Unauthorized):
+            store.images.pull(reference, ca=private.ca)
+        assert store.is_empty()
+        image = store.images.pull(reference, ca=private.ca, auth=(USERNAME, PASSWORD))
+        assert store.images.resolve(reference, ca=private.ca, auth=(USERNAME, PASSWORD)) == (
+            image.pinned
+        )
+    check_layered(store, reference)
