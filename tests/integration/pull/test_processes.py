@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.integration.pull.images import SMALL, check_layered, check_trees, layered, small
-from tests.support.faultproxy import FaultProxy
+from tests.support.faultproxy import Fault, FaultProxy
 from tests.support.registry import RegistryServer
 from tests.support.store import Store, opened
 
@@ -85,6 +86,37 @@ def test_a_pull_goes_on_when_the_one_it_waits_for_is_killed(
     waiting.communicate()
     assert waiting.returncode == 0
     check_layered(store, reference)
+
+
+def test_an_interrupted_pull_ends_though_the_registry_is_silent(
+    store: Store, registry: RegistryServer
+) -> None:
+    made = layered()
+    name = registry.push("silent/a", made).partition("/")[2]
+    digest = made.document["layers"][1]["digest"]
+    stall = Fault(f"/blobs/{digest}", after=500_000, then="stall")
+    with FaultProxy(registry.host, stall) as proxy:
+        pulling = puller(store.root.path, f"{proxy.host}/{name}")
+        assert proxy.stalled.wait(60)
+        pulling.send_signal(signal.SIGINT)
+        pulling.communicate()
+        assert pulling.returncode == -signal.SIGINT
+    assert store.images.list() == ()
+    store.images.pull(f"{registry.host}/{name}")
+    check_layered(store, f"{registry.host}/{name}")
+    store.images.gc()
+    assert store.debris() == []
+
+
+def test_threads_of_one_process_share_a_pull(store: Store, registry: RegistryServer) -> None:
+    made = layered()
+    name = registry.push("threads/a", made).partition("/")[2]
+    with FaultProxy(registry.host) as proxy, ThreadPoolExecutor(4) as pool:
+        reference = f"{proxy.host}/{name}"
+        assert len(set(pool.map(store.images.pull, [reference] * 4))) == 1
+        assert len(proxy.requests("/blobs/")) == len(made.blobs)
+    check_layered(store, reference)
+    assert store.debris() == []
 
 
 @pytest.mark.slow
