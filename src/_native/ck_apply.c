@@ -120,6 +120,8 @@ static int link_at(int from, const char *name, int dir, const char *leaf)
     if (error != -EEXIST || ck_fstatat(from, name, &there, AT_SYMLINK_NOFOLLOW) < 0 ||
         ck_fstatat(dir, leaf, &here, AT_SYMLINK_NOFOLLOW) < 0)
         return error;
+    if (S_ISDIR(there.st_mode))
+        return -EISDIR;
     return there.st_ino == here.st_ino ? 0 : -EEXIST;
 }
 

@@ -43,6 +43,7 @@ struct ck_applier {
     gid_t egid;
     int root, file;         /* file: takes the data, -1: the data is skipped */
     uint64_t data, padding; /* bytes of the present entry still to come */
+    uint64_t implied;       /* directories made that no entry named */
     uint64_t overhead;      /* bytes of the stream that are no file's data */
     const uint64_t *map;    /* the segment of a sparse file that is being written */
     uint64_t map_done;

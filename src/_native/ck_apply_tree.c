@@ -125,6 +125,10 @@ static int make_missing(struct ck_applier *a, char *path, size_t len, struct ck_
     dir = ck_tree_dir(a, path, leaf ? leaf - 1 : 0, err);
     if (dir < 0)
         return SAID;
+    if (++a->implied + a->result.entries > a->options.max_entries) {
+        ck_tar_bad(&a->tar, err, "the layer has too many directories");
+        return SAID;
+    }
     error = make_dir(a, dir, path + leaf, 0755, false);
     return error < 0 ? error : find_dir(a, path);
 }

@@ -42,8 +42,9 @@ def new_error() -> Any:
 
 
 def error_text(err: Any) -> str:
-    """Return what C says: object and cause, undecodable bytes of names escaped."""
-    detail = ffi.string(err.detail).decode("utf-8", "backslashreplace")
+    """Return what C says: object and cause; of names, only what is printable stands as it is."""
+    raw = ffi.string(err.detail).decode("utf-8", "backslashreplace")
+    detail = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in raw)
     return f"{detail}: {os.strerror(err.errnum)}" if err.errnum else detail
 
 

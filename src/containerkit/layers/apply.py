@@ -109,14 +109,13 @@ def apply_layer(
     hasher = diff_id.hasher()
     with _open_applier(destination, diff_id, limits, whiteout_format) as applier:
         results: list[tuple[int, int]] = []
-        stages = (
-            _Stage("hash", hasher.update),
-            _Stage("apply", applier.feed, lambda: results.append(applier.finish())),
-        )
+        stages: list[_Stage] = []
         try:
+            stages.append(_Stage("hash", hasher.update))
+            stages.append(_Stage("apply", applier.feed, lambda: results.append(applier.finish())))
             for piece in decompress(_watched(chunks, progress, cancelled)):
                 if not all(stage.put(piece) for stage in stages):
-                    break  # a stage has failed: its exception comes out of join
+                    break  # a stage has failed: its exception comes out below
         except BaseException:
             for stage in stages:
                 stage.abort()
@@ -251,7 +250,7 @@ class _Stage:
             return piece
 
 
-def _settle(stages: tuple[_Stage, ...]) -> None:
+def _settle(stages: list[_Stage]) -> None:
     """Join all stages, even when Ctrl-C comes meanwhile: the applier must not be freed under one."""
     interrupted: BaseException | None = None
     for stage in stages:

@@ -68,7 +68,7 @@ def gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
     member = None  # the one being read
     members = 0
     try:
-        for chunk in chunks:
+        for chunk in plain(chunks):  # the codec copies what it has not consumed, each time
             data, made = chunk, b""
             while data or len(made) == CHUNK:  # a full piece: the codec may hold more
                 if member is None:

@@ -266,6 +266,9 @@ def test_the_largest_id_is_kept(tmp_path: Path) -> None:
         pytest.param(
             header(b"d", DIRECTORY) + header(b"h", HARD, link=b"d"), id="link to directory"
         ),
+        pytest.param(
+            header(b"d", DIRECTORY) + header(b"d", HARD, link=b"d"), id="directory to itself"
+        ),
         pytest.param(header(b"h", HARD, link=b"nothing"), id="link to what is not there"),
         pytest.param(header(b"h", HARD, link=b"h"), id="link to itself"),
     ],
@@ -291,6 +294,10 @@ def both_sides(data: bytes, top: Path, limit: str, value: int) -> None:
 
 def test_entries_are_counted(tmp_path: Path) -> None:
     both_sides(b"".join(entry(b"f%d" % n) for n in range(50)) + END, tmp_path, "max_entries", 50)
+
+
+def test_directories_that_no_entry_names_count_as_entries(tmp_path: Path) -> None:
+    both_sides(entry(b"a/b/c/d/f") + entry(b"a/b/e/f") + END, tmp_path, "max_entries", 7)
 
 
 def test_bytes_are_counted_together(tmp_path: Path) -> None:
@@ -351,6 +358,14 @@ def test_cut_anywhere_but_between_entries_is_an_error(tmp_path: Path) -> None:
         else:
             with pytest.raises(ArchiveError):
                 unpack(whole[:length], top)
+
+
+def test_a_message_is_one_printable_line(tmp_path: Path) -> None:
+    with pytest.raises(ArchiveError) as raised:
+        unpack(entry(b"a\x1b[2J\nb\xff/f", b"Z") + END, tmp_path)
+    assert str(raised.value) == (
+        r"cannot unpack layer: entry 1 (a\x1b[2J\nb\xff/f): an unknown type of entry"
+    )
 
 
 def test_an_applier_that_failed_stays_failed(tmp_path: Path) -> None:
