@@ -23,7 +23,7 @@ enum {
     CK_CONTAINERS = 4096,  /* in one launcher */
     CK_POOL_MAX = 512,     /* network namespaces kept ready */
     CK_TRASH = 1024,       /* cgroups waiting to be removed */
-    CK_ID_SIZE = 65,
+    CK_KEPT = 4,           /* places of ended containers, kept for the next spares */
 };
 
 enum ck_status { CK_FREE, CK_STARTING, CK_RUNNING, CK_ENDED };
@@ -46,16 +46,22 @@ struct ck_container {
 enum ck_release {
     CK_REL_CGROUP = 1, CK_REL_SOURCES = 2, CK_REL_DIR = 4, /* asked for by the plan */
     CK_REL_DISK = 8,     /* its directory holds an upper: whoever called removes the tree */
-    CK_HAS_CGROUP = 16, CK_MEMORY = 32, CK_ABOUT_TO_EXEC = 64,
+    CK_HAS_CGROUP = 16, CK_ABOUT_TO_EXEC = 32,
+    CK_MEMORY = 64, CK_TUNED = 128, /* its cgroup has a limit on memory, on more than pids */
+};
+
+/* A locked directory and a cgroup of the same number, empty and with every value at its default. */
+struct ck_place {
+    uint32_t number;
+    int lock, used;          /* used: another container was here before */
 };
 
 /* A child cloned ahead, parked on its socket, already in its cgroup. */
 struct ck_spare {
     int ready;
-    uint32_t number;
+    struct ck_place place;   /* its directory is containers/.LAUNCHER-NUMBER */
     pid_t pid;
     int pidfd, socket;
-    int lock;                /* of containers/.spare-LAUNCHER-NUMBER, held */
 };
 
 struct ck_launcher {
@@ -73,6 +79,8 @@ struct ck_launcher {
     struct ck_spare spare;
     int pool[CK_POOL_MAX];
     uint32_t pooled;
+    struct ck_place kept[CK_KEPT];
+    uint32_t n_kept;
     uint32_t trash[CK_TRASH];
     uint32_t trashed;
     _Alignas(8) char packet[sizeof(struct ck_packet) + CK_PLAN_INLINE + 4096];
@@ -87,7 +95,6 @@ struct ck_start {
     size_t plan_size;
     int slots[CK_SLOTS];
     struct ck_spare spare;   /* the child that was ready; .ready 0: none */
-    int lock;
     char upper[128];         /* "/up" or "/store/containers/ID": where uppers and files are made */
     uint32_t files;
     const char *uid_map, *gid_map;
@@ -104,7 +111,10 @@ pid_t ck_pool_clone(struct ck_launcher *l, uint32_t number, uint64_t namespaces,
 int ck_pool_join_cgroup(struct ck_launcher *l, uint32_t number);
 int ck_pool_write_cgroup(struct ck_launcher *l, uint32_t number, const char *triples, uint32_t n);
 int ck_pool_netns(struct ck_launcher *l);
-int ck_pool_make_dir(struct ck_launcher *l, uint32_t number, char *name, size_t size);
+int ck_pool_make_dir(struct ck_launcher *l, uint32_t number);
+int ck_pool_move_dir(struct ck_launcher *l, uint32_t number, const char *dir, int back);
+int ck_pool_keep(struct ck_launcher *l, struct ck_container *c);
+void ck_pool_drop_kept(struct ck_launcher *l);
 void ck_pool_take_spare(struct ck_launcher *l, struct ck_spare *out);
 void ck_pool_end_spare(struct ck_launcher *l, struct ck_spare *spare);
 int ck_pool_wants_work(const struct ck_launcher *l);

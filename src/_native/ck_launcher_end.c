@@ -91,10 +91,12 @@ void ck_launcher_release(struct ck_launcher *l, struct ck_container *c)
 {
     if (c->sources)
         drop_sources(c);
-    if (c->dir[0] && c->release & CK_REL_DIR)
-        drop_dir(l, c);
-    if (c->release & CK_HAS_CGROUP)
-        ck_pool_trash_cgroup(l, c->number);
+    if (!ck_pool_keep(l, c)) {
+        if (c->dir[0] && c->release & CK_REL_DIR)
+            drop_dir(l, c);
+        if (c->release & CK_HAS_CGROUP)
+            ck_pool_trash_cgroup(l, c->number);
+    }
     ck_close_at(&c->lock);
     ck_close_at(&c->report);
     ck_close_at(&c->pidfd);
@@ -230,6 +232,7 @@ _Noreturn void ck_launcher_shutdown(struct ck_launcher *l)
 
     end_all(l);
     ck_pool_end_spare(l, &l->spare);
+    ck_pool_drop_kept(l);
     while (l->trashed)
         ck_pool_drop_cgroup(l, l->trash[--l->trashed]);
     snprintf(name, sizeof name, "../containerkit-%s", l->hello.id);

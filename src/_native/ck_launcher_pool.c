@@ -147,13 +147,19 @@ int ck_pool_netns(struct ck_launcher *l)
 
 /* ---- the container's directory, made and locked under another name, renamed by the start */
 
-int ck_pool_make_dir(struct ck_launcher *l, uint32_t number, char *name, size_t size)
+static void ahead_name(const struct ck_launcher *l, uint32_t number, char name[96])
+{
+    snprintf(name, 96, "containers/.%s-%u", l->hello.id, number);
+}
+
+int ck_pool_make_dir(struct ck_launcher *l, uint32_t number)
 {
     CK_CLEANUP_FD int dir = -1;
     CK_CLEANUP_FD int lock = -1;
+    char name[96];
     int error;
 
-    snprintf(name, size, "containers/.%s-%u", l->hello.id, number);
+    ahead_name(l, number, name);
     error = ck_mkdirat(l->store, name, 0700);
     dir = error < 0 ? error : ck_openat(l->store, name, O_RDONLY | O_DIRECTORY, 0);
     if (dir < 0)
@@ -163,14 +169,78 @@ int ck_pool_make_dir(struct ck_launcher *l, uint32_t number, char *name, size_t 
     return error < 0 ? error : ck_steal_fd(&lock);
 }
 
+/* Give the directory the container's name, or take it back. */
+int ck_pool_move_dir(struct ck_launcher *l, uint32_t number, const char *dir, int back)
+{
+    char name[96];
+
+    ahead_name(l, number, name);
+    return back ? ck_renameat(l->store, dir, l->store, name)
+                : ck_renameat(l->store, name, l->store, dir);
+}
+
 static void drop_dir(struct ck_launcher *l, uint32_t number)
 {
     char name[96];
 
-    snprintf(name, sizeof name, "containers/.%s-%u/lock", l->hello.id, number);
+    ahead_name(l, number, name);
+    strcat(name, "/lock");
     ck_unlinkat(l->store, name, 0);
     *strrchr(name, '/') = 0;
     ck_unlinkat(l->store, name, AT_REMOVEDIR);
+}
+
+/* Keep an ended container's directory and cgroup for the next spare: making and removing them costs
+ * more than all else around a short start.  Nothing of the old one shows: the record is cleared, and
+ * only a cgroup whose values can all be put back is kept.  Returns 1 when it is. */
+int ck_pool_keep(struct ck_launcher *l, struct ck_container *c)
+{
+    static const char defaults[] = "pids\0pids.max\0max\0cpuacct\0cpuacct.usage\0"
+                                   "0\0"
+                                   "memory\0memory.max_usage_in_bytes\0"
+                                   "0\0"
+                                   "memory\0memory.failcnt\0"
+                                   "0";
+    const uint16_t must = CK_REL_DIR | CK_REL_CGROUP | CK_HAS_CGROUP;
+
+    if ((c->release & (must | CK_REL_DISK | CK_TUNED)) != must || !c->dir[0] ||
+        !(c->flags & CK_PLAN_EPHEMERAL) || l->n_kept == CK_KEPT || l->unified >= 0 ||
+        ck_pool_write_cgroup(l, c->number, defaults, 12) < 0 ||
+        ck_pool_move_dir(l, c->number, c->dir, 1) < 0)
+        return 0;
+    memset(&c->state, 0, sizeof c->state);
+    ck_launcher_write_state(c);
+    l->kept[l->n_kept++] = (struct ck_place){c->number, ck_steal_fd(&c->lock), 1};
+    return 1;
+}
+
+void ck_pool_drop_kept(struct ck_launcher *l)
+{
+    while (l->n_kept > 0) {
+        ck_close(l->kept[--l->n_kept].lock);
+        drop_dir(l, l->kept[l->n_kept].number);
+        ck_pool_drop_cgroup(l, l->kept[l->n_kept].number);
+    }
+}
+
+/* An empty place: a kept one, or a new one.  What can not be made leaves nothing. */
+static int find_place(struct ck_launcher *l, struct ck_place *place)
+{
+    int error;
+
+    if (l->n_kept > 0) {
+        *place = l->kept[--l->n_kept];
+        return 0;
+    }
+    *place = (struct ck_place){.number = ++l->last_number, .lock = -1};
+    error = ck_pool_make_cgroup(l, place->number);
+    if (error >= 0)
+        error = place->lock = ck_pool_make_dir(l, place->number);
+    if (error < 0) {
+        drop_dir(l, place->number);
+        ck_pool_drop_cgroup(l, place->number);
+    }
+    return error;
 }
 
 /* ---- the spare child */
@@ -203,33 +273,27 @@ static _Noreturn void serve_as_spare(struct ck_launcher *l, uint32_t number, int
 
 static int make_spare(struct ck_launcher *l)
 {
-    struct ck_spare spare = {.number = ++l->last_number, .pidfd = -1, .lock = -1};
-    char name[96];
-    int pair[2], error = ck_pool_make_cgroup(l, spare.number);
+    struct ck_spare spare = {.ready = 1, .pidfd = -1};
+    int pair[2], error = find_place(l, &spare.place);
 
-    if (error >= 0)
-        error = spare.lock = ck_pool_make_dir(l, spare.number, name, sizeof name);
-    if (error >= 0)
-        error = ck_socketpair(pair);
+    if (error < 0)
+        return error;
+    error = ck_socketpair(pair);
     if (error >= 0) {
-        spare.pid = ck_pool_clone(l, spare.number, SPARE_NAMESPACES, &spare.pidfd);
+        spare.pid = ck_pool_clone(l, spare.place.number, SPARE_NAMESPACES, &spare.pidfd);
         if (spare.pid == 0)
-            serve_as_spare(l, spare.number, pair[1]);
+            serve_as_spare(l, spare.place.number, pair[1]);
         ck_close(pair[1]);
         spare.socket = pair[0];
         error = spare.pid;
         if (error < 0)
             ck_close(pair[0]);
     }
-    if (error < 0) {
-        ck_close_at(&spare.lock);
-        drop_dir(l, spare.number);
-        ck_pool_drop_cgroup(l, spare.number);
-        return error;
-    }
-    spare.ready = 1;
-    l->spare = spare;
-    return 0;
+    if (error < 0)
+        l->kept[l->n_kept++] = spare.place;
+    else
+        l->spare = spare;
+    return error;
 }
 
 void ck_pool_take_spare(struct ck_launcher *l, struct ck_spare *out)
@@ -250,11 +314,11 @@ void ck_pool_end_spare(struct ck_launcher *l, struct ck_spare *spare)
         ck_wait_readable(spare->pidfd);
     ck_close(spare->pidfd);
     ck_close(spare->socket);
-    if (spare->lock >= 0) {
-        ck_close(spare->lock);
-        drop_dir(l, spare->number);
+    if (spare->place.lock >= 0) {
+        ck_close(spare->place.lock);
+        drop_dir(l, spare->place.number);
     }
-    ck_pool_trash_cgroup(l, spare->number);
+    ck_pool_trash_cgroup(l, spare->place.number);
     spare->ready = 0;
 }
 

@@ -54,12 +54,9 @@ static int do_lock(struct ck_start *start, const struct ck_op *op)
         c->lock = ck_openat(l->store, name, O_CREAT | O_RDWR | O_NOFOLLOW, 0600);
         error = c->lock < 0 ? c->lock : ck_flock(c->lock, LOCK_EX | LOCK_NB);
     } else {
-        if (start->spare.ready)
-            c->lock = ck_steal_fd(&start->spare.lock);
-        else
-            c->lock = ck_pool_make_dir(l, c->number, name, sizeof name);
-        snprintf(name, sizeof name, "containers/.%s-%u", l->hello.id, c->number);
-        error = c->lock < 0 ? c->lock : ck_renameat(l->store, name, l->store, dir);
+        c->lock = start->spare.ready ? ck_steal_fd(&start->spare.place.lock)
+                                     : ck_pool_make_dir(l, c->number);
+        error = c->lock < 0 ? c->lock : ck_pool_move_dir(l, c->number, dir, 0);
     }
     if (error >= 0)
         snprintf(c->dir, sizeof c->dir, "%s", dir);
@@ -105,7 +102,6 @@ static int do_cgroup(struct ck_start *start, const struct ck_op *op)
     struct ck_container *c = start->container;
     uint32_t n;
     const char *triples = ck_plan_list(&start->plan, op->arena[0], &n);
-    const char *item = triples;
     int error;
 
     if (!start->spare.ready) {
@@ -115,9 +111,6 @@ static int do_cgroup(struct ck_start *start, const struct ck_op *op)
             return error;
     }
     c->release |= CK_HAS_CGROUP;
-    for (uint32_t i = 0; i < n; i++, item = ck_plan_next(item))
-        if (i % 3 == 0 && strcmp(item, "memory") == 0)
-            c->release |= CK_MEMORY;
     return n ? ck_pool_write_cgroup(l, c->number, triples, n) : 0;
 }
 
@@ -525,12 +518,28 @@ static int spare_fits(const struct ck_start *start)
     const uint64_t kind =
         CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
 
+    /* what an earlier container left charged to a cgroup must not count against a limit */
+    if (start->container->release & CK_TUNED && start->launcher->spare.place.used)
+        return 0;
     return start->plan.header->namespaces == kind && start->plan_size <= CK_PLAN_INLINE;
 }
 
+/* What a plan asks for that outlives it here: its undo list, and what its limits leave behind. */
 static uint16_t release_bits(const struct ck_plan *plan)
 {
     uint16_t bits = 0;
+    uint32_t n;
+
+    for (int i = 0; i < plan->header->n_ops[CK_PREPARE]; i++) {
+        const struct ck_op *op = &plan->ops[CK_PREPARE][i];
+        const char *item = op->code == CK_OP_CGROUP ? ck_plan_list(plan, op->arena[0], &n) : NULL;
+        for (uint32_t j = 0; item && j < n; j++, item = ck_plan_next(item)) {
+            if (j % 3 == 0 && strcmp(item, "memory") == 0)
+                bits |= CK_MEMORY;
+            if (j % 3 == 1 && strcmp(item, "pids.max") != 0)
+                bits |= CK_TUNED;
+        }
+    }
 
     for (int i = 0; i < plan->header->n_ops[CK_RELEASE]; i++) {
         uint16_t code = plan->ops[CK_RELEASE][i].code;
@@ -557,7 +566,7 @@ static void start_container(struct ck_start *start)
     c->release = release_bits(&start->plan);
     if (l->spare.ready && spare_fits(start))
         ck_pool_take_spare(l, &start->spare);
-    c->number = start->spare.ready ? start->spare.number : ++l->last_number;
+    c->number = start->spare.ready ? start->spare.place.number : ++l->last_number;
     error = prepare(start);
     if (error >= 0)
         error = give_to_child(start);
@@ -578,7 +587,7 @@ static void start_container(struct ck_start *start)
 
 void ck_launcher_start(struct ck_launcher *l, const void *plan, size_t size, int *fds, int n_fds)
 {
-    struct ck_start start = {.launcher = l, .plan_size = size, .lock = -1};
+    struct ck_start start = {.launcher = l, .plan_size = size};
     struct ck_container nobody = {.pidfd = -1, .channel = fds[0]};
     uint32_t at = 0xffff0000;
     int error = plan ? ck_plan_check(plan, size, &start.plan, &at) : -EINVAL;
