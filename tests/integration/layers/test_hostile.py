@@ -201,6 +201,18 @@ def test_a_link_within_the_layer_is_followed(tmp_path: Path) -> None:
     assert not place.touched
 
 
+@pytest.mark.parametrize("between", [(b"0", b""), (LINK, b"elsewhere"), (HARD, b"f"), (b"6", b"")])
+def test_a_directory_may_be_replaced_and_made_again(
+    between: tuple[bytes, bytes], tmp_path: Path
+) -> None:
+    """What was known of the old directory must not be used for the new one."""
+    kind, link = between
+    data = [entry(b"f"), entry(b"d/sub/old"), entry(b"d", kind, link=link)]
+    data += [entry(b"d", DIRECTORY), entry(b"d/sub/new")]
+    unpack(b"".join(data) + END, tmp_path)
+    assert [path.name for path in (tmp_path / "d").rglob("*")] == ["sub", "new"]
+
+
 def test_links_upon_links_do_not_lead_deeper_than_the_limit(tmp_path: Path) -> None:
     """A directory tree deeper than any path could not be removed again."""
     data = [entry(b"d" + b"/d" * 9, DIRECTORY)]
