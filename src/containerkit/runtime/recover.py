@@ -1,7 +1,8 @@
 """Find and remove what a crash left, and nothing that lives.
 
 Owns the walk over ``owners/`` and ``containers/``.  A held lock is a living launcher or a
-supervised container; a free one is debris, whatever its age.  A launcher's processes are gone with
+supervised container; a free one is debris, whatever its age; none at all may be a removal under
+way and gets a minute.  A launcher's processes are gone with
 it (its pid namespace), so only names are left to remove: control groups and directories.
 
 Neighbours: `launcher` writes the owner records before it makes anything; `Engine.open` runs this.
@@ -10,6 +11,7 @@ Neighbours: `launcher` writes the owner records before it makes anything; `Engin
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import time
 from pathlib import Path
@@ -43,7 +45,7 @@ def recover(root: Path) -> Recovered:
     Atomicity: may run in any number of processes at once.
     """
     launchers = []
-    for entry in os.scandir(root / "owners"):
+    for entry in _entries(root / "owners"):
         if _is_dead(entry):
             launcher_id = entry.name.removeprefix(PENDING)
             _remove_groups(Path(entry.path))
@@ -53,7 +55,7 @@ def recover(root: Path) -> Recovered:
             launchers.append(launcher_id)
     containers = [
         entry.name
-        for entry in os.scandir(root / "containers")
+        for entry in _entries(root / "containers")
         if not entry.name.startswith(PENDING) and _remove_container(Path(entry.path))
     ]
     return Recovered(tuple(launchers), tuple(containers))
@@ -64,6 +66,11 @@ def write_record(root: Path, launcher_id: str, groups: tuple[Path, ...]) -> Path
     path = root / "owners" / (PENDING + launcher_id)
     path.write_text("".join(f"{group}\n" for group in groups), encoding="utf-8")
     return path
+
+
+def _entries(directory: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(directory) as entries:
+        return list(entries)
 
 
 def _is_dead(entry: os.DirEntry[str]) -> bool:
@@ -95,21 +102,39 @@ def _remove_groups(record: Path) -> None:
 
 def _remove_spares(root: Path, launcher_id: str) -> None:
     """Directories that were locked and not yet given to a container."""
-    for entry in os.scandir(root / "containers"):
+    for entry in _entries(root / "containers"):
         if entry.name.startswith(f"{PENDING}{launcher_id}-"):
             remove_tree(Path(entry.path))
 
 
 def _remove_container(directory: Path) -> bool:
-    """Remove a container that nobody supervises; its lock is taken meanwhile."""
-    lock = FileLock(directory / "lock")
+    """Remove a container that nobody supervises; its lock is taken meanwhile.
+
+    Its lock is opened, never made: one that is missing means that the launcher is just removing
+    the directory, or died while it did, and only time tells which.
+    """
     try:
-        if not lock.try_acquire():
-            return False
-    except (FileNotFoundError, NotADirectoryError):
+        fd = os.open(directory / "lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except NotADirectoryError:
         return False
-    try:
+    except FileNotFoundError:
+        if not _is_old(directory):
+            return False
         remove_tree(directory)
+        return True
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        remove_tree(directory)
+    except BlockingIOError:
+        return False
     finally:
-        lock.release()
+        os.close(fd)
     return True
+
+
+def _is_old(path: Path) -> bool:
+    """Whether nothing was made or removed in a directory for a minute; one that is gone is not."""
+    try:
+        return time.time() - path.stat().st_mtime > _PENDING_SECONDS
+    except FileNotFoundError:
+        return False

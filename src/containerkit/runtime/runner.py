@@ -26,6 +26,7 @@ from containerkit.model.result import Result, Usage
 from containerkit.runtime import facts, packets
 from containerkit.runtime.failure import launch_error
 from containerkit.runtime.launcher import Launcher
+from containerkit.runtime.recover import recover
 from containerkit.runtime.rootfiles import accounts
 from containerkit.stdio.collect import collect
 from containerkit.stdio.waiting import drive
@@ -98,12 +99,18 @@ class Runner:
         """Return this process's launcher, started when there is none or it has died."""
         with self._guard:
             if self._launcher is not None and not self._launcher.alive:
-                self._launcher.close()
-                self._launcher = None
+                self._bury(self._launcher)
             if self._launcher is None:
                 self._launcher = Launcher(self._root, netns_pool=self._netns_pool)
                 self._facts = facts.gather(self._launcher)
             return self._launcher, self._facts
+
+    def _bury(self, dead: Launcher) -> None:
+        """Forget a launcher that has died, and clear away what it could not; holds the guard."""
+        if self._launcher is dead:
+            self._launcher = None
+            dead.close()
+            recover(self._root)
 
     def close(self) -> None:
         """End the launcher and everything it runs; a later start begins with a new one."""
@@ -177,9 +184,12 @@ class Runner:
                 streams[item.kind] if item.kind in streams else _open_input(item, options, opened)
                 for item in plan.inputs
             ]
+            launcher = self.launcher()[0]
             try:
-                channel = self.launcher()[0].start(data, inputs)
+                channel = launcher.start(data, inputs)
             except (BrokenPipeError, ConnectionResetError):  # it died since: once more, with a new
+                with self._guard:  # its socket has closed, though its end may take a moment yet
+                    self._bury(launcher)
                 channel = self.launcher()[0].start(data, inputs)
         finally:
             for fd in opened:
