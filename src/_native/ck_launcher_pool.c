@@ -93,7 +93,7 @@ int ck_pool_join_cgroup(struct ck_launcher *l, uint32_t number)
 static int controller_dir(const struct ck_launcher *l, const char *name)
 {
     for (int i = 0; i < l->n_controllers; i++)
-        if (strcmp(l->hello.controllers[i], name) == 0)
+        if (i == l->unified || strcmp(l->hello.controllers[i], name) == 0)
             return l->controllers[i];
     return -ENOENT;
 }
