@@ -9,6 +9,14 @@
 
 #include "ck_plan.h"
 
+/* Hand a step's negative errno on to the caller. */
+#define CK_TRY(call)                                                                               \
+    do {                                                                                           \
+        int tried_ = (int)(call);                                                                  \
+        if (tried_ < 0)                                                                            \
+            return tried_;                                                                         \
+    } while (0)
+
 struct ck_child {
     struct ck_plan plan;
     int slots[CK_SLOTS]; /* -1: empty */
@@ -27,11 +35,17 @@ typedef int ck_handler(struct ck_child *child, const struct ck_op *op);
 
 _Noreturn void ck_child_run(struct ck_child *child);
 
-ck_handler ck_op_root, ck_op_mount_fs, ck_op_move_mount, ck_op_template, ck_op_mask,
-    ck_op_read_only, ck_op_mkdir, ck_op_copy_fd, ck_op_root_read_only, ck_op_pivot;
-ck_handler ck_op_join_net, ck_op_hostname, ck_op_loopback, ck_op_sysctl, ck_op_oom_score,
-    ck_op_keyring;
-ck_handler ck_op_groups, ck_op_ids, ck_op_caps, ck_op_no_new_privs, ck_op_seccomp;
-ck_handler ck_op_rlimit, ck_op_stdio, ck_op_session, ck_op_umask, ck_op_chdir, ck_op_exec;
+/* X(code, handler) for every child op, in the order of enum ck_op_code. */
+#define CK_CHILD_OPS(X)                                                                            \
+    X(JOIN_NET, join_net) X(ROOT, root) X(MOUNT_FS, mount_fs) X(MOVE_MOUNT, move_mount)            \
+    X(TEMPLATE, template) X(MASK, mask) X(READ_ONLY, read_only) X(MKDIR, mkdir)                    \
+    X(COPY_FD, copy_fd) X(ROOT_READ_ONLY, root_read_only) X(PIVOT, pivot)                          \
+    X(HOSTNAME, hostname) X(LOOPBACK, loopback) X(SYSCTL, sysctl) X(RLIMIT, rlimit)                \
+    X(OOM_SCORE, oom_score) X(KEYRING, keyring) X(STDIO, stdio) X(SESSION, session)                \
+    X(UMASK, umask) X(GROUPS, groups) X(IDS, ids) X(CAPS, caps) X(CHDIR, chdir)                    \
+    X(NO_NEW_PRIVS, no_new_privs) X(SECCOMP, seccomp) X(EXEC, exec)
+
+#define CK_DECLARE_OP(code, name) ck_handler ck_op_##name;
+CK_CHILD_OPS(CK_DECLARE_OP)
 
 #endif

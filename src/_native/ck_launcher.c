@@ -35,6 +35,24 @@ int ck_launcher_watch(struct ck_launcher *l, struct ck_container *c, int fd, int
     return ck_epoll_set(l->epoll, EPOLL_CTL_ADD, fd, EPOLLIN, data);
 }
 
+/* Closing alone does not end a watch: callers have a copy of each pidfd. */
+void ck_launcher_unwatch(struct ck_launcher *l, int *fd)
+{
+    if (*fd < 0)
+        return;
+    ck_epoll_set(l->epoll, EPOLL_CTL_DEL, *fd, 0, 0);
+    ck_close(ck_steal_fd(fd));
+}
+
+/* The kernel hands out the lowest number, so one close to the limit says that few are left: a start
+ * is refused while it can still be answered. */
+int ck_launcher_is_full(int fd)
+{
+    CK_CLEANUP_FD int far = ck_dup_above(fd, fd + 2 * CK_FDS_MAX);
+
+    return far < 0;
+}
+
 /* ---- requests */
 
 static int good_packet(const struct ck_packet *packet, ssize_t got)
@@ -90,16 +108,16 @@ static void on_channel(struct ck_launcher *l, struct ck_container *c)
     int fds[4], n = 4;
     ssize_t got = ck_receive(c->channel, &packet, sizeof packet, fds, &n, 0);
 
-    for (int i = 0; i < n; i++)
-        ck_close(fds[i]);
+    while (n > 0)
+        ck_close(fds[--n]);
     if (got == -EAGAIN)
         return;
-    if (got <= 0 || !good_packet(&packet, got)) {
-        ck_close(ck_steal_fd(&c->channel)); /* nobody waits any more */
+    if (!good_packet(&packet, got)) { /* the caller lets go of it: nobody will send DROP */
+        ck_epoll_set(l->epoll, EPOLL_CTL_DEL, c->channel, 0, 0);
+        c->flags |= CK_PLAN_EPHEMERAL;
         packet = (struct ck_packet){.kind = CK_KILL, .value = CK_CAUSE_REMOVED << 16 | SIGKILL};
         if (c->status == CK_ENDED)
             packet.kind = CK_DROP;
-        c->flags |= CK_PLAN_EPHEMERAL;
     }
     if (packet.kind == CK_KILL && c->pidfd >= 0) {
         if (packet.value >> 16)
@@ -107,34 +125,37 @@ static void on_channel(struct ck_launcher *l, struct ck_container *c)
         ck_pidfd_kill(c->pidfd, (int)(packet.value & 0xffff));
     }
     if (packet.kind == CK_DROP && c->status == CK_ENDED)
-        ck_launcher_release(l, c);
+        ck_launcher_release(l, c, CK_RELEASED, &(struct ck_event){0});
 }
 
-static void on_report(struct ck_launcher *l, struct ck_container *c)
+/* Take one report of the child; 0 when there is no more now. */
+static int on_report(struct ck_launcher *l, struct ck_container *c)
 {
     struct ck_report report;
-    int fd, n = 1;
-    ssize_t got = ck_receive(c->report, &report, sizeof report, &fd, &n, 0);
+    int fd, n = 0;
+    ssize_t got =
+        c->report < 0 ? -EAGAIN : ck_receive(c->report, &report, sizeof report, &fd, &n, 0);
 
-    if (n == 1)
-        ck_close(fd);
     if (got == -EAGAIN)
-        return;
+        return 0;
     if (got == (ssize_t)sizeof report) {
         if (report.errnum)
             c->failed = report;
         else
             c->release |= CK_ABOUT_TO_EXEC;
-        return;
+        return 1;
     }
-    ck_close(ck_steal_fd(&c->report));
+    ck_launcher_unwatch(l, &c->report);
     if (c->failed.errnum || !(c->release & CK_ABOUT_TO_EXEC))
-        return; /* it is dying: its pidfd tells */
+        return 0; /* it is dying: its pidfd tells */
     c->status = CK_RUNNING;
-    if (!(c->flags & CK_PLAN_EPHEMERAL))
-        ck_launcher_tell(c, CK_STARTED, &(struct ck_event){.started_ns = c->state.started_ns},
-                         c->pidfd);
-    (void)l;
+    if (c->flags & CK_PLAN_EPHEMERAL)
+        return 0;
+    c->release |= CK_SETTLED;
+    l->live--;
+    ck_launcher_tell(c, CK_STARTED, &(struct ck_event){.started_ns = c->state.started_ns},
+                     c->pidfd);
+    return 0;
 }
 
 /* ---- the loop */
@@ -147,22 +168,15 @@ static void on_event(struct ck_launcher *l, uint64_t data)
         return;
     switch (data >> 56) {
     case CK_WATCH_PIDFD:
-        while (c->report >= 0) { /* what it said last comes before its end */
-            int before = c->report;
-            uint16_t was = c->failed.errnum, about = c->release;
-            on_report(l, c);
-            if (c->report == before && was == c->failed.errnum && about == c->release)
-                break;
-        }
+        while (on_report(l, c)) /* what it said last comes before its end */
+            continue;
         ck_launcher_ended(l, c);
         break;
     case CK_WATCH_REPORT:
-        if (c->report >= 0)
-            on_report(l, c);
+        on_report(l, c);
         break;
     case CK_WATCH_CHANNEL:
-        if (c->channel >= 0)
-            on_channel(l, c);
+        on_channel(l, c);
         break;
     default:
         break;

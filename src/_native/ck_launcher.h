@@ -8,7 +8,8 @@
  *   ck_launcher.c        the loop, HELLO, packets
  *   ck_launcher_setup.c  the mount namespace and its templates
  *   ck_launcher_pool.c   what is made ahead: spare child, cgroups, network namespaces
- *   ck_launcher_start.c  START: prepare ops, the child
+ *   ck_launcher_prepare.c  the prepare ops
+ *   ck_launcher_start.c  START: a child with its plan
  *   ck_launcher_end.c    exit, release ops, shutdown
  */
 #ifndef CK_LAUNCHER_H
@@ -16,6 +17,7 @@
 
 #include <sys/types.h>
 
+#include "ck_child.h"
 #include "ck_plan.h"
 #include "ck_wire.h"
 
@@ -44,9 +46,10 @@ struct ck_container {
 };
 
 enum ck_release {
-    CK_REL_CGROUP = 1, CK_REL_SOURCES = 2, CK_REL_DIR = 4, /* asked for by the plan */
+    CK_REL_CGROUP = 1, CK_REL_DIR = 4, /* asked for by the plan */
     CK_REL_DISK = 8,     /* its directory holds an upper: whoever called removes the tree */
     CK_HAS_CGROUP = 16, CK_ABOUT_TO_EXEC = 32,
+    CK_SETTLED = 256,        /* it was started to stay: starts do not wait for its end */
     CK_MEMORY = 64, CK_TUNED = 128, /* its cgroup has a limit on memory, on more than pids */
 };
 
@@ -72,7 +75,9 @@ struct ck_launcher {
     int unified;             /* index of the cgroup v2 controller directory or -1 */
     uint32_t features;
     int32_t step;            /* how far set-up came, for READY */
-    uint32_t last_number, live;
+    uint32_t last_number;
+    uint32_t live;           /* containers that are starting, or run to their end */
+    uint32_t first_free;     /* no entry of the table before this one is free */
     uint64_t idle_since;     /* CLOCK_MONOTONIC ns of the last work */
     int busy;                /* a cgroup could not be removed yet: try again after a pause */
     struct ck_hello hello;
@@ -112,26 +117,30 @@ int ck_pool_join_cgroup(struct ck_launcher *l, uint32_t number);
 int ck_pool_write_cgroup(struct ck_launcher *l, uint32_t number, const char *triples, uint32_t n);
 int ck_pool_netns(struct ck_launcher *l);
 int ck_pool_make_dir(struct ck_launcher *l, uint32_t number);
+void ck_pool_drop_dir(struct ck_launcher *l, uint32_t number);
 int ck_pool_move_dir(struct ck_launcher *l, uint32_t number, const char *dir, int back);
 int ck_pool_keep(struct ck_launcher *l, struct ck_container *c);
 void ck_pool_drop_kept(struct ck_launcher *l);
-void ck_pool_take_spare(struct ck_launcher *l, struct ck_spare *out);
 void ck_pool_end_spare(struct ck_launcher *l, struct ck_spare *spare);
 int ck_pool_wants_work(const struct ck_launcher *l);
 void ck_pool_work(struct ck_launcher *l); /* one step of refilling or cleaning */
 
-/* start */
+/* prepare, start */
+int ck_launcher_prepare(struct ck_start *start);
 void ck_launcher_start(struct ck_launcher *l, const void *plan, size_t size, int *fds, int n_fds);
 int ck_launcher_write_state(struct ck_container *c);
 
 /* end */
 void ck_launcher_ended(struct ck_launcher *l, struct ck_container *c);
-void ck_launcher_release(struct ck_launcher *l, struct ck_container *c);
+void ck_launcher_release(struct ck_launcher *l, struct ck_container *c, uint16_t kind,
+                         const struct ck_event *event);
 void ck_launcher_fail(struct ck_launcher *l, struct ck_container *c);
 _Noreturn void ck_launcher_shutdown(struct ck_launcher *l);
 
 /* loop */
 int ck_launcher_watch(struct ck_launcher *l, struct ck_container *c, int fd, int kind);
+void ck_launcher_unwatch(struct ck_launcher *l, int *fd); /* and close it */
+int ck_launcher_is_full(int fd);                          /* of descriptors, fd being a new one */
 void ck_launcher_tell(struct ck_container *c, uint16_t kind, const struct ck_event *event, int fd);
 enum { CK_WATCH_CONTROL, CK_WATCH_OWNER, CK_WATCH_PIDFD, CK_WATCH_CHANNEL, CK_WATCH_REPORT };
 

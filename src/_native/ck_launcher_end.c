@@ -30,18 +30,16 @@ static void drop_sources(struct ck_container *c)
     c->sources = 0;
 }
 
-/* Move what is in one directory up into the trash directory, or unlink it; then the directory is
- * empty.  So a tree of any depth needs two descriptors and no recursion. */
-static int empty_dir(int trash, const char *name, uint32_t *number)
+/* Move what is in a directory of the trash up into the trash, or unlink it, and remove the directory.
+ * So a tree of any depth needs two descriptors and no recursion. */
+static void remove_dir(int trash, const char *name, uint32_t *number)
 {
     CK_CLEANUP_FD int dir = ck_openat(trash, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
     _Alignas(8) char buf[8192];
     char up[16];
     ssize_t n;
 
-    if (dir < 0)
-        return dir;
-    while ((n = ck_getdents(dir, buf, sizeof buf)) > 0)
+    while (dir >= 0 && (n = ck_getdents(dir, buf, sizeof buf)) > 0)
         for (ssize_t at = 0; at < n;) {
             const struct ck_dirent *entry = (const void *)(buf + at);
             at += entry->size;
@@ -51,60 +49,63 @@ static int empty_dir(int trash, const char *name, uint32_t *number)
             if (ck_unlinkat(dir, entry->name, 0) == -EISDIR)
                 ck_renameat(dir, entry->name, trash, up);
         }
-    return n < 0 ? (int)n : 0;
+    ck_unlinkat(trash, name, AT_REMOVEDIR);
 }
 
-static void remove_tree(struct ck_launcher *l, const char *path)
+/* What UPPER_DIR made in a container's directory. */
+static void remove_uppers(struct ck_launcher *l, const char *path)
 {
     CK_CLEANUP_FD int trash = ck_openat(l->store, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
     uint32_t number = 0, done = 0;
     char name[16];
 
-    if (trash < 0)
-        return;
-    empty_dir(trash, ".", &number);
+    remove_dir(trash, "upper", &number);
+    remove_dir(trash, "work", &number);
+    remove_dir(trash, "files", &number);
     while (done < number) {
         snprintf(name, sizeof name, "%u", ++done);
-        if (empty_dir(trash, name, &number) == 0)
-            ck_unlinkat(trash, name, AT_REMOVEDIR);
+        remove_dir(trash, name, &number);
     }
-    ck_unlinkat(l->store, path, AT_REMOVEDIR);
 }
 
-/* The directory of a container: flat, unless its upper lies there too.  A caller that asked for the
- * release removes that itself, since it may take long; nobody else does when it has gone. */
-static void drop_dir(struct ck_launcher *l, struct ck_container *c)
+/* A caller that asked for the release removes the uppers itself, since that may take long; nobody
+ * else does when it has gone. */
+static void drop_dir(struct ck_launcher *l, struct ck_container *c, uint16_t kind)
 {
     char path[128];
 
     if (c->release & CK_REL_DISK) {
-        if (c->channel < 0)
-            remove_tree(l, c->dir);
-        return;
+        if (kind == CK_RELEASED && !(c->flags & CK_PLAN_EPHEMERAL))
+            return;
+        remove_uppers(l, c->dir);
     }
     snprintf(path, sizeof path, "%s/lock", c->dir);
     ck_unlinkat(l->store, path, 0);
     ck_unlinkat(l->store, c->dir, AT_REMOVEDIR);
 }
 
-void ck_launcher_release(struct ck_launcher *l, struct ck_container *c)
+/* Let nothing remain of a container, then tell its caller so. */
+void ck_launcher_release(struct ck_launcher *l, struct ck_container *c, uint16_t kind,
+                         const struct ck_event *event)
 {
     if (c->sources)
         drop_sources(c);
     if (!ck_pool_keep(l, c)) {
         if (c->dir[0] && c->release & CK_REL_DIR)
-            drop_dir(l, c);
+            drop_dir(l, c, kind);
         if (c->release & CK_HAS_CGROUP)
             ck_pool_trash_cgroup(l, c->number);
     }
     ck_close_at(&c->lock);
-    ck_close_at(&c->report);
-    ck_close_at(&c->pidfd);
-    if (c->channel >= 0 && c->status == CK_ENDED && !(c->flags & CK_PLAN_EPHEMERAL))
-        ck_launcher_tell(c, CK_RELEASED, &(struct ck_event){0}, -1);
-    ck_close_at(&c->channel);
+    ck_launcher_unwatch(l, &c->report);
+    ck_launcher_unwatch(l, &c->pidfd);
+    ck_launcher_tell(c, kind, event, -1);
+    ck_launcher_unwatch(l, &c->channel);
     c->status = CK_FREE;
-    l->live--;
+    if (!(c->release & CK_SETTLED))
+        l->live--;
+    if (c - l->containers < l->first_free)
+        l->first_free = (uint32_t)(c - l->containers);
 }
 
 /* ---- how it ended */
@@ -144,50 +145,28 @@ static uint32_t cause_of(const struct ck_launcher *l, const struct ck_container 
     return c->state.signal ? CK_CAUSE_SIGNAL : CK_CAUSE_EXITED;
 }
 
-static void report_end(struct ck_launcher *l, struct ck_container *c, const struct rusage *used)
-{
-    struct ck_event event = {
-        .code = c->state.code,
-        .signal = c->state.signal,
-        .cause = c->state.cause,
-        .started_ns = c->state.started_ns,
-        .finished_ns = c->state.finished_ns,
-        .user_us = (uint64_t)used->ru_utime.tv_sec * 1000000U + (uint64_t)used->ru_utime.tv_usec,
-        .system_us = (uint64_t)used->ru_stime.tv_sec * 1000000U + (uint64_t)used->ru_stime.tv_usec,
-        .max_rss_kib = (uint64_t)used->ru_maxrss,
-    };
-
-    ck_launcher_tell(c, CK_EXITED, &event, -1);
-    (void)l;
-}
-
 void ck_launcher_fail(struct ck_launcher *l, struct ck_container *c)
 {
-    struct ck_event event = {.report = c->failed};
-    int code, signal, channel;
+    int code, signal;
 
     if (c->pidfd >= 0) {
         ck_pidfd_kill(c->pidfd, SIGKILL);
         while (ck_wait_pidfd(c->pidfd, &code, &signal, NULL) == -EAGAIN)
             ck_wait_readable(c->pidfd);
     }
-    channel = ck_steal_fd(&c->channel);
-    ck_launcher_release(l, c);
-    c->channel = channel; /* told last, when nothing is left */
-    ck_launcher_tell(c, CK_FAILED, &event, -1);
-    ck_close(ck_steal_fd(&c->channel));
+    ck_launcher_release(l, c, CK_FAILED, &(struct ck_event){.report = c->failed});
 }
 
 void ck_launcher_ended(struct ck_launcher *l, struct ck_container *c)
 {
+    struct ck_event event = {0};
     struct rusage used = {0};
-    int error = ck_wait_pidfd(c->pidfd, &c->state.code, &c->state.signal, &used);
 
-    if (error == -EAGAIN)
+    if (ck_wait_pidfd(c->pidfd, &c->state.code, &c->state.signal, &used) == -EAGAIN)
         return;
+    ck_launcher_unwatch(l, &c->pidfd);
     if (!(c->release & CK_ABOUT_TO_EXEC) && !c->failed.errnum) /* it died during set-up */
         c->failed = (struct ck_report){CK_CHILD, 0, 0, ECHILD, c->state.signal};
-    ck_close(ck_steal_fd(&c->pidfd));
     if (c->failed.errnum) {
         ck_launcher_fail(l, c);
         return;
@@ -196,32 +175,42 @@ void ck_launcher_ended(struct ck_launcher *l, struct ck_container *c)
     c->state.status = 2;
     c->state.finished_ns = ck_now(CLOCK_REALTIME);
     c->state.cause = cause_of(l, c);
-    if (c->dir[0] && !(c->flags & CK_PLAN_EPHEMERAL))
+    event.code = c->state.code;
+    event.signal = c->state.signal;
+    event.cause = c->state.cause;
+    event.started_ns = c->state.started_ns;
+    event.finished_ns = c->state.finished_ns;
+    event.user_us = (uint64_t)used.ru_utime.tv_sec * 1000000U + (uint64_t)used.ru_utime.tv_usec;
+    event.system_us = (uint64_t)used.ru_stime.tv_sec * 1000000U + (uint64_t)used.ru_stime.tv_usec;
+    event.max_rss_kib = (uint64_t)used.ru_maxrss;
+    if (c->flags & CK_PLAN_EPHEMERAL) {
+        ck_launcher_release(l, c, CK_EXITED, &event);
+        return;
+    }
+    if (c->dir[0])
         ck_launcher_write_state(c);
-    report_end(l, c, &used);
-    if (c->flags & CK_PLAN_EPHEMERAL)
-        ck_launcher_release(l, c);
+    ck_launcher_tell(c, CK_EXITED, &event, -1);
 }
 
 /* ---- the end of the launcher */
 
 static void end_all(struct ck_launcher *l)
 {
-    struct rusage used;
-
     for (uint32_t i = 0; i < CK_CONTAINERS; i++)
-        if (l->containers[i].status != CK_FREE && l->containers[i].pidfd >= 0)
+        if (l->containers[i].pidfd > 0)
             ck_pidfd_kill(l->containers[i].pidfd, SIGKILL);
     for (uint32_t i = 0; i < CK_CONTAINERS; i++) {
         struct ck_container *c = &l->containers[i];
         if (c->status == CK_FREE)
             continue;
-        while (c->pidfd >= 0 &&
-               ck_wait_pidfd(c->pidfd, &c->state.code, &c->state.signal, &used) == -EAGAIN)
-            ck_wait_readable(c->pidfd);
-        ck_close_at(&c->channel);
-        c->channel = -1;
-        ck_launcher_release(l, c);
+        c->flags |= CK_PLAN_EPHEMERAL;
+        c->cause = CK_CAUSE_OWNER;
+        if (c->status == CK_ENDED) {
+            ck_launcher_release(l, c, CK_RELEASED, &(struct ck_event){0});
+            continue;
+        }
+        ck_wait_readable(c->pidfd);
+        ck_launcher_ended(l, c);
     }
 }
 

@@ -30,7 +30,7 @@ int ck_pool_make_cgroup(struct ck_launcher *l, uint32_t number)
     snprintf(name, sizeof name, "%u", number);
     for (int i = 0; i < l->n_controllers; i++) {
         int error = ck_mkdirat(l->controllers[i], name, 0755);
-        if (error < 0)
+        if (error < 0 && error != -EEXIST) /* of "cpu,cpuacct", the second name */
             return error;
     }
     return 0;
@@ -92,6 +92,8 @@ int ck_pool_join_cgroup(struct ck_launcher *l, uint32_t number)
 
 static int controller_dir(const struct ck_launcher *l, const char *name)
 {
+    if (l->unified >= 0)
+        return l->controllers[l->unified];
     for (int i = 0; i < l->n_controllers; i++)
         if (i == l->unified || strcmp(l->hello.controllers[i], name) == 0)
             return l->controllers[i];
@@ -152,6 +154,17 @@ static void ahead_name(const struct ck_launcher *l, uint32_t number, char name[9
     snprintf(name, 96, "containers/.%s-%u", l->hello.id, number);
 }
 
+void ck_pool_drop_dir(struct ck_launcher *l, uint32_t number)
+{
+    char name[96];
+
+    ahead_name(l, number, name);
+    strcat(name, "/lock");
+    ck_unlinkat(l->store, name, 0);
+    *strrchr(name, '/') = 0;
+    ck_unlinkat(l->store, name, AT_REMOVEDIR);
+}
+
 int ck_pool_make_dir(struct ck_launcher *l, uint32_t number)
 {
     CK_CLEANUP_FD int dir = -1;
@@ -160,13 +173,14 @@ int ck_pool_make_dir(struct ck_launcher *l, uint32_t number)
     int error;
 
     ahead_name(l, number, name);
-    error = ck_mkdirat(l->store, name, 0700);
-    dir = error < 0 ? error : ck_openat(l->store, name, O_RDONLY | O_DIRECTORY, 0);
-    if (dir < 0)
-        return dir;
-    lock = ck_openat(dir, "lock", O_CREAT | O_EXCL | O_RDWR, 0600);
+    CK_TRY(ck_mkdirat(l->store, name, 0700));
+    dir = ck_openat(l->store, name, O_RDONLY | O_DIRECTORY, 0);
+    lock = dir < 0 ? dir : ck_openat(dir, "lock", O_CREAT | O_EXCL | O_RDWR, 0600);
     error = lock < 0 ? lock : ck_flock(lock, LOCK_EX | LOCK_NB);
-    return error < 0 ? error : ck_steal_fd(&lock);
+    if (error >= 0)
+        return ck_steal_fd(&lock);
+    ck_pool_drop_dir(l, number);
+    return error;
 }
 
 /* Give the directory the container's name, or take it back. */
@@ -177,17 +191,6 @@ int ck_pool_move_dir(struct ck_launcher *l, uint32_t number, const char *dir, in
     ahead_name(l, number, name);
     return back ? ck_renameat(l->store, dir, l->store, name)
                 : ck_renameat(l->store, name, l->store, dir);
-}
-
-static void drop_dir(struct ck_launcher *l, uint32_t number)
-{
-    char name[96];
-
-    ahead_name(l, number, name);
-    strcat(name, "/lock");
-    ck_unlinkat(l->store, name, 0);
-    *strrchr(name, '/') = 0;
-    ck_unlinkat(l->store, name, AT_REMOVEDIR);
 }
 
 /* Keep an ended container's directory and cgroup for the next spare: making and removing them costs
@@ -218,7 +221,7 @@ void ck_pool_drop_kept(struct ck_launcher *l)
 {
     while (l->n_kept > 0) {
         ck_close(l->kept[--l->n_kept].lock);
-        drop_dir(l, l->kept[l->n_kept].number);
+        ck_pool_drop_dir(l, l->kept[l->n_kept].number);
         ck_pool_drop_cgroup(l, l->kept[l->n_kept].number);
     }
 }
@@ -237,7 +240,7 @@ static int find_place(struct ck_launcher *l, struct ck_place *place)
     if (error >= 0)
         error = place->lock = ck_pool_make_dir(l, place->number);
     if (error < 0) {
-        drop_dir(l, place->number);
+        ck_pool_drop_dir(l, place->number);
         ck_pool_drop_cgroup(l, place->number);
     }
     return error;
@@ -296,12 +299,6 @@ static int make_spare(struct ck_launcher *l)
     return error;
 }
 
-void ck_pool_take_spare(struct ck_launcher *l, struct ck_spare *out)
-{
-    *out = l->spare;
-    l->spare.ready = 0;
-}
-
 /* Kill and reap a child that has not been given a plan, or not entirely. */
 void ck_pool_end_spare(struct ck_launcher *l, struct ck_spare *spare)
 {
@@ -316,7 +313,7 @@ void ck_pool_end_spare(struct ck_launcher *l, struct ck_spare *spare)
     ck_close(spare->socket);
     if (spare->place.lock >= 0) {
         ck_close(spare->place.lock);
-        drop_dir(l, spare->place.number);
+        ck_pool_drop_dir(l, spare->place.number);
     }
     ck_pool_trash_cgroup(l, spare->place.number);
     spare->ready = 0;
@@ -348,15 +345,16 @@ void ck_pool_work(struct ck_launcher *l)
     } else if (l->trashed) {
         uint32_t number = l->trash[--l->trashed];
         if (ck_pool_drop_cgroup(l, number) == -EBUSY) {
-            l->trash[l->trashed++] = number;
+            l->trash[l->trashed++] = l->trash[0]; /* to the other end: it must not hold up others */
+            l->trash[0] = number;
             l->busy = 1;
             l->idle_since = ck_now(CLOCK_MONOTONIC);
         }
     } else if (wants_netns(l)) {
         int fd = make_netns(l);
-        if (fd < 0)
-            l->features &= ~(uint32_t)CK_HAS_POOL;
-        else
+        if (fd >= 0)
             l->pool[l->pooled++] = fd;
+        if (fd < 0 || ck_launcher_is_full(fd))
+            l->features &= ~(uint32_t)CK_HAS_POOL;
     }
 }

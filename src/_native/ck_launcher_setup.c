@@ -29,13 +29,11 @@ enum { NO_SETID_EXEC = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC };
 static int new_tmpfs(const char *size, const char *mode, unsigned attrs)
 {
     CK_CLEANUP_FD int fs = ck_fsopen("tmpfs");
-    int error = fs;
 
-    if (error >= 0)
-        error = ck_fsconfig_string(fs, "size", size);
-    if (error >= 0)
-        error = ck_fsconfig_string(fs, "mode", mode);
-    return error < 0 ? error : ck_fsmount(&fs, attrs);
+    CK_TRY(fs);
+    CK_TRY(ck_fsconfig_string(fs, "size", size));
+    CK_TRY(ck_fsconfig_string(fs, "mode", mode));
+    return ck_fsmount(&fs, attrs);
 }
 
 static int make_node(int dir, const char *name, unsigned major, unsigned minor)
@@ -48,10 +46,8 @@ static int make_node(int dir, const char *name, unsigned major, unsigned minor)
         return error;
     /* no CAP_MKNOD over this file system: the host's own node, bound */
     snprintf(host, sizeof host, "/dev/%s", name);
-    tree = ck_open_tree(AT_FDCWD, host, 0);
-    file = ck_openat(dir, name, O_CREAT | O_EXCL | O_WRONLY, 0666);
-    if (tree < 0 || file < 0)
-        return tree < 0 ? tree : file;
+    CK_TRY(tree = ck_open_tree(AT_FDCWD, host, 0));
+    CK_TRY(file = ck_openat(dir, name, O_CREAT | O_EXCL | O_WRONLY, 0666));
     return ck_move_mount(tree, dir, name);
 }
 
@@ -66,105 +62,94 @@ static int fill_dev(int dir)
         {"/proc/self/fd", "fd"},       {"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"},
         {"/proc/self/fd/2", "stderr"}, {"pts/ptmx", "ptmx"},         {"/proc/kcore", "core"}};
     static const char *const dirs[] = {"pts", "shm", "mqueue"};
-    int error = 0;
+    CK_CLEANUP_FD int console = -1;
 
-    for (size_t i = 0; !error && i < sizeof nodes / sizeof *nodes; i++)
-        error = make_node(dir, nodes[i].name, nodes[i].major, nodes[i].minor);
-    for (size_t i = 0; !error && i < sizeof links / sizeof *links; i++)
-        error = ck_symlinkat(links[i][0], dir, links[i][1]);
-    for (size_t i = 0; !error && i < sizeof dirs / sizeof *dirs; i++)
-        error = ck_mkdirat(dir, dirs[i], 0755);
-    if (!error) { /* a place for a terminal to be bound on */
-        CK_CLEANUP_FD int console = ck_openat(dir, "console", O_CREAT | O_EXCL | O_WRONLY, 0600);
-        error = console < 0 ? console : 0;
-    }
-    return error;
+    for (size_t i = 0; i < sizeof nodes / sizeof *nodes; i++)
+        CK_TRY(make_node(dir, nodes[i].name, nodes[i].major, nodes[i].minor));
+    for (size_t i = 0; i < sizeof links / sizeof *links; i++)
+        CK_TRY(ck_symlinkat(links[i][0], dir, links[i][1]));
+    for (size_t i = 0; i < sizeof dirs / sizeof *dirs; i++)
+        CK_TRY(ck_mkdirat(dir, dirs[i], 0755));
+    /* a place for a terminal to be bound on */
+    CK_TRY(console = ck_openat(dir, "console", O_CREAT | O_EXCL | O_WRONLY, 0600));
+    return 0;
 }
 
 static int fill_mask(int dir)
 {
     CK_CLEANUP_FD int file = ck_openat(dir, "file", O_CREAT | O_EXCL | O_WRONLY, 0444);
-    int error = file < 0 ? file : ck_mkdirat(dir, "empty", 0555);
 
-    return error;
+    CK_TRY(file);
+    return ck_mkdirat(dir, "empty", 0555);
 }
 
-/* A template: filled while nobody else sees it, then read-only, then attached. */
+/* A template: filled while nobody else sees it, then read-only. */
 static int add_template(const char *path, int (*fill)(int), unsigned attrs)
 {
     CK_CLEANUP_FD int mount = new_tmpfs("1m", "0755", attrs);
-    int error = mount < 0 ? mount : ck_mkdirat(AT_FDCWD, path, 0755);
+    CK_CLEANUP_FD int dir = -1;
 
-    if (!error)
-        error = ck_move_mount(mount, AT_FDCWD, path);
-    if (!error) {
-        CK_CLEANUP_FD int dir = ck_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0);
-        error = dir < 0 ? dir : fill(dir);
-    }
-    return error ? error : ck_mount_set(mount, MOUNT_ATTR_RDONLY, AT_RECURSIVE);
+    CK_TRY(mount);
+    CK_TRY(ck_mkdirat(AT_FDCWD, path, 0755));
+    CK_TRY(ck_move_mount(mount, AT_FDCWD, path));
+    CK_TRY(dir = ck_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0));
+    CK_TRY(fill(dir));
+    return ck_mount_set(mount, MOUNT_ATTR_RDONLY, AT_RECURSIVE);
 }
 
 static int add_proc(void)
 {
     CK_CLEANUP_FD int fs = ck_fsopen("proc");
     CK_CLEANUP_FD int mount = -1;
-    int error = ck_mkdirat(AT_FDCWD, "/proc", 0555);
 
-    if (fs < 0 || error)
-        return fs < 0 ? fs : error;
-    mount = ck_fsmount(&fs, NO_SETID_EXEC | MOUNT_ATTR_NODEV);
-    return mount < 0 ? mount : ck_move_mount(mount, AT_FDCWD, "/proc");
+    CK_TRY(fs);
+    CK_TRY(ck_mkdirat(AT_FDCWD, "/proc", 0555));
+    CK_TRY(mount = ck_fsmount(&fs, NO_SETID_EXEC | MOUNT_ATTR_NODEV));
+    return ck_move_mount(mount, AT_FDCWD, "/proc");
 }
 
 /* The engine's root directory as a tree of its own; checked to be the one the engine has open. */
 static int open_store(struct ck_launcher *l)
 {
+    CK_CLEANUP_FD int fd = ck_open_tree(AT_FDCWD, l->hello.root, 0);
     struct stat st;
-    int fd = ck_open_tree(AT_FDCWD, l->hello.root, 0);
-    int error = fd < 0 ? fd : ck_fstat(fd, &st);
 
-    if (!error && (st.st_dev != l->hello.root_dev || st.st_ino != l->hello.root_ino))
-        error = -ESTALE;
-    if (!error)
-        return fd;
-    ck_close_at(&fd);
-    return error;
+    CK_TRY(fd);
+    CK_TRY(ck_fstat(fd, &st));
+    if (st.st_dev != l->hello.root_dev || st.st_ino != l->hello.root_ino)
+        return -ESTALE;
+    return ck_steal_fd(&fd);
 }
 
 /* Replace the host's tree by a tmpfs that holds nothing but the store. */
 static int enter_root(struct ck_launcher *l, int store)
 {
-    static const char *const dirs[] = {"/store", "/src", "/up", "/mnt", "/new", "/tmpl", "/l"};
+    static const char *const dirs[] = {"store", "src", "up", "mnt", "new", "tmpl", "l"};
     CK_CLEANUP_FD int root = new_tmpfs("4m", "0755", MOUNT_ATTR_NODEV | NO_SETID_EXEC);
-    int error = root < 0 ? root : ck_move_mount(root, AT_FDCWD, l->hello.root);
 
-    if (!error)
-        error = ck_chdir(l->hello.root);
-    for (size_t i = 0; !error && i < sizeof dirs / sizeof *dirs; i++)
-        error = ck_mkdirat(AT_FDCWD, dirs[i] + 1, 0755);
-    if (!error)
-        error = ck_move_mount(store, AT_FDCWD, "store");
+    CK_TRY(root);
+    CK_TRY(ck_move_mount(root, AT_FDCWD, l->hello.root));
+    CK_TRY(ck_chdir(l->hello.root));
+    for (size_t i = 0; i < sizeof dirs / sizeof *dirs; i++)
+        CK_TRY(ck_mkdirat(AT_FDCWD, dirs[i], 0755));
+    CK_TRY(ck_move_mount(store, AT_FDCWD, "store"));
     l->step = 3;
-    if (!error)
-        error = add_template("tmpl/dev", fill_dev, NO_SETID_EXEC);
-    if (!error)
-        error = add_template("tmpl/mask", fill_mask, NO_SETID_EXEC | MOUNT_ATTR_NODEV);
+    CK_TRY(add_template("tmpl/dev", fill_dev, NO_SETID_EXEC));
+    CK_TRY(add_template("tmpl/mask", fill_mask, NO_SETID_EXEC | MOUNT_ATTR_NODEV));
     l->step = 4;
-    return error ? error : ck_pivot_here();
+    return ck_pivot_here();
 }
 
-/* owners/.ID was written before anything was made; under its lock it becomes owners/ID, so that a
- * record without the dot is locked for as long as its launcher lives. */
+/* The engine has held a shared lock on our record since before anything of ours was made; from here
+ * on we do too.  Whoever gets it exclusively knows that both are dead. */
 static int claim_owner_record(struct ck_launcher *l)
 {
-    char pending[64], name[64];
-    int lock, error;
+    char name[64];
+    int lock;
 
-    snprintf(pending, sizeof pending, "owners/.%s", l->hello.id);
     snprintf(name, sizeof name, "owners/%s", l->hello.id);
-    lock = ck_openat(l->store, pending, O_CREAT | O_RDWR | O_NOFOLLOW, 0600);
-    error = lock < 0 ? lock : ck_flock(lock, LOCK_EX | LOCK_NB);
-    return error < 0 ? error : ck_renameat(l->store, pending, l->store, name);
+    CK_TRY(lock = ck_openat(l->store, name, O_RDWR | O_NOFOLLOW, 0));
+    return ck_flock(lock, LOCK_SH | LOCK_NB);
 }
 
 /* Does overlayfs take its lowers one by one (6.5), or only as one string of mount(2)?  Before it
@@ -181,32 +166,22 @@ static int probe_overlay_append(void)
 int ck_launcher_enter(struct ck_launcher *l)
 {
     CK_CLEANUP_FD int store = -1;
-    int error = ck_mount_private_all();
 
     l->step = 1;
-    if (error)
-        return error;
-    store = open_store(l);
+    CK_TRY(ck_mount_private_all());
     l->step = 2;
-    error = store < 0 ? store : enter_root(l, store);
-    if (error)
-        return error;
+    CK_TRY(store = open_store(l));
+    CK_TRY(enter_root(l, store));
     l->step = 5;
-    error = add_proc();
-    if (error)
-        return error;
+    CK_TRY(add_proc());
     l->step = 6;
-    l->store = ck_openat(AT_FDCWD, "/store", O_RDONLY | O_DIRECTORY, 0);
-    l->host_net = ck_openat(AT_FDCWD, "/proc/self/ns/net", O_RDONLY, 0);
-    if (l->store < 0 || l->host_net < 0)
-        return l->store < 0 ? l->store : l->host_net;
+    CK_TRY(l->store = ck_openat(AT_FDCWD, "/store", O_RDONLY | O_DIRECTORY, 0));
+    CK_TRY(l->host_net = ck_openat(AT_FDCWD, "/proc/self/ns/net", O_RDONLY, 0));
     l->step = 7;
-    error = claim_owner_record(l);
-    if (error)
-        return error;
-    if (probe_overlay_append())
+    CK_TRY(claim_owner_record(l));
+    l->step = 8;
+    if (!(l->hello.flags & CK_CLASSIC_OVERLAY) && probe_overlay_append())
         l->features |= CK_HAS_OVERLAY_APPEND;
     l->features |= CK_HAS_POOL | (l->hello.spares ? (unsigned)CK_HAS_SPARE : 0);
-    l->step = 8;
     return 0;
 }

@@ -1,4 +1,6 @@
 /* ck_ops_cred.c - child ops that give up rights; after CAPS nothing privileged follows. */
+#define _GNU_SOURCE
+#include <fcntl.h>
 #include <linux/filter.h>
 
 #include "ck_child.h"
@@ -14,18 +16,20 @@ int ck_op_groups(struct ck_child *child, const struct ck_op *op)
 
 int ck_op_ids(struct ck_child *child, const struct ck_op *op)
 {
+    uint32_t uid = (uint32_t)op->value[0], gid = (uint32_t)op->value[1];
+
     (void)child;
-    return ck_set_ids((uint32_t)op->value[0], (uint32_t)op->value[1]);
+    for (int i = 0; uid && i < 3; i++) /* so that it may open /dev/stdout; /dev/null refuses */
+        ck_fchownat(i, "", uid, gid, AT_EMPTY_PATH);
+    return ck_set_ids(uid, gid);
 }
 
 int ck_op_caps(struct ck_child *child, const struct ck_op *op)
 {
-    int error = ck_drop_bounding(op->value[0]);
-
     (void)child;
-    if (error >= 0)
-        error = ck_clear_ambient();
-    return error < 0 ? error : ck_set_caps(op->value[1]);
+    CK_TRY(ck_drop_bounding(op->value[0]));
+    CK_TRY(ck_clear_ambient());
+    return ck_set_caps(op->value[1]);
 }
 
 int ck_op_no_new_privs(struct ck_child *child, const struct ck_op *op)

@@ -44,35 +44,51 @@ static int make_file(const struct ck_child *child, const char *path)
     return file < 0 ? file : ck_openat(parent, name, O_PATH | O_NOFOLLOW, 0);
 }
 
-/* Open the place a mount goes to.  strict: no link anywhere on the way, for the file systems whose
- * place the kernel's and our safety rests on (/proc, /sys, /dev). */
-static int open_target(const struct ck_child *child, const char *path, int flags, int strict)
+/* Whether a place lies on a file system that is the kernel's word or ours. */
+static int is_system(const struct ck_child *child, int place)
 {
-    int fd = ck_path_open(child->root, path, O_PATH, strict ? CK_PATH_NO_SYMLINKS : 0);
+    static const char *const paths[] = {"/proc", "/sys", "/dev", "/dev/pts", "/dev/mqueue"};
+    struct stat st, system;
+
+    if (ck_fstat(place, &st) < 0)
+        return 1;
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        CK_CLEANUP_FD int fd = ck_path_open(child->root, paths[i], O_PATH, CK_PATH_NO_SYMLINKS);
+        if (fd >= 0 && (ck_fstat(fd, &system) < 0 || system.st_dev == st.st_dev))
+            return 1;
+    }
+    return 0;
+}
+
+/* Open, or make, the place a mount goes to.  strict: no link anywhere on the way, for the file
+ * systems whose place the kernel's and our safety rests on (/proc, /sys, /dev). */
+static int open_target(const struct ck_child *child, const char *path, int flags, unsigned how)
+{
+    int fd = ck_path_open(child->root, path, O_PATH, how);
 
     if (fd != -ENOENT || !(flags & CK_F_CREATE))
         return fd;
-    if (flags & CK_F_FILE)
-        return make_file(child, path);
-    return ck_path_mkdirs(child->root, path, 0755, strict ? CK_PATH_NO_SYMLINKS : 0);
+    return flags & CK_F_FILE ? make_file(child, path)
+                             : ck_path_mkdirs(child->root, path, 0755, how);
 }
 
 static int mount_on(const struct ck_child *child, int mount, const char *path, int flags,
                     int strict)
 {
-    CK_CLEANUP_FD int target = open_target(child, path, flags, strict);
+    CK_CLEANUP_FD int target = ck_path_open(child->root, path, O_PATH, CK_PATH_NO_SYMLINKS);
 
-    if (target < 0)
-        return target;
-    return ck_move_mount(mount, target, "");
+    if (target == -ENOENT ||
+        (target == -ELOOP && !strict)) { /* the image's links are followed ... */
+        target = open_target(child, path, flags, strict ? CK_PATH_NO_SYMLINKS : 0);
+        if (target >= 0 && !strict && is_system(child, target))
+            return -EXDEV; /* ... but not to there (CVE-2019-16884, CVE-2025-52881) */
+    }
+    return target < 0 ? target : ck_move_mount(mount, target, "");
 }
 
 int ck_op_root(struct ck_child *child, const struct ck_op *op)
 {
-    int error = ck_move_mount(child->slots[op->fd[0]], AT_FDCWD, CK_NEW_ROOT);
-
-    if (error < 0)
-        return error;
+    CK_TRY(ck_move_mount(child->slots[op->fd[0]], AT_FDCWD, CK_NEW_ROOT));
     child->root = ck_openat(AT_FDCWD, CK_NEW_ROOT, O_PATH | O_DIRECTORY, 0);
     return child->root < 0 ? child->root : 0;
 }
@@ -89,10 +105,8 @@ int ck_op_mount_fs(struct ck_child *child, const struct ck_op *op)
     if (fs < 0)
         return fs;
     for (; n > 0; n--, option = ck_plan_next(option)) {
-        int error = ck_fsconfig_option(fs, option);
         child->aux++;
-        if (error < 0)
-            return error;
+        CK_TRY(ck_fsconfig_option(fs, option));
     }
     mount = ck_fsmount(&fs, (unsigned)op->value[0]);
     if (mount < 0)
@@ -129,15 +143,10 @@ int ck_op_mask(struct ck_child *child, const struct ck_op *op)
         ck_path_open(child->root, path, O_PATH | O_NOFOLLOW, CK_PATH_NO_SYMLINKS);
     CK_CLEANUP_FD int cover = -1;
     struct stat st;
-    int error;
 
-    if (target == -ENOENT)
-        return 0; /* nothing to hide on this kernel */
-    if (target < 0)
-        return target;
-    error = ck_fstat(target, &st);
-    if (error < 0)
-        return error;
+    if (target < 0) /* nothing to hide on this kernel */
+        return target == -ENOENT ? 0 : target;
+    CK_TRY(ck_fstat(target, &st));
     cover = ck_open_tree(AT_FDCWD, S_ISDIR(st.st_mode) ? CK_TEMPLATE_DIR : CK_TEMPLATE_FILE, 0);
     return cover < 0 ? cover : ck_move_mount(cover, target, "");
 }
@@ -148,17 +157,12 @@ int ck_op_read_only(struct ck_child *child, const struct ck_op *op)
     CK_CLEANUP_FD int target =
         ck_path_open(child->root, path, O_PATH | O_NOFOLLOW, CK_PATH_NO_SYMLINKS);
     CK_CLEANUP_FD int tree = -1;
-    int error;
 
-    if (target == -ENOENT)
-        return 0;
     if (target < 0)
-        return target;
-    tree = ck_open_tree(target, "", AT_RECURSIVE);
-    if (tree < 0)
-        return tree;
-    error = ck_mount_set(tree, MOUNT_ATTR_RDONLY, AT_RECURSIVE);
-    return error < 0 ? error : ck_move_mount(tree, target, "");
+        return target == -ENOENT ? 0 : target;
+    CK_TRY(tree = ck_open_tree(target, "", AT_RECURSIVE));
+    CK_TRY(ck_mount_set(tree, MOUNT_ATTR_RDONLY, AT_RECURSIVE));
+    return ck_move_mount(tree, target, "");
 }
 
 static int own_as_asked(int fd, const struct ck_op *op)
@@ -194,14 +198,11 @@ int ck_op_copy_fd(struct ck_child *child, const struct ck_op *op)
     fd = ck_openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
     if (fd < 0)
         return fd;
-    while ((n = ck_read(source, buf, sizeof buf)) > 0) {
-        n = ck_write_all(fd, buf, (size_t)n);
-        if (n < 0)
-            return (int)n;
-    }
-    if (n == 0)
-        n = ck_fchmod(fd, (mode_t)op->value[0] & 07777);
-    return n < 0 ? (int)n : own_as_asked(fd, op);
+    while ((n = ck_read(source, buf, sizeof buf)) > 0)
+        CK_TRY(ck_write_all(fd, buf, (size_t)n));
+    CK_TRY(n);
+    CK_TRY(ck_fchmod(fd, (mode_t)op->value[0] & 07777));
+    return own_as_asked(fd, op);
 }
 
 int ck_op_root_read_only(struct ck_child *child, const struct ck_op *op)

@@ -7,6 +7,7 @@
 #include <sys/sysmacros.h>
 
 #include "ck_child.h"
+#include "ck_path.h"
 #include "ck_sys.h"
 #include "ck_sys_ns.h"
 
@@ -63,7 +64,11 @@ int ck_op_umask(struct ck_child *child, const struct ck_op *op)
 
 int ck_op_chdir(struct ck_child *child, const struct ck_op *op)
 {
-    return ck_chdir(ck_plan_text(&child->plan, op->arena[0]));
+    /* no link out of the root, into a descriptor of ours or to a deleted directory (CVE-2024-21626) */
+    CK_CLEANUP_FD int dir =
+        ck_path_open(AT_FDCWD, ck_plan_text(&child->plan, op->arena[0]), O_PATH | O_DIRECTORY, 0);
+
+    return dir < 0 ? dir : ck_fchdir(dir);
 }
 
 static void fill_vector(char **vector, const char *item, uint32_t n)
@@ -74,7 +79,8 @@ static void fill_vector(char **vector, const char *item, uint32_t n)
 }
 
 /* Try the candidates as execvp(3) does: keep looking past what is not there, remember what was
- * there but may not be executed.  aux: the candidate that errno belongs to. */
+ * there but may not be executed.  aux: the candidate that errno belongs to, counted from 1; it is
+ * there even with ENOENT, when its interpreter is not. */
 static int try_candidates(struct ck_child *child, const struct ck_op *op, char **argv, char **envp)
 {
     uint32_t n;
@@ -83,10 +89,11 @@ static int try_candidates(struct ck_child *child, const struct ck_op *op, char *
 
     for (uint32_t i = 0; i < n; i++, path = ck_plan_next(path)) {
         int now = ck_execve(path, argv, envp);
-        if (now == -ENOENT || now == -ENOTDIR)
+        struct stat st;
+        if (now == -ENOTDIR || (now == -ENOENT && ck_fstatat(AT_FDCWD, path, &st, 0) < 0))
             continue;
         error = now;
-        child->aux = (int32_t)i;
+        child->aux = (int32_t)i + 1;
         if (now != -EACCES)
             break;
     }

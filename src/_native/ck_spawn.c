@@ -27,20 +27,17 @@ static int enter_launcher(void *arg)
     static char *const envp[] = {NULL};
     struct spawn *spawn = arg;
     int null = ck_openat(AT_FDCWD, "/dev/null", O_RDWR, 0);
-    int error = null < 0 ? null : 0;
+    /* above all that is overwritten: the embedding program may have closed its descriptors 0 to 2 */
+    int program = ck_dup_above(spawn->program, 10), control = ck_dup_above(spawn->control, 10);
+    int error = null < 0 ? null : program < 0 ? program : control < 0 ? control : 0;
 
+    null = error < 0 ? error : (error = ck_dup_above(null, 10));
     ck_setsid();
     for (int i = 0; error >= 0 && i < 3; i++)
         error = ck_dup_to(null, i);
-    /* 3 is the control socket, 4 the program: neither may be overwritten before it is moved */
-    if (error >= 0 && spawn->program == CK_CONTROL_FD)
-        error = spawn->program = ck_dup_above(spawn->program, 10);
     if (error >= 0)
-        error = ck_dup_to(spawn->control, CK_CONTROL_FD);
-    if (error >= 0)
-        error = ck_dup_above(spawn->program, 10);
+        error = ck_dup_to(control, CK_CONTROL_FD);
     if (error >= 0) {
-        int program = error;
         ck_close_range(CK_CONTROL_FD + 1, 1);
         ck_chdir("/");
         error = ck_execveat(program, argv, envp);

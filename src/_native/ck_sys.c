@@ -213,7 +213,7 @@ ssize_t ck_send(int fd, const void *buf, size_t len, const int *fds, int n_fds)
         memcpy(CMSG_DATA(&control.header), fds, sizeof(int) * (unsigned)n_fds);
     }
     do
-        sent = result(sendmsg(fd, &message, MSG_NOSIGNAL));
+        sent = result(sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT));
     while (sent == -EINTR);
     return sent;
 }

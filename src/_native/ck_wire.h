@@ -4,7 +4,8 @@
  * channel of its own for every request (first descriptor) and the plan's inputs.  A plan above
  * CK_PLAN_INLINE bytes is a sealed memfd, the last descriptor.  On its channel the request gets
  * exactly one of STARTED (with a pidfd; left out for ephemeral plans) or FAILED, then EXITED; the
- * caller may send KILL and DROP there.  End-of-file on a channel kills and releases.
+ * caller may send KILL and DROP there.  What is ephemeral is gone when EXITED comes, and everything
+ * of a failed start when FAILED does.  End-of-file on a channel kills and releases.
  */
 #ifndef CK_WIRE_H
 #define CK_WIRE_H
@@ -16,7 +17,7 @@
 enum {
     CK_WIRE_MAGIC = 0x57504b43, /* "CKPW" */
     CK_WIRE_VERSION = 1,
-    CK_FDS_MAX = 68,            /* channel, inputs, plan; the kernel's own limit is 253 */
+    CK_FDS_MAX = 66,            /* channel, inputs, plan; the kernel's own limit is 253 */
     CK_CONTROLLERS = 12,
     CK_CONTROL_FD = 3,          /* where the launcher finds its end after exec */
 };
@@ -50,8 +51,12 @@ struct ck_hello {
     uint32_t netns_pool;                 /* network namespaces kept ready */
     uint32_t spares;                     /* 0 or 1 parked child */
     uint32_t idle_ms;                    /* refill after so long without work */
-    uint32_t reserved;
+    uint32_t flags;                      /* enum ck_hello_flag */
     char root[4096];                     /* path of the engine's root directory */
+};
+
+enum ck_hello_flag {
+    CK_CLASSIC_OVERLAY = 1, /* overlays by mount(2), as before Linux 6.5: for tests */
 };
 
 enum ck_cause {

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self, Unpack, cast, overload
+from typing import TYPE_CHECKING, Literal, Self, Unpack, cast, overload
 
 from containerkit.errors import ConfigError, MissingFeature, NotReady, Timeout
 from containerkit.runtime.recover import Recovered, recover
@@ -45,6 +44,8 @@ if TYPE_CHECKING:
 _STREAMS = ("stdout", "stderr")
 _MAX_OUTPUT = 64 << 20
 
+_living: weakref.WeakSet[Engine] = weakref.WeakSet()
+
 
 class EngineConfig:
     """Settings of one engine handle.
@@ -53,15 +54,23 @@ class EngineConfig:
         mirrors: registries asked before docker.io, for images that name no registry.
         netns_pool: network namespaces kept ready for starts, 0 to 512; each costs the kernel some
             100 KiB, and a start without one 0.5 ms.
+        classic_overlay: mount as on kernels before 6.5, to test that on a later one.
     """
 
-    __slots__ = ("mirrors", "netns_pool")
+    __slots__ = ("classic_overlay", "mirrors", "netns_pool")
 
-    def __init__(self, *, mirrors: tuple[str, ...] = (), netns_pool: int = 32) -> None:
+    def __init__(
+        self,
+        *,
+        mirrors: tuple[str, ...] = (),
+        netns_pool: int = 32,
+        classic_overlay: bool = False,
+    ) -> None:
         if not 0 <= netns_pool <= 512:
             raise ConfigError(f"netns_pool {netns_pool} is not from 0 to 512")
         self.mirrors = tuple(mirrors)
         self.netns_pool = netns_pool
+        self.classic_overlay = classic_overlay
 
 
 class Engine:
@@ -82,9 +91,12 @@ class Engine:
         self._closers: list[Callable[[], object]] = []
         self._credentials: Credentials | None = None
         self._containers: set[Container] = set()
-        self._runner = Runner(root.path, netns_pool=config.netns_pool)
+        self._runner = Runner(
+            root.path, netns_pool=config.netns_pool, classic_overlay=config.classic_overlay
+        )
         self._finalizer = weakref.finalize(self, self._runner.close)
         self._closed = False
+        _living.add(self)
 
     @classmethod
     def open(
@@ -231,9 +243,15 @@ class Engine:
 
         Blocking: until its processes are dead and its files gone; interrupted, it leaves nothing.
         """
-        _refuse_tty(options)
-        limit = _size(max_output)
+        from containerkit.model.limits import parse_size
+        from containerkit.model.result import decoded
+
+        limit = None if max_output is None else parse_size(max_output, what="max_output")
         data = input.encode() if isinstance(input, str) else input
+        if data is not None and not isinstance(data, bytes | bytearray | memoryview):
+            raise ConfigError(f"input is {type(data).__name__}, neither bytes nor text")
+        if timeout is not None and not timeout >= 0:
+            raise ConfigError(f"timeout {timeout!r} is not a number of seconds")
         with self._startable(image, options, progress) as what:
             result, timed_out = self._runner.run(
                 what,
@@ -244,7 +262,7 @@ class Engine:
                 max_output=limit,
                 on_output=on_output,
             )
-        final: Result[bytes] | Result[str] = _decoded(result) if text else result
+        final: Result[bytes] | Result[str] = decoded(result) if text else result
         if timed_out:
             raise Timeout(
                 f"{final.command or 'the command'} still ran after {timeout} s and was killed",
@@ -275,9 +293,8 @@ class Engine:
         Raises:
             The errors of `run`, except `Timeout` and `ProcessFailed`.
         """
-        from containerkit.runtime.container import Container
+        from containerkit.runtime.container import start
 
-        _refuse_tty(options)
         if ready is not None:
             raise MissingFeature(
                 f"cannot wait {timeout} s for {ready}: this version of containerkit does not wait"
@@ -286,30 +303,8 @@ class Engine:
             )
         with contextlib.ExitStack() as stack:
             what = stack.enter_context(self._startable(image, options, progress))
-            output = stack.enter_context(_nameless_file(self.root / "containers"))
-            with _appending(output) as stream:
-                started = self._runner.start(
-                    what,
-                    command,
-                    options,
-                    streams={"stdout": stream.fileno(), "stderr": stream.fileno()},
-                    ephemeral=False,
-                )
-            kept = stack.pop_all()
-
-        def forget(one: Container) -> None:
-            self._containers.discard(one)
-            kept.close()
-
-        container = Container(
-            started,
-            directory=self.root / "containers" / started.id,
-            output=output,
-            image_digest=what.digest,
-            forget=forget,
-        )
-        self._containers.add(container)
-        container.await_started()
+            container = start(self._runner, what, command, options, self._containers)
+            container.keep(stack.pop_all())
         return container
 
     def plan(
@@ -332,7 +327,9 @@ class Engine:
         """Find what to start and keep its layers from being removed meanwhile."""
         self._require_open()
         if image is None or not (isinstance(image, str) or hasattr(image, "chain_ids")):
-            yield _host_image(self.root) if image is None else cast("Startable", image)
+            from containerkit.images.host import host_image
+
+            yield host_image(self.root) if image is None else cast("Startable", image)
             return
         found = self.images.ensure(
             cast("str | Image", image),
@@ -368,6 +365,11 @@ class Engine:
         while self._closers:
             self._closers.pop()()
 
+    def _forked(self) -> None:
+        """In a forked child: a lock may have been held, and the containers are the parent's."""
+        self._guard = threading.Lock()
+        self._containers = set()
+
     def _require_open(self) -> None:
         if self._closed:
             raise NotReady(f"cannot use the engine of {self.root}: it is closed")
@@ -387,45 +389,9 @@ class Engine:
         return f"<Engine {self.root}>"
 
 
-def _refuse_tty(options: ContainerOptions) -> None:
-    if options.get("tty"):
-        raise MissingFeature(
-            "cannot give the container a terminal: this version of containerkit does not have"
-            " terminals yet",
-            feature="tty",
-        )
+def _forked() -> None:
+    for engine in list(_living):
+        engine._forked()
 
 
-def _size(value: int | str | None) -> int | None:
-    if value is None or isinstance(value, int):
-        return value
-    from containerkit.model.limits import parse_size
-
-    return parse_size(value, what="max_output")
-
-
-def _decoded(result: Result[bytes]) -> Result[str]:
-    import attrs
-
-    decoded: Any = attrs.evolve(
-        cast("Any", result),
-        stdout=result.stdout.decode("utf-8", "replace"),
-        stderr=result.stderr.decode("utf-8", "replace"),
-    )
-    return cast("Result[str]", decoded)
-
-
-def _host_image(root: Path) -> HostImage:
-    from containerkit.images.host import host_image
-
-    return host_image(root)
-
-
-def _nameless_file(directory: Path) -> BinaryIO:
-    """A file that is gone with its last descriptor, whatever crashes."""
-    return cast("BinaryIO", tempfile.TemporaryFile(dir=directory, buffering=0))
-
-
-def _appending(file: BinaryIO) -> BinaryIO:
-    """The same file, opened again so that several writers append and none can read."""
-    return open(f"/proc/self/fd/{file.fileno()}", "ab", buffering=0)
+os.register_at_fork(after_in_child=_forked)

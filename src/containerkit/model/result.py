@@ -72,3 +72,17 @@ class Result(Generic[AnyStr]):
         if said.strip():
             message += f"; standard error ends with: {said.strip()}"
         raise ProcessFailed(message, result=self)
+
+
+def decoded(result: Result[bytes]) -> Result[str]:
+    """Return the same with its outputs as text: UTF-8, what is none replaced."""
+    return Result(
+        stdout=result.stdout.decode("utf-8", "replace"),
+        stderr=result.stderr.decode("utf-8", "replace"),
+        exit=result.exit,
+        truncated=result.truncated,
+        duration=result.duration,
+        usage=result.usage,
+        image_digest=result.image_digest,
+        command=result.command,
+    )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
@@ -68,10 +69,10 @@ def parse(cgroup: str, mountinfo: str) -> Hierarchies:
         head, _, tail = line.partition(" - ")
         fields, kind = head.split(" "), tail.split(" ")
         if kind[0] == "cgroup2":
-            mounts.setdefault("", (fields[3], fields[4]))
+            mounts.setdefault("", (_plain(fields[3]), _plain(fields[4])))
         elif kind[0] == "cgroup":
             for option in kind[2].split(","):
-                mounts.setdefault(option, (fields[3], fields[4]))
+                mounts.setdefault(option, (_plain(fields[3]), _plain(fields[4])))
     directories = {}
     unified = None
     for line in cgroup.splitlines():
@@ -90,6 +91,11 @@ def parse(cgroup: str, mountinfo: str) -> Hierarchies:
     if directories:
         return Hierarchies("v1" if unified is None else "hybrid", directories)
     return Hierarchies(None, {})
+
+
+def _plain(field: str) -> str:
+    """Undo mountinfo's escapes of blanks and backslashes."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), field)
 
 
 def _is_below(path: str, top: str) -> bool:
@@ -121,6 +127,9 @@ class LauncherGroup(NamedTuple):
     missing: tuple[str, ...]
 
 
+NO_GROUP: Final = LauncherGroup(frozenset(), (), (), (), ())
+
+
 def planned_paths(hierarchies: Hierarchies, launcher_id: str) -> tuple[Path, ...]:
     """Return where `make_group` may make groups, for the record written before it does."""
     parents = list(hierarchies.directories.values())
@@ -141,17 +150,16 @@ def make_group(hierarchies: Hierarchies, launcher_id: str) -> LauncherGroup:
     for controller, parent in hierarchies.directories.items():
         path = parent / (PREFIX + launcher_id)
         try:
-            path.mkdir(0o755)
+            if path not in paths:  # controllers may share a hierarchy: "cpu,cpuacct"
+                path.mkdir(0o755)
+                paths.append(path)
             if controller == "devices":
                 _restrict_devices(path)
             fds.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         except OSError as error:
             missing.append(f"no {controller} group below {parent}: {error.strerror}")
-            with contextlib.suppress(OSError):
-                path.rmdir()
             continue
         names.append(controller)
-        paths.append(path)
     return LauncherGroup(frozenset(names), tuple(names), tuple(fds), tuple(paths), tuple(missing))
 
 
@@ -206,9 +214,6 @@ def _enable(group: Path, controllers: set[str]) -> None:
 
 def remove_tree(top: Path) -> None:
     """Remove a dead launcher's group; its processes died with it (its pid namespace)."""
-    with contextlib.suppress(OSError):
-        for child in top.iterdir():
-            if child.is_dir():
-                with contextlib.suppress(OSError):
-                    child.rmdir()
-        top.rmdir()
+    for directory, _, _ in os.walk(top, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(directory)

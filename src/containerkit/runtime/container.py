@@ -2,24 +2,30 @@
 
 Owns: its channel to the launcher, and the file its output goes to.  Properties ask the channel,
 never block, and are live.  Must not: start anything (`runner` does).
+
+Thread safety: the guard is held for every use of a descriptor, so that none is closed, and its
+number given to something else, in between; waiting is done on a copy.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
+import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, Self
 
-from containerkit.errors import ConfigError, InvalidStatus, Timeout
+from containerkit.errors import ConfigError, InvalidStatus, LaunchError, Timeout
 from containerkit.model.exit import Exit
 from containerkit.runtime import packets
 from containerkit.runtime.failure import launch_error
-from containerkit.runtime.runner import exit_of, send_kill
+from containerkit.runtime.runner import exit_of
 from containerkit.state.atomic import remove_tree
 from containerkit.stdio.waiting import drive, until_readable
 
@@ -27,12 +33,15 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from containerkit.launch.plan import Plan
-    from containerkit.runtime.runner import Started
+    from containerkit.model.options import Command, ContainerOptions
+    from containerkit.runtime.runner import Runner, Startable, Started
 
 Status = Literal["running", "stopped", "removed"]
 
 _REMOVED: Final = packets.CAUSES.index("removed")
 _READ: Final = 64 << 10
+
+_living: weakref.WeakSet[Container] = weakref.WeakSet()
 
 
 class Container:
@@ -52,6 +61,7 @@ class Container:
         "_exit",
         "_forget",
         "_guard",
+        "_kept",
         "_output",
         "_pidfd",
         "_plan",
@@ -67,7 +77,7 @@ class Container:
         directory: Path,
         output: BinaryIO,
         image_digest: str,
-        forget: Callable[[Container], None],
+        forget: Callable[[Container], object],
     ) -> None:
         self.id = started.id
         self.image_digest = image_digest
@@ -79,52 +89,56 @@ class Container:
         self._guard = threading.Lock()
         self._exit: Exit | None = None
         self._pidfd = -1
+        self._kept = contextlib.ExitStack()
         self._status: Status = "running"
+        _living.add(self)
+
+    def keep(self, kept: contextlib.ExitStack) -> None:
+        """Hold what its files need, such as the lease of its layers, until it is removed."""
+        self._kept = kept
 
     def await_started(self) -> None:
         """Wait until the command runs.
 
         Raises:
-            LaunchError: it could not be started; nothing is left of it.
+            LaunchError: it could not be started.
         """
-        data, fds = _receive(self._channel)
-        event = packets.parse_event(data)
+        event, fds = self._channel.receive()
         if event is not None and event.kind == packets.STARTED and fds:
             self._pidfd = fds[0]
             return
         for fd in fds:
             os.close(fd)
-        self._close("removed")
         if event is not None and event.kind == packets.FAILED:
             raise launch_error(self._plan, event)
-        raise InvalidStatus("cannot start the container: its launcher died", status="removed")
+        raise LaunchError("cannot start the container: its launcher died", plan=self._plan)
 
     # ---- what it is
 
     @property
     def status(self) -> Status:
         """As it is now: "running", "stopped" or "removed"."""
-        self._look()
-        return self._status
+        with self._guard:
+            self._look()
+            return self._status
 
     @property
     def exit(self) -> Exit | None:
         """How it ended; None while it runs."""
-        self._look()
-        return self._exit
+        with self._guard:
+            self._look()
+            return self._exit
 
     @property
     def pid(self) -> int | None:
         """Its first process's id, as this process sees it; None when it has ended."""
-        if self.status != "running" or self._pidfd < 0:
-            return None
-        for line in (
-            Path(f"/proc/self/fdinfo/{self._pidfd}").read_text(encoding="ascii").splitlines()
-        ):
-            if line.startswith("Pid:"):
-                number = int(line.split()[1])
-                return number if number > 0 else None
-        return None
+        with self._guard:
+            self._look()
+            if self._status != "running":
+                return None
+            info = Path(f"/proc/self/fdinfo/{self._pidfd}").read_text(encoding="ascii")
+        number = int(info.partition("\nPid:")[2].split()[0])
+        return number if number > 0 else None
 
     def plan(self) -> Plan:
         """Return the plan it was started by; ``print(container.plan().explain())``."""
@@ -136,10 +150,11 @@ class Container:
         Args:
             tail: only so many of the last lines.
         """
-        self._require("running", "stopped")
         data = bytearray()
-        while chunk := os.pread(self._output.fileno(), _READ, len(data)):
-            data += chunk
+        with self._guard:
+            self._require("read the output of", "running", "stopped")
+            while chunk := os.pread(self._output.fileno(), _READ, len(data)):
+                data += chunk
         text = data.decode("utf-8", "replace")
         if tail is None:
             return text
@@ -154,13 +169,19 @@ class Container:
             timeout: seconds; past them `Timeout` is raised and nothing is killed.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        while self.exit is None:
-            if self._status == "removed":
-                raise self._invalid("wait for", ("running", "stopped"))
-            if not drive(until_readable(self._channel, deadline)):
+        while True:
+            with self._guard:
+                self._look()
+                if self._exit is not None:
+                    return self._exit
+                self._require("wait for", "running")
+                fd = os.dup(self._channel.fileno())
+            try:
+                ready = drive(until_readable(fd, deadline))
+            finally:
+                os.close(fd)
+            if not ready:
                 raise Timeout(f"container {self.id[:12]} still runs after {timeout} s", result=None)
-        assert self._exit is not None
-        return self._exit
 
     def kill(self, signal_: str | int = "KILL") -> None:
         """Send a signal to its first process.
@@ -172,8 +193,10 @@ class Container:
             InvalidStatus: it has ended.
         """
         number = _signal_number(signal_)
-        self._require("running")
-        send_kill(self._channel, number)
+        with self._guard:
+            self._look()
+            self._require("kill", "running")
+            self._channel.kill(number)
 
     def remove(self, *, force: bool = False) -> None:
         """Remove it with all it has written; doing it twice is harmless.
@@ -184,58 +207,61 @@ class Container:
         Raises:
             InvalidStatus: it runs, and *force* is not set.
         """
-        if self.status == "removed":
-            return
-        if self._status == "running":
-            if not force:
-                raise self._invalid("remove", ("stopped",))
-            send_kill(self._channel, signal.SIGKILL, _REMOVED)
+        with self._guard:
+            self._look()
+            if self._status == "running":
+                if not force:
+                    raise self._invalid("remove", ("stopped",))
+                self._channel.kill(cause=_REMOVED)
+        with contextlib.suppress(InvalidStatus):  # somebody else removes it
             self.wait()
         with self._guard:
-            if self._status != "stopped":
+            if self._status == "removed":
                 return
             self._status = "removed"
-        try:
-            os.write(self._channel, packets.packet(packets.DROP))
-            _receive(self._channel)  # RELEASED, or end-of-file when the launcher has gone
-        except (BrokenPipeError, ConnectionResetError):
-            pass
+            self._channel.drop()
+            self._channel.receive()  # RELEASED, or nothing when the launcher has died
         remove_tree(self._directory)
-        self._close("removed")
+        self._close()
 
     # ---- within
 
     def _look(self) -> None:
-        """Take what the launcher has said meanwhile."""
-        with self._guard:
-            if self._status != "running":
-                return
-            poll = select.poll()
-            poll.register(self._channel, select.POLLIN)
-            if not poll.poll(0):
-                return
-            event = packets.parse_event(_receive(self._channel)[0])
-            self._exit = exit_of(event)
+        """Take what the launcher has said meanwhile; with the guard held."""
+        if self._status != "running":
+            return
+        poll = select.poll()
+        poll.register(self._channel, select.POLLIN)
+        if poll.poll(0):
+            self._exit = exit_of(self._channel.receive()[0])
             self._status = "stopped"
 
-    def _close(self, status: Status) -> None:
+    def _close(self) -> None:
+        """Let go of everything."""
         with self._guard:
-            self._status = status
-            for fd in (self._channel, self._pidfd):
-                if fd >= 0:
-                    os.close(fd)
-            self._channel = self._pidfd = -1
+            self._status = "removed"
+            self._channel.close()
+            pidfd, self._pidfd = self._pidfd, -1
+            if pidfd >= 0:
+                os.close(pidfd)
             self._output.close()
+        self._kept.close()
         self._forget(self)
 
     def abandon(self) -> None:
         """Let go of a container whose launcher has ended, and everything of it with that."""
         if self._status != "removed":
-            self._close("removed")
+            self._close()
 
-    def _require(self, *allowed: Status) -> None:
-        if self.status not in allowed:
-            raise self._invalid("use", allowed)
+    def _forked(self) -> None:
+        """In a forked child: it is the parent's, and the lock may have been held."""
+        self._guard = threading.Lock()
+        self._kept = contextlib.ExitStack()
+        self.abandon()
+
+    def _require(self, verb: str, *allowed: Status) -> None:
+        if self._status not in allowed:
+            raise self._invalid(verb, allowed)
 
     def _invalid(self, verb: str, allowed: tuple[Status, ...]) -> InvalidStatus:
         return InvalidStatus(
@@ -260,17 +286,61 @@ class Container:
         return f"<Container {self.id[:12]} {self.status}>"
 
 
-def _receive(channel: int) -> tuple[bytes, list[int]]:
-    import socket
+def _forked() -> None:
+    for container in list(_living):
+        container._forked()
+    _living.clear()
 
-    with socket.socket(fileno=os.dup(channel)) as end:
+
+os.register_at_fork(after_in_child=_forked)
+
+
+def start(
+    runner: Runner,
+    what: Startable,
+    command: Command | None,
+    options: ContainerOptions,
+    among: set[Container],
+) -> Container:
+    """Start a container that is kept after its end; failed or interrupted, nothing is left of it.
+
+    Args:
+        runner: of the engine.
+        what: is started; its layers are leased by the caller.
+        command: as `Engine.run` takes it.
+        options: as the caller gave them.
+        among: the engine's containers: it is one of them until it is removed.
+    """
+    # Without a name: gone with its last descriptor, whatever crashes.
+    output: Any = tempfile.TemporaryFile(dir=runner.root / "containers", buffering=0)  # noqa: SIM115 (kept)
+    try:
+        # Opened again, so that several writers append and none can read.
+        writer = os.open(
+            f"/proc/self/fd/{output.fileno()}", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
+        )
         try:
-            data, fds, _flags, _address = socket.recv_fds(end, packets.EVENT.size, 1)
-        except ConnectionResetError:
-            return b"", []
-    for fd in fds:
-        os.set_inheritable(fd, False)
-    return data, list(fds)
+            streams = {"stdout": writer, "stderr": writer}
+            started = runner.start(what, command, options, streams=streams, ephemeral=False)
+        finally:
+            os.close(writer)
+    except BaseException:
+        output.close()
+        raise
+    container = Container(
+        started,
+        directory=runner.root / "containers" / started.id,
+        output=output,
+        image_digest=what.digest,
+        forget=among.discard,
+    )
+    among.add(container)
+    try:
+        container.await_started()
+    except BaseException:
+        started.channel.finish()
+        container.abandon()
+        raise
+    return container
 
 
 def _signal_number(value: str | int) -> int:

@@ -47,6 +47,16 @@ def _exec_error(plan: Plan, event: Event, number: int) -> LaunchError:
     kind: type[LaunchError] = LaunchError
     if event.errnum in (errno.ENOENT, errno.ENOTDIR):
         kind = CommandNotFound
+        if event.aux and isinstance(candidates, tuple):
+            return kind(
+                f"cannot run {candidates[event.aux - 1]!r}: it is there, but the interpreter that"
+                f" its first line or its header names is not (step {number}, exec)",
+                errno=event.errnum,
+                hint="a program for another libc, or a script with Windows line ends, looks so",
+                op_index=number,
+                op="exec",
+                plan=plan,
+            )
         tried = candidates if isinstance(candidates, tuple) else ()
         where = "" if len(tried) < 2 else f" (looked for {', '.join(tried)})"
         message = f"cannot run {program!r}: it is not in the container{where}"
@@ -82,10 +92,12 @@ def _without_step(plan: Plan, event: Event, why: str) -> LaunchError | InvalidSp
         return InvalidSpec(
             f"cannot start the container: the launcher refused the plan at {where}: {why}"
         )
-    if event.errnum == errno.EAGAIN and event.section == _NO_SECTION:
+    if event.errnum == errno.EMFILE and event.section == _NO_SECTION:
         return LaunchError(
-            "cannot start the container: this process has 4096 of them already",
-            errno=errno.EAGAIN,
+            "cannot start the container: this process runs as many of them as its limit of open"
+            " files allows, or 4096",
+            errno=errno.EMFILE,
+            hint="raise the hard limit (ulimit -Hn), or start fewer at once",
             plan=plan,
         )
     return LaunchError(

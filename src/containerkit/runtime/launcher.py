@@ -26,6 +26,7 @@ from typing import Final
 
 from containerkit.errors import HostError, PermissionDenied
 from containerkit.runtime import cgroups, packets
+from containerkit.runtime.channel import Channel
 from containerkit.runtime.recover import write_record
 
 PROGRAM: Final = Path(__file__).resolve().parent.parent / "ck-launcher"
@@ -60,6 +61,7 @@ class Launcher:
         netns_pool: network namespaces it keeps ready.
         spares: 1 to keep a child parked for the next start, 0 not to.
         idle_ms: pause after which it prepares for the next start while containers still run.
+        classic_overlay: mount as on kernels before 6.5, wherever it runs.
 
     Raises:
         PermissionDenied: the caller may not make namespaces.
@@ -71,28 +73,40 @@ class Launcher:
     __slots__ = ("__weakref__", "_control", "_pidfd", "features", "group", "id", "pid")
 
     def __init__(
-        self, root: Path, *, netns_pool: int = 16, spares: int = 1, idle_ms: int = 20
+        self,
+        root: Path,
+        *,
+        netns_pool: int = 16,
+        spares: int = 1,
+        idle_ms: int = 20,
+        classic_overlay: bool = False,
     ) -> None:
         self.id = os.urandom(12).hex()
-        hierarchies = cgroups.find()
-        record = write_record(root, self.id, cgroups.planned_paths(hierarchies, self.id))
-        self.group = cgroups.make_group(hierarchies, self.id)
         self._pidfd = self.pid = -1
+        self.group = cgroups.NO_GROUP
+        hierarchies = cgroups.find()
+        planned = cgroups.planned_paths(hierarchies, self.id)
+        flags = packets.CLASSIC_OVERLAY if classic_overlay else 0
+        record = write_record(root, self.id, planned)
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            with theirs:
+            self.group = cgroups.make_group(hierarchies, self.id)
+            try:
                 self._spawn(theirs.fileno())
-            self._say_hello(root, netns_pool, spares, idle_ms)
+                theirs.close()
+                self._say_hello(root, netns_pool, spares, idle_ms, flags)
+            finally:
+                for fd in self.group.fds:
+                    os.close(fd)
             self.features = self._await_ready()
         except BaseException:
+            theirs.close()
             self.close()
-            for path in self.group.paths:
+            for path in planned:
                 cgroups.remove_tree(path)
-            record.unlink(missing_ok=True)
+            record.release(unlink=True)
             raise
-        finally:
-            for fd in self.group.fds:
-                os.close(fd)
+        record.release()  # the launcher holds it by now
         _living.add(self)
 
     def _spawn(self, control: int) -> None:
@@ -109,7 +123,9 @@ class Launcher:
                 hint="containers need root (CAP_SYS_ADMIN) in this version",
             ) from error
 
-    def _say_hello(self, root: Path, netns_pool: int, spares: int, idle_ms: int) -> None:
+    def _say_hello(
+        self, root: Path, netns_pool: int, spares: int, idle_ms: int, flags: int
+    ) -> None:
         status = os.stat(root)
         hello = packets.hello(
             launcher_id=self.id,
@@ -119,6 +135,7 @@ class Launcher:
             netns_pool=netns_pool,
             spares=spares,
             idle_ms=idle_ms,
+            flags=flags,
         )
         owner = os.pidfd_open(os.getpid())
         try:
@@ -148,7 +165,7 @@ class Launcher:
             socket.MSG_NOSIGNAL,
         )
 
-    def start(self, plan: bytes, inputs: Sequence[int]) -> int:
+    def start(self, plan: bytes, inputs: Sequence[int]) -> Channel:
         """Send a plan and its inputs; return the channel on which the launcher answers.
 
         Args:
@@ -166,9 +183,10 @@ class Launcher:
                     self._send(head + plan, (theirs.fileno(), *inputs))
                 else:
                     self._send_large(plan, (theirs.fileno(), *inputs))
-            return ours.detach()
-        finally:
+        except BaseException:
             ours.close()
+            raise
+        return Channel(ours)
 
     def _send_large(self, plan: bytes, fds: Sequence[int]) -> None:
         memfd = os.memfd_create("plan", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -197,7 +215,8 @@ class Launcher:
         """
         _living.discard(self)
         pidfd, self._pidfd = self._pidfd, -1
-        self._control.close()
+        with self._control, contextlib.suppress(OSError):
+            self._control.shutdown(socket.SHUT_RDWR)  # a forked child may have a copy
         if pidfd < 0:
             return
         poll = select.poll()
@@ -209,6 +228,8 @@ class Launcher:
         with contextlib.suppress(ChildProcessError):
             os.waitid(os.P_PIDFD, pidfd, os.WEXITED | _WALL)
         os.close(pidfd)
+        for path in self.group.paths:  # what a container made in its own group
+            cgroups.remove_tree(path)
 
     def _abandon(self) -> None:
         """Forget the parent's launcher in a forked child: it is not this process's child."""

@@ -25,6 +25,9 @@ FAILED: Final = 66
 EXITED: Final = 67
 RELEASED: Final = 68
 
+CLASSIC_OVERLAY: Final = 1
+"""Overlays are made by mount(2), as before Linux 6.5."""
+
 PACKET: Final = struct.Struct("<IHHII")
 _HELLO: Final = struct.Struct(f"<32s{16 * CONTROLLERS_MAX}sQQIIII4096s")
 EVENT: Final = struct.Struct("<IHHII HHHHi iiII 4x QQQQQ 32x")
@@ -76,6 +79,7 @@ def hello(
     netns_pool: int,
     spares: int,
     idle_ms: int,
+    flags: int = 0,
 ) -> bytes:
     """Return the packet that sets a fresh launcher up.
 
@@ -87,10 +91,11 @@ def hello(
         netns_pool: network namespaces kept ready.
         spares: 1 to keep a child parked, else 0.
         idle_ms: pause after which it prepares for the next start while others still run.
+        flags: `CLASSIC_OVERLAY` or 0.
     """
     names = b"".join(name.encode("ascii").ljust(16, b"\0") for name in controllers)
     body = _HELLO.pack(
-        launcher_id.encode("ascii"), names, *root_key, netns_pool, spares, idle_ms, 0, root
+        launcher_id.encode("ascii"), names, *root_key, netns_pool, spares, idle_ms, flags, root
     )
     return packet(HELLO, size=len(body)) + body
 

@@ -1,19 +1,18 @@
 """Find and remove what a crash left, and nothing that lives.
 
 Owns the walk over ``owners/`` and ``containers/``.  A held lock is a living launcher or a
-supervised container; a free one is debris, whatever its age; none at all may be a removal under
-way and gets a minute.  A launcher's processes are gone with
+supervised container; a free one is debris, whatever its age.  A launcher's processes are gone with
 it (its pid namespace), so only names are left to remove: control groups and directories.
 
-Neighbours: `launcher` writes the owner records before it makes anything; `Engine.open` runs this.
+Neighbours: `launcher` writes its record before it makes anything; `Engine.open` runs this.
 """
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -21,10 +20,8 @@ from containerkit.runtime import cgroups
 from containerkit.state.atomic import remove_tree
 from containerkit.state.lock import FileLock
 
-PENDING: Final = "."
-"""Before a launcher has taken its lock, its record's name begins with this."""
-
-_PENDING_SECONDS: Final = 60.0
+AHEAD: Final = "."
+"""A directory that a launcher made ahead begins with this and the launcher's id."""
 
 
 class Recovered(NamedTuple):
@@ -45,96 +42,70 @@ def recover(root: Path) -> Recovered:
     Atomicity: may run in any number of processes at once.
     """
     launchers = []
-    for entry in _entries(root / "owners"):
-        if _is_dead(entry):
-            launcher_id = entry.name.removeprefix(PENDING)
-            _remove_groups(Path(entry.path))
-            _remove_spares(root, launcher_id)
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(entry.path)
-            launchers.append(launcher_id)
-    containers = [
-        entry.name
-        for entry in _entries(root / "containers")
-        if not entry.name.startswith(PENDING) and _remove_container(Path(entry.path))
-    ]
+    for name in os.listdir(root / "owners"):
+        record = root / "owners" / name
+        with _free(record) as free:
+            if free:
+                _remove_groups(record)
+                _remove_ahead(root, name)
+                record.unlink(missing_ok=True)
+                launchers.append(name)
+    containers = []
+    for name in os.listdir(root / "containers"):
+        directory = root / "containers" / name
+        if name.startswith(AHEAD):
+            continue
+        with _free(directory / "lock") as free:
+            # Without a lock file: somebody began to remove it.
+            if free or (free is None and directory.is_dir()):
+                remove_tree(directory)
+                containers.append(name)
     return Recovered(tuple(launchers), tuple(containers))
 
 
-def write_record(root: Path, launcher_id: str, groups: tuple[Path, ...]) -> Path:
-    """Write down which groups a launcher is about to have, before they are made."""
-    path = root / "owners" / (PENDING + launcher_id)
-    path.write_text("".join(f"{group}\n" for group in groups), encoding="utf-8")
-    return path
+def write_record(root: Path, launcher_id: str, groups: tuple[Path, ...]) -> FileLock:
+    """Write down which groups a launcher is about to have, before they are made.
+
+    Returns:
+        The record's lock, held shared: released when the launcher has taken it too.
+    """
+    lock = FileLock(root / "owners" / launcher_id, shared=True)
+    lock.acquire()
+    os.write(lock.fd, "".join(f"{group}\n" for group in groups).encode("utf-8", "surrogateescape"))
+    return lock
 
 
-def _entries(directory: Path) -> list[os.DirEntry[str]]:
-    with os.scandir(directory) as entries:
-        return list(entries)
+@contextmanager
+def _free(path: Path) -> Iterator[bool | None]:
+    """Hold the lock of *path* meanwhile if nobody else does; None: there is no such file.
 
-
-def _is_dead(entry: os.DirEntry[str]) -> bool:
-    """Whether nobody holds the lock of an owner's record; one not yet claimed gets a minute."""
+    Never makes the file: who removes it at the same time wants its directory empty.
+    """
     try:
-        if (
-            entry.name.startswith(PENDING)
-            and time.time() - entry.stat().st_mtime < _PENDING_SECONDS
-        ):
-            return False
-        lock = FileLock(Path(entry.path))
-        if not lock.try_acquire():
-            return False
-        lock.release()
-    except FileNotFoundError:
-        return False
-    return True
+        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        yield None
+        return
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            # Renamed or removed since it was opened: its holder did that, not a crash.
+            yield path.exists() and os.path.samestat(os.fstat(fd), os.stat(path))
+    finally:
+        os.close(fd)
 
 
 def _remove_groups(record: Path) -> None:
-    try:
-        paths = record.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return
-    for path in paths:
+    text = record.read_text(encoding="utf-8", errors="surrogateescape")
+    for path in text.splitlines():
         if Path(path).name.startswith(cgroups.PREFIX):
             cgroups.remove_tree(Path(path))
 
 
-def _remove_spares(root: Path, launcher_id: str) -> None:
-    """Directories that were locked and not yet given to a container."""
-    for entry in _entries(root / "containers"):
-        if entry.name.startswith(f"{PENDING}{launcher_id}-"):
-            remove_tree(Path(entry.path))
-
-
-def _remove_container(directory: Path) -> bool:
-    """Remove a container that nobody supervises; its lock is taken meanwhile.
-
-    Its lock is opened, never made: one that is missing means that the launcher is just removing
-    the directory, or died while it did, and only time tells which.
-    """
-    try:
-        fd = os.open(directory / "lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except NotADirectoryError:
-        return False
-    except FileNotFoundError:
-        if not _is_old(directory):
-            return False
-        remove_tree(directory)
-        return True
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        remove_tree(directory)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(fd)
-    return True
-
-
-def _is_old(path: Path) -> bool:
-    """Whether nothing was made or removed in a directory for a minute; one that is gone is not."""
-    try:
-        return time.time() - path.stat().st_mtime > _PENDING_SECONDS
-    except FileNotFoundError:
-        return False
+def _remove_ahead(root: Path, launcher_id: str) -> None:
+    for name in os.listdir(root / "containers"):
+        if name.startswith(f"{AHEAD}{launcher_id}-"):
+            remove_tree(root / "containers" / name)

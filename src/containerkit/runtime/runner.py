@@ -8,23 +8,30 @@ or a `Container` keeps.
 
 from __future__ import annotations
 
-import errno
 import os
-import signal
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from containerkit.errors import ConfigError, HostError
+from containerkit.errors import MissingFeature
 from containerkit.launch.compile import compile_plan
 from containerkit.launch.request import HostFacts, LaunchRequest
 from containerkit.model.exit import Exit
 from containerkit.model.result import Result, Usage
 from containerkit.runtime import facts, packets
+from containerkit.runtime.channel import Channel
 from containerkit.runtime.failure import launch_error
+from containerkit.runtime.inputs import (
+    close,
+    close_all,
+    files_among,
+    host_file,
+    make_pipes,
+    open_input,
+)
 from containerkit.runtime.launcher import Launcher
 from containerkit.runtime.recover import recover
 from containerkit.runtime.rootfiles import accounts
@@ -32,7 +39,7 @@ from containerkit.stdio.collect import collect
 from containerkit.stdio.waiting import drive
 
 if TYPE_CHECKING:
-    from containerkit.launch.plan import Input, Plan
+    from containerkit.launch.plan import Plan
     from containerkit.model.image_config import ImageConfig
     from containerkit.model.options import Command, ContainerOptions
     from containerkit.model.rootfs import Rootfs
@@ -65,12 +72,12 @@ class Started(NamedTuple):
     Attributes:
         id: of the container.
         plan: what is being done.
-        channel: where the launcher tells how it went; the caller's to close, which kills.
+        channel: where the launcher tells how it went; the caller's to finish.
     """
 
     id: str
     plan: Plan
-    channel: int
+    channel: Channel
 
 
 class Runner:
@@ -79,13 +86,23 @@ class Runner:
     Args:
         root: the engine's root directory.
         netns_pool: network namespaces that the launcher keeps ready.
+        classic_overlay: mount as on kernels before 6.5.
     """
 
-    __slots__ = ("__weakref__", "_facts", "_guard", "_launcher", "_netns_pool", "_root")
+    __slots__ = (
+        "__weakref__",
+        "_classic_overlay",
+        "_facts",
+        "_guard",
+        "_launcher",
+        "_netns_pool",
+        "root",
+    )
 
-    def __init__(self, root: Path, *, netns_pool: int) -> None:
-        self._root = root
+    def __init__(self, root: Path, *, netns_pool: int, classic_overlay: bool = False) -> None:
+        self.root = root
         self._netns_pool = netns_pool
+        self._classic_overlay = classic_overlay
         self._own_nothing()
         _living.add(self)
 
@@ -101,7 +118,11 @@ class Runner:
             if self._launcher is not None and not self._launcher.alive:
                 self._bury(self._launcher)
             if self._launcher is None:
-                self._launcher = Launcher(self._root, netns_pool=self._netns_pool)
+                self._launcher = Launcher(
+                    self.root,
+                    netns_pool=self._netns_pool,
+                    classic_overlay=self._classic_overlay,
+                )
                 self._facts = facts.gather(self._launcher)
             return self._launcher, self._facts
 
@@ -110,7 +131,7 @@ class Runner:
         if self._launcher is dead:
             self._launcher = None
             dead.close()
-            recover(self._root)
+            recover(self.root)
 
     def close(self) -> None:
         """End the launcher and everything it runs; a later start begins with a new one."""
@@ -132,10 +153,16 @@ class Runner:
         container_id: str | None = None,
     ) -> tuple[str, Plan]:
         """Return the id and the plan of a container, without starting it."""
+        if options.get("tty"):
+            raise MissingFeature(
+                "cannot give the container a terminal: this version of containerkit does not have"
+                " terminals yet",
+                feature="tty",
+            )
         _launcher, host = self.launcher()
         identity = container_id or os.urandom(32).hex()
         rootfs = image.rootfs
-        files = accounts(self._root, rootfs)
+        files = accounts(self.root, rootfs)
         host_network = options.get("network") == "host"
         request = LaunchRequest(
             id=identity,
@@ -145,11 +172,11 @@ class Runner:
             options=options,
             passwd=files.passwd,
             group=files.group,
-            file_sources=_files_among(options.get("mounts") or ()),
+            file_sources=files_among(options.get("mounts") or ()),
             streams=streams,
             ephemeral=ephemeral,
-            hosts=_host_file("/etc/hosts") if host_network else None,
-            resolv_conf=_host_file("/etc/resolv.conf") if host_network else None,
+            hosts=host_file("/etc/hosts") if host_network else None,
+            resolv_conf=host_file("/etc/resolv.conf") if host_network else None,
         )
         return identity, compile_plan(request, host)
 
@@ -181,7 +208,7 @@ class Runner:
         opened: list[int] = []
         try:
             inputs = [
-                streams[item.kind] if item.kind in streams else _open_input(item, options, opened)
+                streams[item.kind] if item.kind in streams else open_input(item, options, opened)
                 for item in plan.inputs
             ]
             launcher = self.launcher()[0]
@@ -214,19 +241,20 @@ class Runner:
         Returns:
             What came of it, and whether *timeout* passed.
         """
-        ours, theirs = _make_pipes(with_input=data is not None)
+        ours, theirs = make_pipes(with_input=data is not None)
         try:
             started = self.start(image, command, options, streams=theirs, ephemeral=True)
         except BaseException:
-            _close_all(ours.values())
+            close_all(ours.values())
             raise
         finally:
-            _close_all(theirs.values())
+            close_all(theirs.values())
         channel = started.channel
+        event = None
         try:
             collected = drive(
                 collect(
-                    exit_channel=channel,
+                    exit_channel=channel.fileno(),
                     stdin=ours.get("stdin"),
                     stdout=ours["stdout"],
                     stderr=ours["stderr"],
@@ -234,12 +262,16 @@ class Runner:
                     max_output=max_output,
                     on_output=on_output,
                     deadline=None if timeout is None else time.monotonic() + timeout,
-                    kill=lambda: send_kill(channel, signal.SIGKILL, _TIMEOUT),
+                    close=close,
+                    kill=lambda: channel.kill(cause=_TIMEOUT),
                 )
             )
+            event = packets.parse_event(collected.exit_packet or b"")
         finally:
-            os.close(channel)  # whatever is still running is killed and removed
-        event = packets.parse_event(collected.exit_packet or b"")
+            if event is None:  # interrupted: whatever is still running is killed and removed
+                channel.finish()
+            else:
+                channel.close()
         if event is not None and event.kind == packets.FAILED:
             raise launch_error(started.plan, event)
         result = Result(
@@ -280,94 +312,7 @@ def usage_of(event: packets.Event | None) -> Usage:
     return Usage(event.user_us / 1e6, event.system_us / 1e6, event.max_rss_kib * 1024)
 
 
-def send_kill(channel: int, number: int, cause: int = 0) -> None:
-    """Send a signal to the first process of the container behind *channel*."""
-    try:
-        os.write(channel, packets.packet(packets.KILL, value=cause << 16 | number))
-    except (BrokenPipeError, ConnectionResetError):
-        return  # it has ended, and its launcher has closed the channel
-
-
-# ---- descriptors
-
-
-def _make_pipes(*, with_input: bool) -> tuple[dict[str, int], dict[str, int]]:
-    ours: dict[str, int] = {}
-    theirs: dict[str, int] = {}
-    try:
-        if with_input:
-            theirs["stdin"], ours["stdin"] = os.pipe()
-        ours["stdout"], theirs["stdout"] = os.pipe()
-        ours["stderr"], theirs["stderr"] = os.pipe()
-    except OSError as error:
-        _close_all((*ours.values(), *theirs.values()))
-        raise HostError(
-            f"cannot make pipes: {error.strerror}",
-            errno=error.errno,
-            hint="raise the limit of open files (ulimit -n)",
-        ) from error
-    return ours, theirs
-
-
-def _close_all(fds: Any) -> None:
-    for fd in fds:
-        os.close(fd)
-
-
-def _open_input(item: Input, options: ContainerOptions, opened: list[int]) -> int:
-    """Open what a plan's slot wants of the host, and note it for closing."""
-    if item.kind == "source":
-        fd = _open_source(item.name, recursive=item.recursive)
-    elif item.kind == "secret":
-        fd = _open_secret(item.name, (options.get("secrets") or {})[item.name])
-    else:
-        raise ConfigError(f"cannot give the container its {item.kind}: it has none")
-    opened.append(fd)
-    return fd
-
-
-def _open_source(path: str, *, recursive: bool) -> int:
-    from containerkit import _native
-
-    try:
-        return _native.open_source(path, recursive=recursive)
-    except HostError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            raise ConfigError(
-                f"cannot mount {path}: it does not exist",
-                hint="make it first; containerkit does not make sources of mounts",
-            ) from error
-        raise
-
-
-def _open_secret(name: str, value: bytes | str | Path) -> int:
-    """A secret's content in memory: in no file, no plan and no environment."""
-    if isinstance(value, Path):
-        try:
-            content = value.read_bytes()
-        except OSError as error:
-            raise ConfigError(
-                f"cannot read the secret {name} from {value}: {error.strerror}"
-            ) from error
-    else:
-        content = value.encode() if isinstance(value, str) else bytes(value)
-    fd = os.memfd_create("secret", os.MFD_CLOEXEC)
-    with open(fd, "wb", closefd=False) as file:
-        file.write(content)
-    return fd
-
-
-def _files_among(mounts: Sequence[Any]) -> frozenset[str]:
-    return frozenset(
-        mount.source for mount in mounts if mount.kind == "bind" and not os.path.isdir(mount.source)
-    )
-
-
-def _host_file(path: str) -> bytes | None:
-    try:
-        return Path(path).read_bytes()
-    except OSError:
-        return None
+# ---- messages, forks
 
 
 def _shown(plan: Plan) -> str:

@@ -50,6 +50,7 @@ def collect(
     max_output: int | None = None,
     on_output: Callable[[LogEntry], object] | None = None,
     deadline: float | None = None,
+    close: Callable[[int], object] = os.close,
     kill: Callable[[], object] | None = None,
     grace: float = 10.0,
     drain: float = 0.25,
@@ -68,6 +69,7 @@ def collect(
         on_output: is given every whole line as it comes, also beyond ``max_output``, in the
             thread that drives.  What it raises ends the collection.
         deadline: on the clock of ``time.monotonic``.
+        close: closes the three pipe ends.
         kill: called once when the deadline passes; the collection goes on to the exit report.
             None: it ends there and then.
         grace: seconds that the exit report may take after ``kill``.
@@ -75,7 +77,7 @@ def collect(
             the container are dead by then, so only a pipe held by somebody else takes them.
     """
     streams: dict[int, _Stream] = {}
-    feed = _Feed(stdin, data)
+    feed = _Feed(stdin, data, close)
     try:
         if stdout is not None:
             streams[stdout] = _Stream("stdout", max_output, on_output)
@@ -84,7 +86,7 @@ def collect(
         all_streams = list(streams.values())
         feed.write()
         packet, timed_out = yield from _exchange(
-            exit_channel, feed, streams, _Clock(deadline, kill, grace, drain)
+            exit_channel, feed, streams, _Clock(deadline, kill, grace, drain), close
         )
         for stream in all_streams:
             stream.end()
@@ -96,11 +98,15 @@ def collect(
     finally:
         feed.close()
         for fd in streams:
-            os.close(fd)
+            close(fd)
 
 
 def _exchange(
-    exit_channel: int, feed: _Feed, streams: dict[int, _Stream], clock: _Clock
+    exit_channel: int,
+    feed: _Feed,
+    streams: dict[int, _Stream],
+    clock: _Clock,
+    close: Callable[[int], object],
 ) -> Waiting[tuple[bytes | None, bool]]:
     """Serve all descriptors until the exit report is here and the streams have ended."""
     packet: bytes | None = None
@@ -116,7 +122,7 @@ def _exchange(
                     streams[fd].take(chunk)
                 else:
                     streams.pop(fd)
-                    os.close(fd)
+                    close(fd)
                     changed = True
             elif fd == feed.fd:
                 feed.write()
@@ -182,9 +188,10 @@ class _Clock:
 class _Feed:
     """The command's input: written as it is read, closed at the end or when nobody reads."""
 
-    __slots__ = ("_rest", "fd", "open")
+    __slots__ = ("_close", "_rest", "fd", "open")
 
-    def __init__(self, fd: int | None, data: bytes) -> None:
+    def __init__(self, fd: int | None, data: bytes, close: Callable[[int], object]) -> None:
+        self._close = close
         self.fd = -1 if fd is None else fd
         self.open = fd is not None
         self._rest = memoryview(data)
@@ -209,7 +216,7 @@ class _Feed:
     def close(self) -> None:
         if self.open:
             self.open = False
-            os.close(self.fd)
+            self._close(self.fd)
 
 
 class _Stream:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 
 import pytest
@@ -112,9 +111,9 @@ def test_after_every_failure_the_next_start_works(engine: ck.Engine, busybox: st
 def answer_to(launcher: Launcher, plan: bytes) -> packets.Event | None:
     channel = launcher.start(plan, [])
     try:
-        return packets.parse_event(os.read(channel, 4096))
+        return channel.receive()[0]
     finally:
-        os.close(channel)
+        channel.finish()
 
 
 def test_random_bytes_are_refused(engine: ck.Engine, busybox: str) -> None:

@@ -1,0 +1,97 @@
+"""The socket between one start and the launcher: events come, kill and drop go.
+
+Owns: the descriptor, until it is closed, which kills and removes what is behind it; and what a
+forked child does with its copy.  Must not: decide anything.
+Neighbours: `launcher` makes one for each start; `runner` and `container` use it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import weakref
+from typing import Final
+
+from containerkit.runtime import packets
+
+_FINISH_SECONDS: Final = 10.0
+
+_open: weakref.WeakSet[Channel] = weakref.WeakSet()
+
+
+class Channel:
+    """One end of a start's channel; the launcher has the other.
+
+    Args:
+        end: the socket; the channel's from now on.
+    """
+
+    __slots__ = ("__weakref__", "_socket")
+
+    def __init__(self, end: socket.socket) -> None:
+        self._socket = end
+        _open.add(self)
+
+    def fileno(self) -> int:
+        """The descriptor, for waiting on it; -1 when closed."""
+        return self._socket.fileno()
+
+    def receive(self) -> tuple[packets.Event | None, list[int]]:
+        """Take the next event, and the descriptors that came with it.
+
+        Returns:
+            None for the event when the launcher has let go of this channel or has died.
+
+        Blocking: until there is one.
+        """
+        try:
+            data, fds, _flags, _address = socket.recv_fds(self._socket, packets.EVENT.size, 1)
+        except ConnectionResetError:
+            return None, []
+        for fd in fds:
+            os.set_inheritable(fd, False)
+        return packets.parse_event(data), list(fds)
+
+    def kill(self, number: int = signal.SIGKILL, *, cause: int = 0) -> None:
+        """Send a signal to the first process; *cause* tells what its end is for."""
+        self._send(packets.packet(packets.KILL, value=cause << 16 | number))
+
+    def drop(self) -> None:
+        """Ask for the release of an ended container."""
+        self._send(packets.packet(packets.DROP))
+
+    def _send(self, packet: bytes) -> None:
+        # Gone: it has ended, or its launcher has.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._socket.send(packet)
+
+    def finish(self) -> None:
+        """Kill and remove what is behind it, wait for that, and close.
+
+        Blocking: until nothing is left of it, at most 10 s.
+        """
+        with self._socket, contextlib.suppress(OSError):
+            # Not by closing: a forked child may have a copy of the descriptor.
+            self._socket.shutdown(socket.SHUT_WR)
+            poll = select.poll()
+            poll.register(self._socket, select.POLLIN)
+            while poll.poll(_FINISH_SECONDS * 1000) and self._socket.recv(packets.EVENT.size):
+                continue
+        _open.discard(self)
+
+    def close(self) -> None:
+        """Close it after the last event; before, this would kill what is behind it."""
+        _open.discard(self)
+        self._socket.close()
+
+
+def _abandon_all() -> None:
+    """In a forked child: nothing of the parent's is ours."""
+    for channel in list(_open):
+        channel.close()
+
+
+os.register_at_fork(after_in_child=_abandon_all)
