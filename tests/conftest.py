@@ -29,12 +29,27 @@ BASE = Path(os.environ.get("CONTAINERKIT_TEST_DIR", "/var/tmp"))
 # ---- what a test needs -------------------------------------------------------------------------
 
 
+KERNEL = (
+    "integration/run",
+    "integration/store",
+    "integration/layers/test_whiteouts.py",
+    "integration/layers/test_hostile.py",
+    "integration/host/test_host_image_run.py",
+    "integration/pull/test_pull.py",
+    "integration/test_docs.py",
+)
+"""What `make test-kernel` runs: what asks the kernel, without what takes many processes."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Everything below tests/integration is an integration test, and needs root."""
+    kernel = tuple(str(HERE / path) for path in KERNEL)
     for item in items:
         if HERE / "integration" in item.path.parents:
             item.add_marker(pytest.mark.integration)
             item.add_marker(pytest.mark.needs("root"))
+        if str(item.path).startswith(kernel):
+            item.add_marker(pytest.mark.kernel)
 
 
 def missing(feature: str) -> str | None:

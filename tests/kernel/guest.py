@@ -26,7 +26,8 @@ POWER_OFF = 0x4321FEDC
 SIOCSIFFLAGS, IFF_UP = 0x8914, 1
 MODULES = "/usr/lib/uml/modules"
 WRITABLE = "/guest"
-"""A tmpfs for engine roots: the root itself is an overlay, which can not hold another's upper."""
+"""A disk for engine roots and temporary files: the root itself is an overlay, which can hold neither
+another's upper nor whiteouts."""
 
 
 def call(function: Any, *arguments: object) -> int:
@@ -78,7 +79,9 @@ def file_systems(exchange: str) -> None:
     mount("tmpfs", "/dev/shm", "mode=1777")
     mount("mqueue", "/dev/mqueue")
     mount("tmpfs", "/run", "mode=755")
-    mount("tmpfs", WRITABLE, "mode=755")
+    mount("ext4", WRITABLE, source="/dev/ubda")
+    os.makedirs(f"{WRITABLE}/tmp")
+    os.chmod(f"{WRITABLE}/tmp", 0o1777)
     mount("none", "/lib/modules", source=MODULES, flags=MS_BIND)
     # The exchange directory lies on the host's /dev/shm or /tmp: its own way through.
     mount("hostfs", f"{WRITABLE}/exchange", exchange)
@@ -90,12 +93,15 @@ def file_systems(exchange: str) -> None:
 
 
 def control_groups() -> None:
-    """Hand every controller down: the root group itself stays free of processes."""
+    """Hand every controller down to the job, which runs in a leaf, as in a delegated unit."""
     root = Path("/sys/fs/cgroup")
-    (root / "init").mkdir()
-    (root / "init" / "cgroup.procs").write_text("1")
     names = (root / "cgroup.controllers").read_text().split()
-    (root / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in names))
+    leaf = root / "job" / "leaf"
+    for group in (root / "init", root / "job", leaf):
+        group.mkdir()
+    (root / "init" / "cgroup.procs").write_text("1")
+    for group in (root, root / "job"):
+        (group / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in names))
 
 
 def loopback_up() -> None:
@@ -109,6 +115,7 @@ def run_job(job: dict[str, Any]) -> int:
     pid = os.fork()
     if pid == 0:
         os.setsid()
+        Path("/sys/fs/cgroup/job/leaf/cgroup.procs").write_text("0")
         null, terminal = os.open("/dev/null", os.O_RDONLY), os.open("/dev/tty1", os.O_RDWR)
         mode = termios.tcgetattr(terminal)
         mode[1] &= ~termios.OPOST  # line ends go out as they are

@@ -9,8 +9,6 @@ import pytest
 
 import containerkit as ck
 
-pytestmark = pytest.mark.kernel
-
 
 def sh(engine: ck.Engine, image: str, script: str, user: str | None = None) -> str:
     return engine.run(image, ["sh", "-c", script], text=True, user=user).stdout

@@ -13,8 +13,6 @@ import pytest
 import containerkit as ck
 from containerkit.errors import InvalidStatus, Timeout
 
-pytestmark = pytest.mark.kernel
-
 
 def test_a_started_container(engine: ck.Engine, busybox: str) -> None:
     with engine.start(busybox, ["sh", "-c", "echo hello; echo there >&2; exec sleep 1000"]) as one:
@@ -98,8 +96,11 @@ def test_the_launcher_dies(engine: ck.Engine, busybox: str) -> None:
     """Its containers end with it; the engine starts another, and clears away what is left."""
     one = engine.start(busybox, ["sleep", "1000"])
     launcher, _ = engine._runner.launcher()
-    os.kill(launcher.pid, signal.SIGKILL)
+    pidfd = os.pidfd_open(launcher.pid)
+    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
     assert one.wait(timeout=60).cause in ("lost", "owner-died")
+    assert is_over(pidfd)
+    os.close(pidfd)
     one.remove()
     assert engine.run(busybox, ["true"]).exit.ok
 
