@@ -3,8 +3,9 @@
 #include "ck_sys_ns.h"
 
 static ck_handler *const handlers[CK_OP_END] = {
-#define CK_HANDLE_OP(code, name) [CK_OP_##code] = ck_op_##name,
-    CK_CHILD_OPS(CK_HANDLE_OP)};
+#define CK_CHILD_OP(name, number, phase, slots, arguments, handler) [number] = handler,
+#include "ck_ops.h"
+};
 
 _Noreturn void ck_child_run(struct ck_child *child)
 {

@@ -35,17 +35,7 @@ typedef int ck_handler(struct ck_child *child, const struct ck_op *op);
 
 _Noreturn void ck_child_run(struct ck_child *child);
 
-/* X(code, handler) for every child op, in the order of enum ck_op_code. */
-#define CK_CHILD_OPS(X)                                                                            \
-    X(JOIN_NET, join_net) X(ROOT, root) X(MOUNT_FS, mount_fs) X(MOVE_MOUNT, move_mount)            \
-    X(TEMPLATE, template) X(MASK, mask) X(READ_ONLY, read_only) X(MKDIR, mkdir)                    \
-    X(COPY_FD, copy_fd) X(ROOT_READ_ONLY, root_read_only) X(PIVOT, pivot)                          \
-    X(HOSTNAME, hostname) X(LOOPBACK, loopback) X(SYSCTL, sysctl) X(RLIMIT, rlimit)                \
-    X(OOM_SCORE, oom_score) X(KEYRING, keyring) X(STDIO, stdio) X(SESSION, session)                \
-    X(UMASK, umask) X(GROUPS, groups) X(IDS, ids) X(CAPS, caps) X(CHDIR, chdir)                    \
-    X(NO_NEW_PRIVS, no_new_privs) X(SECCOMP, seccomp) X(EXEC, exec)
-
-#define CK_DECLARE_OP(code, name) ck_handler ck_op_##name;
-CK_CHILD_OPS(CK_DECLARE_OP)
+#define CK_CHILD_OP(name, number, phase, slots, arguments, handler) ck_handler handler;
+#include "ck_ops.h"
 
 #endif

@@ -363,12 +363,8 @@ static int do_file(struct ck_start *start, const struct ck_op *op)
 }
 
 static prepare_handler *const handlers[CK_OP_JOIN_NET] = {
-    [CK_OP_LOCK] = do_lock,           [CK_OP_CGROUP] = do_cgroup,
-    [CK_OP_NETNS] = do_netns,         [CK_OP_SOURCE] = do_source,
-    [CK_OP_CLONE] = do_clone,         [CK_OP_UPPER_TMPFS] = do_upper_tmpfs,
-    [CK_OP_UPPER_DIR] = do_upper_dir, [CK_OP_OVERLAY] = do_overlay,
-    [CK_OP_FILE] = do_file,           [CK_OP_ID_MAP] = do_id_map,
-    [CK_OP_STATE] = do_state,
+#define CK_PREPARE_OP(name, number, phase, slots, arguments, handler) [number] = handler,
+#include "ck_ops.h"
 };
 
 int ck_launcher_prepare(struct ck_start *start)

@@ -10,61 +10,22 @@
 #include <sched.h>
 #include <string.h>
 
-/* What a field of an op holds.  OPT_*: may be absent. */
-enum field { NONE, SLOT_IN, SLOT_OUT, SLOT_OPT, TEXT, OPT_TEXT, LIST, OPT_LIST, BYTES, OPT_BYTES };
-
-/* When a child op may run: before the root is entered, after it, after the identity is dropped. */
+/* When a child op may run: before the root is entered, after it, before rights are given up. */
 enum phase { ANY, BEFORE_PIVOT, AFTER_PIVOT, PRIVILEGED };
 
 struct spec {
-    uint8_t section;
-    uint8_t phase;
-    uint8_t fd[3];
-    uint8_t arena[3];
+    uint8_t section, phase;
+    char slots[4], arguments[4]; /* the letters of ck_ops.h */
 };
 
 static const struct spec specs[CK_OP_END] = {
-    [CK_OP_LOCK] = {CK_PREPARE, ANY, {NONE}, {TEXT}},
-    [CK_OP_CGROUP] = {CK_PREPARE, ANY, {NONE}, {OPT_LIST}},
-    [CK_OP_NETNS] = {CK_PREPARE, ANY, {SLOT_OUT}, {NONE}},
-    [CK_OP_SOURCE] = {CK_PREPARE, ANY, {SLOT_IN}, {NONE}},
-    [CK_OP_CLONE] = {CK_PREPARE, ANY, {SLOT_IN, SLOT_OUT}, {NONE}},
-    [CK_OP_UPPER_TMPFS] = {CK_PREPARE, ANY, {NONE}, {NONE}},
-    [CK_OP_UPPER_DIR] = {CK_PREPARE, ANY, {NONE}, {TEXT}},
-    [CK_OP_OVERLAY] = {CK_PREPARE, ANY, {SLOT_OUT}, {LIST, OPT_TEXT}},
-    [CK_OP_FILE] = {CK_PREPARE, ANY, {SLOT_OUT}, {OPT_BYTES}},
-    [CK_OP_ID_MAP] = {CK_PREPARE, ANY, {NONE}, {TEXT, TEXT}},
-    [CK_OP_STATE] = {CK_PREPARE, ANY, {NONE}, {NONE}},
-    [CK_OP_JOIN_NET] = {CK_CHILD, BEFORE_PIVOT, {SLOT_IN}, {NONE}},
-    [CK_OP_ROOT] = {CK_CHILD, BEFORE_PIVOT, {SLOT_IN}, {NONE}},
-    [CK_OP_MOUNT_FS] = {CK_CHILD, BEFORE_PIVOT, {NONE}, {TEXT, TEXT, OPT_LIST}},
-    [CK_OP_MOVE_MOUNT] = {CK_CHILD, BEFORE_PIVOT, {SLOT_IN}, {TEXT}},
-    [CK_OP_TEMPLATE] = {CK_CHILD, BEFORE_PIVOT, {NONE}, {TEXT, TEXT}},
-    [CK_OP_MASK] = {CK_CHILD, BEFORE_PIVOT, {NONE}, {TEXT}},
-    [CK_OP_READ_ONLY] = {CK_CHILD, BEFORE_PIVOT, {NONE}, {TEXT}},
-    [CK_OP_MKDIR] = {CK_CHILD, BEFORE_PIVOT, {NONE}, {TEXT}},
-    [CK_OP_COPY_FD] = {CK_CHILD, BEFORE_PIVOT, {SLOT_IN}, {TEXT}},
-    [CK_OP_ROOT_READ_ONLY] = {CK_CHILD, BEFORE_PIVOT, {NONE}, {NONE}},
-    [CK_OP_PIVOT] = {CK_CHILD, BEFORE_PIVOT, {NONE}, {NONE}},
-    [CK_OP_HOSTNAME] = {CK_CHILD, PRIVILEGED, {NONE}, {TEXT}},
-    [CK_OP_LOOPBACK] = {CK_CHILD, PRIVILEGED, {NONE}, {NONE}},
-    [CK_OP_SYSCTL] = {CK_CHILD, PRIVILEGED, {NONE}, {TEXT, TEXT}},
-    [CK_OP_RLIMIT] = {CK_CHILD, PRIVILEGED, {NONE}, {NONE}},
-    [CK_OP_OOM_SCORE] = {CK_CHILD, PRIVILEGED, {NONE}, {NONE}},
-    [CK_OP_KEYRING] = {CK_CHILD, PRIVILEGED, {NONE}, {NONE}},
-    [CK_OP_STDIO] = {CK_CHILD, ANY, {SLOT_OPT, SLOT_OPT, SLOT_OPT}, {NONE}},
-    [CK_OP_SESSION] = {CK_CHILD, ANY, {NONE}, {NONE}},
-    [CK_OP_UMASK] = {CK_CHILD, ANY, {NONE}, {NONE}},
-    [CK_OP_GROUPS] = {CK_CHILD, PRIVILEGED, {NONE}, {OPT_BYTES}},
-    [CK_OP_IDS] = {CK_CHILD, PRIVILEGED, {NONE}, {NONE}},
-    [CK_OP_CAPS] = {CK_CHILD, AFTER_PIVOT, {NONE}, {NONE}},
-    [CK_OP_CHDIR] = {CK_CHILD, AFTER_PIVOT, {NONE}, {TEXT}},
-    [CK_OP_NO_NEW_PRIVS] = {CK_CHILD, ANY, {NONE}, {NONE}},
-    [CK_OP_SECCOMP] = {CK_CHILD, AFTER_PIVOT, {NONE}, {BYTES}},
-    [CK_OP_EXEC] = {CK_CHILD, AFTER_PIVOT, {NONE}, {LIST, LIST, LIST}},
-    [CK_OP_DROP_CGROUP] = {CK_RELEASE, ANY, {NONE}, {NONE}},
-    [CK_OP_DROP_SOURCES] = {CK_RELEASE, ANY, {NONE}, {NONE}},
-    [CK_OP_DROP_DIR] = {CK_RELEASE, ANY, {NONE}, {TEXT}},
+#define CK_PREPARE_OP(name, number, phase, slots, arguments, ...)                                  \
+    [number] = {CK_PREPARE, phase, slots, arguments},
+#define CK_CHILD_OP(name, number, phase, slots, arguments, ...)                                    \
+    [number] = {CK_CHILD, phase, slots, arguments},
+#define CK_RELEASE_OP(name, number, phase, slots, arguments, ...)                                  \
+    [number] = {CK_RELEASE, phase, slots, arguments},
+#include "ck_ops.h"
 };
 
 /* ---- the arena */
@@ -122,17 +83,15 @@ static int check_counted(const struct ck_plan *plan, uint32_t offset, int is_lis
     return 0;
 }
 
-static int check_arena(const struct ck_plan *plan, uint32_t offset, enum field field)
+static int check_argument(const struct ck_plan *plan, uint32_t offset, char kind)
 {
-    if (field == NONE)
-        return offset ? -EINVAL : 0;
     if (!offset)
-        return field == OPT_TEXT || field == OPT_LIST || field == OPT_BYTES ? 0 : -EINVAL;
-    if (offset >= plan->arena_size || plan->arena_size < 8)
+        return kind == '-' || (kind >= 'A' && kind <= 'Z') ? 0 : -EINVAL;
+    if (kind == '-' || offset >= plan->arena_size || plan->arena_size < 8)
         return -EINVAL;
-    if (field == TEXT || field == OPT_TEXT)
+    if (kind == 't' || kind == 'T')
         return 0; /* the arena ends with NUL, so every text ends */
-    return check_counted(plan, offset, field == LIST || field == OPT_LIST);
+    return check_counted(plan, offset, kind == 'l' || kind == 'L');
 }
 
 /* ---- slots and order */
@@ -142,21 +101,14 @@ struct progress {
     int rooted, pivoted, dropped, ended;
 };
 
-static int check_slot(struct progress *now, int16_t slot, enum field field)
+static int check_slot(struct progress *now, int16_t slot, char kind)
 {
-    if (field == NONE || (field == SLOT_OPT && slot == -1))
-        return slot == -1 ? 0 : -EINVAL;
-    if (slot == -1 && field == SLOT_OUT)
-        return 0; /* nothing to fill: a host network namespace */
-    if (slot < 0 || slot >= CK_SLOTS)
+    if (slot == -1) /* an out slot may stay empty: the host's network namespace */
+        return kind == 'i' ? -EINVAL : 0;
+    if (kind == '-' || slot < 0 || slot >= CK_SLOTS || (now->filled >> slot & 1) == (kind == 'o'))
         return -EINVAL;
-    if (field == SLOT_OUT) {
-        if (now->filled >> slot & 1)
-            return -EINVAL;
-        now->filled |= 1ULL << slot;
-        return 0;
-    }
-    return now->filled >> slot & 1 ? 0 : -EINVAL;
+    now->filled |= 1ULL << slot;
+    return 0;
 }
 
 static int check_order(struct progress *now, const struct ck_op *op, enum phase phase)
@@ -187,19 +139,15 @@ static int check_op(const struct ck_plan *plan, int section, const struct ck_op 
     const struct spec *spec;
     int error;
 
-    if (op->code == 0 || op->code >= CK_OP_END || op->reserved)
+    if (op->code >= CK_OP_END || op->reserved)
         return -EINVAL;
     spec = &specs[op->code];
-    if (spec->section != section || (section != CK_PREPARE && op->code < CK_OP_JOIN_NET))
-        return -EINVAL;
-    if (op->code > CK_OP_EXEC && op->code < CK_OP_DROP_CGROUP)
-        return -EINVAL; /* a hole in the numbering */
-    if (op->code > CK_OP_STATE && op->code < CK_OP_JOIN_NET)
+    if (!spec->slots[0] || spec->section != section) /* a hole in the numbering, or misplaced */
         return -EINVAL;
     for (int i = 0; i < 3; i++) {
-        error = check_arena(plan, op->arena[i], spec->arena[i]);
+        error = check_argument(plan, op->arena[i], spec->arguments[i]);
         if (!error)
-            error = check_slot(now, op->fd[i], spec->fd[i]);
+            error = check_slot(now, op->fd[i], spec->slots[i]);
         if (error)
             return error;
     }

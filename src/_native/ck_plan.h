@@ -50,53 +50,11 @@ struct ck_op { /* 40 bytes */
 };
 
 enum ck_op_code {
-    /* prepare: 1.. */
-    CK_OP_LOCK = 1,       /* arena0 "containers/ID": make the directory (CREATE), take its lock */
-    CK_OP_CGROUP,         /* arena0 list of triples: controller, file, value, ... */
-    CK_OP_NETNS,          /* value0 enum ck_netns; fd0 the slot it fills (POOLED) */
-    CK_OP_SOURCE,         /* fd0 input slot with a detached tree: attach it as source @fd0 */
-    CK_OP_CLONE,          /* fd0 source's slot; fd1 slot to fill with a clone; value0 MOUNT_ATTR_* */
-    CK_OP_UPPER_TMPFS,    /* value0 bytes, value1 inodes: a fresh tmpfs for uppers */
-    CK_OP_UPPER_DIR,      /* arena0 "containers/ID": uppers live below it in the store */
-    CK_OP_OVERLAY,        /* fd0 slot to fill; arena0 list of lowers, top first, each relative to
-                             the store or "@N" for source N; arena1 name of its upper (absent: none);
-                             value0 MOUNT_ATTR_* */
-    CK_OP_FILE,           /* fd0 slot to fill with a mountable file; arena0 bytes; value0 mode */
-    CK_OP_ID_MAP,         /* arena0 uid_map text, arena1 gid_map text: with CLONE_NEWUSER only */
-    CK_OP_STATE,          /* write the state record */
-    /* child: 32.. */
-    CK_OP_JOIN_NET = 32,  /* fd0 slot: setns */
-    CK_OP_ROOT,           /* fd0 slot with the root's tree: becomes the new root */
-    CK_OP_MOUNT_FS,       /* arena0 type, arena1 target, arena2 list of k=v or flag; value0 MOUNT_ATTR_* */
-    CK_OP_MOVE_MOUNT,     /* fd0 slot; arena0 target */
-    CK_OP_TEMPLATE,       /* arena0 "dev" or "empty", arena1 target: a read-only clone of a template */
-    CK_OP_MASK,           /* arena0 path: covered by an empty read-only file or directory, if it exists */
-    CK_OP_READ_ONLY,      /* arena0 path: bound on itself read-only, if it exists */
-    CK_OP_MKDIR,          /* arena0 path, value0 mode, value1 uid << 32 | gid; exists: fine */
-    CK_OP_COPY_FD,        /* fd0 input slot: its content becomes the new file arena0; value as MKDIR */
-    CK_OP_ROOT_READ_ONLY, /* the root mount becomes read-only */
-    CK_OP_PIVOT,          /* pivot_root into the new root, detach the old one */
-    CK_OP_HOSTNAME,       /* arena0 */
-    CK_OP_LOOPBACK,       /* bring lo up (a network namespace of its own that is not pooled) */
-    CK_OP_SYSCTL,         /* arena0 path below /proc/sys, arena1 value */
-    CK_OP_RLIMIT,         /* flags the resource, value0 soft, value1 hard */
-    CK_OP_OOM_SCORE,      /* value0 oom_score_adj + 1000 */
-    CK_OP_KEYRING,        /* join a fresh anonymous session keyring */
-    CK_OP_STDIO,          /* fd0..2 slots become 0, 1, 2; -1: /dev/null of the template */
-    CK_OP_SESSION,        /* setsid; with TTY: descriptor 0 becomes the controlling terminal */
-    CK_OP_UMASK,          /* value0 */
-    CK_OP_GROUPS,         /* arena0 bytes: u32 each */
-    CK_OP_IDS,            /* value0 uid, value1 gid; capabilities survive until CAPS */
-    CK_OP_CAPS,           /* value0 bounding set, value1 permitted = effective; inheritable, ambient 0 */
-    CK_OP_CHDIR,          /* arena0, with the container user's rights */
-    CK_OP_NO_NEW_PRIVS,
-    CK_OP_SECCOMP,        /* arena0 bytes: struct sock_filter each */
-    CK_OP_EXEC,           /* arena0 list of candidates tried in order, arena1 argv, arena2 envp */
-    /* release: 80.. */
-    CK_OP_DROP_CGROUP = 80, /* kill what is left in it, then remove it */
-    CK_OP_DROP_SOURCES,     /* detach the sources */
-    CK_OP_DROP_DIR,         /* arena0 "containers/ID": remove the directory tree, then its lock */
-    CK_OP_END,
+#define CK_PREPARE_OP(name, number, ...) CK_OP_##name = number,
+#define CK_CHILD_OP(name, number, ...) CK_OP_##name = number,
+#define CK_RELEASE_OP(name, number, ...) CK_OP_##name = number,
+#include "ck_ops.h"
+    CK_OP_END
 };
 
 enum ck_op_flag {

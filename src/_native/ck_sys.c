@@ -36,11 +36,13 @@ static long result(long value)
 }
 
 #define CK_CALL(type, name, parameters, call)                                                      \
+    type name parameters;                                                                          \
     type name parameters                                                                           \
     {                                                                                              \
         return (type)result(call);                                                                 \
     }
 #define CK_RETRY(type, name, parameters, call)                                                     \
+    type name parameters;                                                                          \
     type name parameters                                                                           \
     {                                                                                              \
         long value;                                                                                \

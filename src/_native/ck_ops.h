@@ -1,0 +1,104 @@
+/* ck_ops.h - the one table of ops: a row each, read by whoever defines the row's macro.
+ *
+ * CK_PREPARE_OP, CK_CHILD_OP, CK_RELEASE_OP(NAME, number, phase, slots, arguments[, handler])
+ *   phase      when a child op may run: ANY, BEFORE_PIVOT, AFTER_PIVOT, PRIVILEGED (before CAPS)
+ *   slots      one letter for fd[0..2]: i in, o out (or -1), ? in or -1, - none
+ *   arguments  one letter for arena[0..2]: t text, l list, b bytes; capital: may be absent; - none
+ */
+#ifndef CK_PREPARE_OP
+#define CK_PREPARE_OP(...)
+#endif
+#ifndef CK_CHILD_OP
+#define CK_CHILD_OP(...)
+#endif
+#ifndef CK_RELEASE_OP
+#define CK_RELEASE_OP(...)
+#endif
+
+/* "containers/ID": make the directory (CREATE), take its lock */
+CK_PREPARE_OP(LOCK, 1, ANY, "---", "t--", do_lock)
+/* triples: controller, file, value, ... */
+CK_PREPARE_OP(CGROUP, 2, ANY, "---", "L--", do_cgroup)
+/* value0 enum ck_netns; fd0 the slot it fills (POOLED) */
+CK_PREPARE_OP(NETNS, 3, ANY, "o--", "---", do_netns)
+/* fd0 input slot with a detached tree: attach it as source @fd0 */
+CK_PREPARE_OP(SOURCE, 4, ANY, "i--", "---", do_source)
+/* fd0 the source's slot; fd1 slot to fill with a clone; value0 MOUNT_ATTR_* */
+CK_PREPARE_OP(CLONE, 5, ANY, "io-", "---", do_clone)
+/* value0 bytes, value1 inodes: a fresh tmpfs for uppers */
+CK_PREPARE_OP(UPPER_TMPFS, 6, ANY, "---", "---", do_upper_tmpfs)
+/* "containers/ID": uppers live below it in the store */
+CK_PREPARE_OP(UPPER_DIR, 7, ANY, "---", "t--", do_upper_dir)
+/* fd0 slot to fill; lowers, top first, each relative to the store or "@N" for source N; name of its
+ * upper (absent: none); value0 MOUNT_ATTR_* */
+CK_PREPARE_OP(OVERLAY, 8, ANY, "o--", "lT-", do_overlay)
+/* fd0 slot to fill with a mountable file; its content; value0 mode */
+CK_PREPARE_OP(FILE, 9, ANY, "o--", "B--", do_file)
+/* uid_map and gid_map: with CLONE_NEWUSER only */
+CK_PREPARE_OP(ID_MAP, 10, ANY, "---", "tt-", do_id_map)
+/* write the state record */
+CK_PREPARE_OP(STATE, 11, ANY, "---", "---", do_state)
+
+/* fd0: setns */
+CK_CHILD_OP(JOIN_NET, 32, BEFORE_PIVOT, "i--", "---", ck_op_join_net)
+/* fd0 the root's tree: becomes the new root */
+CK_CHILD_OP(ROOT, 33, BEFORE_PIVOT, "i--", "---", ck_op_root)
+/* type, target, options "k=v" or "flag"; value0 MOUNT_ATTR_* */
+CK_CHILD_OP(MOUNT_FS, 34, BEFORE_PIVOT, "---", "ttL", ck_op_mount_fs)
+/* fd0 a tree; target */
+CK_CHILD_OP(MOVE_MOUNT, 35, BEFORE_PIVOT, "i--", "t--", ck_op_move_mount)
+/* "dev" or "empty"; target: a read-only clone of a template */
+CK_CHILD_OP(TEMPLATE, 36, BEFORE_PIVOT, "---", "tt-", ck_op_template)
+/* path: covered by an empty read-only file or directory, if it exists */
+CK_CHILD_OP(MASK, 37, BEFORE_PIVOT, "---", "t--", ck_op_mask)
+/* path: bound on itself read-only, if it exists */
+CK_CHILD_OP(READ_ONLY, 38, BEFORE_PIVOT, "---", "t--", ck_op_read_only)
+/* path; value0 mode, value1 uid << 32 | gid; exists: fine */
+CK_CHILD_OP(MKDIR, 39, BEFORE_PIVOT, "---", "t--", ck_op_mkdir)
+/* fd0 an input: its content becomes the new file; values as MKDIR */
+CK_CHILD_OP(COPY_FD, 40, BEFORE_PIVOT, "i--", "t--", ck_op_copy_fd)
+/* the root mount becomes read-only */
+CK_CHILD_OP(ROOT_READ_ONLY, 41, BEFORE_PIVOT, "---", "---", ck_op_root_read_only)
+/* pivot_root into the new root, detach the old one */
+CK_CHILD_OP(PIVOT, 42, BEFORE_PIVOT, "---", "---", ck_op_pivot)
+CK_CHILD_OP(HOSTNAME, 43, PRIVILEGED, "---", "t--", ck_op_hostname)
+/* bring lo up: in a network namespace of its own that is not pooled */
+CK_CHILD_OP(LOOPBACK, 44, PRIVILEGED, "---", "---", ck_op_loopback)
+/* path below /proc/sys, value */
+CK_CHILD_OP(SYSCTL, 45, PRIVILEGED, "---", "tt-", ck_op_sysctl)
+/* flags the resource, value0 soft, value1 hard */
+CK_CHILD_OP(RLIMIT, 46, PRIVILEGED, "---", "---", ck_op_rlimit)
+/* value0 oom_score_adj + 1000 */
+CK_CHILD_OP(OOM_SCORE, 47, PRIVILEGED, "---", "---", ck_op_oom_score)
+/* join a fresh anonymous session keyring */
+CK_CHILD_OP(KEYRING, 48, PRIVILEGED, "---", "---", ck_op_keyring)
+/* slots become 0, 1, 2; -1: /dev/null of the template */
+CK_CHILD_OP(STDIO, 49, ANY, "???", "---", ck_op_stdio)
+/* setsid; TTY: descriptor 0 becomes the controlling terminal */
+CK_CHILD_OP(SESSION, 50, ANY, "---", "---", ck_op_session)
+/* value0 */
+CK_CHILD_OP(UMASK, 51, ANY, "---", "---", ck_op_umask)
+/* u32 each */
+CK_CHILD_OP(GROUPS, 52, PRIVILEGED, "---", "B--", ck_op_groups)
+/* value0 uid, value1 gid; capabilities survive until CAPS */
+CK_CHILD_OP(IDS, 53, PRIVILEGED, "---", "---", ck_op_ids)
+/* value0 bounding set, value1 permitted = effective; inheritable, ambient 0 */
+CK_CHILD_OP(CAPS, 54, AFTER_PIVOT, "---", "---", ck_op_caps)
+/* path, with the container user's rights */
+CK_CHILD_OP(CHDIR, 55, AFTER_PIVOT, "---", "t--", ck_op_chdir)
+CK_CHILD_OP(NO_NEW_PRIVS, 56, ANY, "---", "---", ck_op_no_new_privs)
+/* struct sock_filter each */
+CK_CHILD_OP(SECCOMP, 57, AFTER_PIVOT, "---", "b--", ck_op_seccomp)
+/* candidates tried in order, argv, envp */
+CK_CHILD_OP(EXEC, 58, AFTER_PIVOT, "---", "lll", ck_op_exec)
+
+/* kill what is left in the cgroup, then remove it */
+CK_RELEASE_OP(DROP_CGROUP, 80, ANY, "---", "---")
+/* detach the sources */
+CK_RELEASE_OP(DROP_SOURCES, 81, ANY, "---", "---")
+/* "containers/ID": remove the directory, with its lock */
+CK_RELEASE_OP(DROP_DIR, 82, ANY, "---", "t--")
+
+#undef CK_PREPARE_OP
+#undef CK_CHILD_OP
+#undef CK_RELEASE_OP
