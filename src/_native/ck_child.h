@@ -9,14 +9,6 @@
 
 #include "ck_plan.h"
 
-/* Hand a step's negative errno on to the caller. */
-#define CK_TRY(call)                                                                               \
-    do {                                                                                           \
-        int tried_ = (int)(call);                                                                  \
-        if (tried_ < 0)                                                                            \
-            return tried_;                                                                         \
-    } while (0)
-
 struct ck_child {
     struct ck_plan plan;
     int slots[CK_SLOTS]; /* -1: empty */

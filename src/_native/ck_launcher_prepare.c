@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/mount.h>
-#include <sched.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -88,7 +88,6 @@ static int do_state(struct ck_start *start, const struct ck_op *op)
     struct ck_launcher *l = start->launcher;
     struct ck_container *c = start->container;
 
-    (void)op;
     if (!c->dir[0])
         return -EINVAL;
     c->state = (struct ck_state){.magic = CK_WIRE_MAGIC, .version = CK_WIRE_VERSION, .status = 1};
@@ -155,38 +154,51 @@ static int do_source(struct ck_start *start, const struct ck_op *op)
 static int do_clone(struct ck_start *start, const struct ck_op *op)
 {
     unsigned deep = op->flags & CK_F_RECURSIVE ? AT_RECURSIVE : 0;
+    CK_CLEANUP_FD int tree = -1;
     char path[48];
-    int tree, error;
 
     source_path(path, start->container, (unsigned)op->fd[0]);
-    tree = ck_open_tree(AT_FDCWD, path, deep);
-    if (tree < 0 || !op->value[0])
-        return fill_slot(start, op->fd[1], tree);
-    error = ck_mount_set(tree, op->value[0], deep);
-    return error < 0 ? (ck_close(tree), error) : fill_slot(start, op->fd[1], tree);
+    CK_TRY(tree = ck_open_tree(AT_FDCWD, path, deep));
+    if (op->value[0])
+        CK_TRY(ck_mount_set(tree, op->value[0], deep));
+    return fill_slot(start, op->fd[1], ck_steal_fd(&tree));
 }
 
 /* ---- overlays */
 
+static int make_dir(const char *path, mode_t mode)
+{
+    int error = ck_mkdirat(AT_FDCWD, path, mode);
+
+    return error == -EEXIST ? 0 : error;
+}
+
+/* Where the container's own files are made: uppers and works by name, files by number. */
+static int set_upper(struct ck_start *start, const char *top, const char *dir)
+{
+    static const char *const parts[] = {"upper", "work", "files"};
+    char path[160];
+
+    snprintf(start->upper, sizeof start->upper, "%s%s", top, dir);
+    for (int i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s/%s", start->upper, parts[i]);
+        CK_TRY(make_dir(path, 0700));
+    }
+    return 0;
+}
+
 static int do_upper_tmpfs(struct ck_start *start, const struct ck_op *op)
 {
-    static const char *const keys[] = {"size", "nr_inodes"};
-    CK_CLEANUP_FD int fs = ck_fsopen("tmpfs");
     CK_CLEANUP_FD int mount = -1;
-    char value[24];
+    char options[64]; /* 0 is tmpfs's own word for no limit */
 
     if (start->upper[0])
         return -EINVAL;
-    CK_TRY(fs);
-    for (int i = 0; i < 2; i++) {
-        snprintf(value, sizeof value, "%llu", (unsigned long long)op->value[i]);
-        if (op->value[i])
-            CK_TRY(ck_fsconfig_string(fs, keys[i], value));
-    }
-    CK_TRY(mount = ck_fsmount(&fs, MOUNT_ATTR_NODEV));
+    snprintf(options, sizeof options, "size=%llu%cnr_inodes=%llu", (unsigned long long)op->value[0],
+             0, (unsigned long long)op->value[1]);
+    CK_TRY(mount = ck_new_mount("tmpfs", options, 2, MOUNT_ATTR_NODEV));
     CK_TRY(ck_move_mount(mount, AT_FDCWD, "/up"));
-    snprintf(start->upper, sizeof start->upper, "/up");
-    return 0;
+    return set_upper(start, "/up", "");
 }
 
 static int do_upper_dir(struct ck_start *start, const struct ck_op *op)
@@ -196,37 +208,7 @@ static int do_upper_dir(struct ck_start *start, const struct ck_op *op)
     if (start->upper[0] || strcmp(dir, start->container->dir) != 0)
         return -EINVAL;
     start->container->release |= CK_REL_DISK;
-    snprintf(start->upper, sizeof start->upper, "/store/%s", dir);
-    return 0;
-}
-
-static int make_dir(const char *path, mode_t mode)
-{
-    int error = ck_mkdirat(AT_FDCWD, path, mode);
-
-    return error == -EEXIST ? 0 : error;
-}
-
-/* The upper's root stands for the merged root: it takes mode and owner of the topmost lower. */
-static int make_upper(const struct ck_start *start, const char *name, const char *top,
-                      char upper[256], char work[256])
-{
-    struct stat st;
-    int error = ck_fstatat(AT_FDCWD, top, &st, 0);
-
-    for (int i = 0; !error && i < 2; i++) {
-        char *out = i == 0 ? upper : work;
-        snprintf(out, 256, "%s/%s", start->upper, i == 0 ? "upper" : "work");
-        error = make_dir(out, 0700);
-        snprintf(out, 256, "%s/%s/%s", start->upper, i == 0 ? "upper" : "work", name);
-        if (!error)
-            error = make_dir(out, i == 0 ? st.st_mode & 07777 : 0700);
-    }
-    if (!error && (st.st_uid || st.st_gid))
-        error = ck_fchownat(AT_FDCWD, upper, st.st_uid, st.st_gid, 0);
-    if (!error && st.st_mode & 07000)
-        error = ck_fchmodat(AT_FDCWD, upper, st.st_mode & 07777);
-    return error;
+    return set_upper(start, "/store/", dir);
 }
 
 static int lower_path(const struct ck_start *start, const char *lower, char out[256])
@@ -246,91 +228,105 @@ static int lower_path(const struct ck_start *start, const char *lower, char out[
     return 0;
 }
 
-struct overlay {
-    const char *lowers;
+/* Options of a mount, as ck_new_mount wants them. */
+struct options {
+    char text[16 << 10];
+    size_t used;
     uint32_t n;
-    char upper[256], work[256]; /* "" without an upper */
-    unsigned flags, attrs;
 };
 
-/* Linux 6.5 and later: every lower by itself, however many there are. */
-static int append_overlay(const struct ck_start *start, const struct overlay *o)
+__attribute__((format(printf, 2, 3))) static int add_option(struct options *o, const char *format,
+                                                            ...)
 {
-    CK_CLEANUP_FD int fs = ck_fsopen("overlay");
-    const char *lower = o->lowers;
-    char path[256];
+    size_t room = sizeof o->text - o->used;
+    va_list args;
+    int length;
 
-    CK_TRY(fs);
-    for (uint32_t i = 0; i < o->n; i++, lower = ck_plan_next(lower)) {
-        CK_TRY(lower_path(start, lower, path));
-        CK_TRY(ck_fsconfig_string(fs, "lowerdir+", path));
-    }
-    if (o->upper[0]) {
-        CK_TRY(ck_fsconfig_string(fs, "upperdir", o->upper));
-        CK_TRY(ck_fsconfig_string(fs, "workdir", o->work));
-    }
-    if (o->flags & CK_F_VOLATILE)
-        CK_TRY(ck_fsconfig_flag(fs, "volatile"));
-    if (o->flags & CK_F_USERXATTR)
-        CK_TRY(ck_fsconfig_flag(fs, "userxattr"));
-    return ck_fsmount(&fs, o->attrs);
+    va_start(args, format);
+    length = vsnprintf(o->text + o->used, room, format, args);
+    va_end(args);
+    if (length < 0 || (size_t)length >= room)
+        return -E2BIG;
+    o->used += (size_t)length + 1;
+    o->n++;
+    return 0;
 }
 
-/* Before: one string of at most a page.  Links with short names, in a directory of their own, let
- * 127 layers fit; relative names are looked up from there. */
-static int classic_overlay(const struct ck_start *start, const struct overlay *o)
+/* The upper's root stands for the merged root: it takes mode and owner of the topmost lower. */
+static int add_upper(struct options *o, const struct ck_start *start, const char *name,
+                     const char *top)
 {
-    char options[4096], path[256], name[16];
-    const char *lower = o->lowers;
-    size_t at = (size_t)snprintf(options, sizeof options, "lowerdir=");
-    int error = ck_chdir("/l");
+    char path[256];
+    struct stat st;
 
-    for (uint32_t i = 0; error >= 0 && i < o->n; i++, lower = ck_plan_next(lower)) {
-        error = lower_path(start, lower, path);
-        snprintf(name, sizeof name, "%u", i);
-        if (error >= 0)
-            error = ck_symlinkat(path, AT_FDCWD, name);
-        if (at + 600 > sizeof options)
-            error = -E2BIG;
-        else
-            at += (size_t)snprintf(options + at, 16, "%s%s", i ? ":" : "", name);
+    CK_TRY(ck_fstatat(AT_FDCWD, top, &st, 0));
+    snprintf(path, sizeof path, "%s/work/%s", start->upper, name);
+    CK_TRY(make_dir(path, 0700));
+    CK_TRY(add_option(o, "workdir=%s", path));
+    snprintf(path, sizeof path, "%s/upper/%s", start->upper, name);
+    CK_TRY(make_dir(path, st.st_mode & 07777));
+    if (st.st_uid || st.st_gid)
+        CK_TRY(ck_fchownat(AT_FDCWD, path, st.st_uid, st.st_gid, 0));
+    if (st.st_mode & 07000)
+        CK_TRY(ck_fchmodat(AT_FDCWD, path, st.st_mode & 07777));
+    return add_option(o, "upperdir=%s", path);
+}
+
+/* Before Linux 6.5 all lowers are one string of at most 255 bytes: links with short names in a
+ * directory of their own, looked up from there, let 90 layers fit. */
+static int link_lower(char joined[256], uint32_t i, const char *path)
+{
+    char name[16];
+
+    snprintf(name, sizeof name, "%x", i);
+    if (strlen(joined) + strlen(name) > 253)
+        return -E2BIG;
+    strcat(strcat(joined, i ? ":" : ""), name);
+    return ck_symlinkat(path, AT_FDCWD, name);
+}
+
+static int overlay(struct ck_start *start, const struct ck_op *op, struct options *o)
+{
+    const int append = start->launcher->features & CK_HAS_OVERLAY_APPEND;
+    const char *name = text(start, op, 1);
+    char path[256], joined[256] = "";
+    uint32_t n;
+    const char *lower = ck_plan_list(&start->plan, op->arena[0], &n);
+
+    if (!n || (name && (!start->upper[0] || strchr(name, '/') || strlen(name) > 64)))
+        return -EINVAL;
+    CK_TRY(lower_path(start, lower, path));
+    if (name)
+        CK_TRY(add_upper(o, start, name, path));
+    for (uint32_t i = 0; i < n; i++, lower = ck_plan_next(lower)) {
+        CK_TRY(lower_path(start, lower, path));
+        CK_TRY(append ? add_option(o, "lowerdir+=%s", path) : link_lower(joined, i, path));
     }
-    if (o->upper[0])
-        at += (size_t)snprintf(options + at, 560, ",upperdir=%s,workdir=%s", o->upper, o->work);
-    snprintf(options + at, sizeof options - at, "%s%s", o->flags & CK_F_VOLATILE ? ",volatile" : "",
-             o->flags & CK_F_USERXATTR ? ",userxattr" : "");
-    if (error >= 0) /* MOUNT_ATTR_RDONLY … NOEXEC and MS_RDONLY … MS_NOEXEC are the same bits */
-        error = ck_mount_overlay("/mnt", o->attrs, options);
-    for (uint32_t i = 0; i < o->n; i++) {
-        snprintf(name, sizeof name, "%u", i);
-        ck_unlinkat(AT_FDCWD, name, 0);
-    }
-    ck_chdir("/");
-    if (error < 0)
-        return error;
-    error = ck_open_tree(AT_FDCWD, "/mnt", 0);
-    ck_umount("/mnt");
-    return error;
+    if (!append)
+        CK_TRY(add_option(o, "lowerdir=%s", joined));
+    if (op->flags & CK_F_VOLATILE)
+        CK_TRY(add_option(o, "volatile"));
+    if (op->flags & CK_F_USERXATTR)
+        CK_TRY(add_option(o, "userxattr"));
+    return ck_new_mount("overlay", o->text, o->n, (unsigned)op->value[0]);
 }
 
 static int do_overlay(struct ck_start *start, const struct ck_op *op)
 {
-    struct overlay o = {.flags = op->flags, .attrs = (unsigned)op->value[0]};
-    const char *name = text(start, op, 1);
-    char top[256];
-    int error;
+    const int append = start->launcher->features & CK_HAS_OVERLAY_APPEND;
+    struct options options;
+    char name[16] = "0";
+    int mount;
 
-    o.lowers = ck_plan_list(&start->plan, op->arena[0], &o.n);
-    if (!o.n || (name && (!start->upper[0] || strchr(name, '/') || strlen(name) > 64)))
-        return -EINVAL;
-    error = lower_path(start, o.lowers, top);
-    if (error >= 0 && name)
-        error = make_upper(start, name, top, o.upper, o.work);
-    if (error < 0)
-        return error;
-    if (start->launcher->features & CK_HAS_OVERLAY_APPEND)
-        return fill_slot(start, op->fd[0], append_overlay(start, &o));
-    return fill_slot(start, op->fd[0], classic_overlay(start, &o));
+    options.used = options.n = 0;
+    if (!append)
+        CK_TRY(ck_chdir("/l"));
+    mount = overlay(start, op, &options);
+    for (uint32_t i = 1; !append && ck_unlinkat(AT_FDCWD, name, 0) == 0; i++)
+        snprintf(name, sizeof name, "%x", i);
+    if (!append)
+        CK_TRY(ck_chdir("/"));
+    return fill_slot(start, op->fd[0], mount);
 }
 
 /* A file of the container's own that can be mounted on a path; it lives beside the upper, so that
@@ -339,27 +335,18 @@ static int do_file(struct ck_start *start, const struct ck_op *op)
 {
     uint32_t length;
     const void *bytes = ck_plan_bytes(&start->plan, op->arena[0], &length);
-    CK_CLEANUP_FD int file = -1;
+    CK_CLEANUP_FD int file = -1, tree = -1;
     char path[160];
-    int error, tree;
 
     if (!start->upper[0])
         return -EINVAL;
-    snprintf(path, sizeof path, "%s/files", start->upper);
-    error = make_dir(path, 0700);
     snprintf(path, sizeof path, "%s/files/%u", start->upper, start->files++);
-    if (error < 0)
-        return error;
-    file = ck_openat(AT_FDCWD, path, O_CREAT | O_TRUNC | O_WRONLY | O_NOFOLLOW, 0600);
-    error = file < 0 ? file : ck_write_all(file, bytes, length);
-    if (error >= 0)
-        error = ck_fchmod(file, (mode_t)op->value[0] & 07777);
-    if (error < 0)
-        return error;
-    tree = ck_open_tree(AT_FDCWD, path, 0);
-    if (tree >= 0)
-        error = ck_mount_set(tree, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, 0);
-    return error < 0 ? (ck_close(tree), error) : fill_slot(start, op->fd[0], tree);
+    CK_TRY(file = ck_openat(AT_FDCWD, path, O_CREAT | O_TRUNC | O_WRONLY | O_NOFOLLOW, 0600));
+    CK_TRY(ck_write_all(file, bytes, length));
+    CK_TRY(ck_fchmod(file, (mode_t)op->value[0] & 07777));
+    CK_TRY(tree = ck_open_tree(AT_FDCWD, path, 0));
+    CK_TRY(ck_mount_set(tree, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, 0));
+    return fill_slot(start, op->fd[0], ck_steal_fd(&tree));
 }
 
 static prepare_handler *const handlers[CK_OP_JOIN_NET] = {

@@ -24,17 +24,10 @@
 #include "ck_sys.h"
 #include "ck_sys_ns.h"
 
-enum { NO_SETID_EXEC = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC };
-
-static int new_tmpfs(const char *size, const char *mode, unsigned attrs)
-{
-    CK_CLEANUP_FD int fs = ck_fsopen("tmpfs");
-
-    CK_TRY(fs);
-    CK_TRY(ck_fsconfig_string(fs, "size", size));
-    CK_TRY(ck_fsconfig_string(fs, "mode", mode));
-    return ck_fsmount(&fs, attrs);
-}
+enum {
+    DEVICES = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,
+    INERT = DEVICES | MOUNT_ATTR_NODEV,
+};
 
 static int make_node(int dir, const char *name, unsigned major, unsigned minor)
 {
@@ -86,7 +79,7 @@ static int fill_mask(int dir)
 /* A template: filled while nobody else sees it, then read-only. */
 static int add_template(const char *path, int (*fill)(int), unsigned attrs)
 {
-    CK_CLEANUP_FD int mount = new_tmpfs("1m", "0755", attrs);
+    CK_CLEANUP_FD int mount = ck_new_mount("tmpfs", "size=1m\0mode=0755", 2, attrs);
     CK_CLEANUP_FD int dir = -1;
 
     CK_TRY(mount);
@@ -99,12 +92,10 @@ static int add_template(const char *path, int (*fill)(int), unsigned attrs)
 
 static int add_proc(void)
 {
-    CK_CLEANUP_FD int fs = ck_fsopen("proc");
-    CK_CLEANUP_FD int mount = -1;
+    CK_CLEANUP_FD int mount = ck_new_mount("proc", "", 0, INERT);
 
-    CK_TRY(fs);
+    CK_TRY(mount);
     CK_TRY(ck_mkdirat(AT_FDCWD, "/proc", 0555));
-    CK_TRY(mount = ck_fsmount(&fs, NO_SETID_EXEC | MOUNT_ATTR_NODEV));
     return ck_move_mount(mount, AT_FDCWD, "/proc");
 }
 
@@ -124,8 +115,8 @@ static int open_store(struct ck_launcher *l)
 /* Replace the host's tree by a tmpfs that holds nothing but the store. */
 static int enter_root(struct ck_launcher *l, int store)
 {
-    static const char *const dirs[] = {"store", "src", "up", "mnt", "new", "tmpl", "l"};
-    CK_CLEANUP_FD int root = new_tmpfs("4m", "0755", MOUNT_ATTR_NODEV | NO_SETID_EXEC);
+    static const char *const dirs[] = {"store", "src", "up", "new", "tmpl", "l"};
+    CK_CLEANUP_FD int root = ck_new_mount("tmpfs", "size=4m\0mode=0755", 2, INERT);
 
     CK_TRY(root);
     CK_TRY(ck_move_mount(root, AT_FDCWD, l->hello.root));
@@ -134,8 +125,8 @@ static int enter_root(struct ck_launcher *l, int store)
         CK_TRY(ck_mkdirat(AT_FDCWD, dirs[i], 0755));
     CK_TRY(ck_move_mount(store, AT_FDCWD, "store"));
     l->step = 3;
-    CK_TRY(add_template("tmpl/dev", fill_dev, NO_SETID_EXEC));
-    CK_TRY(add_template("tmpl/mask", fill_mask, NO_SETID_EXEC | MOUNT_ATTR_NODEV));
+    CK_TRY(add_template("tmpl/dev", fill_dev, DEVICES));
+    CK_TRY(add_template("tmpl/mask", fill_mask, INERT));
     l->step = 4;
     return ck_pivot_here();
 }
@@ -152,15 +143,12 @@ static int claim_owner_record(struct ck_launcher *l)
     return ck_flock(lock, LOCK_SH | LOCK_NB);
 }
 
-/* Does overlayfs take its lowers one by one (6.5), or only as one string of mount(2)?  Before it
- * had a parser of its own it took every option here and refused them at mount: so one that nobody
- * knows is tried too. */
+/* Does overlayfs take its lowers one by one (6.5)?  Before it had a parser of its own it took every
+ * option here and refused them at mount: so one that nobody knows is tried too. */
 static int probe_overlay_append(void)
 {
-    CK_CLEANUP_FD int fs = ck_fsopen("overlay");
-
-    return fs >= 0 && ck_fsconfig_string(fs, "nobody-knows-this", "1") < 0 &&
-           ck_fsconfig_string(fs, "lowerdir+", CK_TEMPLATE_DIR) >= 0;
+    return !ck_takes_option("overlay", "nobody-knows-this", "1") &&
+           ck_takes_option("overlay", "lowerdir+", CK_TEMPLATE_DIR);
 }
 
 int ck_launcher_enter(struct ck_launcher *l)

@@ -18,7 +18,6 @@ int ck_op_ids(struct ck_child *child, const struct ck_op *op)
 {
     uint32_t uid = (uint32_t)op->value[0], gid = (uint32_t)op->value[1];
 
-    (void)child;
     for (int i = 0; uid && i < 3; i++) /* so that it may open /dev/stdout; /dev/null refuses */
         ck_fchownat(i, "", uid, gid, AT_EMPTY_PATH);
     return ck_set_ids(uid, gid);
@@ -26,7 +25,6 @@ int ck_op_ids(struct ck_child *child, const struct ck_op *op)
 
 int ck_op_caps(struct ck_child *child, const struct ck_op *op)
 {
-    (void)child;
     CK_TRY(ck_drop_bounding(op->value[0]));
     CK_TRY(ck_clear_ambient());
     return ck_set_caps(op->value[1]);
@@ -34,8 +32,6 @@ int ck_op_caps(struct ck_child *child, const struct ck_op *op)
 
 int ck_op_no_new_privs(struct ck_child *child, const struct ck_op *op)
 {
-    (void)child;
-    (void)op;
     return ck_no_new_privs();
 }
 

@@ -98,19 +98,10 @@ int ck_op_mount_fs(struct ck_child *child, const struct ck_op *op)
     const char *type = ck_plan_text(&child->plan, op->arena[0]);
     const char *target = ck_plan_text(&child->plan, op->arena[1]);
     uint32_t n;
-    const char *option = ck_plan_list(&child->plan, op->arena[2], &n);
-    CK_CLEANUP_FD int fs = ck_fsopen(type);
-    CK_CLEANUP_FD int mount = -1;
+    const char *options = ck_plan_list(&child->plan, op->arena[2], &n);
+    CK_CLEANUP_FD int mount = ck_new_mount(type, options, n, (unsigned)op->value[0]);
 
-    if (fs < 0)
-        return fs;
-    for (; n > 0; n--, option = ck_plan_next(option)) {
-        child->aux++;
-        CK_TRY(ck_fsconfig_option(fs, option));
-    }
-    mount = ck_fsmount(&fs, (unsigned)op->value[0]);
-    if (mount < 0)
-        return mount;
+    CK_TRY(mount);
     return mount_on(child, mount, target, op->flags, strcmp(type, "tmpfs") != 0);
 }
 
@@ -207,7 +198,6 @@ int ck_op_copy_fd(struct ck_child *child, const struct ck_op *op)
 
 int ck_op_root_read_only(struct ck_child *child, const struct ck_op *op)
 {
-    (void)op;
     return ck_mount_set(child->root, MOUNT_ATTR_RDONLY, 0);
 }
 
@@ -215,7 +205,6 @@ int ck_op_pivot(struct ck_child *child, const struct ck_op *op)
 {
     int error = ck_fchdir(child->root);
 
-    (void)op;
     ck_close(ck_steal_fd(&child->root));
     return error < 0 ? error : ck_pivot_here();
 }

@@ -25,21 +25,15 @@ int ck_op_hostname(struct ck_child *child, const struct ck_op *op)
 
 int ck_op_loopback(struct ck_child *child, const struct ck_op *op)
 {
-    (void)child;
-    (void)op;
     return ck_loopback_up();
 }
 
 /* Write to a procfs of our own: what lies at the container's /proc is read-only or not ours. */
 static int write_proc(const char *path, const char *value)
 {
-    CK_CLEANUP_FD int fs = ck_fsopen("proc");
-    CK_CLEANUP_FD int proc = -1;
+    CK_CLEANUP_FD int proc = ck_new_mount("proc", "", 0, 0);
     CK_CLEANUP_FD int fd = -1;
 
-    if (fs < 0)
-        return fs;
-    proc = ck_fsmount(&fs, 0);
     if (proc < 0)
         return proc;
     fd = ck_openat2(proc, path, O_WRONLY, 0, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS);
@@ -61,14 +55,11 @@ int ck_op_oom_score(struct ck_child *child, const struct ck_op *op)
 {
     char value[24];
 
-    (void)child;
     snprintf(value, sizeof value, "%d", (int)op->value[0] - 1000);
     return write_proc("self/oom_score_adj", value);
 }
 
 int ck_op_keyring(struct ck_child *child, const struct ck_op *op)
 {
-    (void)child;
-    (void)op;
     return ck_session_keyring();
 }

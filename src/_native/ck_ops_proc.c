@@ -13,7 +13,6 @@
 
 int ck_op_rlimit(struct ck_child *child, const struct ck_op *op)
 {
-    (void)child;
     return ck_set_rlimit(op->flags, op->value[0], op->value[1]);
 }
 
@@ -49,7 +48,6 @@ int ck_op_session(struct ck_child *child, const struct ck_op *op)
 {
     int error = ck_setsid();
 
-    (void)child;
     if (error >= 0 && op->flags & CK_F_TTY)
         error = ck_take_tty(0);
     return error;
@@ -57,7 +55,6 @@ int ck_op_session(struct ck_child *child, const struct ck_op *op)
 
 int ck_op_umask(struct ck_child *child, const struct ck_op *op)
 {
-    (void)child;
     ck_umask((mode_t)op->value[0]);
     return 0;
 }

@@ -97,31 +97,32 @@ int ck_write_all(int fd, const void *buf, size_t len)
 
 /* ---- mounts */
 
-int ck_fsconfig_option(int fs, const char *option)
+int ck_new_mount(const char *type, const char *options, uint32_t n, unsigned attrs)
 {
-    const char *equals = strchr(option, '=');
-    char key[64];
-    size_t len;
+    CK_CLEANUP_FD int fs = (int)result(syscall(SYS_fsopen, type, FSOPEN_CLOEXEC));
+    char key[32];
 
-    if (!equals)
-        return ck_fsconfig_flag(fs, option);
-    len = (size_t)(equals - option);
-    if (len >= sizeof key)
-        return -EINVAL;
-    memcpy(key, option, len);
-    key[len] = 0;
-    return ck_fsconfig_string(fs, key, equals + 1);
+    CK_TRY(fs);
+    for (; n > 0; n--, options += strlen(options) + 1) {
+        const char *equals = strchr(options, '=');
+        size_t len = equals ? (size_t)(equals - options) : strlen(options);
+        if (len >= sizeof key)
+            return -EINVAL;
+        memcpy(key, options, len);
+        key[len] = 0;
+        CK_TRY(
+            (int)result(syscall(SYS_fsconfig, fs, equals ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG,
+                                key, equals ? equals + 1 : NULL, 0)));
+    }
+    CK_TRY((int)result(syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0)));
+    return (int)result(syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, attrs));
 }
 
-int ck_fsmount(int *fs, unsigned attrs)
+int ck_takes_option(const char *type, const char *key, const char *value)
 {
-    int fd = ck_steal_fd(fs);
-    long mount = result(syscall(SYS_fsconfig, fd, FSCONFIG_CMD_CREATE, NULL, NULL, 0));
+    CK_CLEANUP_FD int fs = (int)result(syscall(SYS_fsopen, type, FSOPEN_CLOEXEC));
 
-    if (mount >= 0)
-        mount = result(syscall(SYS_fsmount, fd, FSMOUNT_CLOEXEC, attrs));
-    close(fd);
-    return (int)mount;
+    return fs >= 0 && syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, key, value, 0) == 0;
 }
 
 int ck_pivot_here(void)

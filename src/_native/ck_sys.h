@@ -17,6 +17,13 @@
 #define CK_RETRY(type, name, parameters, call) type name parameters;
 #endif
 
+/* Return what a call says when it says that it failed. */
+#define CK_TRY(call)                                                                             \
+    do {                                                                                         \
+        int tried_ = (int)(call);                                                                \
+        if (tried_ < 0)                                                                          \
+            return tried_;                                                                       \
+    } while (0)
 #define CK_CLEANUP_FD __attribute__((cleanup(ck_close_at)))
 
 struct ck_dirent { /* getdents64(2) */

@@ -19,18 +19,11 @@ CK_CALL(int, ck_open_tree, (int dirfd, const char *path, unsigned flags), /* alw
 CK_CALL(int, ck_move_mount, (int fd, int dirfd, const char *path),
         syscall(SYS_move_mount, fd, "", dirfd, path, MOVE_MOUNT_F_EMPTY_PATH |
                 (*path ? 0U : MOVE_MOUNT_T_EMPTY_PATH)))
-CK_CALL(int, ck_fsopen, (const char *type), syscall(SYS_fsopen, type, FSOPEN_CLOEXEC))
-CK_CALL(int, ck_fsconfig_string, (int fs, const char *key, const char *value),
-        syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, key, value, 0))
-CK_CALL(int, ck_fsconfig_flag, (int fs, const char *key),
-        syscall(SYS_fsconfig, fs, FSCONFIG_SET_FLAG, key, NULL, 0))
 CK_CALL(int, ck_mount_set, (int fd, uint64_t set, unsigned at_flags), /* mount_setattr(2) */
         syscall(SYS_mount_setattr, fd, "", at_flags | AT_EMPTY_PATH,
                 &(struct mount_attr){.attr_set = set}, sizeof(struct mount_attr)))
 CK_CALL(int, ck_mount_private_all, (void), /* "/" and below */
         syscall(SYS_mount, NULL, "/", NULL, MS_REC_ | MS_PRIVATE_, NULL))
-CK_CALL(int, ck_mount_overlay, (const char *target, unsigned long flags, const char *options),
-        syscall(SYS_mount, "overlay", target, "overlay", flags, options))
 CK_CALL(int, ck_umount, (const char *path), syscall(SYS_umount2, path, MNT_DETACH_))
 /* ---- processes and namespaces */
 CK_CALL(int, ck_pidfd_kill, (int pidfd, int signal),
@@ -76,8 +69,9 @@ struct ck_clone {
     int cgroup;       /* directory for CLONE_INTO_CGROUP, -1: none */
 };
 
-int ck_fsconfig_option(int fs, const char *option);  /* "key=value" or "flag" */
-int ck_fsmount(int *fs, unsigned attrs);             /* creates, closes *fs, returns the mount */
+/* A mount of a new file system; options are n strings one behind the other: "key=value" or "flag". */
+int ck_new_mount(const char *type, const char *options, uint32_t n, unsigned attrs);
+int ck_takes_option(const char *type, const char *key, const char *value);
 int ck_pivot_here(void);                             /* cwd becomes the root, the old one is detached */
 pid_t ck_clone(const struct ck_clone *args, int *pidfd); /* like fork; exit signal 0 */
 int ck_wait_pidfd(int pidfd, int *code, int *signal, struct rusage *usage); /* 0 or -EAGAIN … */
