@@ -26,6 +26,9 @@ OURS = re.compile(r"containerkit|ck-launcher|/ck-[^/ ]*|pytest-of-")
 KEPT = ("/memfd:ck-launcher (deleted)",)
 """What a process keeps for good once it has run a container: the sealed copy of the launcher."""
 
+GROUP = re.compile(r"^(?!.*/containerkit-bench-).*/containerkit-[0-9a-f]{24}(/|$)")
+"""A launcher's control group; the benchmarks have some of their own, perhaps just now."""
+
 KERNEL_FILE_SYSTEMS = frozenset(("overlay", "nsfs", "proc", "mqueue", "devpts", "sysfs"))
 
 
@@ -94,7 +97,7 @@ def cgroups() -> Iterator[str]:
         roots = [line.split()[4] for line in table if " - cgroup" in line]
     for root in roots:
         for directory, _, files in os.walk(root):
-            if "cgroup.procs" in files and OURS.search(directory[len(root) :]) and empty(directory):
+            if "cgroup.procs" in files and GROUP.search(directory) and empty(directory):
                 yield directory
 
 
