@@ -194,36 +194,44 @@ int ck_pool_move_dir(struct ck_launcher *l, uint32_t number, const char *dir, in
 }
 
 /* Keep an ended container's directory and cgroup for the next spare: making and removing them costs
- * more than all else around a short start.  Nothing of the old one shows: the record is cleared, and
- * only a cgroup whose values can all be put back is kept.  Returns 1 when it is. */
+ * more than all else around a short start.  Only a cgroup whose values can all be put back is kept.
+ * Returns 1 when they are. */
 int ck_pool_keep(struct ck_launcher *l, struct ck_container *c)
 {
-    static const char defaults[] = "pids\0pids.max\0max\0cpuacct\0cpuacct.usage\0"
-                                   "0\0"
-                                   "memory\0memory.max_usage_in_bytes\0"
-                                   "0\0"
-                                   "memory\0memory.failcnt\0"
-                                   "0";
     const uint16_t must = CK_REL_DIR | CK_REL_CGROUP | CK_HAS_CGROUP;
 
     if ((c->release & (must | CK_REL_DISK | CK_TUNED)) != must || !c->dir[0] ||
         !(c->flags & CK_PLAN_EPHEMERAL) || l->n_kept == CK_KEPT || l->unified >= 0 ||
-        ck_pool_write_cgroup(l, c->number, defaults, 12) < 0 ||
         ck_pool_move_dir(l, c->number, c->dir, 1) < 0)
         return 0;
-    memset(&c->state, 0, sizeof c->state);
-    ck_launcher_write_state(c);
     l->kept[l->n_kept++] = (struct ck_place){c->number, ck_steal_fd(&c->lock), 1};
     return 1;
 }
 
+/* Let nothing of the container that was here before show. */
+static int clear_place(struct ck_launcher *l, const struct ck_place *place)
+{
+    static const char defaults[] = "pids\0pids.max\0max\0"
+                                   "cpuacct\0cpuacct.usage\0000\0"
+                                   "memory\0memory.max_usage_in_bytes\0000\0"
+                                   "memory\0memory.failcnt\0000";
+    const struct ck_state none = {0};
+
+    CK_TRY(ck_pwrite(place->lock, &none, sizeof none, 0));
+    return ck_pool_write_cgroup(l, place->number, defaults, 12);
+}
+
+static void drop_place(struct ck_launcher *l, const struct ck_place *place)
+{
+    ck_close_at(&(int){place->lock});
+    ck_pool_drop_dir(l, place->number);
+    ck_pool_drop_cgroup(l, place->number);
+}
+
 void ck_pool_drop_kept(struct ck_launcher *l)
 {
-    while (l->n_kept > 0) {
-        ck_close(l->kept[--l->n_kept].lock);
-        ck_pool_drop_dir(l, l->kept[l->n_kept].number);
-        ck_pool_drop_cgroup(l, l->kept[l->n_kept].number);
-    }
+    while (l->n_kept > 0)
+        drop_place(l, &l->kept[--l->n_kept]);
 }
 
 /* An empty place: a kept one, or a new one.  What can not be made leaves nothing. */
@@ -231,18 +239,18 @@ static int find_place(struct ck_launcher *l, struct ck_place *place)
 {
     int error;
 
-    if (l->n_kept > 0) {
+    while (l->n_kept > 0) {
         *place = l->kept[--l->n_kept];
-        return 0;
+        if (clear_place(l, place) >= 0)
+            return 0;
+        drop_place(l, place);
     }
     *place = (struct ck_place){.number = ++l->last_number, .lock = -1};
     error = ck_pool_make_cgroup(l, place->number);
     if (error >= 0)
         error = place->lock = ck_pool_make_dir(l, place->number);
-    if (error < 0) {
-        ck_pool_drop_dir(l, place->number);
-        ck_pool_drop_cgroup(l, place->number);
-    }
+    if (error < 0)
+        drop_place(l, place);
     return error;
 }
 
