@@ -55,13 +55,25 @@ class Channel:
             os.set_inheritable(fd, False)
         return packets.parse_event(data), list(fds)
 
+    def peek(self) -> packets.Event | None:
+        """Return the next event and leave it there, so that every waiting thread sees it."""
+        with contextlib.suppress(ConnectionResetError):
+            return packets.parse_event(self._socket.recv(packets.EVENT.size, socket.MSG_PEEK))
+        return None
+
     def kill(self, number: int = signal.SIGKILL, *, cause: int = 0) -> None:
         """Send a signal to the first process; *cause* tells what its end is for."""
         self._send(packets.packet(packets.KILL, value=cause << 16 | number))
 
     def drop(self) -> None:
-        """Ask for the release of an ended container."""
+        """Have an ended container released; its own directory is the caller's to remove.
+
+        Blocking: until that is done, or the launcher has died.
+        """
         self._send(packets.packet(packets.DROP))
+        event, _fds = self.receive()
+        while event is not None and event.kind != packets.RELEASED:
+            event, _fds = self.receive()
 
     def _send(self, packet: bytes) -> None:
         # Gone: it has ended, or its launcher has.

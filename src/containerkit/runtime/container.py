@@ -215,12 +215,11 @@ class Container:
                 self._channel.kill(cause=_REMOVED)
         with contextlib.suppress(InvalidStatus):  # somebody else removes it
             self.wait()
+        # In this order, each harmless when repeated: an interrupted removal is done by the next.
         with self._guard:
             if self._status == "removed":
                 return
-            self._status = "removed"
             self._channel.drop()
-            self._channel.receive()  # RELEASED, or nothing when the launcher has died
         remove_tree(self._directory)
         self._close()
 
@@ -233,7 +232,7 @@ class Container:
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
         if poll.poll(0):
-            self._exit = exit_of(self._channel.receive()[0])
+            self._exit = exit_of(self._channel.peek())
             self._status = "stopped"
 
     def _close(self) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from containerkit.errors import MissingFeature
+from containerkit.errors import MissingFeature, NotReady
 from containerkit.launch.compile import compile_plan
 from containerkit.launch.request import HostFacts, LaunchRequest
 from containerkit.model.exit import Exit
@@ -92,6 +92,7 @@ class Runner:
     __slots__ = (
         "__weakref__",
         "_classic_overlay",
+        "_closed",
         "_facts",
         "_guard",
         "_launcher",
@@ -103,6 +104,7 @@ class Runner:
         self.root = root
         self._netns_pool = netns_pool
         self._classic_overlay = classic_overlay
+        self._closed = False
         self._own_nothing()
         _living.add(self)
 
@@ -113,8 +115,14 @@ class Runner:
         self._facts = HostFacts()
 
     def launcher(self) -> tuple[Launcher, HostFacts]:
-        """Return this process's launcher, started when there is none or it has died."""
+        """Return this process's launcher, started when there is none or it has died.
+
+        Raises:
+            NotReady: `close` was called.
+        """
         with self._guard:
+            if self._closed:
+                raise NotReady(f"cannot use the engine of {self.root}: it is closed")
             if self._launcher is not None and not self._launcher.alive:
                 self._bury(self._launcher)
             if self._launcher is None:
@@ -134,8 +142,9 @@ class Runner:
             recover(self.root)
 
     def close(self) -> None:
-        """End the launcher and everything it runs; a later start begins with a new one."""
+        """End the launcher and everything it runs; nothing is started any more."""
         with self._guard:
+            self._closed = True
             launcher, self._launcher = self._launcher, None
         if launcher is not None:
             launcher.close()
