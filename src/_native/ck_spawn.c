@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "ck_error.h"
@@ -14,9 +15,11 @@
 
 enum { STACK = 64 << 10 };
 
-struct spawn {
+struct spawn { /* in memory that all three processes share until the exec */
     int program, control;
-    int failed; /* errno of the exec; shared memory, since the child runs in ours until then */
+    int pid, pidfd; /* of the launcher */
+    int failed;     /* errno of its clone or exec */
+    char *stack;
 };
 
 /* Runs on memory shared with the embedding process, which is suspended until exec: system calls
@@ -46,32 +49,44 @@ static int enter_launcher(void *arg)
     ck_exit(127);
 }
 
+/* A process between us and the launcher, gone before we go on: so that the launcher is nobody's child
+ * that the embedding program could wait for (exec gives every process SIGCHLD as its exit signal). */
+static int between(void *arg)
+{
+    const int flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_NEWPID | CLONE_NEWNS;
+    struct spawn *spawn = arg;
+
+    spawn->pid = clone(enter_launcher, spawn->stack + STACK, flags, spawn, &spawn->pidfd);
+    if (spawn->pid < 0)
+        spawn->failed = errno;
+    return 0;
+}
+
 int ck_spawn_launcher(int program, int control, int *pidfd, struct ck_error *err)
 {
-    struct spawn spawn = {.program = program, .control = control};
-    char *stack =
-        mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-    const int flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_NEWPID | CLONE_NEWNS;
+    struct spawn spawn = {.program = program, .control = control, .pidfd = -1};
     sigset_t all, before;
-    int pid, saved, code, signal;
+    int pid;
 
-    if (stack == MAP_FAILED)
+    spawn.stack = mmap(NULL, 2 * STACK, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    if (spawn.stack == MAP_FAILED)
         return ck_fail(err, CK_E_OS, errno, "map a stack for the launcher");
-    sigfillset(&all); /* a handler of the embedding program must not run in the child */
+    sigfillset(&all); /* a handler of the embedding program must not run in the children */
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    pid = clone(enter_launcher, stack + STACK, flags, &spawn, pidfd);
-    saved = errno;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    munmap(stack, STACK);
+    pid = clone(between, spawn.stack + 2 * STACK, CLONE_VM | CLONE_VFORK | CLONE_FILES, &spawn);
     if (pid < 0)
-        return ck_fail(err, CK_E_OS, saved, "clone the launcher");
+        spawn.failed = errno;
+    while (pid > 0 && waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
+        continue;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    munmap(spawn.stack, 2 * STACK);
     if (spawn.failed) {
-        while (ck_wait_pidfd(*pidfd, &code, &signal, NULL) == -EAGAIN)
-            ck_wait_readable(*pidfd);
-        ck_close(*pidfd);
-        return ck_fail(err, CK_E_OS, spawn.failed, "execute the launcher");
+        ck_close_at(&spawn.pidfd);
+        return ck_fail(err, CK_E_OS, spawn.failed, "clone or execute the launcher");
     }
-    return pid;
+    *pidfd = spawn.pidfd;
+    return spawn.pid;
 }
 
 int ck_open_source(const char *path, int recursive, struct ck_error *err)

@@ -46,7 +46,6 @@ _SETUP_SECONDS: Final = 30.0
 _END_SECONDS: Final = 20.0
 _F_SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _MFD_EXEC: Final = 0x10
-_WALL: Final = 0x40000000
 
 _living: weakref.WeakSet[Launcher] = weakref.WeakSet()
 _program_lock = threading.Lock()
@@ -225,8 +224,6 @@ class Launcher:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             poll.poll()
-        with contextlib.suppress(ChildProcessError):
-            os.waitid(os.P_PIDFD, pidfd, os.WEXITED | _WALL)
         os.close(pidfd)
         for path in self.group.paths:  # what a container made in its own group
             cgroups.remove_tree(path)
