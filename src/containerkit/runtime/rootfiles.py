@@ -80,9 +80,10 @@ def _look(tree: int, name: str) -> bytes | None:
     except OSError:
         return None
     else:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            return None
         with open(fd, "rb") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                return None
             return file.read(LIMIT)
     finally:
         os.close(etc)

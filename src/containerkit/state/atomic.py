@@ -99,7 +99,11 @@ def remove_tree(path: Path) -> None:
                 continue
             levels.pop()
             if levels:
-                parent = os.open("..", flags, dir_fd=fd)
+                try:
+                    parent = os.open("..", flags, dir_fd=fd)
+                except FileNotFoundError:  # removed while we were in it: what is left, from the top
+                    remove_tree(path)
+                    return
                 os.close(fd)
                 fd = parent
                 _remove_directory(name, fd)

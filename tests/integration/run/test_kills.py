@@ -1,0 +1,140 @@
+"""Processes killed at any moment: the next one to open the root finds nothing of them."""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import containerkit as ck
+from containerkit.runtime.recover import recover
+from tests.support import leaks
+
+VICTIM = """
+import sys, containerkit as ck
+engine = ck.Engine.open(sys.argv[1])
+print("open", flush=True)
+kept = []
+while True:
+    assert engine.run(sys.argv[2], ["sh", "-c", "sleep 1000 & true"]).exit.ok
+    kept.append(engine.start(sys.argv[2], ["sh", "-c", "(sleep 1000 &); mkdir /d; sleep 1000"]))
+    if len(kept) > 3:
+        kept.pop(0).remove(force=True)
+"""
+
+
+def victim(root: Path, image: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", VICTIM, str(root), image], stdout=subprocess.PIPE
+    )
+
+
+def nothing_is_left(root: Path) -> None:
+    assert os.listdir(root / "owners") == []
+    assert os.listdir(root / "containers") == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["the engine's process", "its whole group", "the launcher too"])
+def test_killed_at_random(engine_root: Path, busybox: str, how: str) -> None:
+    """At 30 moments in all: from opening the root to ten starts later."""
+    noise = random.Random(how)
+    with ck.Engine.open(engine_root) as engine:
+        engine.images.pull(busybox)
+    for _ in range(10):
+        before = leaks.take()
+        process = victim(engine_root, busybox)
+        assert process.stdout is not None
+        if noise.random() < 0.8:
+            process.stdout.readline()
+        pause = threading.Event()
+        pause.wait(noise.random() ** 2 * 0.3)
+        children = launchers_of(process.pid)
+        if how == "the launcher too":
+            for pid in children:
+                os.kill(pid, signal.SIGKILL)
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        assert leaks.settle(before._replace(cgroups=leaks.take().cgroups), 20) == []
+        with ck.Engine.open(engine_root) as engine:
+            assert engine.run(busybox, ["true"]).exit.ok
+        nothing_is_left(engine_root)
+        assert leaks.settle(before) == []
+
+
+def launchers_of(pid: int) -> list[int]:
+    table = leaks.process_table()
+    return [one.pid for one in table.values() if one.parent == pid and leaks.is_launcher(one.pid)]
+
+
+def test_recovery_lets_the_living_be(engine_root: Path, busybox: str) -> None:
+    """Roots are opened all the time, also while others start, run and remove containers."""
+    stop = threading.Event()
+    recovered: list[str] = []
+
+    def keep_opening() -> None:
+        while not stop.is_set():
+            found = recover(engine_root)
+            recovered.extend(found.launchers)
+
+    with ck.Engine.open(engine_root) as engine:
+        engine.images.pull(busybox)
+        opener = threading.Thread(target=keep_opening)
+        opener.start()
+        try:
+            with engine.start(busybox, ["sleep", "1000"]) as one:
+                for number in range(60):
+                    assert engine.run(busybox, ["echo", "1"]).stdout == b"1\n"
+                    with engine.start(busybox, ["true"]) as other:
+                        assert other.wait(timeout=30).ok
+                    if number % 20 == 0:
+                        with ck.Engine.open(engine_root) as another:
+                            assert another.run(busybox, ["true"]).exit.ok
+                assert one.status == "running"
+        finally:
+            stop.set()
+            opener.join()
+        assert (engine_root / "owners" / engine._runner.launcher()[0].id).exists()
+    nothing_is_left(engine_root)
+    assert len(recovered) <= 4  # one that ends by itself may be found with its lock just given up
+
+
+def test_debris_of_every_kind(engine_root: Path, busybox: str) -> None:
+    """Half-made records and directories, as a crash or a power cut leaves them."""
+    with ck.Engine.open(engine_root):
+        pass
+    containers, owners = engine_root / "containers", engine_root / "owners"
+    (owners / ("ab" * 12)).write_text("")
+    (owners / ("cd" * 12)).write_text("/sys/fs/cgroup/pids/not-ours\n/nowhere/containerkit-cd\n")
+    (containers / f".{'cd' * 12}-7").mkdir()
+    (containers / f".{'cd' * 12}-8").mkdir()
+    (containers / f".{'cd' * 12}-8" / "lock").touch()
+    (containers / ("1" * 64)).mkdir()
+    (containers / ("2" * 64) / "upper" / "0" / "deep").mkdir(parents=True)
+    (containers / ("2" * 64) / "lock").touch()
+    with ck.Engine.open(engine_root) as engine:
+        nothing_is_left(engine_root)
+        assert engine.recover() == ((), ())
+        assert engine.run(None, ["true"]).exit.ok
+
+
+def test_a_parked_child_that_was_killed(engine: ck.Engine, busybox: str) -> None:
+    """By the kernel, when memory is short: the next start makes one for itself."""
+    engine.run(busybox, ["sleep", "0.1"])
+    launcher, _ = engine._runner.launcher()
+    for _ in range(5):
+        table = leaks.process_table()
+        for pid in [one.pid for one in table.values() if one.parent == launcher.pid]:
+            with open(os.pidfd_open(pid), "rb") as inside:
+                os.kill(pid, signal.SIGKILL)
+                select.select([inside], [], [], 30)
+        assert engine.run(busybox, ["true"]).exit.ok
+    assert engine._runner.launcher()[0] is launcher
