@@ -220,16 +220,18 @@ def interrupt_after(seconds: float) -> threading.Timer:
     return timer
 
 
-@pytest.mark.parametrize("seconds", [0.002, 0.005, 0.01, 0.05, 0.2])
+@pytest.mark.parametrize("seconds", [0, 0.01, 0.1])
 def test_an_interrupted_run_leaves_nothing(engine: ck.Engine, busybox: str, seconds: float) -> None:
     """When it raises, all is gone: nothing has to be waited for."""
-    engine.run(busybox, ["true"])
-    timer = interrupt_after(seconds)
+    timers: list[threading.Timer] = []
     with pytest.raises(KeyboardInterrupt):
-        while True:
-            engine.run(busybox, ["sh", "-c", "sleep 0.02; sleep 1000 & exec sleep 1000"])
-    timer.join()
+        engine.run(
+            busybox,
+            ["sh", "-c", "echo; sleep 1000 & exec sleep 1000"],
+            on_output=lambda _: timers.append(interrupt_after(seconds)),
+        )
     assert not [name for name in os.listdir(engine.root / "containers") if name[0] != "."]
+    timers[0].join()
     assert engine.run(busybox, ["true"]).exit.ok
 
 
@@ -243,12 +245,17 @@ with ck.Engine.open(sys.argv[1]) as engine:
         timer.start()
         try:
             while True:
+                engine.run(sys.argv[2], ["sleep", "0.002"])
                 engine.start(sys.argv[2], ["sleep", "1000"]).remove(force=True)
         except KeyboardInterrupt:
             pass
         for one in list(engine._containers):  # its removal was interrupted: it is still known
             one.remove(force=True)
-        left = [name for name in os.listdir(engine.root / "containers") if name[0] != "."]
+        for _ in range(200):  # what was interrupted before anybody knew it ends in the background
+            left = [name for name in os.listdir(engine.root / "containers") if name[0] != "."]
+            if not left:
+                break
+            engine.run(sys.argv[2], ["true"])
         assert not left, (number, left)
 """
 
