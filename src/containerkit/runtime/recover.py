@@ -93,9 +93,16 @@ def _free(path: Path) -> Iterator[bool | None]:
             yield False
         else:
             # Renamed or removed since it was opened: its holder did that, not a crash.
-            yield path.exists() and os.path.samestat(os.fstat(fd), os.stat(path))
+            yield _is_named(fd, path)
     finally:
         os.close(fd)
+
+
+def _is_named(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _remove_groups(record: Path) -> None:
