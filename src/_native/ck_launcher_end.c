@@ -218,6 +218,7 @@ static void end_all(struct ck_launcher *l)
 _Noreturn void ck_launcher_shutdown(struct ck_launcher *l)
 {
     char name[64];
+    int left = 0;
 
     end_all(l);
     ck_pool_end_spare(l, &l->spare);
@@ -225,9 +226,10 @@ _Noreturn void ck_launcher_shutdown(struct ck_launcher *l)
     while (l->trashed)
         ck_pool_drop_cgroup(l, l->trash[--l->trashed]);
     snprintf(name, sizeof name, "../containerkit-%s", l->hello.id);
-    for (int i = 0; i < l->n_controllers; i++)
-        ck_unlinkat(l->controllers[i], name, AT_REMOVEDIR);
+    for (int i = 0; i < l->n_controllers; i++) /* of "cpu,cpuacct", the second is gone */
+        left |= ck_unlinkat(l->controllers[i], name, AT_REMOVEDIR) == -EBUSY;
     snprintf(name, sizeof name, "owners/%s", l->hello.id);
-    ck_unlinkat(l->store, name, 0);
+    if (!left) /* else the next recovery removes what is busy yet */
+        ck_unlinkat(l->store, name, 0);
     ck_exit(0);
 }
