@@ -4,7 +4,7 @@
 OUT := .cache/strict
 FILES := $(notdir $(wildcard src/_native/*.c))
 HEADERS := $(wildcard src/_native/*.h)
-WARNINGS := -std=gnu11 -O2 -Wall -Wextra -Wconversion -Wshadow -Wvla -Wformat=2 -Wundef \
+WARNINGS := -std=gnu11 -D_GNU_SOURCE= -O2 -Wall -Wextra -Wconversion -Wshadow -Wvla -Wformat=2 -Wundef \
 	-Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wno-unused-parameter -Werror
 CLANG := $(shell command -v clang 2>/dev/null)
 

@@ -38,7 +38,7 @@ HARDENING = (
     "-U_FORTIFY_SOURCE",
     "-D_FORTIFY_SOURCE=2",
 )
-CFLAGS = ("-std=gnu11", "-O2", "-fvisibility=hidden", *WARNINGS, *HARDENING)
+CFLAGS = ("-std=gnu11", "-D_GNU_SOURCE=", "-O2", "-fvisibility=hidden", *WARNINGS, *HARDENING)
 LDFLAGS = ("-Wl,-z,relro,-z,now", "-Wl,-z,noexecstack")
 
 

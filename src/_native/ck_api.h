@@ -35,21 +35,20 @@ struct ck_apply_options {
 struct ck_apply_result {
     uint64_t entries;         /* that the archive holds, whiteouts included */
     uint64_t bytes;           /* of all files together, holes included */
+    const char *entry;        /* the present one, as the archive spells it; raw bytes; or NULL */
 };
 
 struct ck_applier;
 
-/* Begin to apply one layer to the empty directory dirfd (kept open by a duplicate).  NULL: error. */
+/* Begin to apply one layer to the empty directory dirfd (kept open by a duplicate).  The result is
+ * the caller's, of zeros, and kept up to date by ck_apply_feed.  NULL: error. */
 struct ck_applier *ck_apply_new(int dirfd, const struct ck_apply_options *options,
-                                struct ck_error *err);
-/* Take the next bytes of the tar stream.  The calling thread no longer shares its working directory
- * and umask with the other threads of the process afterwards: give it a thread of its own.
- * After a failure only ck_apply_entry and ck_apply_free may follow. */
+                                struct ck_apply_result *result, struct ck_error *err);
+/* Take the next bytes of the tar stream; or, without buf, end it: check that it was whole, set the
+ * directories' modes and times.  The calling thread no longer shares its working directory and umask
+ * with the other threads of the process afterwards: give it a thread of its own.
+ * After a failure only ck_apply_free may follow. */
 int ck_apply_feed(struct ck_applier *, const void *buf, size_t len, struct ck_error *err);
-/* The stream is over: checks that it was whole, sets the directories' modes and times. */
-int ck_apply_finish(struct ck_applier *, struct ck_apply_result *result, struct ck_error *err);
-/* The entry that a failure is about, as the archive spells it; raw bytes. */
-const char *ck_apply_entry(const struct ck_applier *);
 void ck_apply_free(struct ck_applier *);
 
 /* ---- launch: the launcher's client side (ck_spawn) ---------------------------------------- */

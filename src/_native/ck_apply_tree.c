@@ -1,64 +1,44 @@
-#define _GNU_SOURCE
 #include "ck_apply.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "ck_path.h"
-#include "ck_sys.h"
-
-#define DIRS_MAX (64u << 20) /* bytes of directory records: some 600,000 directories */
-#define OPEN_DIR (O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
-#define SAID     -ECANCELED /* err is filled already */
+#define LATER_MAX (64 << 20) /* bytes: some 250,000 directories */
+#define FIND_DIR  (O_PATH | O_DIRECTORY | O_NOFOLLOW)
 
 /* ---- what is in the way */
 
 /* Depth is bounded: no directory of the tree lies deeper than options.max_depth + 1. */
-static int remove_below(int parent, const char *name)
+static int remove_tree(int parent, const char *name)
 {
-    CK_CLEANUP_FD int dir = ck_openat(parent, name, OPEN_DIR, 0);
-    _Alignas(8) char buf[2048];
-    ssize_t got = dir;
+    CK_CLEANUP_FD int dir = -1;
+    _Alignas(struct ck_dirent) char buf[2048];
+    ssize_t got;
+    int error = ck_unlinkat(parent, name, 0);
 
-    while (dir >= 0 && (got = ck_getdents(dir, buf, sizeof buf)) > 0) {
+    if (error != -EISDIR)
+        return error;
+    CK_TRY(dir = ck_openat(parent, name, CK_OPEN_DIR, 0));
+    while ((got = ck_getdents(dir, buf, sizeof buf)) > 0)
         for (ssize_t at = 0; at < got;) {
-            const char *entry = buf + at + 19; /* u64 ino, i64 off, u16 length, u8 type, name */
-            uint16_t length;
-            int error;
+            const struct ck_dirent *entry = (const void *)(buf + at);
 
-            memcpy(&length, buf + at + 16, sizeof length);
-            at += length;
-            if (!strcmp(entry, ".") || !strcmp(entry, ".."))
-                continue;
-            error = ck_unlinkat(dir, entry, 0);
-            if (error == -EISDIR)
-                error = remove_below(dir, entry);
-            if (error < 0)
-                return error;
+            at += entry->size;
+            if (strcmp(entry->name, ".") != 0 && strcmp(entry->name, "..") != 0)
+                CK_TRY(remove_tree(dir, entry->name));
         }
-    }
     return got < 0 ? (int)got : ck_unlinkat(parent, name, AT_REMOVEDIR);
 }
 
 int ck_tree_clear(struct ck_applier *a, int dir, const char *leaf)
 {
-    int error = ck_unlinkat(dir, leaf, 0);
-
-    if (error == -EISDIR)
-        error = remove_below(dir, leaf);
     a->stale = true; /* a cached directory may lie below it, or behind it when it was a link */
-    return error;
+    return remove_tree(dir, leaf);
 }
 
 int ck_tree_set_opaque(const struct ck_applier *a, int dir, const char *leaf)
 {
     bool user = a->options.flags & CK_APPLY_USER_XATTRS;
-    CK_CLEANUP_FD int fd = ck_openat(dir, leaf, OPEN_DIR, 0);
+    CK_CLEANUP_FD int fd = -1;
 
-    if (fd < 0)
-        return fd;
+    CK_TRY(fd = ck_openat(dir, leaf, CK_OPEN_DIR, 0));
     return ck_fsetxattr(fd, user ? "user.overlay.opaque" : "trusted.overlay.opaque", "y", 1);
 }
 
@@ -66,231 +46,169 @@ int ck_tree_set_opaque(const struct ck_applier *a, int dir, const char *leaf)
 
 void ck_tree_forget(struct ck_applier *a)
 {
-    for (unsigned i = 0; i < CK_SLOTS; i++) {
-        ck_close_at(&a->slots[i].fd);
-        a->slots[i].fd = -1;
+    for (struct ck_slot *slot = a->slots; slot < a->slots + CK_SLOTS; slot++) {
+        if (*slot->path)
+            ck_close(slot->fd);
+        *slot->path = 0;
     }
     a->stale = false;
 }
 
 /* Make leaf when it is missing; a whiteout of this layer becomes a directory that hides the lower
- * one, and with `replace` anything else gives way too.  Returns 1 when the directory was there. */
-static int make_dir(struct ck_applier *a, int dir, const char *leaf, mode_t mode, bool replace)
+ * one, and with `replace` anything else gives way too. */
+static int make_dir(struct ck_applier *a, int dir, const char *leaf, bool replace)
 {
     bool whiteout;
     struct stat st;
-    int error = ck_mkdirat(dir, leaf, mode);
+    int error = ck_mkdirat(dir, leaf, 0755);
 
-    if (error == 0 && a->chmod_always)
-        error = ck_fchmodat(dir, leaf, mode); /* made just now: not a link */
     if (error != -EEXIST)
         return error;
-    error = ck_fstatat(dir, leaf, &st, AT_SYMLINK_NOFOLLOW);
-    if (error < 0 || S_ISDIR(st.st_mode))
-        return error < 0 ? error : 1;
+    CK_TRY(ck_fstatat(dir, leaf, &st, AT_SYMLINK_NOFOLLOW));
+    if (S_ISDIR(st.st_mode))
+        return 0;
     whiteout = S_ISCHR(st.st_mode) && st.st_rdev == 0;
     if (!whiteout && !replace)
         return -ENOTDIR;
-    error = ck_tree_clear(a, dir, leaf);
-    if (error == 0)
-        error = make_dir(a, dir, leaf, mode, false);
-    return error == 0 && whiteout ? ck_tree_set_opaque(a, dir, leaf) : error;
+    CK_TRY(ck_tree_clear(a, dir, leaf));
+    CK_TRY(ck_mkdirat(dir, leaf, 0755));
+    return whiteout ? ck_tree_set_opaque(a, dir, leaf) : 0;
 }
 
-static int find_dir(const struct ck_applier *a, const char *path)
+/* Open leaf of parent as a directory, made when it is missing; path is all of its path. */
+static int open_dir(struct ck_applier *a, int parent, const char *leaf, const char *path)
 {
-    int fd = ck_path_open(a->root, path, O_PATH | O_DIRECTORY, a->how | CK_PATH_NO_SYMLINKS);
-    int depth;
+    CK_CLEANUP_FD int fd = ck_openat(parent, leaf, FIND_DIR, 0);
+    int error;
 
-    if (fd != -ELOOP)
-        return fd;
-    fd = ck_path_open(a->root, path, O_PATH | O_DIRECTORY, a->how);
-    if (fd < 0)
-        return fd;
-    /* links upon links could lead deeper than any path is long */
-    depth = ck_path_depth(a->root, fd, (int)a->options.max_depth);
-    if (depth < 0)
-        ck_close_at(&fd);
-    return depth < 0 ? depth : fd;
+    a->depth++;
+    if (fd != -ENOENT && fd != -ENOTDIR)
+        return ck_steal_fd(&fd);
+    error = make_dir(a, parent, leaf, false);
+    if (error == 0) {
+        a->implied++;
+        CK_TRY(ck_fchmodat(parent, leaf, 0755)); /* whatever the umask */
+        return ck_openat(parent, leaf, FIND_DIR, 0);
+    }
+    if (error != -ENOTDIR)
+        return error;
+    CK_TRY(fd = ck_path_open(a->root, path, O_PATH | O_DIRECTORY, a->how)); /* a link? */
+    CK_TRY(error = ck_path_depth(a->root, fd, a->options.max_depth));
+    a->depth = (unsigned)error;
+    return ck_steal_fd(&fd);
 }
 
 /* The parent first, then this one: at most max_depth calls deep. */
-static int make_missing(struct ck_applier *a, char *path, size_t len, struct ck_error *err)
+int ck_tree_dir(struct ck_applier *a, char *path)
 {
-    size_t leaf = len;
-    int dir, error;
-
-    while (leaf && path[leaf - 1] != '/')
-        leaf--;
-    dir = ck_tree_dir(a, path, leaf ? leaf - 1 : 0, err);
-    if (dir < 0)
-        return SAID;
-    if (++a->implied + a->result.entries > a->options.max_entries) {
-        ck_tar_bad(&a->tar, err, "the layer has too many directories");
-        return SAID;
-    }
-    error = make_dir(a, dir, path + leaf, 0755, false);
-    return error < 0 ? error : find_dir(a, path);
-}
-
-static uint32_t hash_of(const char *text, size_t len)
-{
+    char *slash = strrchr(path, '/');
     uint32_t hash = 2166136261u; /* FNV-1a */
+    struct ck_slot *slot;
+    int parent = a->root, fd;
 
-    for (size_t i = 0; i < len; i++)
-        hash = (hash ^ (uint8_t)text[i]) * 16777619u;
-    return hash ^ hash >> 15;
-}
-
-int ck_tree_dir(struct ck_applier *a, char *path, size_t len, struct ck_error *err)
-{
-    uint32_t hash = hash_of(path, len);
-    struct ck_slot *slot = &a->slots[hash % CK_SLOTS];
-    char after = path[len], *copy;
-    int fd;
-
-    if (!len)
+    a->depth = 0;
+    if (!*path)
         return a->root;
     if (a->stale)
         ck_tree_forget(a);
-    if (slot->fd >= 0 && slot->hash == hash && slot->len == len && !memcmp(slot->path, path, len))
-        return slot->fd;
-    path[len] = 0;
-    fd = find_dir(a, path);
-    if (fd == -ENOENT || fd == -ENOTDIR)
-        fd = make_missing(a, path, len, err);
-    copy = fd < 0 ? NULL : realloc(slot->path, len + 1);
-    if (fd >= 0 && !copy) {
-        ck_close_at(&fd);
-        fd = -ENOMEM;
+    for (const char *at = path; *at; at++)
+        hash = (hash ^ (uint8_t)*at) * 16777619u;
+    slot = &a->slots[(hash ^ hash >> 15) % CK_SLOTS];
+    if (strcmp(slot->path, path) != 0) {
+        if (slash) {
+            *slash = 0;
+            parent = ck_tree_dir(a, path);
+            *slash = '/';
+        }
+        CK_TRY(parent);
+        CK_TRY(fd = open_dir(a, parent, slash ? slash + 1 : path, path));
+        if (*slot->path)
+            ck_close(slot->fd);
+        *slot = (struct ck_slot){.fd = fd, .depth = a->depth};
+        strcpy(slot->path, path);
     }
-    if (fd < 0 && fd != SAID)
-        ck_apply_fail(err, -fd, "open directory", path);
-    path[len] = after;
-    if (fd < 0)
-        return -1;
-    memcpy(copy, path, len);
-    ck_close_at(&slot->fd);
-    *slot = (struct ck_slot){fd, hash, len, copy};
-    return fd;
-}
-
-int ck_tree_mkdir(struct ck_applier *a, int dir, const char *leaf, struct ck_error *err)
-{
-    const struct ck_tar_entry *e = &a->tar.entry;
-    int was = make_dir(a, dir, leaf, (e->mode & 01777) | 0700, true);
-    int error = was < 0 ? was : 0;
-
-    if (error == 0 && (was || e->uid != a->euid || e->gid != a->egid))
-        error = ck_fchownat(dir, leaf, e->uid, e->gid, AT_SYMLINK_NOFOLLOW);
-    if (error < 0)
-        return ck_apply_fail(err, -error, "make directory", a->name.text);
-    if (e->has_xattrs) {
-        CK_CLEANUP_FD int fd = ck_openat(dir, leaf, OPEN_DIR, 0);
-        if (fd < 0)
-            return ck_apply_fail(err, -fd, "open directory", a->name.text);
-        if (ck_tree_set_xattrs(a, fd, err) < 0)
-            return -1;
-    }
-    return ck_tree_later(a, was || e->mode & 06000 || (e->mode & 0700) != 0700, err);
-}
-
-/* ---- metadata */
-
-int ck_tree_dress(const struct ck_applier *a, int fd, int dir, const char *leaf)
-{
-    const struct ck_tar_entry *e = &a->tar.entry;
-    const struct timespec time = {e->mtime, e->mtime_nsec}, times[2] = {time, time};
-    bool own = e->uid == a->euid && e->gid == a->egid;
-    bool right_mode = e->type == '2' || (!a->chmod_always && !(e->mode & 06000));
-    int at = fd >= 0 ? fd : dir, error = 0;
-
-    if (!own)
-        error = ck_fchownat(at, fd >= 0 ? "" : leaf, e->uid, e->gid,
-                            fd >= 0 ? AT_EMPTY_PATH : AT_SYMLINK_NOFOLLOW);
-    if (error == 0 && !right_mode) /* after the chown, which clears set-id bits */
-        error = fd >= 0 ? ck_fchmod(fd, e->mode) : ck_fchmodat(dir, leaf, e->mode);
-    if (error == 0)
-        error = ck_utimensat(at, fd >= 0 ? NULL : leaf, times, fd >= 0 ? 0 : AT_SYMLINK_NOFOLLOW);
-    return error;
-}
-
-static bool allowed_xattr(const char *name)
-{
-    if (!strncmp(name, "user.", 5)) /* overlay's own would forge whiteouts and redirects */
-        return strncmp(name, "user.overlay.", 13) != 0;
-    return !strcmp(name, "security.capability");
-}
-
-int ck_tree_set_xattrs(const struct ck_applier *a, int fd, struct ck_error *err)
-{
-    size_t cursor = 0, size = 0, total = 0;
-    const char *name = NULL;
-    const uint8_t *value = NULL;
-
-    while (ck_tar_xattr(&a->tar, &cursor, &name, &value, &size)) {
-        int error;
-
-        total += strlen(name) + size;
-        if (total > a->options.max_xattr_bytes)
-            return ck_tar_bad(&a->tar, err, "its extended attributes are too large");
-        error = allowed_xattr(name) ? ck_fsetxattr(fd, name, value, size) : 0;
-        if (error < 0 && !(error == -EOPNOTSUPP && name[0] == 'u')) /* old tmpfs: no user.* */
-            return ck_apply_fail(err, -error, "set an extended attribute of", a->name.text);
-    }
-    return 0;
+    a->depth = slot->depth;
+    /* links upon links could lead deeper than any path is long */
+    return a->depth > a->options.max_depth ? -ELOOP : slot->fd;
 }
 
 /* ---- what directories get at the end: their time, which each entry in them changes; a set-group-id
  * bit, which would give its group to what is made in them; a mode that would keep the owner out */
 
-struct record {
-    int64_t mtime;
-    uint32_t nsec, mode, with_mode;
-    uint32_t len; /* of the path that follows, with its NUL */
-};
-
-int ck_tree_later(struct ck_applier *a, bool with_mode, struct ck_error *err)
+int ck_tree_mkdir(struct ck_applier *a, int dir, const char *leaf)
 {
-    const struct ck_tar_entry *e = &a->tar.entry;
-    struct record record = {e->mtime, e->mtime_nsec, e->mode, with_mode, (uint32_t)a->name.len + 1};
-    size_t need = a->dirs_used + sizeof record + record.len;
+    CK_CLEANUP_FD int fd = -1;
 
-    if (need > a->dirs_cap) {
-        uint8_t *grown = need > DIRS_MAX ? NULL : realloc(a->dirs, need * 2);
-        if (!grown)
-            return ck_tar_bad(&a->tar, err, "too many directories");
-        a->dirs = grown;
-        a->dirs_cap = need * 2;
+    if (*leaf)
+        CK_TRY(make_dir(a, dir, leaf, true));
+    if (a->tar.entry.has_xattrs) {
+        CK_TRY(fd = ck_openat(dir, *leaf ? leaf : ".", CK_OPEN_DIR, 0));
+        CK_TRY(ck_tree_set_xattrs(a, fd));
     }
-    memcpy(a->dirs + a->dirs_used, &record, sizeof record);
-    memcpy(a->dirs + a->dirs_used + sizeof record, a->name.text, record.len);
-    a->dirs_used = need;
+    fwrite(&a->tar.entry, sizeof a->tar.entry, 1, a->later);
+    fwrite(a->name.path, strlen(a->name.path) + 1, 1, a->later);
+    return ferror(a->later) || ftell(a->later) > LATER_MAX ? -ENOMEM : 0;
+}
+
+int ck_tree_settle(struct ck_applier *a)
+{
+    const char *end, *path;
+    struct ck_tar_entry entry;
+
+    if (fflush(a->later)) /* which sets data and size */
+        return -ENOMEM;
+    end = a->later_data + a->later_size;
+    for (const char *at = a->later_data; at < end; at = path + strlen(path) + 1) {
+        CK_CLEANUP_FD int fd = -1;
+
+        memcpy(&entry, at, sizeof entry);
+        path = at + sizeof entry;
+        fd = ck_path_open(a->root, *path ? path : ".", CK_OPEN_DIR, a->how);
+        if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP)
+            continue; /* a later entry put something else there */
+        CK_TRY(fd);
+        CK_TRY(ck_tree_dress(a, &entry, fd, ""));
+    }
     return 0;
 }
 
-int ck_tree_settle(struct ck_applier *a, struct ck_error *err)
-{
-    struct record record;
+/* ---- metadata */
 
-    for (size_t at = 0; at < a->dirs_used; at += sizeof record + record.len) {
-        const char *path = (char *)a->dirs + at + sizeof record;
-        CK_CLEANUP_FD int fd = -1;
+int ck_tree_dress(const struct ck_applier *a, const struct ck_tar_entry *e, int dir,
+                  const char *leaf)
+{
+    const struct timespec time = {e->mtime, e->mtime_nsec}, times[2] = {time, time};
+    int flags = *leaf ? AT_SYMLINK_NOFOLLOW : AT_EMPTY_PATH;
+    mode_t mode = (mode_t)e->mode;
+    struct stat st = {.st_uid = a->euid, .st_gid = a->egid, .st_mode = mode};
+
+    if (!a->own_umask || e->type == '5') /* else it was made just now, and is as it was made */
+        CK_TRY(ck_fstatat(dir, leaf, &st, flags));
+    if (st.st_uid != e->uid || st.st_gid != e->gid)
+        CK_TRY(ck_fchownat(dir, leaf, (uid_t)e->uid, (gid_t)e->gid, flags));
+    if (e->type != '2' && ((st.st_mode & 07777) != mode || mode & 06000)) /* a chown clears these */
+        CK_TRY(*leaf ? ck_fchmodat(dir, leaf, mode) : ck_fchmod(dir, mode));
+    return ck_utimensat(dir, *leaf ? leaf : NULL, times, *leaf ? flags : 0);
+}
+
+int ck_tree_set_xattrs(const struct ck_applier *a, int fd)
+{
+    size_t cursor = 0, size = 0, total = 0;
+    char *key = NULL, *value = NULL;
+
+    while (a->tar.entry.has_xattrs && ck_tar_record(&a->tar, &cursor, &key, &value, &size) > 0) {
+        bool user = ck_begins(key, CK_TAR_XATTR "user.") &&
+                    !ck_begins(key, CK_TAR_XATTR "user.overlay."); /* would forge whiteouts */
         int error;
 
-        memcpy(&record, a->dirs + at, sizeof record);
-        fd = ck_path_open(a->root, *path ? path : ".", OPEN_DIR, a->how);
-        if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP)
-            continue; /* a later entry put something else there */
-        error = fd < 0 ? fd : 0;
-        if (error == 0 && record.with_mode)
-            error = ck_fchmod(fd, record.mode);
-        if (error == 0) {
-            struct timespec time = {record.mtime, record.nsec}, times[2] = {time, time};
-            error = ck_utimensat(fd, NULL, times, 0);
-        }
-        if (error < 0)
-            return ck_apply_fail(err, -error, "set mode and time of directory", path);
+        if (!user && strcmp(key, CK_TAR_XATTR "security.capability") != 0)
+            continue;
+        total += strlen(key) - strlen(CK_TAR_XATTR) + size;
+        if (total > a->options.max_xattr_bytes)
+            return -E2BIG;
+        error = ck_fsetxattr(fd, key + strlen(CK_TAR_XATTR), value, size);
+        if (error != -EOPNOTSUPP || !user) /* an old tmpfs has no user.* */
+            CK_TRY(error);
     }
     return 0;
 }

@@ -1,139 +1,94 @@
-#define _GNU_SOURCE
 #include "ck_path.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <linux/openat2.h>
-#include <stdbool.h>
-#include <string.h>
 
 #include "ck_sys.h"
 
+#define DIRECTORY (O_PATH | O_DIRECTORY)
 #define DEPTH_MAX 256 /* directories the walk holds open at once */
 #define LINKS_MAX 40  /* as the kernel's MAXSYMLINKS */
 
 /* The walk: a stack of the directories from the root (not in it) down to here.  `..` pops, it is
  * never opened: a directory that is moved away meanwhile can not lead out. */
 struct walk {
-    int root;
-    int depth, fds[DEPTH_MAX];
-    int links;
-    char rest[2 * PATH_MAX]; /* still to go */
+    int depth, links;
+    int fds[DEPTH_MAX];
+    char buf[2 * PATH_MAX], *rest; /* what is still to go, at the end of buf */
 };
 
-static void pop(struct walk *walk, int keep)
+static void pop(struct walk *walk)
 {
-    while (walk->depth > keep)
+    if (walk->depth)
         ck_close(walk->fds[--walk->depth]);
 }
 
 static void end_walk(struct walk *walk)
 {
-    pop(walk, 0);
+    while (walk->depth)
+        pop(walk);
 }
 
-static int here(const struct walk *walk)
-{
-    return walk->depth ? walk->fds[walk->depth - 1] : walk->root;
-}
-
-/* Take the next component off rest; false at the end. */
-static bool next(struct walk *walk, char name[NAME_MAX + 1], bool *last, int *error)
-{
-    size_t skip = strspn(walk->rest, "/");
-    size_t len = strcspn(walk->rest + skip, "/"), tail;
-
-    *error = len > NAME_MAX ? -ENAMETOOLONG : 0;
-    if (*error || !len)
-        return false;
-    memcpy(name, walk->rest + skip, len);
-    name[len] = 0;
-    tail = skip + len;
-    *last = walk->rest[tail + strspn(walk->rest + tail, "/")] == 0;
-    memmove(walk->rest, walk->rest + tail, strlen(walk->rest + tail) + 1);
-    return true;
-}
-
-/* name in the present directory is a link: put its text before what is still to go. */
-static int follow(struct walk *walk, int link, unsigned how)
+/* A link on the way: put its text before what is still to go. */
+static int follow(struct walk *walk, int link, bool slash)
 {
     char text[PATH_MAX];
-    ssize_t len = ck_readlinkat(link, "", text, sizeof text - 1);
-    size_t rest = strlen(walk->rest);
+    ssize_t len = ck_readlinkat(link, "", text, sizeof text);
 
-    if (len < 0)
-        return (int)len;
-    if ((how & CK_PATH_NO_SYMLINKS) || ++walk->links > LINKS_MAX)
+    if (len <= 0)
+        return len < 0 ? (int)len : -ENOENT;
+    if (++walk->links > LINKS_MAX)
         return -ELOOP;
-    if (len == 0)
-        return -ENOENT;
-    if ((size_t)len + rest + 1 > sizeof walk->rest || len == PATH_MAX - 1)
+    if (len == PATH_MAX || walk->rest - walk->buf <= len)
         return -ENAMETOOLONG;
-    memmove(walk->rest + len, walk->rest, rest + 1);
+    if (slash)
+        *--walk->rest = '/';
+    walk->rest -= len;
     memcpy(walk->rest, text, (size_t)len);
     if (text[0] == '/')
-        pop(walk, 0);
-    return 0;
-}
-
-/* Go into name, or through it when it is a link. */
-static int step(struct walk *walk, const char *name, unsigned how)
-{
-    CK_CLEANUP_FD int fd = ck_openat(here(walk), name, O_PATH | O_NOFOLLOW, 0);
-    struct stat st;
-    int error;
-
-    if (fd < 0)
-        return fd;
-    error = ck_fstat(fd, &st);
-    if (error < 0)
-        return error;
-    if (S_ISLNK(st.st_mode))
-        return follow(walk, fd, how);
-    if (!S_ISDIR(st.st_mode))
-        return -ENOTDIR;
-    if (walk->depth == DEPTH_MAX)
-        return -ENAMETOOLONG;
-    walk->fds[walk->depth++] = ck_steal_fd(&fd);
+        end_walk(walk);
     return 0;
 }
 
 static int walk_open(int root, const char *path, int flags, unsigned how)
 {
-    __attribute__((cleanup(end_walk))) struct walk walk = {.root = root};
-    char name[NAME_MAX + 1];
-    bool last = false;
-    int error = 0;
+    __attribute__((cleanup(end_walk))) struct walk walk = {.depth = 0};
+    size_t size = strlen(path) + 1;
 
-    if (strlen(path) >= PATH_MAX)
-        return -ENAMETOOLONG;
-    if (!*path)
-        return -ENOENT;
-    strcpy(walk.rest, path);
-    while (next(&walk, name, &last, &error)) {
+    if (size == 1 || size > PATH_MAX)
+        return size == 1 ? -ENOENT : -ENAMETOOLONG;
+    walk.rest = memcpy(walk.buf + sizeof walk.buf - size, path, size);
+    while (*(walk.rest += strspn(walk.rest, "/"))) {
+        int here = walk.depth ? walk.fds[walk.depth - 1] : root;
+        CK_CLEANUP_FD int fd = -1;
+        const char *name = walk.rest;
+        bool slash, last;
         struct stat st;
 
+        walk.rest += strcspn(walk.rest, "/");
+        slash = *walk.rest == '/';
+        if (slash)
+            *walk.rest++ = 0;
+        last = walk.rest[strspn(walk.rest, "/")] == 0;
         if (!strcmp(name, "."))
             continue;
         if (!strcmp(name, "..")) {
-            pop(&walk, walk.depth ? walk.depth - 1 : 0);
+            pop(&walk);
             continue;
         }
-        if (last) {
-            bool slash = walk.rest[0] == '/';
-            error = ck_fstatat(here(&walk), name, &st, AT_SYMLINK_NOFOLLOW);
-            if (error < 0)
-                return error;
-            if (!S_ISLNK(st.st_mode) || ((flags & O_NOFOLLOW) && !slash))
-                return ck_openat(here(&walk), name, flags | O_NOFOLLOW | (slash ? O_DIRECTORY : 0),
-                                 0);
+        CK_TRY(fd = ck_openat(here, name, O_PATH | O_NOFOLLOW, 0));
+        CK_TRY(ck_fstat(fd, &st));
+        if (S_ISLNK(st.st_mode) && !(last && !slash && (flags & O_NOFOLLOW))) {
+            CK_TRY(how & CK_PATH_NO_SYMLINKS ? -ELOOP : follow(&walk, fd, slash));
+            continue;
         }
-        error = step(&walk, name, how);
-        if (error < 0)
-            return error;
+        if (last)
+            return ck_openat(here, name, flags | O_NOFOLLOW | (slash ? O_DIRECTORY : 0), 0);
+        if (!S_ISDIR(st.st_mode) || walk.depth == DEPTH_MAX)
+            return S_ISDIR(st.st_mode) ? -ENAMETOOLONG : -ENOTDIR;
+        walk.fds[walk.depth++] = ck_steal_fd(&fd);
     }
-    return error < 0 ? error : ck_openat(here(&walk), ".", flags, 0);
+    return ck_openat(walk.depth ? walk.fds[walk.depth - 1] : root, ".", flags, 0);
 }
 
 int ck_path_open(int root, const char *path, int flags, unsigned how)
@@ -152,51 +107,39 @@ int ck_path_open(int root, const char *path, int flags, unsigned how)
 
 int ck_path_mkdirs(int root, const char *path, mode_t mode, unsigned how)
 {
-    CK_CLEANUP_FD int dir = ck_path_open(root, ".", O_PATH | O_DIRECTORY, how);
-    char prefix[PATH_MAX];
-    size_t end = 0;
+    CK_CLEANUP_FD int dir = ck_path_open(root, ".", DIRECTORY, how);
+    char prefix[PATH_MAX], *at = prefix;
 
     if (strlen(path) >= sizeof prefix)
         return -ENAMETOOLONG;
     strcpy(prefix, path);
-    while (dir >= 0 && path[end += strspn(path + end, "/")]) {
-        size_t start = end;
+    while (dir >= 0 && *(at += strspn(at, "/"))) {
+        const char *name = at;
+        char after = *(at += strcspn(at, "/"));
         int fd;
 
-        end += strcspn(path + end, "/");
-        prefix[end] = 0;
-        fd = ck_path_open(root, prefix, O_PATH | O_DIRECTORY, how);
-        if (fd == -ENOENT) {
-            int made = ck_mkdirat(dir, prefix + start, mode);
-            fd = made < 0 && made != -EEXIST
-                     ? made
-                     : ck_path_open(root, prefix, O_PATH | O_DIRECTORY, how);
-        }
-        prefix[end] = path[end];
+        *at = 0;
+        fd = ck_mkdirat(dir, name, mode);
+        if (fd == 0 || fd == -EEXIST)
+            fd = ck_path_open(root, prefix, DIRECTORY, how);
+        *at = after;
         ck_close_at(&dir);
         dir = fd;
     }
     return ck_steal_fd(&dir);
 }
 
-int ck_path_depth(int root, int fd, int max)
+int ck_path_depth(int root, int fd, unsigned max)
 {
-    CK_CLEANUP_FD int at = -1;
+    char up[PATH_MAX] = ".";
     struct stat top, st;
-    int error = ck_fstat(root, &top);
 
-    for (int depth = 0; error >= 0 && depth <= max; depth++) {
-        int up;
-
-        error = ck_fstat(at < 0 ? fd : at, &st);
-        if (error < 0)
-            break;
+    CK_TRY(ck_fstat(root, &top));
+    for (unsigned depth = 0; depth <= max && 3 * depth + 4 < sizeof up; depth++) {
+        CK_TRY(ck_fstatat(fd, up, &st, 0));
         if (st.st_ino == top.st_ino && st.st_dev == top.st_dev)
-            return depth;
-        up = ck_openat(at < 0 ? fd : at, "..", O_PATH | O_DIRECTORY, 0);
-        ck_close_at(&at);
-        at = up;
-        error = up;
+            return (int)depth;
+        strcpy(up + 1 + 3 * depth, "/..");
     }
-    return error < 0 ? error : -ELOOP;
+    return -ELOOP;
 }

@@ -23,6 +23,6 @@ int ck_path_open(int root, const char *path, int flags, unsigned how);
 int ck_path_mkdirs(int root, const char *path, mode_t mode, unsigned how);
 
 /* How many directories fd lies below root, going up; -ELOOP when more than max or not below. */
-int ck_path_depth(int root, int fd, int max);
+int ck_path_depth(int root, int fd, unsigned max);
 
 #endif

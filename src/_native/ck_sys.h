@@ -7,8 +7,12 @@
 #ifndef CK_SYS_H
 #define CK_SYS_H
 
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 

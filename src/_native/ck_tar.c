@@ -1,333 +1,393 @@
 #include "ck_tar.h"
 
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-#define ID_MAX 0xfffffffeu /* 2^32-1 means "leave it" to chown */
+#include "ck_sys.h"
+
+#define ID_MAX        0xfffffffe /* 2^32-1 means "leave it" to chown */
+#define MAP_MAX       (1u << 19) /* numbers in a sparse map: 4 MiB */
+#define BAD_NUMBER    "a number of its header does not fit, or is not a number"
+#define BAD_MAP       "its sparse map is no map of its data, or too long"
+#define INTO(member)  offsetof(struct ck_tar_entry, member)
+#define LENGTH(array) (sizeof(array) / sizeof *(array))
 
 enum state { AT_HEADER, AT_META, AT_OLD_MAP, AT_PAX_MAP };
 
 /* The ustar header, POSIX.1-1988; GNU reuses the prefix for times and the sparse map. */
 enum { /* clang-format off */
-    NAME = 0, MODE = 100, UID = 108, GID = 116, SIZE = 124, MTIME = 136, CHECKSUM = 148, TYPE = 156,
-    LINK = 157, MAGIC = 257, DEV_MAJOR = 329, DEV_MINOR = 337, PREFIX = 345,
-    GNU_MAP = 386, GNU_EXTENDED = 482, GNU_REAL_SIZE = 483,
+    NAME = 0, SIZE = 124, CHECKSUM = 148, TYPE = 156, LINK = 157, MAGIC = 257, DEV_MAJOR = 329,
+    PREFIX = 345, GNU_MAP = 386, GNU_EXTENDED = 482, GNU_REAL_SIZE = 483,
     MAP_EXTENDED = 504, /* in a block that continues an old GNU sparse map */
+};
+
+/* The numbers of an entry: the PAX record that gives it ("=" is no key), else its field of the
+ * header, if any; and what is allowed. */
+static const struct number {
+    const char *key;
+    size_t into;
+    unsigned at, width;
+    int64_t least, most;
+} numbers[] = {
+    {"=",                   INTO(mode),         100,       8,  0,         INT64_MAX},
+    {"uid",                 INTO(uid),          108,       8,  0,         ID_MAX},
+    {"gid",                 INTO(gid),          116,       8,  0,         ID_MAX},
+    {"size",                INTO(size),         SIZE,      12, 0,         INT64_MAX},
+    {"mtime",               INTO(mtime),        136,       12, INT64_MIN, INT64_MAX},
+    {"=",                   INTO(dev_major),    DEV_MAJOR, 8,  0,         0xfff},
+    {"=",                   INTO(dev_minor),    337,       8,  0,         0xfffff},
+    {"GNU.sparse.size",     INTO(real_size),    0,         0,  -1,        INT64_MAX},
+    {"GNU.sparse.realsize", INTO(real_size),    0,         0,  -1,        INT64_MAX},
+    {"GNU.sparse.major",    INTO(sparse_major), 0,         0,  0,         1},
+    {"GNU.sparse.minor",    INTO(sparse_minor), 0,         0,  0,         1},
 }; /* clang-format on */
 
 int ck_tar_bad(const struct ck_tar *tar, struct ck_error *err, const char *why)
 {
     return ck_fail(err, CK_E_ARCHIVE, 0, "entry %llu (%.300s): %s", (unsigned long long)tar->count,
-                   tar->path, why);
+                   tar->entry.path ? tar->entry.path : "", why);
 }
 
 /* ---- numbers */
 
-/* Big-endian two's complement, in a field whose first bit is set as the mark. */
-static int base256(const uint8_t *field, size_t width, int64_t *out)
+static bool is_digit(char c)
 {
-    uint64_t sign = field[0] & 0x40 ? UINT64_MAX : 0, value = sign << 7 | (field[0] & 0x7f);
+    return c >= '0' && c <= '9';
+}
 
-    for (size_t i = 1; i < width; i++) {
-        if (value >> 55 != sign >> 55) /* the shift would lose more than copies of the sign */
-            return -1;
-        value = value << 8 | field[i];
+/* A numeric header field: octal text between spaces or NULs, or big-endian two's complement whose
+ * first bit is set as the mark. */
+static int read_field(const uint8_t *field, size_t width, int64_t *out)
+{
+    int64_t value = 0;
+    size_t i = 0;
+
+    if (field[0] & 0x80) {
+        value = (field[0] & 0x7f) - (field[0] & 0x40 ? 0x80 : 0);
+        for (i = 1; i < width; i++) {
+            if (__builtin_mul_overflow(value, 256, &value))
+                return -1;
+            value += field[i];
+        }
+    } else {
+        while (i < width && (field[i] == ' ' || field[i] == 0))
+            i++;
+        for (; i < width && field[i] >= '0' && field[i] <= '7'; i++) /* 36 bits at most */
+            value = value * 8 + field[i] - '0';
+        for (; i < width; i++)
+            if (field[i] != ' ' && field[i] != 0)
+                return -1;
     }
-    *out = (int64_t)value;
+    *out = value;
     return 0;
 }
 
-/* A numeric header field: octal text between spaces or NULs, or base-256. */
-static int number(const uint8_t *field, size_t width, int64_t *out)
+/* A record's value: [-]digits, with a fraction when nsec is given. */
+static int read_decimal(const char *text, int64_t *out, int64_t *nsec)
 {
-    uint64_t value = 0;
-    size_t i = 0;
+    bool negative = *text == '-';
+    const char *digits = text + negative;
+    char *at;
+    unsigned long long whole = strtoull(digits, &at, 10);
+    int64_t unit = 1000000000, part = 0;
 
-    if (field[0] & 0x80)
-        return base256(field, width, out);
-    while (i < width && (field[i] == ' ' || field[i] == 0))
-        i++;
-    for (; i < width && field[i] >= '0' && field[i] <= '7'; i++) /* 36 bits at most */
-        value = value << 3 | (uint64_t)(field[i] - '0');
-    for (; i < width; i++)
-        if (field[i] != ' ' && field[i] != 0)
-            return -1;
-    *out = (int64_t)value;
+    if (!is_digit(*digits) || whole > INT64_MAX)
+        return -1;
+    if (nsec && *at == '.')
+        for (at++; is_digit(*at); at++)
+            part += (*at - '0') * (unit /= 10);
+    if (*at)
+        return -1;
+    *out = negative ? -(int64_t)whole - (part > 0) : (int64_t)whole;
+    if (nsec)
+        *nsec = negative && part ? 1000000000 - part : part;
     return 0;
 }
 
 static bool checksum_ok(const uint8_t *block)
 {
-    int64_t said, sum = 0, signed_sum = 0; /* old Suns added signed bytes */
+    int64_t said, sum = 0;
 
-    for (size_t i = 0; i < CK_TAR_BLOCK; i++) {
-        uint8_t c = i >= CHECKSUM && i < CHECKSUM + 8 ? ' ' : block[i];
-        sum += c;
-        signed_sum += (int8_t)c;
-    }
-    return number(block + CHECKSUM, 8, &said) == 0 && (said == sum || said == signed_sum);
+    for (size_t i = 0; i < CK_TAR_BLOCK; i++)
+        sum += i >= CHECKSUM && i < CHECKSUM + 8 ? ' ' : block[i];
+    return read_field(block + CHECKSUM, 8, &said) == 0 && said == sum;
 }
 
-/* ---- sparse files */
+/* ---- the map of a file: where its data goes; one segment unless the file is sparse */
 
-/* Old GNU: pairs of 12-byte numbers, in the header and in the blocks right after it. */
-static int old_map(struct ck_tar *tar, const uint8_t *at, unsigned pairs, struct ck_error *err)
+static int add_number(struct ck_tar *tar, int64_t number)
 {
-    for (; pairs && at[0] && at[12]; pairs--, at += 24) {
-        int64_t offset, length;
+    unsigned count = tar->map_count;
 
-        if (number(at, 12, &offset) < 0 || number(at + 12, 12, &length) < 0)
-            return ck_tar_bad(tar, err, "the sparse map holds no numbers");
-        if (ck_tar_add_number(tar, (uint64_t)offset, err) < 0 ||
-            ck_tar_add_number(tar, (uint64_t)length, err) < 0)
+    if ((count & (count - 1)) == 0) { /* there is room up to the next power of two */
+        int64_t *grown = realloc(tar->map, (2 * count + 2) * sizeof *grown);
+
+        if (!grown || count >= MAP_MAX)
             return -1;
+        tar->map = grown;
     }
+    tar->map[tar->map_count++] = number;
     return 0;
 }
 
-/* Ascending, disjoint, inside the file, and exactly the data that the stream holds. */
-static int attach_map(struct ck_tar *tar, struct ck_error *err)
+/* The map must be ascending, disjoint, inside the file, and exactly the data in the stream. */
+static int finish_entry(struct ck_tar *tar, struct ck_error *err)
 {
     struct ck_tar_entry *e = &tar->entry;
-    uint64_t end = 0, sum = 0;
+    unsigned first = tar->state == AT_PAX_MAP; /* after the count of segments */
+    int64_t end = 0, sum = 0;
 
-    for (size_t i = 0; i + 1 < tar->map_count; i += 2) {
-        uint64_t offset = tar->map[i], length = tar->map[i + 1];
-        if (offset < end || offset > e->real_size || length > e->real_size - offset)
-            return ck_tar_bad(tar, err, "the sparse map does not fit the file");
+    tar->state = AT_HEADER;
+    for (unsigned i = first; i + 1 < tar->map_count; i += 2) {
+        int64_t offset = tar->map[i], length = tar->map[i + 1];
+        if (offset < end || offset > e->real_size || length < 0 || length > e->real_size - offset)
+            return ck_tar_bad(tar, err, BAD_MAP);
         end = offset + length;
         sum += length;
     }
-    if (sum != e->size || tar->map_count % 2)
-        return ck_tar_bad(tar, err, "the sparse map does not fit the data");
-    e->sparse = true;
-    e->map = tar->map;
+    if (sum != e->size || e->real_size < 0 || tar->map_count % 2 != first)
+        return ck_tar_bad(tar, err, BAD_MAP);
+    e->map = tar->map + first;
     return 1;
 }
 
-/* Find the sparse map.  Returns 1 when the entry is whole, 0 when blocks of the map follow. */
-static int find_map(struct ck_tar *tar, const struct ck_tar_fields *f, struct ck_error *err)
+/* Old GNU: pairs of 12-byte numbers, in the header and in the blocks right after it. */
+static int take_old_map(struct ck_tar *tar, struct ck_error *err)
 {
-    int64_t real_size = 0;
+    bool header = tar->state == AT_HEADER;
+    const uint8_t *at = tar->block + (header ? GNU_MAP : 0);
+    int64_t number;
 
-    if (tar->block[TYPE] == 'S') {
-        tar->map_count = 0;
-        if (number(tar->block + GNU_REAL_SIZE, 12, &real_size) < 0 || real_size < 0)
-            return ck_tar_bad(tar, err, "the real size is not a number");
-        tar->entry.real_size = (uint64_t)real_size;
-        if (old_map(tar, tar->block + GNU_MAP, 4, err) < 0)
-            return -1;
-        tar->state = tar->block[GNU_EXTENDED] ? AT_OLD_MAP : AT_HEADER;
-        return tar->state == AT_HEADER ? attach_map(tar, err) : 0;
-    }
-    if (tar->entry.type != '0' || !f->has_real_size)
-        return 1;
-    tar->entry.real_size = f->real_size;
-    if (f->sparse_major == 0)
-        return attach_map(tar, err);
-    if (f->sparse_major != 1 || f->sparse_minor != 0)
-        return ck_tar_bad(tar, err, "an unknown version of the sparse format");
-    tar->map_count = 0;
-    tar->map_due = tar->map_value = tar->map_digits = 0;
-    tar->state = AT_PAX_MAP;
-    return 0;
+    for (int left = header ? 8 : 42; left && at[0]; left--, at += 12)
+        if (read_field(at, 12, &number) < 0 || add_number(tar, number) < 0)
+            return ck_tar_bad(tar, err, BAD_MAP);
+    tar->state = AT_OLD_MAP;
+    return tar->block[header ? GNU_EXTENDED : MAP_EXTENDED] ? 0 : finish_entry(tar, err);
 }
 
-/* ---- entries */
-
-static void copy_field(char *into, const uint8_t *field, size_t width)
+/* PAX: decimal numbers, each with a comma, a newline or a NUL after it.  1 after the last one of
+ * format 1.0, whose first number is the count of segments. */
+static int read_map(struct ck_tar *tar, const char *text, size_t len, struct ck_error *err)
 {
-    size_t len = strnlen((const char *)field, width);
-
-    memcpy(into, field, len);
-    into[len] = 0;
-}
-
-/* The path and the link text: PAX before GNU before the header's own fields. */
-static int set_names(struct ck_tar *tar, const struct ck_tar_fields *f, struct ck_error *err)
-{
-    const char *path = f->sparse_name ? f->sparse_name : f->path;
-    size_t prefix = 0;
-
-    if (!tar->has_long_path) {
-        if (!memcmp(tar->block + MAGIC, "ustar\0", 6) && tar->block[PREFIX]) {
-            copy_field(tar->path, tar->block + PREFIX, 155);
-            prefix = strlen(tar->path);
-            tar->path[prefix++] = '/';
+    for (const char *at = text; at < text + len; at++) {
+        if (is_digit(*at) && tar->map_digits++ < 18) {
+            tar->map_value = tar->map_value * 10 + (*at - '0');
+            continue;
         }
-        copy_field(tar->path + prefix, tar->block + NAME, 100);
+        if (!tar->map_digits || !memchr(",\n", *at, 3) || add_number(tar, tar->map_value) < 0)
+            return ck_tar_bad(tar, err, BAD_MAP);
+        tar->map_value = tar->map_digits = 0;
+        if (tar->state == AT_PAX_MAP && (int64_t)tar->map_count == 1 + 2 * tar->map[0])
+            return 1;
     }
-    if (!tar->has_long_link)
-        copy_field(tar->link, tar->block + LINK, 100);
-    if ((path && strlen(path) >= CK_TAR_PATH) || (f->link && strlen(f->link) >= CK_TAR_PATH))
-        return ck_tar_bad(tar, err, "a path or link longer than 4095 bytes");
-    if (path)
-        strcpy(tar->path, path);
-    tar->entry.path = tar->path;
-    tar->entry.link = f->link ? f->link : tar->link;
     return 0;
 }
 
-static int set_numbers(struct ck_tar *tar, const struct ck_tar_fields *f, struct ck_error *err)
+/* Format 1.0 has the map at the head of the data, in whole blocks. */
+static int take_pax_map(struct ck_tar *tar, struct ck_error *err)
+{
+    int whole = read_map(tar, (char *)tar->block, CK_TAR_BLOCK, err);
+
+    tar->entry.size -= CK_TAR_BLOCK; /* one that is too small never fits a map */
+    return whole > 0 ? finish_entry(tar, err) : whole;
+}
+
+/* ---- PAX records */
+
+/* One "length key=value\n" record at *cursor.  Ends key and value with NULs, which a second walk
+ * over the same bytes then finds. */
+int ck_tar_record(const struct ck_tar *tar, size_t *cursor, char **key, char **value, size_t *len)
+{
+    size_t left = tar->text[CK_TAR_PAX].size - *cursor;
+    char *start = tar->text[CK_TAR_PAX].data + *cursor, *at, *end;
+    unsigned long long length = strtoull(start, &at, 10); /* a NUL follows the text */
+
+    if (!left)
+        return 0;
+    if (!is_digit(*start) || *at != ' ' || length > left || length < (size_t)(at - start) + 3)
+        return -1;
+    end = start + length - 1;
+    *key = ++at;
+    while (at < end && *at != '=' && *at != 0)
+        at++;
+    if (at == end || (*end != '\n' && *end != 0))
+        return -1;
+    *at = *end = 0;
+    *value = at + 1;
+    *len = (size_t)(end - *value);
+    *cursor += length;
+    return 1;
+}
+
+static int take_record(struct ck_tar *tar, const char *key, const char *value, size_t len,
+                       struct ck_error *err)
 {
     struct ck_tar_entry *e = &tar->entry;
-    int64_t mode, uid, gid, size, mtime, major = 0, minor = 0;
-    const uint8_t *block = tar->block;
-    bool device = e->type == '3' || e->type == '4';
 
-    if (number(block + MODE, 8, &mode) < 0 || number(block + UID, 8, &uid) < 0 ||
-        number(block + GID, 8, &gid) < 0 || number(block + SIZE, 12, &size) < 0 ||
-        number(block + MTIME, 12, &mtime) < 0 ||
-        (device && number(block + DEV_MAJOR, 8, &major) < 0) ||
-        (device && number(block + DEV_MINOR, 8, &minor) < 0))
-        return ck_tar_bad(tar, err, "a field of the header is not a number");
-    uid = f->has_uid ? (int64_t)f->uid : uid;
-    gid = f->has_gid ? (int64_t)f->gid : gid;
-    size = f->has_size ? (int64_t)f->size : size;
-    if (uid < 0 || uid > ID_MAX || gid < 0 || gid > ID_MAX)
-        return ck_tar_bad(tar, err, "uid or gid does not fit 32 bits");
-    if (size < 0)
-        return ck_tar_bad(tar, err, "the size is negative");
-    if (major < 0 || major > 0xfff || minor < 0 || minor > 0xfffff)
-        return ck_tar_bad(tar, err, "the device number does not fit");
-    e->mode = (uint32_t)mode & 07777;
-    e->uid = (uint32_t)uid;
-    e->gid = (uint32_t)gid;
-    e->dev_major = (uint32_t)major;
-    e->dev_minor = (uint32_t)minor;
-    e->mtime = f->has_mtime ? f->mtime : mtime;
-    e->mtime_nsec = f->has_mtime ? f->mtime_nsec : 0;
-    e->size = e->type == '0' ? (uint64_t)size : 0; /* nothing else has data, whatever it says */
-    e->real_size = e->size;
-    e->has_xattrs = f->has_xattrs;
+    if (ck_begins(key, CK_TAR_XATTR)) {
+        e->has_xattrs = true;
+        return 0;
+    }
+    if (strlen(value) != len)
+        return ck_tar_bad(tar, err, "a field of the extended header holds a NUL");
+    if (!strcmp(key, "path"))
+        e->path = value;
+    else if (!strcmp(key, "linkpath"))
+        e->link = value;
+    else if (!strcmp(key, "GNU.sparse.name"))
+        e->sparse_name = value;
+    else if (!strcmp(key, "GNU.sparse.map") || !strcmp(key, "GNU.sparse.offset") ||
+             !strcmp(key, "GNU.sparse.numbytes"))
+        return read_map(tar, value, len + 1, err);
+    for (size_t i = 0; i < LENGTH(numbers); i++) {
+        int64_t *into = (int64_t *)((char *)e + numbers[i].into);
+
+        if (strcmp(key, numbers[i].key) != 0)
+            continue;
+        if (read_decimal(value, into, into == &e->mtime ? &e->mtime_nsec : NULL) < 0)
+            return ck_tar_bad(tar, err, BAD_NUMBER);
+        e->given |= 1u << i;
+    }
     return 0;
-}
-
-static int take_entry(struct ck_tar *tar, char type, struct ck_error *err)
-{
-    struct ck_tar_fields fields = tar->fields;
-    size_t len;
-
-    tar->entry = (struct ck_tar_entry){0};
-    if (set_names(tar, &fields, err) < 0)
-        return -1;
-    tar->fields = (struct ck_tar_fields){0};
-    tar->has_long_path = tar->has_long_link = false;
-    len = strlen(tar->path);
-    if (type == 0 || type == '7' || type == 'S')
-        type = '0';
-    if (type == '0' && len && tar->path[len - 1] == '/')
-        type = '5'; /* v7 had no other way to say directory */
-    if (type < '0' || type > '6')
-        return ck_tar_bad(tar, err, "an unknown type of entry");
-    tar->entry.type = type;
-    return set_numbers(tar, &fields, err) < 0 ? -1 : find_map(tar, &fields, err);
 }
 
 /* ---- extended headers */
 
-static struct ck_tar_text *meta_text(struct ck_tar *tar)
+static int begin_meta(struct ck_tar *tar, unsigned kind, struct ck_error *err)
 {
-    return tar->meta_type == 'x' ? &tar->pax : &tar->other;
-}
+    int64_t size = -1;
+    char *data = NULL;
 
-static int begin_meta(struct ck_tar *tar, char type, struct ck_error *err)
-{
-    struct ck_tar_text *text;
-    int64_t size;
-
-    if (number(tar->block + SIZE, 12, &size) < 0 || size < 0)
-        return ck_tar_bad(tar, err, "size is not a number");
-    if ((uint64_t)size > tar->meta_max)
+    if (read_field(tar->block + SIZE, 12, &size) == 0 && size >= 0 && (size_t)size <= tar->meta_max)
+        data = realloc(tar->text[kind].data, (size_t)size + CK_TAR_BLOCK); /* padding, or a NUL */
+    if (!data)
         return ck_tar_bad(tar, err, "the extended header is too large");
-    if ((type == 'x' && tar->fields.seen) || (type == 'L' && tar->has_long_path) ||
-        (type == 'K' && tar->has_long_link))
-        return ck_tar_bad(tar, err, "two extended headers of a kind for one entry");
-    tar->meta_type = type;
-    text = meta_text(tar);
-    text->size = (size_t)size;
-    if (text->size + CK_TAR_BLOCK > text->cap) { /* room for the padding, and never nothing */
-        uint8_t *grown = realloc(text->data, text->size + CK_TAR_BLOCK);
-        if (!grown)
-            return ck_tar_bad(tar, err, "no memory for the extended header");
-        text->data = grown;
-        text->cap = text->size + CK_TAR_BLOCK;
-    }
+    tar->text[kind].data = data;
+    tar->text[kind].size = (size_t)size;
+    tar->text_now = kind;
     tar->state = AT_META;
     return 0;
 }
 
 static int take_meta(struct ck_tar *tar, struct ck_error *err)
 {
-    const struct ck_tar_text *text = meta_text(tar);
-    bool path = tar->meta_type == 'L';
-    size_t len;
+    unsigned bit = 1u << tar->text_now;
+    char *data = tar->text[tar->text_now].data, *key = NULL, *value = NULL;
+    size_t cursor = 0, len = 0;
+    int more = 0;
 
     tar->state = AT_HEADER;
-    if (tar->meta_type == 'x')
-        return ck_tar_read_pax(tar, err);
-    if (tar->meta_type == 'g') /* of all entries that follow: other engines skip it too */
+    data[tar->text[tar->text_now].size] = 0;
+    if (tar->text_now == CK_TAR_GLOBAL) /* of all entries that follow: other engines skip it too */
         return 0;
-    len = strnlen((char *)text->data, text->size);
-    if (len >= CK_TAR_PATH)
+    if (tar->entry.texts & bit)
+        return ck_tar_bad(tar, err, "two extended headers of a kind for one entry");
+    tar->entry.texts |= bit;
+    if (tar->text_now == CK_TAR_PAX)
+        while ((more = ck_tar_record(tar, &cursor, &key, &value, &len)) > 0)
+            CK_TRY(take_record(tar, key, value, len, err));
+    else
+        *(tar->text_now == CK_TAR_LONG_PATH ? &tar->entry.path : &tar->entry.link) = data;
+    return more < 0 ? ck_tar_bad(tar, err, "the extended header is malformed") : 0;
+}
+
+/* ---- entries */
+
+/* The path and the link text: of an extended header, else of the header's own fields. */
+static int take_names(struct ck_tar *tar, struct ck_error *err)
+{
+    struct ck_tar_entry *e = &tar->entry;
+    const char *block = (const char *)tar->block;
+    bool split = !memcmp(block + MAGIC, "ustar\0", 6) && block[PREFIX];
+
+    snprintf(tar->path, sizeof tar->path, "%.155s%s%.100s", split ? block + PREFIX : "",
+             split ? "/" : "", block + NAME);
+    snprintf(tar->link, sizeof tar->link, "%.100s", block + LINK);
+    if (e->sparse_name)
+        e->path = e->sparse_name;
+    if (!e->path)
+        e->path = tar->path;
+    if (!e->link)
+        e->link = tar->link;
+    if (strlen(e->path) >= CK_TAR_PATH || strlen(e->link) >= CK_TAR_PATH)
         return ck_tar_bad(tar, err, "a path or link longer than 4095 bytes");
-    copy_field(path ? tar->path : tar->link, text->data, len);
-    *(path ? &tar->has_long_path : &tar->has_long_link) = true;
     return 0;
 }
 
-/* ---- the stream */
-
-static bool in_entry(const struct ck_tar *tar)
+static int take_numbers(struct ck_tar *tar, struct ck_error *err)
 {
-    return tar->fields.seen || tar->has_long_path || tar->has_long_link;
+    struct ck_tar_entry *e = &tar->entry;
+    bool device = e->type == '3' || e->type == '4';
+
+    for (size_t i = 0; i < LENGTH(numbers); i++) {
+        const struct number *n = &numbers[i];
+        int64_t *into = (int64_t *)((char *)e + n->into);
+        bool wanted = n->width && (device || n->at < DEV_MAJOR) && !(e->given >> i & 1);
+
+        if ((wanted && read_field(tar->block + n->at, n->width, into) < 0) || *into < n->least ||
+            *into > n->most)
+            return ck_tar_bad(tar, err, BAD_NUMBER);
+    }
+    e->mode &= 07777;
+    if (e->type != '0')
+        e->size = 0; /* nothing else has data, whatever it says */
+    return 0;
 }
+
+static int take_entry(struct ck_tar *tar, char type, struct ck_error *err)
+{
+    struct ck_tar_entry *e = &tar->entry;
+
+    CK_TRY(take_names(tar, err));
+    e->type = type == 0 || type == '7' || type == 'S' ? '0' : type;
+    if (e->type == '0' && *e->path && e->path[strlen(e->path) - 1] == '/')
+        e->type = '5'; /* v7 had no other way to say directory */
+    if (e->type < '0' || e->type > '6')
+        return ck_tar_bad(tar, err, "an unknown type of entry");
+    CK_TRY(take_numbers(tar, err));
+    if (type == 'S') {
+        if (read_field(tar->block + GNU_REAL_SIZE, 12, &e->real_size) < 0)
+            return ck_tar_bad(tar, err, BAD_NUMBER);
+        tar->map_count = 0;
+        return take_old_map(tar, err);
+    }
+    if (e->type != '0' || e->real_size < 0) { /* not sparse */
+        e->real_size = e->size;
+        tar->map_count = 0;
+        if (add_number(tar, 0) < 0 || add_number(tar, e->size) < 0)
+            return ck_tar_bad(tar, err, "no memory");
+    } else if (e->sparse_major) {
+        tar->map_count = 0;
+        tar->state = AT_PAX_MAP;
+        return e->sparse_minor ? ck_tar_bad(tar, err, BAD_MAP) : 0;
+    }
+    return finish_entry(tar, err);
+}
+
+/* ---- the stream */
 
 /* One block where a header is due.  Returns 1 when the entry is whole. */
 static int take_header(struct ck_tar *tar, struct ck_error *err)
 {
     static const uint8_t zeros[CK_TAR_BLOCK];
+    static const char kinds[CK_TAR_TEXTS] = {'x', 'L', 'K', 'g'};
     char type = (char)tar->block[TYPE];
+    const char *kind = memchr(kinds, type, sizeof kinds);
 
     if (!memcmp(tar->block, zeros, CK_TAR_BLOCK)) {
-        if (in_entry(tar))
+        if (tar->entry.texts)
             return ck_tar_bad(tar, err, "an extended header without its entry");
         tar->ended = ++tar->zero_blocks == 2;
         return 0;
     }
     tar->count++;
-    if (!tar->has_long_path)
-        tar->path[0] = 0; /* messages name this entry or none */
     if (tar->zero_blocks)
         return ck_tar_bad(tar, err, "a lone block of zeros before this entry");
     if (!checksum_ok(tar->block))
         return ck_tar_bad(tar, err, "the header's checksum is wrong");
-    if (type == 'x' || type == 'g' || type == 'L' || type == 'K')
-        return begin_meta(tar, type, err);
-    if (type == 'V')
-        return 0; /* a volume label is a header only */
+    if (kind)
+        return begin_meta(tar, (unsigned)(kind - kinds), err);
     return take_entry(tar, type, err);
-}
-
-/* One block where more of an old GNU map is due. */
-static int take_old_map(struct ck_tar *tar, struct ck_error *err)
-{
-    if (old_map(tar, tar->block, 21, err) < 0)
-        return -1;
-    if (tar->block[MAP_EXTENDED])
-        return 0;
-    tar->state = AT_HEADER;
-    return attach_map(tar, err);
-}
-
-static int take_pax_map(struct ck_tar *tar, struct ck_error *err)
-{
-    int done = ck_tar_map_block(tar, err);
-
-    if (done <= 0)
-        return done;
-    tar->state = AT_HEADER;
-    return attach_map(tar, err);
 }
 
 int ck_tar_next(struct ck_tar *tar, const uint8_t **at, size_t *left, struct ck_error *err)
@@ -340,22 +400,28 @@ int ck_tar_next(struct ck_tar *tar, const uint8_t **at, size_t *left, struct ck_
     };
     int got = 0;
 
+    if (!tar->within) {
+        tar->entry = (struct ck_tar_entry){.real_size = -1}; /* a file that is not sparse */
+        tar->map_count = 0;
+        tar->within = true;
+    }
     while (got == 0 && !tar->ended) {
         bool meta = tar->state == AT_META;
-        size_t want = CK_TAR_BLOCK, part;
+        size_t size = meta ? tar->text[tar->text_now].size : CK_TAR_BLOCK;
+        size_t due = (size + CK_TAR_BLOCK - 1) / CK_TAR_BLOCK * CK_TAR_BLOCK - tar->have;
+        size_t part = due < *left ? due : *left;
+        uint8_t *into = meta ? (uint8_t *)tar->text[tar->text_now].data : tar->block;
 
-        if (meta)
-            want = (meta_text(tar)->size + CK_TAR_BLOCK - 1) / CK_TAR_BLOCK * CK_TAR_BLOCK;
-        part = want - tar->have < *left ? want - tar->have : *left;
-        memcpy((meta ? meta_text(tar)->data : tar->block) + tar->have, *at, part);
+        memcpy(into + tar->have, *at, part);
         *at += part;
         *left -= part;
         tar->have += part;
-        if (tar->have < want)
+        if (part < due)
             return 0;
         tar->have = 0;
         got = take[tar->state](tar, err);
     }
+    tar->within = false;
     if (tar->ended)
         *left = 0;
     return got;
@@ -363,15 +429,15 @@ int ck_tar_next(struct ck_tar *tar, const uint8_t **at, size_t *left, struct ck_
 
 int ck_tar_finish(const struct ck_tar *tar, struct ck_error *err)
 {
-    if (tar->state != AT_HEADER || tar->have || in_entry(tar))
+    if (tar->state != AT_HEADER || tar->have || (tar->within && tar->entry.texts))
         return ck_tar_bad(tar, err, "the archive ends inside the header that follows");
     return 0;
 }
 
 void ck_tar_free(struct ck_tar *tar)
 {
-    free(tar->pax.data);
-    free(tar->other.data);
+    for (unsigned i = 0; i < CK_TAR_TEXTS; i++)
+        free(tar->text[i].data);
     free(tar->map);
     *tar = (struct ck_tar){0};
 }

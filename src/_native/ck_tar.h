@@ -9,53 +9,45 @@
 #define CK_TAR_H
 
 #include <stdbool.h>
+#include <string.h>
 
 #include "ck_error.h"
 
-#define CK_TAR_BLOCK 512u
-#define CK_TAR_PATH 4096u /* PATH_MAX: a path or link text with its NUL */
+#define CK_TAR_BLOCK 512
+#define CK_TAR_XATTR "SCHILY.xattr."
+#define CK_TAR_PATH 4096 /* PATH_MAX: a path or link text with its NUL */
 
 struct ck_tar_entry {
     const char *path, *link; /* as in the archive: not cleaned, not checked */
     char type;               /* '0' file, '1' hard link, '2' symlink, '3' '4' devices, '5' '6' */
-    bool sparse, has_xattrs;
-    uint32_t mode, uid, gid, dev_major, dev_minor, mtime_nsec;
-    int64_t mtime;
-    uint64_t size, real_size; /* bytes in the stream; bytes of the file (more when sparse) */
-    const uint64_t *map;      /* of a sparse file: offset, length, …; the lengths make up size */
+    bool has_xattrs; /* PAX records of CK_TAR_XATTR and their names */
+    int64_t mode, uid, gid, dev_major, dev_minor, mtime, mtime_nsec;
+    int64_t size, real_size; /* bytes in the stream; bytes of the file (more when it is sparse) */
+    int64_t sparse_major, sparse_minor;
+    int64_t *map; /* of a file: offset, length, …; the lengths make up size; the caller's to change */
+    const char *sparse_name;
+    unsigned texts, given; /* bits of its extended headers, and of the numbers that they gave */
 };
 
-/* What the extended header of an entry said; texts point into it. */
-struct ck_tar_fields {
-    bool seen, has_size, has_uid, has_gid, has_mtime, has_real_size, has_xattrs;
-    uint64_t size, uid, gid, real_size, sparse_major, sparse_minor;
-    int64_t mtime;
-    uint32_t mtime_nsec;
-    const char *path, *link, *sparse_name;
-};
-
-struct ck_tar_text {
-    uint8_t *data;
-    size_t size, cap;
-};
+enum ck_tar_text { CK_TAR_PAX, CK_TAR_LONG_PATH, CK_TAR_LONG_LINK, CK_TAR_GLOBAL, CK_TAR_TEXTS };
 
 struct ck_tar {
     size_t meta_max; /* bytes an extended header may have */
     int state;
-    unsigned zero_blocks;
+    bool within;    /* part of an entry's headers was read */
     bool ended;     /* the end marker was seen: the rest is ignored */
+    unsigned zero_blocks;
     size_t have;    /* bytes of the present unit collected */
     uint64_t count; /* entries seen, for messages */
     uint8_t block[CK_TAR_BLOCK];
-    char path[CK_TAR_PATH], link[CK_TAR_PATH];
-    bool has_long_path, has_long_link;
-    char meta_type;
-    struct ck_tar_text pax, other; /* extended headers: PAX records; anything else */
-    struct ck_tar_fields fields;
-    uint64_t *map;
-    size_t map_count, map_cap;
-    uint64_t map_due, map_value; /* PAX 1.0: numbers still to come, plus one; the one being read */
-    unsigned map_digits;
+    char path[257], link[101]; /* of the header itself */
+    struct {
+        char *data;
+        size_t size;
+    } text[CK_TAR_TEXTS];    /* extended headers */
+    unsigned text_now;       /* the one that is read */
+    int64_t *map, map_value; /* the number of the map that is being read, and its digits so far */
+    unsigned map_count, map_digits;
     struct ck_tar_entry entry;
 };
 
@@ -69,16 +61,16 @@ int ck_tar_next(struct ck_tar *tar, const uint8_t **at, size_t *left, struct ck_
 /* The stream is over: -1 when it ended inside a header. */
 int ck_tar_finish(const struct ck_tar *tar, struct ck_error *err);
 
-/* Walk the entry's extended attributes: start with *cursor = 0.  Returns 1 with one, 0 at the end. */
-int ck_tar_xattr(const struct ck_tar *tar, size_t *cursor, const char **name, const uint8_t **value,
-                 size_t *size);
+/* Walk the records of the PAX header: start with *cursor = 0; value has len bytes and a NUL.
+ * Returns 1 with one, 0 at the end, -1 when it is malformed. */
+int ck_tar_record(const struct ck_tar *tar, size_t *cursor, char **key, char **value, size_t *len);
+
+static inline bool ck_begins(const char *text, const char *prefix)
+{
+    return !strncmp(text, prefix, strlen(prefix));
+}
 
 /* Fill err with the entry's number, its name and why; returns -1. */
 int ck_tar_bad(const struct ck_tar *tar, struct ck_error *err, const char *why);
-
-/* ---- between ck_tar.c and ck_tar_pax.c */
-int ck_tar_read_pax(struct ck_tar *tar, struct ck_error *err); /* tar->pax into fields and map */
-int ck_tar_add_number(struct ck_tar *tar, uint64_t number, struct ck_error *err); /* to the map */
-int ck_tar_map_block(struct ck_tar *tar, struct ck_error *err); /* PAX 1.0; 1: the map is whole */
 
 #endif

@@ -114,7 +114,8 @@ class Applier:
         )
         self._attempt = f"cannot unpack layer {name}".rstrip()
         self._err = new_error()
-        applier = lib.ck_apply_new(directory, options, self._err)
+        self._result = ffi.new("struct ck_apply_result *")
+        applier = lib.ck_apply_new(directory, options, self._result, self._err)
         if not applier:
             raise as_exception(self._err, self._attempt)
         self._applier: Any = ffi.gc(applier, lib.ck_apply_free)
@@ -141,10 +142,9 @@ class Applier:
             ArchiveError: the stream ended too early.
             HostError: as `feed`.
         """
-        result = ffi.new("struct ck_apply_result *")
-        if lib.ck_apply_finish(self._open(), result, self._err) < 0:
+        if lib.ck_apply_feed(self._open(), ffi.NULL, 0, self._err) < 0:
             self._fail()
-        return int(result.entries), int(result.bytes)
+        return int(self._result.entries), int(self._result.bytes)
 
     def close(self) -> None:
         """Close descriptors, free memory; harmless when repeated."""
@@ -169,7 +169,8 @@ class Applier:
         return self._applier
 
     def _fail(self) -> NoReturn:
-        entry = os.fsdecode(ffi.string(lib.ck_apply_entry(self._applier)))
+        named = self._result.entry
+        entry = os.fsdecode(ffi.string(named)) if named else ""
         raise as_exception(self._err, self._attempt, entry=entry)
 
 

@@ -141,8 +141,11 @@ def apply_layer(
 def _open_applier(
     destination: Path, diff_id: Digest, limits: ApplyLimits, whiteouts: WhiteoutFormat
 ) -> Applier:
+    here = f"{destination}/."  # of a directory, or an error
     try:
-        directory = os.open(destination, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        os.chown(here, os.geteuid(), os.getegid())
+        os.chmod(here, 0o755)  # and no set-group-id bit, which would give its group to everything
+        directory = os.open(here, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise HostError(
             f"cannot unpack layer {diff_id} into {destination}: {error.strerror}", errno=error.errno

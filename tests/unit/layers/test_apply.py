@@ -193,9 +193,9 @@ def test_a_failure_of_progress_comes_out(tmp_path: Path) -> None:
 
 
 def test_limits_reach_the_applier(tmp_path: Path) -> None:
-    apply(LAYER, tmp_path, limits=ApplyLimits(entries=100, size=100_000, depth=2))
+    apply(LAYER, tmp_path, limits=ApplyLimits(entries=101, size=100_000, depth=2))  # with d itself
     for number, tight in enumerate(
-        (ApplyLimits(entries=99), ApplyLimits(size=99_999), ApplyLimits(depth=1))
+        (ApplyLimits(entries=100), ApplyLimits(size=99_999), ApplyLimits(depth=1))
     ):
         (tmp_path / str(number)).mkdir()
         with pytest.raises(ArchiveError):
