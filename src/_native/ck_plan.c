@@ -3,7 +3,6 @@
  * The launcher does not trust Python any more than a helper trusts its client: sizes, offsets,
  * lists, slots, sections and the order that keeps privileges sane are all checked here, once.
  */
-#define _GNU_SOURCE
 #include "ck_plan.h"
 
 #include <errno.h>

@@ -1,5 +1,4 @@
 /* ck_spawn.c - what Python needs of the launcher's side: to start it, and to hand it host trees. */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>

@@ -1,5 +1,4 @@
 /* The applier and the path resolver on a real directory, under the sanitizers. */
-
 #include "ck_error.h"
 
 #include <dirent.h>

@@ -3,6 +3,7 @@
  * With arguments it reads those files instead, as archives: what a fuzzer found can be replayed.
  */
 #include "ck_tar.h"
+
 #include <stdint.h>
 
 #include "archive.h"
