@@ -45,8 +45,8 @@ struct ck_applier;
 struct ck_applier *ck_apply_new(int dirfd, const struct ck_apply_options *options,
                                 struct ck_apply_result *result, struct ck_error *err);
 /* Take the next bytes of the tar stream; or, without buf, end it: check that it was whole, set the
- * directories' modes and times.  The calling thread no longer shares its working directory and umask
- * with the other threads of the process afterwards: give it a thread of its own.
+ * directories' modes and times.  The calling thread has a working directory and a umask (of 0) of
+ * its own afterwards, not those of the process: give it a thread of its own.
  * After a failure only ck_apply_free may follow. */
 int ck_apply_feed(struct ck_applier *, const void *buf, size_t len, struct ck_error *err);
 void ck_apply_free(struct ck_applier *);

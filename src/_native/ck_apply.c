@@ -9,23 +9,13 @@
 #define WHITEOUT      ".wh."
 #define WHITEOUT_META ".wh..wh." /* aufs kept its own files under this prefix */
 #define OPAQUE        ".wh..wh..opq"
-#define OVERHEAD_MIN  (16u << 20) /* headers and padding may be this large in any archive */
 
-static int unsafe(const struct ck_applier *a, struct ck_error *err, const char *why)
+static int fail(const struct ck_applier *a, struct ck_error *err, int code, int error,
+                const char *why)
 {
     ck_tar_bad(&a->tar, err, why);
-    err->code = CK_E_UNSAFE;
-    return -1;
-}
-
-/* What the kernel said about the present entry; some of it is the archive's fault. */
-static int refused(const struct ck_applier *a, struct ck_error *err, int error)
-{
-    ck_tar_bad(&a->tar, err, a->tar.entry.type == '1' ? "cannot make the link" : "cannot make it");
+    err->code = code;
     err->errnum = -error;
-    if (error != -ENAMETOOLONG && error != -ELOOP && error != -ENOTDIR && error != -ENOENT &&
-        error != -EISDIR && error != -E2BIG)
-        err->code = CK_E_OS;
     return -1;
 }
 
@@ -47,7 +37,7 @@ static int clean(const struct ck_applier *a, const char *raw, struct ck_name *na
         if (len == 1 && raw[0] == '.')
             continue;
         if (len == 2 && raw[0] == '.' && raw[1] == '.')
-            return unsafe(a, err, "its path or link has a `..` in it");
+            return fail(a, err, CK_E_UNSAFE, 0, "its path or link has a `..` in it");
         if (++depth > a->options.max_depth)
             return ck_tar_bad(&a->tar, err, "too many directories below each other");
         if (ck_begins(name->leaf, WHITEOUT) && !hidden)
@@ -160,12 +150,12 @@ static int begin_entry(struct ck_applier *a, struct ck_error *err)
         return -1;
     leaf = a->name.leaf;
     if (!*leaf && e->type != '5')
-        return unsafe(a, err, "the root is not a directory");
+        return fail(a, err, CK_E_UNSAFE, 0, "the root is not a directory");
     if (!strcmp(leaf, WHITEOUT) || !strcmp(leaf, WHITEOUT ".") || !strcmp(leaf, WHITEOUT ".."))
-        return unsafe(a, err, "a whiteout of no name");
+        return fail(a, err, CK_E_UNSAFE, 0, "a whiteout of no name");
     error = hidden ? 0 : enter(a);
     if (error < 0)
-        return refused(a, err, error);
+        return fail(a, err, CK_E_OS, error, e->type == '1' ? "cannot link it" : "cannot make it");
     if (a->result->entries + a->implied > a->options.max_entries)
         return ck_tar_bad(&a->tar, err, "the layer has too many entries");
     return 0;
@@ -208,7 +198,7 @@ static int feed(struct ck_applier *a, const uint8_t *at, size_t left, struct ck_
 {
     while (left) {
         uint64_t *due = a->data ? &a->data : &a->padding;
-        size_t before = left, take = *due < left ? (size_t)*due : left;
+        size_t take = *due < left ? (size_t)*due : left;
         int error = 0;
 
         if (take) {
@@ -222,14 +212,11 @@ static int feed(struct ck_applier *a, const uint8_t *at, size_t left, struct ck_
             CK_TRY(got);
             if (got)
                 CK_TRY(begin_entry(a, err));
-            a->overhead += before - left;
-            if (a->overhead > a->options.max_bytes && a->overhead > OVERHEAD_MIN)
-                return ck_tar_bad(&a->tar, err, "headers, or what follows the end, are too large");
         }
         if (error == 0 && !a->data && a->file >= 0)
             error = end_file(a);
         if (error < 0)
-            return refused(a, err, error);
+            return fail(a, err, CK_E_OS, error, "cannot write it");
     }
     return 0;
 }
@@ -249,18 +236,12 @@ static int finish(struct ck_applier *a, struct ck_error *err)
 
 int ck_apply_feed(struct ck_applier *a, const void *buf, size_t len, struct ck_error *err)
 {
-    mode_t before = 0;
     int done;
 
-    if (a->failed)
-        return ck_fail(err, CK_E_ARCHIVE, 0, "the layer has failed before, or is finished");
     a->own_umask = ck_unshare(CLONE_FS) == 0; /* some seccomp filters refuse */
     if (a->own_umask)
-        before = ck_umask(0);
+        ck_umask(0);
     done = buf ? feed(a, buf, len, err) : finish(a, err);
-    if (a->own_umask)
-        ck_umask(before);
-    a->failed = done < 0 || !buf;
     a->result->entry = a->tar.entry.path;
     return done;
 }
@@ -278,7 +259,8 @@ struct ck_applier *ck_apply_new(int dirfd, const struct ck_apply_options *option
         a->euid = ck_geteuid();
         a->egid = ck_getegid();
         a->file = -1;
-        a->root = ck_openat(dirfd, ".", O_RDONLY | O_DIRECTORY, 0);
+        a->root = a->dirs[0].fd = ck_openat(dirfd, ".", O_RDONLY | O_DIRECTORY, 0);
+        a->n_dirs = 1;
         a->later = open_memstream(&a->later_data, &a->later_size);
         if (a->root >= 0 && a->later)
             return a;
@@ -292,7 +274,7 @@ void ck_apply_free(struct ck_applier *a)
 {
     if (!a)
         return;
-    ck_tree_forget(a);
+    ck_tree_leave(a, 1);
     if (a->later)
         fclose(a->later);
     free(a->later_data);

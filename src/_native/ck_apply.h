@@ -15,13 +15,13 @@
 #include "ck_sys.h"
 #include "ck_tar.h"
 
-#define CK_SLOTS    128 /* directories held open: two appliers fit in a soft nofile of 1024 */
+#define CK_DIRS     256 /* two appliers fit in a soft limit of 1024 open files */
 #define CK_OPEN_DIR (O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
 
-struct ck_slot { /* a directory of the cache; memory that is never used costs nothing */
-    int fd;      /* O_PATH */
-    unsigned depth;
-    char path[CK_TAR_PATH]; /* "": the slot is free */
+struct ck_dir { /* one on the way from the root down to where the last entry went */
+    int fd;     /* O_PATH */
+    int depth;  /* below the root, links resolved */
+    size_t len; /* of its path */
 };
 
 /* A path from the archive in plain form: no leading, double or trailing slash, no dot. */
@@ -36,26 +36,25 @@ struct ck_applier {
     struct ck_tar tar;
     struct ck_name name, source; /* of the present entry; of a hard link's target */
     unsigned how;                /* CK_PATH_* */
-    bool failed, stale;          /* stale: the cache of directories may be wrong */
+    bool stale;                  /* dirs may be wrong */
     bool own_umask;              /* this thread has one, of 0 */
     uid_t euid;
     gid_t egid;
     int root, file;         /* file: takes the data, -1: the data is skipped */
     uint64_t data, padding; /* bytes of the present entry still to come */
     uint64_t implied;       /* directories made that no entry named */
-    uint64_t overhead;      /* bytes of the stream that are no file's data */
-    unsigned depth;         /* of the directory that ck_tree_dir found */
     FILE *later;            /* what directories get at the end: their entry, their path, … */
     char *later_data;
     size_t later_size;
-    struct ck_slot slots[CK_SLOTS];
+    struct ck_dir dirs[CK_DIRS]; /* the first is the root */
+    unsigned n_dirs;
+    char dirs_path[CK_TAR_PATH];
 };
 
 /* ck_apply_tree.c; all return a negative errno on failure */
 
-/* The directory at path (which is changed meanwhile); it belongs to the cache and is good until the
- * next call.  Missing ones are made. */
-int ck_tree_dir(struct ck_applier *a, char *path);
+/* The directory at path, made when it is missing; it is good until the next call. */
+int ck_tree_dir(struct ck_applier *a, const char *path);
 /* The directory that the present entry says, at leaf of dir; dir itself when leaf is "". */
 int ck_tree_mkdir(struct ck_applier *a, int dir, const char *leaf);
 int ck_tree_clear(struct ck_applier *a, int dir, const char *leaf); /* remove whatever is there */
@@ -64,7 +63,7 @@ int ck_tree_set_opaque(const struct ck_applier *a, int dir, const char *leaf);
 int ck_tree_dress(const struct ck_applier *a, const struct ck_tar_entry *e, int dir,
                   const char *leaf);
 int ck_tree_set_xattrs(const struct ck_applier *a, int fd);
-int ck_tree_settle(struct ck_applier *a);  /* the directories get what waits for the end */
-void ck_tree_forget(struct ck_applier *a); /* close all cached directories */
+int ck_tree_settle(struct ck_applier *a); /* the directories get what waits for the end */
+void ck_tree_leave(struct ck_applier *a, unsigned keep); /* close all but so many directories */
 
 #endif

@@ -6,13 +6,14 @@
 /* ---- what is in the way */
 
 /* Depth is bounded: no directory of the tree lies deeper than options.max_depth + 1. */
-static int remove_tree(int parent, const char *name)
+int ck_tree_clear(struct ck_applier *a, int parent, const char *name)
 {
     CK_CLEANUP_FD int dir = -1;
     _Alignas(struct ck_dirent) char buf[2048];
     ssize_t got;
     int error = ck_unlinkat(parent, name, 0);
 
+    a->stale = true; /* we may be below it, or behind it when it was a link */
     if (error != -EISDIR)
         return error;
     CK_TRY(dir = ck_openat(parent, name, CK_OPEN_DIR, 0));
@@ -22,15 +23,9 @@ static int remove_tree(int parent, const char *name)
 
             at += entry->size;
             if (strcmp(entry->name, ".") != 0 && strcmp(entry->name, "..") != 0)
-                CK_TRY(remove_tree(dir, entry->name));
+                CK_TRY(ck_tree_clear(a, dir, entry->name));
         }
     return got < 0 ? (int)got : ck_unlinkat(parent, name, AT_REMOVEDIR);
-}
-
-int ck_tree_clear(struct ck_applier *a, int dir, const char *leaf)
-{
-    a->stale = true; /* a cached directory may lie below it, or behind it when it was a link */
-    return remove_tree(dir, leaf);
 }
 
 int ck_tree_set_opaque(const struct ck_applier *a, int dir, const char *leaf)
@@ -44,13 +39,10 @@ int ck_tree_set_opaque(const struct ck_applier *a, int dir, const char *leaf)
 
 /* ---- directories */
 
-void ck_tree_forget(struct ck_applier *a)
+void ck_tree_leave(struct ck_applier *a, unsigned keep)
 {
-    for (struct ck_slot *slot = a->slots; slot < a->slots + CK_SLOTS; slot++) {
-        if (*slot->path)
-            ck_close(slot->fd);
-        *slot->path = 0;
-    }
+    while (a->n_dirs > keep)
+        ck_close(a->dirs[--a->n_dirs].fd);
     a->stale = false;
 }
 
@@ -75,61 +67,55 @@ static int make_dir(struct ck_applier *a, int dir, const char *leaf, bool replac
     return whiteout ? ck_tree_set_opaque(a, dir, leaf) : 0;
 }
 
-/* Open leaf of parent as a directory, made when it is missing; path is all of its path. */
-static int open_dir(struct ck_applier *a, int parent, const char *leaf, const char *path)
+/* Open the directory that is to follow in dirs, made when it is missing. */
+static int open_dir(struct ck_applier *a, struct ck_dir *dir, const char *leaf)
 {
-    CK_CLEANUP_FD int fd = ck_openat(parent, leaf, FIND_DIR, 0);
-    int error;
+    int parent = dir[-1].fd, error;
 
-    a->depth++;
-    if (fd != -ENOENT && fd != -ENOTDIR)
-        return ck_steal_fd(&fd);
+    dir->depth = dir[-1].depth + 1;
+    dir->fd = ck_openat(parent, leaf, FIND_DIR, 0);
+    if (dir->fd != -ENOENT && dir->fd != -ENOTDIR)
+        return dir->fd;
     error = make_dir(a, parent, leaf, false);
     if (error == 0) {
         a->implied++;
         CK_TRY(ck_fchmodat(parent, leaf, 0755)); /* whatever the umask */
-        return ck_openat(parent, leaf, FIND_DIR, 0);
+        dir->fd = ck_openat(parent, leaf, FIND_DIR, 0);
+    } else if (error == -ENOTDIR) { /* a link? */
+        dir->fd = ck_path_open(a->root, a->dirs_path, O_PATH | O_DIRECTORY, a->how);
+        dir->depth = dir->fd < 0 ? 0 : ck_path_depth(a->root, dir->fd, a->options.max_depth);
     }
-    if (error != -ENOTDIR)
-        return error;
-    CK_TRY(fd = ck_path_open(a->root, path, O_PATH | O_DIRECTORY, a->how)); /* a link? */
-    CK_TRY(error = ck_path_depth(a->root, fd, a->options.max_depth));
-    a->depth = (unsigned)error;
-    return ck_steal_fd(&fd);
+    return error == 0 || error == -ENOTDIR ? dir->fd : error;
 }
 
-/* The parent first, then this one: at most max_depth calls deep. */
-int ck_tree_dir(struct ck_applier *a, char *path)
+int ck_tree_dir(struct ck_applier *a, const char *path)
 {
-    char *slash = strrchr(path, '/');
-    uint32_t hash = 2166136261u; /* FNV-1a */
-    struct ck_slot *slot;
-    int parent = a->root, fd;
+    unsigned keep = 1;
 
-    a->depth = 0;
-    if (!*path)
-        return a->root;
-    if (a->stale)
-        ck_tree_forget(a);
-    for (const char *at = path; *at; at++)
-        hash = (hash ^ (uint8_t)*at) * 16777619u;
-    slot = &a->slots[(hash ^ hash >> 15) % CK_SLOTS];
-    if (strcmp(slot->path, path) != 0) {
-        if (slash) {
-            *slash = 0;
-            parent = ck_tree_dir(a, path);
-            *slash = '/';
-        }
-        CK_TRY(parent);
-        CK_TRY(fd = open_dir(a, parent, slash ? slash + 1 : path, path));
-        if (*slot->path)
-            ck_close(slot->fd);
-        *slot = (struct ck_slot){.fd = fd, .depth = a->depth};
-        strcpy(slot->path, path);
+    for (; !a->stale && keep < a->n_dirs; keep++) {
+        size_t len = a->dirs[keep].len;
+
+        if (strncmp(path, a->dirs_path, len) != 0 || (path[len] && path[len] != '/'))
+            break;
     }
-    a->depth = slot->depth;
-    /* links upon links could lead deeper than any path is long */
-    return a->depth > a->options.max_depth ? -ELOOP : slot->fd;
+    ck_tree_leave(a, keep);
+    for (;;) {
+        struct ck_dir *dir = &a->dirs[a->n_dirs];
+        size_t start = dir[-1].len + (path[dir[-1].len] == '/');
+
+        dir->len = start + strcspn(path + start, "/");
+        if (dir->len == start)
+            return dir[-1].fd;
+        if (a->n_dirs == CK_DIRS)
+            return -ELOOP;
+        memcpy(a->dirs_path, path, dir->len);
+        a->dirs_path[dir->len] = 0;
+        CK_TRY(open_dir(a, dir, a->dirs_path + start));
+        a->n_dirs++;
+        CK_TRY(dir->depth);
+        if (dir->depth > (int)a->options.max_depth) /* by links upon links */
+            return -ELOOP;
+    }
 }
 
 /* ---- what directories get at the end: their time, which each entry in them changes; a set-group-id

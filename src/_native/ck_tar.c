@@ -106,10 +106,13 @@ static int read_decimal(const char *text, int64_t *out, int64_t *nsec)
 
 static bool checksum_ok(const uint8_t *block)
 {
-    int64_t said, sum = 0;
+    int64_t said;
+    int sum = 0;
 
-    for (size_t i = 0; i < CK_TAR_BLOCK; i++)
-        sum += i >= CHECKSUM && i < CHECKSUM + 8 ? ' ' : block[i];
+    for (unsigned i = 0; i < CK_TAR_BLOCK; i++)
+        sum += block[i];
+    for (unsigned i = CHECKSUM; i < CHECKSUM + 8; i++) /* counted as spaces */
+        sum += ' ' - block[i];
     return read_field(block + CHECKSUM, 8, &said) == 0 && said == sum;
 }
 

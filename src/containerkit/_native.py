@@ -71,6 +71,15 @@ def as_exception(err: Any, attempt: str, **attributes: Any) -> ContainerKitError
 # ---- layers ------------------------------------------------------------------------------------
 
 
+_OVERHEAD = 16 << 20
+"""Bytes that headers and padding may have in any archive."""
+
+_ARCHIVES_FAULT = frozenset(
+    (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.ENOENT, errno.EISDIR, errno.E2BIG)
+)
+"""What the kernel says of entries that fit no tree, or not each other."""
+
+
 class Applier:
     """Applies one layer's tar stream to an empty directory (``ck_apply.h``).
 
@@ -119,6 +128,9 @@ class Applier:
         if not applier:
             raise as_exception(self._err, self._attempt)
         self._applier: Any = ffi.gc(applier, lib.ck_apply_free)
+        self._failed = False
+        self._fed = 0
+        self._overhead = max(max_bytes, _OVERHEAD)
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take the next bytes of the stream; what they complete is on disk afterwards.
@@ -131,6 +143,12 @@ class Applier:
         with ffi.from_buffer(data) as buffer:
             if lib.ck_apply_feed(self._open(), buffer, len(buffer), self._err) < 0:
                 self._fail()
+            self._fed += len(buffer)
+        if self._fed - self._result.bytes > self._overhead:
+            self._failed = True
+            raise ArchiveError(
+                f"{self._attempt}: headers, or what follows the end, are too large", entry=""
+            )
 
     def finish(self) -> tuple[int, int]:
         """End the stream: set directory modes and times.
@@ -164,11 +182,14 @@ class Applier:
         self.close()
 
     def _open(self) -> Any:
-        if self._applier is None:
-            raise ValueError("the applier is closed")
+        if self._applier is None or self._failed:
+            raise ValueError("the applier is closed, or has failed")
         return self._applier
 
     def _fail(self) -> NoReturn:
+        self._failed = True
+        if self._err.code == lib.CK_E_OS and self._err.errnum in _ARCHIVES_FAULT:
+            self._err.code = lib.CK_E_ARCHIVE
         named = self._result.entry
         entry = os.fsdecode(ffi.string(named)) if named else ""
         raise as_exception(self._err, self._attempt, entry=entry)
