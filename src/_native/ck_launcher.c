@@ -183,15 +183,16 @@ static void on_event(struct ck_launcher *l, uint64_t data)
     }
 }
 
-/* How long to wait: not at all while there is work to do ahead and nothing runs, which hides its
- * cost; after a pause when something runs; forever when everything is ready. */
+/* How long to wait: not at all while the next start would miss something and nothing runs, which
+ * hides its cost; after a pause for the rest; forever when everything is ready. */
 static int patience(const struct ck_launcher *l)
 {
+    const int wants = ck_pool_wants_work(l);
     uint64_t idle;
 
-    if (!ck_pool_wants_work(l))
+    if (!wants)
         return -1;
-    if (l->live == 0 && !l->busy)
+    if (wants == 2)
         return 0;
     idle = (ck_now(CLOCK_MONOTONIC) - l->idle_since) / 1000000;
     return idle >= l->hello.idle_ms ? 0 : (int)(l->hello.idle_ms - idle);

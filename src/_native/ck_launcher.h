@@ -24,6 +24,7 @@
 enum {
     CK_CONTAINERS = 4096,  /* in one launcher */
     CK_POOL_MAX = 512,     /* network namespaces kept ready */
+    CK_POOL_LOW = 4,       /* of them: fewer are refilled between two starts */
     CK_TRASH = 1024,       /* cgroups waiting to be removed */
     CK_KEPT = 4,           /* places of ended containers, kept for the next spares */
 };
@@ -59,9 +60,9 @@ struct ck_place {
     int lock, used;          /* used: another container was here before */
 };
 
-/* A child cloned ahead, parked on its socket, already in its cgroup. */
+/* A child cloned ahead, parked on its socket. */
 struct ck_spare {
-    int ready;
+    int ready, joined;       /* joined: it has been told to enter its cgroup */
     struct ck_place place;   /* its directory is containers/.LAUNCHER-NUMBER */
     pid_t pid;
     int pidfd, socket;

@@ -256,23 +256,51 @@ static int find_place(struct ck_launcher *l, struct ck_place *place)
 
 /* ---- the spare child */
 
-/* What a parked child is sent: which slots the descriptors of the packet belong to, and a plan. */
+/* Hold nothing of the launcher but the socket, as 3, and the directories of the controllers. */
+static void keep_little(const struct ck_launcher *l, int socket)
+{
+    int highest = 3;
+
+    if (ck_dup_to(socket, 3) < 0 || ck_set_cloexec(3) < 0)
+        ck_exit(126);
+    for (int i = 0; i < l->n_controllers; i++)
+        highest = l->controllers[i] > highest ? l->controllers[i] : highest;
+    ck_close_range((unsigned)highest + 1, 0);
+    for (int fd = 4; fd < highest; fd++) {
+        int used = 0;
+        for (int i = 0; i < l->n_controllers; i++)
+            used |= l->controllers[i] == fd;
+        if (!used)
+            ck_close(fd);
+    }
+}
+
+static void join(struct ck_launcher *l, uint32_t number)
+{
+    if (ck_pool_join_cgroup(l, number) < 0 || ck_unshare(CLONE_NEWCGROUP) < 0)
+        ck_exit(126);
+    for (int i = 0; i < l->n_controllers; i++)
+        ck_close(l->controllers[i]);
+}
+
+/* A parked child is sent one byte: join the cgroup; then a plan, behind one byte for each slot that
+ * says which of the packet's descriptors it is.  A plan that comes first makes it join too. */
 static _Noreturn void serve_as_spare(struct ck_launcher *l, uint32_t number, int socket)
 {
-    struct ck_child child = {.root = -1, .report = socket};
-    int fds[CK_SLOTS], n = CK_SLOTS;
+    struct ck_child child = {.root = -1, .report = 3};
+    int fds[CK_SLOTS], n = 0, joined = 0;
     uint32_t at;
     ssize_t got;
 
-    if (ck_pool_join_cgroup(l, number) < 0 || ck_unshare(CLONE_NEWCGROUP) < 0)
-        ck_exit(126);
-    if (ck_dup_to(socket, 3) < 0 || ck_close_range(4, 0) < 0)
-        ck_exit(126);
-    child.report = 3;
-    ck_set_cloexec(3);
-    got = ck_receive(3, l->packet, sizeof l->packet, fds, &n, 1);
+    keep_little(l, socket);
+    while ((got = (n = CK_SLOTS, ck_receive(3, l->packet, sizeof l->packet, fds, &n, 1))) == 1) {
+        join(l, number);
+        joined = 1;
+    }
     if (got < CK_SLOTS)
         ck_exit(126);
+    if (!joined)
+        join(l, number);
     for (int i = 0; i < CK_SLOTS; i++) {
         int index = l->packet[i] - 1; /* 0: empty */
         child.slots[i] = index >= 0 && index < n ? fds[index] : -1;
@@ -339,9 +367,19 @@ static int wants_netns(const struct ck_launcher *l)
     return l->features & CK_HAS_POOL && l->pooled < l->hello.netns_pool;
 }
 
+static int is_low(const struct ck_launcher *l)
+{
+    return wants_netns(l) && l->pooled < CK_POOL_LOW;
+}
+
+/* 2: at once, the next start would have to do it.  A child is cloned while others run; only joining
+ * its cgroup waits for them, since a join holds up every fork and exit meanwhile.  1: when nothing
+ * else has been going on for a while.  0: nothing. */
 int ck_pool_wants_work(const struct ck_launcher *l)
 {
-    return wants_spare(l) || wants_netns(l) || l->trashed;
+    if (wants_spare(l) || (l->live == 0 && (is_low(l) || (l->spare.ready && !l->spare.joined))))
+        return l->busy ? 1 : 2;
+    return wants_netns(l) || l->trashed || (l->spare.ready && !l->spare.joined);
 }
 
 void ck_pool_work(struct ck_launcher *l)
@@ -350,7 +388,10 @@ void ck_pool_work(struct ck_launcher *l)
     if (wants_spare(l)) {
         if (make_spare(l) < 0) /* starts clone for themselves from now on */
             l->features &= ~(uint32_t)CK_HAS_SPARE;
-    } else if (l->trashed) {
+    } else if (l->spare.ready && !l->spare.joined) {
+        l->spare.joined = 1;
+        ck_send(l->spare.socket, "", 1, NULL, 0);
+    } else if (l->trashed && !is_low(l)) {
         uint32_t number = l->trash[--l->trashed];
         if (ck_pool_drop_cgroup(l, number) == -EBUSY) {
             l->trash[l->trashed++] = l->trash[0]; /* to the other end: it must not hold up others */
