@@ -41,7 +41,7 @@ class Result(Generic[AnyStr]):
         duration: seconds from its start to its end.
         usage: what it used.
         image_digest: of the image's manifest; of the host image, its id.
-        command: what was run, for messages.
+        argv: what was run.
     """
 
     stdout: AnyStr = attrs.field(repr=lambda value: f"<{len(value)}>")
@@ -51,7 +51,14 @@ class Result(Generic[AnyStr]):
     duration: float = 0.0
     usage: Usage = Usage()
     image_digest: str = ""
-    command: str = ""
+    argv: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> str:
+        """What was run, as a shell would take it."""
+        import shlex
+
+        return shlex.join(self.argv)
 
     @property
     def returncode(self) -> int:
@@ -84,5 +91,5 @@ def decoded(result: Result[bytes]) -> Result[str]:
         duration=result.duration,
         usage=result.usage,
         image_digest=result.image_digest,
-        command=result.command,
+        argv=result.argv,
     )

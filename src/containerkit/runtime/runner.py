@@ -34,6 +34,7 @@ from containerkit.runtime.inputs import (
 )
 from containerkit.runtime.launcher import Launcher
 from containerkit.runtime.recover import recover
+from containerkit.runtime.repeat import STAND_IN, Repeats, key_of
 from containerkit.runtime.rootfiles import accounts
 from containerkit.stdio.collect import collect
 from containerkit.stdio.waiting import drive
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from containerkit.model.image_config import ImageConfig
     from containerkit.model.options import Command, ContainerOptions
     from containerkit.model.rootfs import Rootfs
+    from containerkit.stdio.collect import Collected
     from containerkit.stdio.entry import LogEntry
 
 _TIMEOUT: Final = packets.CAUSES.index("timeout")
@@ -97,6 +99,7 @@ class Runner:
         "_guard",
         "_launcher",
         "_netns_pool",
+        "_repeats",
         "root",
     )
 
@@ -113,6 +116,7 @@ class Runner:
         self._guard = threading.Lock()
         self._launcher: Launcher | None = None
         self._facts = HostFacts()
+        self._repeats = Repeats()
 
     def launcher(self) -> tuple[Launcher, HostFacts]:
         """Return this process's launcher, started when there is none or it has died.
@@ -132,6 +136,7 @@ class Runner:
                     classic_overlay=self._classic_overlay,
                 )
                 self._facts = facts.gather(self._launcher)
+                self._repeats.clear()
             return self._launcher, self._facts
 
     def _bury(self, dead: Launcher) -> None:
@@ -210,10 +215,9 @@ class Runner:
         Raises:
             ConfigError, MissingFeature, HostError: see `compile_plan`.
         """
-        identity, plan = self.compile(
+        identity, plan, data = self._encoded(
             image, command, options, streams=tuple(streams), ephemeral=ephemeral
         )
-        data = plan.encode()
         opened: list[int] = []
         try:
             inputs = [
@@ -231,6 +235,39 @@ class Runner:
             for fd in opened:
                 os.close(fd)
         return Started(identity, plan, channel)
+
+    def _encoded(
+        self,
+        image: Startable,
+        command: Command | None,
+        options: ContainerOptions,
+        *,
+        streams: tuple[str, ...],
+        ephemeral: bool,
+    ) -> tuple[str, Plan, bytes]:
+        """Return id, plan and encoded plan; a repeated plan shows the stand-in as its id."""
+        key = key_of(image, command, options, streams) if ephemeral else None
+        if key is None:
+            identity, plan = self.compile(
+                image, command, options, streams=streams, ephemeral=ephemeral
+            )
+            return identity, plan, plan.encode()
+        self.launcher()  # a new one forgets what was compiled for another
+        identity = os.urandom(32).hex()
+        found = self._repeats.find(key, identity)
+        if found is None:
+            plan = self.compile(
+                image,
+                command,
+                options,
+                streams=streams,
+                ephemeral=ephemeral,
+                container_id=STAND_IN,
+            )[1]
+            self._repeats.remember(key, plan)
+            found = self._repeats.find(key, identity)
+            assert found is not None
+        return identity, *found
 
     # ---- run
 
@@ -282,18 +319,16 @@ class Runner:
             else:
                 channel.close()
         if event is not None and event.kind == packets.FAILED:
-            raise launch_error(started.plan, event)
-        result = Result(
-            stdout=collected.stdout,
-            stderr=collected.stderr,
-            exit=exit_of(event),
-            truncated=collected.truncated,
-            duration=duration_of(event),
-            usage=usage_of(event),
-            image_digest=image.digest,
-            command=_shown(started.plan),
-        )
-        return result, collected.timed_out
+            plan = self.compile(  # again, since a repeated plan does not have its id
+                image,
+                command,
+                options,
+                streams=tuple(theirs),
+                ephemeral=True,
+                container_id=started.id,
+            )[1]
+            raise launch_error(plan, event)
+        return _result(collected, event, image.digest, started.plan), collected.timed_out
 
 
 # ---- events as values
@@ -321,15 +356,23 @@ def usage_of(event: packets.Event | None) -> Usage:
     return Usage(event.user_us / 1e6, event.system_us / 1e6, event.max_rss_kib * 1024)
 
 
-# ---- messages, forks
-
-
-def _shown(plan: Plan) -> str:
-    """The command of a plan, for messages."""
-    import shlex
-
+def _result(
+    collected: Collected, event: packets.Event | None, digest: str, plan: Plan
+) -> Result[bytes]:
     argv = plan.child[-1].arena[1]
-    return shlex.join(argv) if isinstance(argv, tuple) else ""
+    return Result(
+        stdout=collected.stdout,
+        stderr=collected.stderr,
+        exit=exit_of(event),
+        truncated=collected.truncated,
+        duration=duration_of(event),
+        usage=usage_of(event),
+        image_digest=digest,
+        argv=argv if isinstance(argv, tuple) else (),
+    )
+
+
+# ---- forks
 
 
 def _forked() -> None:
