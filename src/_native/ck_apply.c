@@ -1,17 +1,56 @@
-#include "ck_apply.h"
-
+/* Applies a tar stream to a directory.  No path of the archive is ever used except through
+ * ck_path_open beneath the root, or one name at a time without following links; leaves are made
+ * with O_EXCL or by calls that follow none. */
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/sysmacros.h>
 
+#include "ck_path.h"
 #include "ck_sys_ns.h"
+#include "ck_tar.h"
 
 #define WHITEOUT      ".wh."
 #define WHITEOUT_META ".wh..wh." /* aufs kept its own files under this prefix */
 #define OPAQUE        ".wh..wh..opq"
+#define DIRS_MAX      256        /* two appliers fit in a soft limit of 1024 open files */
+#define LATER_MAX     (64 << 20) /* bytes: some 250,000 directories */
+#define OPEN_DIR      (O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
+#define FIND_DIR      (O_PATH | O_DIRECTORY | O_NOFOLLOW)
 
-static int fail(const struct ck_applier *a, struct ck_error *err, int code, int error,
-                const char *why)
+struct dir {    /* one on the way from the root down to where the last entry went */
+    int fd;     /* O_PATH */
+    int depth;  /* below the root, links resolved */
+    size_t len; /* of its path */
+};
+
+/* A path from the archive in plain form: no leading, double or trailing slash, no dot. */
+struct name {
+    char path[CK_TAR_PATH], parent[CK_TAR_PATH];
+    char *leaf; /* in path */
+};
+
+struct ck_applier {
+    struct ck_apply_options options;
+    struct ck_apply_result *result; /* the caller's */
+    struct ck_tar tar;
+    struct name name, source; /* of the present entry; of a hard link's target */
+    unsigned how;             /* CK_PATH_* */
+    bool stale, own_umask;    /* dirs may be wrong; this thread has a umask of 0 */
+    uid_t euid;
+    gid_t egid;
+    int root, file;         /* file: takes the data, -1: the data is skipped */
+    uint64_t data, padding; /* bytes of the present entry still to come */
+    uint64_t implied;       /* directories made that no entry named */
+    FILE *later;            /* what directories get at the end: their entry, their path, … */
+    char *later_data;
+    size_t later_size;
+    struct dir dirs[DIRS_MAX]; /* the first is the root */
+    unsigned n_dirs;
+    char dirs_path[CK_TAR_PATH];
+};
+
+static int fail(struct ck_applier *a, struct ck_error *err, int code, int error, const char *why)
 {
     ck_tar_bad(&a->tar, err, why);
     err->code = code;
@@ -23,8 +62,7 @@ static int fail(const struct ck_applier *a, struct ck_error *err, int code, int 
 
 /* Bring a path of the archive into plain form; an absolute one counts from the layer's root.
  * Returns 1 when it names what aufs kept for itself. */
-static int clean(const struct ck_applier *a, const char *raw, struct ck_name *name,
-                 struct ck_error *err)
+static int clean(struct ck_applier *a, const char *raw, struct name *name, struct ck_error *err)
 {
     char *end = name->path;
     unsigned depth = 0;
@@ -55,6 +93,184 @@ static int clean(const struct ck_applier *a, const char *raw, struct ck_name *na
     return hidden;
 }
 
+/* ---- metadata */
+
+/* Owner, mode and time of an entry, for leaf of at, or for at itself when leaf is "". */
+static int dress(const struct ck_applier *a, const struct ck_tar_entry *e, int at, const char *leaf)
+{
+    const struct timespec time = {e->mtime, e->mtime_nsec}, times[2] = {time, time};
+    int flags = *leaf ? AT_SYMLINK_NOFOLLOW : AT_EMPTY_PATH;
+    mode_t mode = (mode_t)e->mode;
+    struct stat st = {.st_uid = a->euid, .st_gid = a->egid, .st_mode = mode};
+
+    if (!a->own_umask || e->type == '5') /* else it was made just now, and is as it was made */
+        CK_TRY(ck_fstatat(at, leaf, &st, flags));
+    if (st.st_uid != e->uid || st.st_gid != e->gid)
+        CK_TRY(ck_fchownat(at, leaf, (uid_t)e->uid, (gid_t)e->gid, flags));
+    if (e->type != '2' && ((st.st_mode & 07777) != mode || mode & 06000)) /* a chown clears these */
+        CK_TRY(*leaf ? ck_fchmodat(at, leaf, mode) : ck_fchmod(at, mode));
+    return ck_utimensat(at, *leaf ? leaf : NULL, times, *leaf ? flags : 0);
+}
+
+static int set_xattrs(const struct ck_applier *a, int fd)
+{
+    size_t cursor = 0, size = 0, total = 0;
+    char *key = NULL, *value = NULL;
+
+    while (a->tar.entry.has_xattrs && ck_tar_record(&a->tar, &cursor, &key, &value, &size) > 0) {
+        bool user = ck_begins(key, CK_TAR_XATTR "user.") &&
+                    !ck_begins(key, CK_TAR_XATTR "user.overlay."); /* would forge whiteouts */
+        int error;
+
+        if (!user && strcmp(key, CK_TAR_XATTR "security.capability") != 0)
+            continue;
+        total += strlen(key) - strlen(CK_TAR_XATTR) + size;
+        if (total > a->options.max_xattr_bytes)
+            return -E2BIG;
+        error = ck_fsetxattr(fd, key + strlen(CK_TAR_XATTR), value, size);
+        if (error != -EOPNOTSUPP || !user) /* an old tmpfs has no user.* */
+            CK_TRY(error);
+    }
+    return 0;
+}
+
+/* ---- directories */
+
+static int clear(struct ck_applier *a, int dir, const char *leaf)
+{
+    a->stale = true; /* we may be below it, or behind it when it was a link */
+    return ck_path_remove(dir, leaf);
+}
+
+static int set_opaque(const struct ck_applier *a, int dir, const char *leaf)
+{
+    bool user = a->options.flags & CK_APPLY_USER_XATTRS;
+    CK_CLEANUP_FD int fd = -1;
+
+    CK_TRY(fd = ck_openat(dir, leaf, OPEN_DIR, 0));
+    return ck_fsetxattr(fd, user ? "user.overlay.opaque" : "trusted.overlay.opaque", "y", 1);
+}
+
+static void leave(struct ck_applier *a, unsigned keep)
+{
+    while (a->n_dirs > keep)
+        ck_close(a->dirs[--a->n_dirs].fd);
+    a->stale = false;
+}
+
+/* Make leaf when it is missing; a whiteout of this layer becomes a directory that hides the lower
+ * one, and with `replace` anything else gives way too. */
+static int make_dir(struct ck_applier *a, int dir, const char *leaf, bool replace)
+{
+    bool whiteout;
+    struct stat st;
+    int error = ck_mkdirat(dir, leaf, 0755);
+
+    if (error != -EEXIST)
+        return error;
+    CK_TRY(ck_fstatat(dir, leaf, &st, AT_SYMLINK_NOFOLLOW));
+    if (S_ISDIR(st.st_mode))
+        return 0;
+    whiteout = S_ISCHR(st.st_mode) && st.st_rdev == 0;
+    if (!whiteout && !replace)
+        return -ENOTDIR;
+    CK_TRY(clear(a, dir, leaf));
+    CK_TRY(ck_mkdirat(dir, leaf, 0755));
+    return whiteout ? set_opaque(a, dir, leaf) : 0;
+}
+
+/* Open the directory that is to follow in dirs, made when it is missing. */
+static int open_dir(struct ck_applier *a, struct dir *dir, const char *leaf)
+{
+    int parent = dir[-1].fd, error;
+
+    dir->depth = dir[-1].depth + 1;
+    dir->fd = ck_openat(parent, leaf, FIND_DIR, 0);
+    if (dir->fd != -ENOENT && dir->fd != -ENOTDIR)
+        return dir->fd;
+    error = make_dir(a, parent, leaf, false);
+    if (error == 0) {
+        a->implied++;
+        CK_TRY(ck_fchmodat(parent, leaf, 0755)); /* whatever the umask */
+        dir->fd = ck_openat(parent, leaf, FIND_DIR, 0);
+    } else if (error == -ENOTDIR) { /* a link? */
+        dir->fd = ck_path_open(a->root, a->dirs_path, O_PATH | O_DIRECTORY, a->how);
+        dir->depth = dir->fd < 0 ? 0 : ck_path_depth(a->root, dir->fd, a->options.max_depth);
+    }
+    return error == 0 || error == -ENOTDIR ? dir->fd : error;
+}
+
+/* The directory at path, made when it is missing; it is open until the next call. */
+static int find_dir(struct ck_applier *a, const char *path)
+{
+    unsigned keep = 1;
+
+    for (size_t len; !a->stale && keep < a->n_dirs; keep++) {
+        len = a->dirs[keep].len;
+        if (strncmp(path, a->dirs_path, len) != 0 || (path[len] && path[len] != '/'))
+            break;
+    }
+    leave(a, keep);
+    for (;;) {
+        struct dir *dir = &a->dirs[a->n_dirs];
+        size_t start = dir[-1].len + (path[dir[-1].len] == '/');
+
+        dir->len = start + strcspn(path + start, "/");
+        if (dir->len == start)
+            return dir[-1].fd;
+        if (a->n_dirs == DIRS_MAX)
+            return -ELOOP;
+        memcpy(a->dirs_path, path, dir->len);
+        a->dirs_path[dir->len] = 0;
+        CK_TRY(open_dir(a, dir, a->dirs_path + start));
+        a->n_dirs++;
+        CK_TRY(dir->depth);
+        if (dir->depth > (int)a->options.max_depth) /* by links upon links */
+            return -ELOOP;
+    }
+}
+
+/* ---- what directories get at the end: their time, which each entry in them changes; a set-group-id
+ * bit, which would give its group to what is made in them; a mode that would keep the owner out */
+
+/* The directory that the present entry says, at leaf of dir; dir itself when leaf is "". */
+static int enter_dir(struct ck_applier *a, int dir, const char *leaf)
+{
+    CK_CLEANUP_FD int fd = -1;
+
+    if (*leaf)
+        CK_TRY(make_dir(a, dir, leaf, true));
+    if (a->tar.entry.has_xattrs) {
+        CK_TRY(fd = ck_openat(dir, *leaf ? leaf : ".", OPEN_DIR, 0));
+        CK_TRY(set_xattrs(a, fd));
+    }
+    fwrite(&a->tar.entry, sizeof a->tar.entry, 1, a->later);
+    fwrite(a->name.path, strlen(a->name.path) + 1, 1, a->later);
+    return ferror(a->later) || ftell(a->later) > LATER_MAX ? -ENOMEM : 0;
+}
+
+static int settle(struct ck_applier *a)
+{
+    const char *end, *path;
+    struct ck_tar_entry entry;
+
+    if (fflush(a->later)) /* which sets data and size */
+        return -ENOMEM;
+    end = a->later_data + a->later_size;
+    for (const char *at = a->later_data; at < end; at = path + strlen(path) + 1) {
+        CK_CLEANUP_FD int fd = -1;
+
+        memcpy(&entry, at, sizeof entry);
+        path = at + sizeof entry;
+        fd = ck_path_open(a->root, *path ? path : ".", OPEN_DIR, a->how);
+        if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP)
+            continue; /* a later entry put something else there */
+        CK_TRY(fd);
+        CK_TRY(dress(a, &entry, fd, ""));
+    }
+    return 0;
+}
+
 /* ---- the kinds of entries; each gets its parent's descriptor and its name there */
 
 static int make_whiteout(struct ck_applier *a, int dir, const char *leaf)
@@ -64,19 +280,19 @@ static int make_whiteout(struct ck_applier *a, int dir, const char *leaf)
     int error;
 
     if (!strcmp(leaf, OPAQUE))
-        return ck_tree_set_opaque(a, dir, ".");
+        return set_opaque(a, dir, ".");
     /* image-spec, Whiteouts: only lower layers are hidden; what this layer brings itself stays, a
      * directory without the lower one's content */
     error = ck_fstatat(dir, hidden, &st, AT_SYMLINK_NOFOLLOW);
     if (error == -ENOENT)
         return ck_mknodat(dir, hidden, S_IFCHR, 0);
-    return error == 0 && S_ISDIR(st.st_mode) ? ck_tree_set_opaque(a, dir, hidden) : error;
+    return error == 0 && S_ISDIR(st.st_mode) ? set_opaque(a, dir, hidden) : error;
 }
 
 /* -EEXIST when dir/leaf is something else than the file it shall be. */
 static int make_link(const struct ck_applier *a, int dir, const char *leaf)
 {
-    const struct ck_name *source = &a->source;
+    const struct name *source = &a->source;
     const char *parent = *source->parent ? source->parent : ".";
     /* not from the cache: dir is in it and must stay */
     CK_CLEANUP_FD int from = ck_path_open(a->root, parent, O_PATH | O_DIRECTORY, a->how);
@@ -115,20 +331,20 @@ static int enter(struct ck_applier *a)
     const char *leaf = a->name.leaf;
     int dir, error;
 
-    CK_TRY(dir = ck_tree_dir(a, a->name.parent));
+    CK_TRY(dir = find_dir(a, a->name.parent));
     if (ck_begins(leaf, WHITEOUT))
         return make_whiteout(a, dir, leaf);
     if (e->type == '5')
-        return ck_tree_mkdir(a, dir, leaf);
+        return enter_dir(a, dir, leaf);
     error = make(a, dir, leaf);
     if (error == -EEXIST) { /* of an earlier entry: the later one wins */
-        CK_TRY(ck_tree_clear(a, dir, leaf));
+        CK_TRY(clear(a, dir, leaf));
         error = make(a, dir, leaf);
     }
     if (error == -EPERM && (e->type == '3' || e->type == '4') &&
         (a->options.flags & CK_APPLY_USER_XATTRS))
         return 0; /* a user namespace makes no devices, and a container could not use them */
-    return error < 0 || e->type < '2' ? error : ck_tree_dress(a, e, dir, leaf);
+    return error < 0 || e->type < '2' ? error : dress(a, e, dir, leaf);
 }
 
 /* ---- the stream */
@@ -190,8 +406,8 @@ static int end_file(struct ck_applier *a)
 
     if (e->real_size > e->size)
         CK_TRY(ck_ftruncate(fd, e->real_size));
-    CK_TRY(ck_tree_dress(a, e, fd, ""));
-    return ck_tree_set_xattrs(a, fd); /* after the chown, which clears capabilities */
+    CK_TRY(dress(a, e, fd, ""));
+    return set_xattrs(a, fd); /* after the chown, which clears capabilities */
 }
 
 static int feed(struct ck_applier *a, const uint8_t *at, size_t left, struct ck_error *err)
@@ -228,11 +444,9 @@ static int finish(struct ck_applier *a, struct ck_error *err)
     if (a->data || a->padding)
         return ck_tar_bad(&a->tar, err, "the archive ends inside this entry");
     CK_TRY(ck_tar_finish(&a->tar, err));
-    error = ck_tree_settle(a);
+    error = settle(a);
     return error < 0 ? ck_fail(err, CK_E_OS, -error, "cannot set the metadata of directories") : 0;
 }
-
-/* ---- the API */
 
 int ck_apply_feed(struct ck_applier *a, const void *buf, size_t len, struct ck_error *err)
 {
@@ -274,7 +488,7 @@ void ck_apply_free(struct ck_applier *a)
 {
     if (!a)
         return;
-    ck_tree_leave(a, 1);
+    leave(a, 1);
     if (a->later)
         fclose(a->later);
     free(a->later_data);

@@ -25,4 +25,7 @@ int ck_path_mkdirs(int root, const char *path, mode_t mode, unsigned how);
 /* How many directories fd lies below root, going up; -ELOOP when more than max or not below. */
 int ck_path_depth(int root, int fd, unsigned max);
 
+/* Remove what name in parent is, with all below it; recurses as deep as the tree is. */
+int ck_path_remove(int parent, const char *name);
+
 #endif

@@ -81,7 +81,7 @@ _ARCHIVES_FAULT = frozenset(
 
 
 class Applier:
-    """Applies one layer's tar stream to an empty directory (``ck_apply.h``).
+    """Applies one layer's tar stream to an empty directory (``ck_apply.c``).
 
     Life: made, fed any number of times, finished once, closed.  After an error only `close` may
     follow.  `feed` and `finish` belong to one thread made for it: that thread no longer shares its
