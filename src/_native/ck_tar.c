@@ -39,7 +39,6 @@ static const struct number {
     {"GNU.sparse.size",     INTO(real_size),    0,         0,  -1,        INT64_MAX},
     {"GNU.sparse.realsize", INTO(real_size),    0,         0,  -1,        INT64_MAX},
     {"GNU.sparse.major",    INTO(sparse_major), 0,         0,  0,         1},
-    {"GNU.sparse.minor",    INTO(sparse_minor), 0,         0,  0,         1},
 }; /* clang-format on */
 
 int ck_tar_bad(const struct ck_tar *tar, struct ck_error *err, const char *why)
@@ -362,7 +361,7 @@ static int take_entry(struct ck_tar *tar, char type, struct ck_error *err)
     } else if (e->sparse_major) {
         tar->map_count = 0;
         tar->state = AT_PAX_MAP;
-        return e->sparse_minor ? ck_tar_bad(tar, err, BAD_MAP) : 0;
+        return 0;
     }
     return finish_entry(tar, err);
 }

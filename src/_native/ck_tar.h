@@ -23,7 +23,7 @@ struct ck_tar_entry {
     bool has_xattrs; /* PAX records of CK_TAR_XATTR and their names */
     int64_t mode, uid, gid, dev_major, dev_minor, mtime, mtime_nsec;
     int64_t size, real_size; /* bytes in the stream; bytes of the file (more when it is sparse) */
-    int64_t sparse_major, sparse_minor;
+    int64_t sparse_major;    /* of the PAX format of its map */
     int64_t *map; /* of a file: offset, length, …; the lengths make up size; the caller's to change */
     const char *sparse_name;
     unsigned texts, given; /* bits of its extended headers, and of the numbers that they gave */
