@@ -1,7 +1,5 @@
 #include "ck_child.h"
 
-#include "ck_sys_ns.h"
-
 static ck_handler *const handlers[CK_OP_END] = {
 #define CK_CHILD_OP(name, number, phase, slots, arguments, handler) [number] = handler,
 #include "ck_ops.h"

@@ -8,6 +8,7 @@
 #define CK_CHILD_H
 
 #include "ck_plan.h"
+#include "ck_sys_ns.h"
 
 struct ck_child {
     struct ck_plan plan;

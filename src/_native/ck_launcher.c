@@ -1,15 +1,6 @@
-#define _GNU_SOURCE
 #include "ck_launcher.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <string.h>
 #include <sys/epoll.h>
-#include <unistd.h>
-
-#include "ck_sys.h"
-#include "ck_sys_ns.h"
 
 /* ---- talking */
 

@@ -15,10 +15,9 @@
 #ifndef CK_LAUNCHER_H
 #define CK_LAUNCHER_H
 
-#include <sys/types.h>
-
 #include "ck_child.h"
 #include "ck_plan.h"
+#include "ck_sys_ns.h"
 #include "ck_wire.h"
 
 enum {

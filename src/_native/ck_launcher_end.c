@@ -1,17 +1,7 @@
 /* ck_launcher_end.c - from a container's end to nothing left of it. */
-#define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #include "ck_launcher.h"
-#include "ck_sys.h"
-#include "ck_sys_ns.h"
 
 /* ---- release: each step may be repeated and may find nothing to do */
 

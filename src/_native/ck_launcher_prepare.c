@@ -1,19 +1,9 @@
 /* ck_launcher_prepare.c - the prepare section of a plan: what is made before there is a child. */
-#define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/mount.h>
 #include <stdarg.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/file.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "ck_child.h"
 #include "ck_launcher.h"
-#include "ck_sys.h"
-#include "ck_sys_ns.h"
 
 typedef int prepare_handler(struct ck_start *start, const struct ck_op *op);
 

@@ -9,20 +9,11 @@
  *
  * It stays this small on purpose: a clone with CLONE_NEWNS pays for every mount.
  */
-#define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/mount.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <sys/sysmacros.h>
 
 #include "ck_child.h"
 #include "ck_launcher.h"
-#include "ck_sys.h"
-#include "ck_sys_ns.h"
 
 enum {
     DEVICES = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,

@@ -1,14 +1,5 @@
 /* ck_launcher_start.c - from a START packet to a child that has its plan. */
-#define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
-#include <sched.h>
-#include <stdio.h>
-#include <string.h>
-
 #include "ck_launcher.h"
-#include "ck_sys.h"
-#include "ck_sys_ns.h"
 
 /* ---- the child */
 

@@ -1,10 +1,7 @@
 /* ck_ops_cred.c - child ops that give up rights; after CAPS nothing privileged follows. */
-#define _GNU_SOURCE
-#include <fcntl.h>
 #include <linux/filter.h>
 
 #include "ck_child.h"
-#include "ck_sys_ns.h"
 
 int ck_op_groups(struct ck_child *child, const struct ck_op *op)
 {

@@ -1,17 +1,7 @@
 /* ck_ops_mount.c - child ops that build the root.  Every path of the plan is resolved beneath the
  * new root, on descriptors: the image decides what lies there, so no string is trusted twice. */
-#define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/mount.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include "ck_child.h"
 #include "ck_path.h"
-#include "ck_sys.h"
-#include "ck_sys_ns.h"
 
 /* The last component of path, and its parent opened (or made) beneath the root. */
 static int open_parent(const struct ck_child *child, const char *path, int make, const char **name)

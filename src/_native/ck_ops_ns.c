@@ -1,15 +1,7 @@
 /* ck_ops_ns.c - child ops on the namespaces it is in: network, host name, sysctls, keyring. */
-#define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
 #include <linux/openat2.h>
-#include <sched.h>
-#include <stdio.h>
-#include <string.h>
 
 #include "ck_child.h"
-#include "ck_sys.h"
-#include "ck_sys_ns.h"
 
 int ck_op_join_net(struct ck_child *child, const struct ck_op *op)
 {

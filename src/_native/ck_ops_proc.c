@@ -1,15 +1,8 @@
 /* ck_ops_proc.c - child ops on the process itself: limits, standard streams, exec. */
-#define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
-#include <string.h>
-#include <sys/stat.h>
 #include <sys/sysmacros.h>
 
 #include "ck_child.h"
 #include "ck_path.h"
-#include "ck_sys.h"
-#include "ck_sys_ns.h"
 
 int ck_op_rlimit(struct ck_child *child, const struct ck_op *op)
 {

@@ -1,14 +1,8 @@
 /* ck_spawn.c - what Python needs of the launcher's side: to start it, and to hand it host trees. */
-#include <errno.h>
-#include <fcntl.h>
-#include <sched.h>
-#include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include "ck_error.h"
-#include "ck_sys.h"
 #include "ck_sys_ns.h"
 #include "ck_wire.h"
 

@@ -3,8 +3,13 @@
 #ifndef CK_SYS_NS_H
 #define CK_SYS_NS_H
 
+#include <linux/mount.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "ck_sys.h"
 
