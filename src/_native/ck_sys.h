@@ -85,8 +85,6 @@ CK_CALL(int, ck_utimensat, (int dirfd, const char *path, const struct timespec t
         path ? utimensat(dirfd, path, times, flags) : futimens(dirfd, times))
 CK_CALL(int, ck_fsetxattr, (int fd, const char *name, const void *value, size_t size),
         fsetxattr(fd, name, value, size, 0))
-CK_CALL(int, ck_lsetxattr, (const char *path, const char *name, const void *value, size_t size),
-        lsetxattr(path, name, value, size, 0))
 CK_CALL(uid_t, ck_geteuid, (void), geteuid())
 CK_CALL(gid_t, ck_getegid, (void), getegid())
 /* clang-format on */
