@@ -335,7 +335,7 @@ static int do_file(struct ck_start *start, const struct ck_op *op)
     CK_TRY(ck_write_all(file, bytes, length));
     CK_TRY(ck_fchmod(file, (mode_t)op->value[0] & 07777));
     CK_TRY(tree = ck_open_tree(AT_FDCWD, path, 0));
-    CK_TRY(ck_mount_set(tree, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, 0));
+    CK_TRY(ck_mount_set(tree, op->value[1], 0));
     return fill_slot(start, op->fd[0], ck_steal_fd(&tree));
 }
 

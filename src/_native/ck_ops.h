@@ -32,7 +32,7 @@ CK_PREPARE_OP(UPPER_DIR, 7, ANY, "---", "t--", do_upper_dir)
 /* fd0 slot to fill; lowers, top first, each relative to the store or "@N" for source N; name of its
  * upper (absent: none); value0 MOUNT_ATTR_* */
 CK_PREPARE_OP(OVERLAY, 8, ANY, "o--", "lT-", do_overlay)
-/* fd0 slot to fill with a mountable file; its content; value0 mode */
+/* fd0 slot to fill with a mountable file; its content; value0 mode, value1 MOUNT_ATTR_* */
 CK_PREPARE_OP(FILE, 9, ANY, "o--", "B--", do_file)
 /* uid_map and gid_map: with CLONE_NEWUSER only */
 CK_PREPARE_OP(ID_MAP, 10, ANY, "---", "tt-", do_id_map)

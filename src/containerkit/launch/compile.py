@@ -186,7 +186,9 @@ class _Compiler:
         for mount in request.rootfs.mounts:
             root.add(mount)
         own, on_own = mount_steps.user_mounts(self.slots, self.mounts, request.file_sources)
-        etc, on_etc = mount_steps.generated_files(self.slots, self._etc(), self.mounts)
+        etc, on_etc = mount_steps.generated_files(
+            self.slots, self._etc(), self.mounts, read_only=self.security.read_only
+        )
         prepare += root.prepare + own + etc
         child += root.child
         child += (defaults.PROC, defaults.DEV, defaults.DEVPTS)

@@ -18,6 +18,7 @@ from containerkit.launch.ops import (
     F_RECURSIVE,
     F_VOLATILE,
     MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOEXEC,
     MOUNT_ATTR_NOSUID,
     MOUNT_ATTR_RDONLY,
     SLOTS,
@@ -234,9 +235,16 @@ def user_mounts(
 
 
 def generated_files(
-    slots: Slots, files: Mapping[str, bytes | None], mounts: Sequence[Mount]
+    slots: Slots,
+    files: Mapping[str, bytes | None],
+    mounts: Sequence[Mount],
+    *,
+    read_only: bool,
 ) -> tuple[list[Op], list[Op]]:
     """Return the prepare and child steps of files that the engine writes, by path."""
+    attrs = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC
+    if read_only:
+        attrs |= MOUNT_ATTR_RDONLY
     prepare: list[Op] = []
     child: list[Op] = []
     for path, content in files.items():
@@ -244,7 +252,7 @@ def generated_files(
             continue
         slot = slots.fill()
         prepare.append(
-            Op(Code.FILE, fd=(slot, -1, -1), arena=(content, None, None), value=(0o644, 0))
+            Op(Code.FILE, fd=(slot, -1, -1), arena=(content, None, None), value=(0o644, attrs))
         )
         child.append(
             Op(

@@ -251,10 +251,10 @@ _ROWS: Final[dict[Code, OpInfo]] = {
     Code.FILE: OpInfo(
         PREPARE,
         0,
-        "make a file of {a0} as {fd0}, mode {v0}",
+        "make a file of {a0} as {fd0}, mode {v0}{v1}",
         fd=_FILL,
         arena=_BYTES,
-        value=("mode", ""),
+        value=("mode", "attrs"),
     ),
     Code.ID_MAP: OpInfo(
         PREPARE, 0, "map user ids {a0}, group ids {a1}", arena=("text", "text", "")

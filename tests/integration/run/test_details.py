@@ -166,6 +166,7 @@ def test_a_read_only_root(engine: ck.Engine, busybox: str) -> None:
     security = ck.Security(read_only=True)
     script = (
         "for d in / /etc /usr /home /dev; do (echo >$d/x) 2>/dev/null && echo $d; done;"
+        "for f in hosts hostname resolv.conf; do (echo >/etc/$f) 2>/dev/null && echo $f; done;"
         "echo >/tmp2/x && echo >/dev/shm/x && cat /run/secrets/k"
     )
     mounts = [ck.Mount.tmpfs("/tmp2")]
