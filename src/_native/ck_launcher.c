@@ -56,21 +56,21 @@ static int good_packet(const struct ck_packet *packet, ssize_t got)
 static void start_request(struct ck_launcher *l, const struct ck_packet *packet, int *fds, int n)
 {
     const int seals = 2 | 4 | 8; /* F_SEAL_SHRINK, GROW, WRITE */
-    struct stat st;
-    void *map;
+    CK_CLEANUP_FD int memfd = -1;
+    struct stat st = {0};
+    void *map = NULL;
 
     if (packet->value != 1) {
         ck_launcher_start(l, packet + 1, packet->size, fds, n);
         return;
     }
-    map = NULL;
-    if (n > 1 && ck_fstat(fds[n - 1], &st) == 0 && st.st_size > 0 && st.st_size <= CK_PLAN_MAX &&
-        (ck_seals(fds[n - 1]) & seals) == seals)
-        map = ck_map_file(fds[n - 1], (size_t)st.st_size);
-    if (n > 1)
-        ck_close(fds[--n]);
-    ck_launcher_start(l, map, map ? (size_t)st.st_size : 0, fds, n);
-    ck_unmap(map, map ? (size_t)st.st_size : 0);
+    memfd = n > 1 ? fds[--n] : -1;
+    if (ck_fstat(memfd, &st) == 0 && st.st_size <= CK_PLAN_MAX &&
+        (ck_seals(memfd) & seals) == seals)
+        map = ck_map(memfd, (size_t)st.st_size); /* NULL for an empty one */
+    ck_launcher_start(l, map, (size_t)st.st_size, fds, n);
+    if (map)
+        ck_unmap(map, (size_t)st.st_size);
 }
 
 /* One packet from the control socket; -1 when the engine has closed it. */
@@ -88,8 +88,8 @@ static int on_control(struct ck_launcher *l)
         start_request(l, packet, fds, n);
         return 0;
     }
-    for (int i = 0; i < n; i++)
-        ck_close(fds[i]);
+    while (n > 0)
+        ck_close(fds[--n]);
     return 0;
 }
 
@@ -157,21 +157,13 @@ static void on_event(struct ck_launcher *l, uint64_t data)
 
     if (c->generation != (uint32_t)(data >> 16 & 0xffffffff) || c->status == CK_FREE)
         return;
-    switch (data >> 56) {
-    case CK_WATCH_PIDFD:
-        while (on_report(l, c)) /* what it said last comes before its end */
-            continue;
-        ck_launcher_ended(l, c);
-        break;
-    case CK_WATCH_REPORT:
-        on_report(l, c);
-        break;
-    case CK_WATCH_CHANNEL:
+    if (data >> 56 == CK_WATCH_CHANNEL)
         on_channel(l, c);
-        break;
-    default:
-        break;
-    }
+    else
+        while (on_report(l, c)) /* also at its end: what it said last comes before that */
+            continue;
+    if (data >> 56 == CK_WATCH_PIDFD)
+        ck_launcher_ended(l, c);
 }
 
 /* How long to wait: not at all while the next start would miss something and nothing runs, which
@@ -217,45 +209,47 @@ static _Noreturn void loop(struct ck_launcher *l)
 
 /* ---- start */
 
+/* Descriptors come with the numbers behind the control socket's: the owner's first. */
 static int receive_hello(struct ck_launcher *l)
 {
-    int fds[CK_CONTROLLERS + 1], n = CK_CONTROLLERS + 1, want = 0;
-    ssize_t got = ck_receive(l->control, &l->hello, sizeof l->hello, fds, &n, 1);
+    struct ck_hello *hello = &l->hello;
+    int fds[CK_CONTROLLERS + 1], n = CK_CONTROLLERS + 1;
+    ssize_t got = ck_receive(l->control, hello, sizeof *hello, fds, &n, 1);
 
     l->unified = -1;
-    if (got != sizeof l->hello || !good_packet(&l->hello.packet, got) ||
-        l->hello.packet.kind != CK_HELLO || n < 1)
+    if (got != sizeof *hello || !good_packet(&hello->packet, got) ||
+        hello->packet.kind != CK_HELLO || n < 1 || hello->netns_pool > CK_POOL_MAX)
         return -EPROTO;
-    l->hello.root[sizeof l->hello.root - 1] = 0;
-    l->hello.id[sizeof l->hello.id - 1] = 0;
+    hello->root[sizeof hello->root - 1] = hello->id[sizeof hello->id - 1] = 0;
     l->owner = fds[0];
-    for (; want < CK_CONTROLLERS && l->hello.controllers[want][0]; want++) {
-        if (strcmp(l->hello.controllers[want], "unified") == 0)
-            l->unified = want;
+    l->n_controllers = n - 1;
+    for (int i = 0; i < l->n_controllers; i++) {
+        l->controllers[i] = fds[i + 1];
+        if (l->controllers[i] != l->owner + 1 + i)
+            return -EPROTO;
+        if (strcmp(hello->controllers[i], "unified") == 0)
+            l->unified = i;
     }
-    if (n != want + 1 || l->hello.netns_pool > CK_POOL_MAX)
-        return -EPROTO;
-    memcpy(l->controllers, fds + 1, sizeof(int) * (size_t)want);
-    l->n_controllers = want;
     return 0;
 }
 
 static int watch_ends(struct ck_launcher *l)
 {
-    int error;
-
-    l->epoll = ck_epoll();
-    if (l->epoll < 0)
-        return l->epoll;
-    error = ck_epoll_set(l->epoll, EPOLL_CTL_ADD, l->control, EPOLLIN, tag(CK_WATCH_CONTROL, 0, 0));
-    if (error < 0)
-        return error;
+    CK_TRY(l->epoll = ck_epoll());
+    CK_TRY(ck_epoll_set(l->epoll, EPOLL_CTL_ADD, l->control, EPOLLIN, tag(CK_WATCH_CONTROL, 0, 0)));
     return ck_epoll_set(l->epoll, EPOLL_CTL_ADD, l->owner, EPOLLIN, tag(CK_WATCH_OWNER, 0, 0));
+}
+
+static int set_up(struct ck_launcher *l)
+{
+    CK_TRY(receive_hello(l));
+    CK_TRY(ck_launcher_enter(l));
+    return watch_ends(l);
 }
 
 int main(void)
 {
-    struct ck_launcher *l = ck_map(sizeof *l);
+    struct ck_launcher *l = ck_map(-1, sizeof *l);
     struct ck_container speaker = {.channel = CK_CONTROL_FD};
     struct ck_event ready = {.report = {.section = CK_PREPARE}};
     uint64_t files[2];
@@ -270,16 +264,12 @@ int main(void)
         ck_set_rlimit(RLIMIT_NOFILE, files[1], files[1]);
     l->control = CK_CONTROL_FD;
     ck_set_cloexec(CK_CONTROL_FD);
-    error = receive_hello(l);
-    if (!error)
-        error = ck_launcher_enter(l);
-    if (!error)
-        error = watch_ends(l);
+    error = set_up(l);
     ready.report.errnum = (uint16_t)-error;
     ready.report.aux = l->step;
     ready.features = l->features;
     ck_launcher_tell(&speaker, CK_READY, &ready, -1);
-    if (error)
+    if (error < 0)
         return 1;
     l->idle_since = ck_now(CLOCK_MONOTONIC);
     loop(l);

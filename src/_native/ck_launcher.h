@@ -37,7 +37,6 @@ struct ck_container {
     uint32_t number;         /* unique in this launcher: names its cgroup and sources */
     uint32_t generation;     /* of this table entry, so that a stale event finds nobody */
     int channel, pidfd, lock, report;
-    pid_t pid;
     uint32_t cause;          /* enum ck_cause the caller gave with KILL */
     uint64_t sources;        /* slots with a tree attached below /src */
     struct ck_report failed; /* errnum != 0: the start failed here */
@@ -46,8 +45,7 @@ struct ck_container {
 };
 
 enum ck_release {
-    CK_REL_CGROUP = 1, CK_REL_DIR = 4, /* asked for by the plan */
-    CK_REL_DISK = 8,     /* its directory holds an upper: whoever called removes the tree */
+    CK_REL_CGROUP = 1, CK_REL_DIR = 4, /* asked for by the plan; not of a directory with uppers */
     CK_HAS_CGROUP = 16, CK_ABOUT_TO_EXEC = 32,
     CK_SETTLED = 256,        /* it was started to stay: starts do not wait for its end */
     CK_MEMORY = 64, CK_TUNED = 128, /* its cgroup has a limit on memory, on more than pids */
@@ -63,7 +61,6 @@ struct ck_place {
 struct ck_spare {
     int ready, joined;       /* joined: it has been told to enter its cgroup */
     struct ck_place place;   /* its directory is containers/.LAUNCHER-NUMBER */
-    pid_t pid;
     int pidfd, socket;
 };
 
@@ -114,10 +111,12 @@ int ck_pool_drop_cgroup(struct ck_launcher *l, uint32_t number);
 void ck_pool_trash_cgroup(struct ck_launcher *l, uint32_t number);
 pid_t ck_pool_clone(struct ck_launcher *l, uint32_t number, uint64_t namespaces, int *pidfd);
 int ck_pool_join_cgroup(struct ck_launcher *l, uint32_t number);
+int ck_pool_controller(const struct ck_launcher *l, const char *name);
 int ck_pool_write_cgroup(struct ck_launcher *l, uint32_t number, const char *triples, uint32_t n);
 int ck_pool_netns(struct ck_launcher *l);
 int ck_pool_make_dir(struct ck_launcher *l, uint32_t number);
-void ck_pool_drop_dir(struct ck_launcher *l, uint32_t number);
+void ck_pool_drop_ahead(struct ck_launcher *l, uint32_t number);
+void ck_pool_drop_dir(struct ck_launcher *l, const char *dir);
 int ck_pool_move_dir(struct ck_launcher *l, uint32_t number, const char *dir, int back);
 int ck_pool_keep(struct ck_launcher *l, struct ck_container *c);
 void ck_pool_drop_kept(struct ck_launcher *l);

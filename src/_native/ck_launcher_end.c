@@ -9,80 +9,24 @@ static void drop_sources(struct ck_container *c)
 {
     char path[48];
 
-    for (unsigned slot = 0; slot < CK_SLOTS; slot++) {
-        if (!(c->sources >> slot & 1))
+    for (unsigned slot = 0; c->sources; slot++, c->sources >>= 1) {
+        if (!(c->sources & 1))
             continue;
         snprintf(path, sizeof path, "/src/%u-%u", c->number, slot);
         ck_umount(path);
         if (ck_unlinkat(AT_FDCWD, path, AT_REMOVEDIR) == -ENOTDIR)
             ck_unlinkat(AT_FDCWD, path, 0);
     }
-    c->sources = 0;
-}
-
-/* Move what is in a directory of the trash up into the trash, or unlink it, and remove the directory.
- * So a tree of any depth needs two descriptors and no recursion. */
-static void remove_dir(int trash, const char *name, uint32_t *number)
-{
-    CK_CLEANUP_FD int dir = ck_openat(trash, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
-    _Alignas(8) char buf[8192];
-    char up[16];
-    ssize_t n;
-
-    while (dir >= 0 && (n = ck_getdents(dir, buf, sizeof buf)) > 0)
-        for (ssize_t at = 0; at < n;) {
-            const struct ck_dirent *entry = (const void *)(buf + at);
-            at += entry->size;
-            if (strcmp(entry->name, ".") == 0 || strcmp(entry->name, "..") == 0)
-                continue;
-            snprintf(up, sizeof up, "%u", ++*number);
-            if (ck_unlinkat(dir, entry->name, 0) == -EISDIR)
-                ck_renameat(dir, entry->name, trash, up);
-        }
-    ck_unlinkat(trash, name, AT_REMOVEDIR);
-}
-
-/* What UPPER_DIR made in a container's directory. */
-static void remove_uppers(struct ck_launcher *l, const char *path)
-{
-    CK_CLEANUP_FD int trash = ck_openat(l->store, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
-    uint32_t number = 0, done = 0;
-    char name[16];
-
-    remove_dir(trash, "upper", &number);
-    remove_dir(trash, "work", &number);
-    remove_dir(trash, "files", &number);
-    while (done < number) {
-        snprintf(name, sizeof name, "%u", ++done);
-        remove_dir(trash, name, &number);
-    }
-}
-
-/* A caller that asked for the release removes the uppers itself, since that may take long; nobody
- * else does when it has gone. */
-static void drop_dir(struct ck_launcher *l, struct ck_container *c, uint16_t kind)
-{
-    char path[128];
-
-    if (c->release & CK_REL_DISK) {
-        if (kind == CK_RELEASED && !(c->flags & CK_PLAN_EPHEMERAL))
-            return;
-        remove_uppers(l, c->dir);
-    }
-    snprintf(path, sizeof path, "%s/lock", c->dir);
-    ck_unlinkat(l->store, path, 0);
-    ck_unlinkat(l->store, c->dir, AT_REMOVEDIR);
 }
 
 /* Let nothing remain of a container, then tell its caller so. */
 void ck_launcher_release(struct ck_launcher *l, struct ck_container *c, uint16_t kind,
                          const struct ck_event *event)
 {
-    if (c->sources)
-        drop_sources(c);
+    drop_sources(c);
     if (!ck_pool_keep(l, c)) {
         if (c->dir[0] && c->release & CK_REL_DIR)
-            drop_dir(l, c, kind);
+            ck_pool_drop_dir(l, c->dir);
         if (c->release & CK_HAS_CGROUP)
             ck_pool_trash_cgroup(l, c->number);
     }
@@ -100,30 +44,17 @@ void ck_launcher_release(struct ck_launcher *l, struct ck_container *c, uint16_t
 
 /* ---- how it ended */
 
-/* Kills by the OOM killer in the container's cgroup, of either version. */
+/* Whether the OOM killer killed in the container's cgroup, of either version. */
 static int was_oom(const struct ck_launcher *l, const struct ck_container *c)
 {
-    char path[48], text[512];
-    const char *at;
+    const char *file = l->unified >= 0 ? "memory.events" : "memory.oom_control", *kills;
+    char path[48], text[512] = "";
+    CK_CLEANUP_FD int fd = -1;
 
-    for (int i = 0; i < l->n_controllers; i++) {
-        int v2 = i == l->unified;
-        CK_CLEANUP_FD int fd = -1;
-        ssize_t n;
-        if (!v2 && strcmp(l->hello.controllers[i], "memory") != 0)
-            continue;
-        snprintf(path, sizeof path, "%u/%s", c->number,
-                 v2 ? "memory.events" : "memory.oom_control");
-        fd = ck_openat(l->controllers[i], path, O_RDONLY, 0);
-        n = fd < 0 ? fd : ck_read(fd, text, sizeof text - 1);
-        if (n <= 0)
-            continue;
-        text[n] = 0;
-        at = strstr(text, "oom_kill ");
-        if (at && atoi(at + 9) > 0)
-            return 1;
-    }
-    return 0;
+    snprintf(path, sizeof path, "%u/%s", c->number, file);
+    fd = ck_openat(ck_pool_controller(l, "memory"), path, O_RDONLY, 0);
+    kills = ck_read(fd, text, sizeof text - 1) > 0 ? strstr(text, "oom_kill ") : NULL;
+    return kills && atoi(kills + 9) > 0;
 }
 
 static uint32_t cause_of(const struct ck_launcher *l, const struct ck_container *c)
@@ -137,13 +68,8 @@ static uint32_t cause_of(const struct ck_launcher *l, const struct ck_container 
 
 void ck_launcher_fail(struct ck_launcher *l, struct ck_container *c)
 {
-    int code, signal;
-
-    if (c->pidfd >= 0) {
-        ck_pidfd_kill(c->pidfd, SIGKILL);
-        while (ck_wait_pidfd(c->pidfd, &code, &signal, NULL) == -EAGAIN)
-            ck_wait_readable(c->pidfd);
-    }
+    if (c->pidfd >= 0)
+        ck_kill_and_wait(c->pidfd);
     ck_launcher_release(l, c, CK_FAILED, &(struct ck_event){.report = c->failed});
 }
 

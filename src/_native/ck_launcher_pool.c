@@ -18,11 +18,8 @@ int ck_pool_make_cgroup(struct ck_launcher *l, uint32_t number)
     char name[16];
 
     snprintf(name, sizeof name, "%u", number);
-    for (int i = 0; i < l->n_controllers; i++) {
-        int error = ck_mkdirat(l->controllers[i], name, 0755);
-        if (error < 0 && error != -EEXIST) /* of "cpu,cpuacct", the second name */
-            return error;
-    }
+    for (int i = 0; i < l->n_controllers; i++) /* of "cpu,cpuacct", the second name exists */
+        CK_TRY(ck_make_dir(l->controllers[i], name, 0755));
     return 0;
 }
 
@@ -51,41 +48,34 @@ void ck_pool_trash_cgroup(struct ck_launcher *l, uint32_t number)
 /* A clone in its cgroup of version 2 from birth; those of version 1 it joins itself. */
 pid_t ck_pool_clone(struct ck_launcher *l, uint32_t number, uint64_t namespaces, int *pidfd)
 {
-    struct ck_clone args = {.flags = namespaces, .cgroup = -1};
     CK_CLEANUP_FD int dir = -1;
     char name[16];
 
     if (l->unified >= 0) {
         snprintf(name, sizeof name, "%u", number);
-        args.cgroup = dir = ck_openat(l->controllers[l->unified], name, O_PATH | O_DIRECTORY, 0);
-        if (dir < 0)
-            return dir;
+        CK_TRY(dir = ck_openat(l->controllers[l->unified], name, O_PATH | O_DIRECTORY, 0));
     }
-    return ck_clone(&args, pidfd);
+    return ck_clone(namespaces, dir, pidfd);
 }
 
 /* Run by the child itself: writing "0" moves the writer. */
 int ck_pool_join_cgroup(struct ck_launcher *l, uint32_t number)
 {
-    char name[40];
+    char path[40];
 
-    snprintf(name, sizeof name, "%u/cgroup.procs", number);
-    for (int i = 0; i < l->n_controllers; i++) {
-        CK_CLEANUP_FD int fd =
-            i == l->unified ? -1 : ck_openat(l->controllers[i], name, O_WRONLY, 0);
-        int error = i == l->unified ? 0 : fd < 0 ? fd : (int)ck_write(fd, "0", 1);
-        if (error < 0)
-            return error;
-    }
-    return 0;
+    snprintf(path, sizeof path, "%u/cgroup.procs", number);
+    for (int i = 0; i < l->n_controllers; i++)
+        if (i != l->unified)
+            CK_TRY(ck_write_text(l->controllers[i], path, "0"));
+    return ck_unshare(CLONE_NEWCGROUP);
 }
 
-static int controller_dir(const struct ck_launcher *l, const char *name)
+int ck_pool_controller(const struct ck_launcher *l, const char *name)
 {
     if (l->unified >= 0)
         return l->controllers[l->unified];
     for (int i = 0; i < l->n_controllers; i++)
-        if (i == l->unified || strcmp(l->hello.controllers[i], name) == 0)
+        if (strcmp(l->hello.controllers[i], name) == 0)
             return l->controllers[i];
     return -ENOENT;
 }
@@ -95,39 +85,35 @@ int ck_pool_write_cgroup(struct ck_launcher *l, uint32_t number, const char *tri
     char path[128];
 
     for (uint32_t i = 0; i + 2 < n; i += 3) {
-        const char *controller = triples;
-        const char *file = ck_plan_next(controller);
+        const char *controller = triples, *file = ck_plan_next(controller);
         const char *value = ck_plan_next(file);
-        int dir = controller_dir(l, controller);
-        CK_CLEANUP_FD int fd = -1;
-        int error;
+        int dir = ck_pool_controller(l, controller);
 
-        triples = ck_plan_next(value);
-        if (dir < 0)
-            return dir;
+        CK_TRY(dir);
         if (strchr(file, '/') || strlen(file) > 100)
             return -EINVAL;
         snprintf(path, sizeof path, "%u/%s", number, file);
-        fd = ck_openat(dir, path, O_WRONLY | O_NOFOLLOW, 0);
-        error = fd < 0 ? fd : ck_write_all(fd, value, strlen(value));
-        if (error < 0)
-            return error;
+        CK_TRY(ck_write_text(dir, path, value));
+        triples = ck_plan_next(value);
     }
     return 0;
 }
 
 /* ---- network namespaces */
 
+/* Leaves the launcher in the new namespace. */
+static int enter_netns(void)
+{
+    CK_TRY(ck_unshare(CLONE_NEWNET));
+    CK_TRY(ck_loopback_up());
+    return ck_openat(AT_FDCWD, "/proc/self/ns/net", O_RDONLY, 0);
+}
+
 static int make_netns(struct ck_launcher *l)
 {
-    int fd, error = ck_unshare(CLONE_NEWNET);
+    int fd = enter_netns();
 
-    if (error < 0)
-        return error;
-    error = ck_loopback_up();
-    fd = error < 0 ? error : ck_openat(AT_FDCWD, "/proc/self/ns/net", O_RDONLY, 0);
-    error = ck_setns(l->host_net, CLONE_NEWNET);
-    if (error < 0) /* can not go on in a container's network */
+    if (ck_setns(l->host_net, CLONE_NEWNET) < 0) /* can not go on in a container's network */
         ck_exit(1);
     return fd;
 }
@@ -141,36 +127,39 @@ int ck_pool_netns(struct ck_launcher *l)
 
 static void ahead_name(const struct ck_launcher *l, uint32_t number, char name[96])
 {
-    snprintf(name, 96, "containers/.%s-%u", l->hello.id, number);
+    snprintf(name, 90, "containers/.%s-%u", l->hello.id, number);
 }
 
-void ck_pool_drop_dir(struct ck_launcher *l, uint32_t number)
+/* A container's directory that holds nothing but its lock. */
+void ck_pool_drop_dir(struct ck_launcher *l, const char *dir)
+{
+    char lock[128];
+
+    snprintf(lock, sizeof lock, "%s/lock", dir);
+    ck_unlinkat(l->store, lock, 0);
+    ck_unlinkat(l->store, dir, AT_REMOVEDIR);
+}
+
+void ck_pool_drop_ahead(struct ck_launcher *l, uint32_t number)
 {
     char name[96];
 
     ahead_name(l, number, name);
-    strcat(name, "/lock");
-    ck_unlinkat(l->store, name, 0);
-    *strrchr(name, '/') = 0;
-    ck_unlinkat(l->store, name, AT_REMOVEDIR);
+    ck_pool_drop_dir(l, name);
 }
 
+/* Returns its lock; whoever calls drops what was made before a failure. */
 int ck_pool_make_dir(struct ck_launcher *l, uint32_t number)
 {
-    CK_CLEANUP_FD int dir = -1;
     CK_CLEANUP_FD int lock = -1;
     char name[96];
-    int error;
 
     ahead_name(l, number, name);
     CK_TRY(ck_mkdirat(l->store, name, 0700));
-    dir = ck_openat(l->store, name, O_RDONLY | O_DIRECTORY, 0);
-    lock = dir < 0 ? dir : ck_openat(dir, "lock", O_CREAT | O_EXCL | O_RDWR, 0600);
-    error = lock < 0 ? lock : ck_flock(lock, LOCK_EX | LOCK_NB);
-    if (error >= 0)
-        return ck_steal_fd(&lock);
-    ck_pool_drop_dir(l, number);
-    return error;
+    strcat(name, "/lock");
+    CK_TRY(lock = ck_openat(l->store, name, O_CREAT | O_EXCL | O_RDWR, 0600));
+    CK_TRY(ck_flock(lock, LOCK_EX | LOCK_NB));
+    return ck_steal_fd(&lock);
 }
 
 /* Give the directory the container's name, or take it back. */
@@ -190,9 +179,8 @@ int ck_pool_keep(struct ck_launcher *l, struct ck_container *c)
 {
     const uint16_t must = CK_REL_DIR | CK_REL_CGROUP | CK_HAS_CGROUP;
 
-    if ((c->release & (must | CK_REL_DISK | CK_TUNED)) != must || !c->dir[0] ||
-        !(c->flags & CK_PLAN_EPHEMERAL) || l->n_kept == CK_KEPT || l->unified >= 0 ||
-        ck_pool_move_dir(l, c->number, c->dir, 1) < 0)
+    if ((c->release & (must | CK_TUNED)) != must || !c->dir[0] || !(c->flags & CK_PLAN_EPHEMERAL) ||
+        l->n_kept == CK_KEPT || l->unified >= 0 || ck_pool_move_dir(l, c->number, c->dir, 1) < 0)
         return 0;
     l->kept[l->n_kept++] = (struct ck_place){c->number, ck_steal_fd(&c->lock), 1};
     return 1;
@@ -214,7 +202,7 @@ static int clear_place(struct ck_launcher *l, const struct ck_place *place)
 static void drop_place(struct ck_launcher *l, const struct ck_place *place)
 {
     ck_close_at(&(int){place->lock});
-    ck_pool_drop_dir(l, place->number);
+    ck_pool_drop_ahead(l, place->number);
     ck_pool_drop_cgroup(l, place->number);
 }
 
@@ -224,11 +212,9 @@ void ck_pool_drop_kept(struct ck_launcher *l)
         drop_place(l, &l->kept[--l->n_kept]);
 }
 
-/* An empty place: a kept one, or a new one.  What can not be made leaves nothing. */
+/* An empty place: a kept one, or a new one. */
 static int find_place(struct ck_launcher *l, struct ck_place *place)
 {
-    int error;
-
     while (l->n_kept > 0) {
         *place = l->kept[--l->n_kept];
         if (clear_place(l, place) >= 0)
@@ -236,38 +222,25 @@ static int find_place(struct ck_launcher *l, struct ck_place *place)
         drop_place(l, place);
     }
     *place = (struct ck_place){.number = ++l->last_number, .lock = -1};
-    error = ck_pool_make_cgroup(l, place->number);
-    if (error >= 0)
-        error = place->lock = ck_pool_make_dir(l, place->number);
-    if (error < 0)
-        drop_place(l, place);
-    return error;
+    CK_TRY(ck_pool_make_cgroup(l, place->number));
+    return place->lock = ck_pool_make_dir(l, place->number);
 }
 
 /* ---- the spare child */
 
-/* Hold nothing of the launcher but the socket, as 3, and the directories of the controllers. */
+/* Hold nothing of the launcher but the socket, as 3, and the directories of the controllers, which
+ * HELLO has put behind the owner's. */
 static void keep_little(const struct ck_launcher *l, int socket)
 {
-    int highest = 3;
-
-    if (ck_dup_to(socket, 3) < 0 || ck_set_cloexec(3) < 0)
+    if (ck_dup_to(socket, CK_CONTROL_FD) < 0 || ck_set_cloexec(CK_CONTROL_FD) < 0)
         ck_exit(126);
-    for (int i = 0; i < l->n_controllers; i++)
-        highest = l->controllers[i] > highest ? l->controllers[i] : highest;
-    ck_close_range((unsigned)highest + 1, 0);
-    for (int fd = 4; fd < highest; fd++) {
-        int used = 0;
-        for (int i = 0; i < l->n_controllers; i++)
-            used |= l->controllers[i] == fd;
-        if (!used)
-            ck_close(fd);
-    }
+    ck_close(l->owner);
+    ck_close_range((unsigned)(l->owner + l->n_controllers + 1), 0);
 }
 
 static void join(struct ck_launcher *l, uint32_t number)
 {
-    if (ck_pool_join_cgroup(l, number) < 0 || ck_unshare(CLONE_NEWCGROUP) < 0)
+    if (ck_pool_join_cgroup(l, number) < 0)
         ck_exit(126);
     for (int i = 0; i < l->n_controllers; i++)
         ck_close(l->controllers[i]);
@@ -277,7 +250,7 @@ static void join(struct ck_launcher *l, uint32_t number)
  * says which of the packet's descriptors it is.  A plan that comes first makes it join too. */
 static _Noreturn void serve_as_spare(struct ck_launcher *l, uint32_t number, int socket)
 {
-    struct ck_child child = {.root = -1, .report = 3};
+    struct ck_child child = {.root = -1, .report = CK_CONTROL_FD};
     int fds[CK_SLOTS], n = 0, joined = 0;
     uint32_t at;
     ssize_t got;
@@ -300,46 +273,48 @@ static _Noreturn void serve_as_spare(struct ck_launcher *l, uint32_t number, int
     ck_child_run(&child);
 }
 
+static int clone_spare(struct ck_launcher *l, struct ck_spare *spare)
+{
+    CK_CLEANUP_FD int theirs = -1;
+    int pair[2];
+    pid_t pid;
+
+    CK_TRY(find_place(l, &spare->place));
+    CK_TRY(ck_socketpair(pair));
+    spare->socket = pair[0];
+    theirs = pair[1];
+    pid = ck_pool_clone(l, spare->place.number, SPARE_NAMESPACES, &spare->pidfd);
+    if (pid == 0)
+        serve_as_spare(l, spare->place.number, theirs);
+    return pid;
+}
+
 static int make_spare(struct ck_launcher *l)
 {
-    struct ck_spare spare = {.ready = 1, .pidfd = -1};
-    int pair[2], error = find_place(l, &spare.place);
+    struct ck_spare spare = {.ready = 1, .pidfd = -1, .socket = -1};
+    int error = clone_spare(l, &spare);
 
-    if (error < 0)
-        return error;
-    error = ck_socketpair(pair);
     if (error >= 0) {
-        spare.pid = ck_pool_clone(l, spare.place.number, SPARE_NAMESPACES, &spare.pidfd);
-        if (spare.pid == 0)
-            serve_as_spare(l, spare.place.number, pair[1]);
-        ck_close(pair[1]);
-        spare.socket = pair[0];
-        error = spare.pid;
-        if (error < 0)
-            ck_close(pair[0]);
-    }
-    if (error < 0)
-        l->kept[l->n_kept++] = spare.place;
-    else
         l->spare = spare;
+        return 0;
+    }
+    ck_close_at(&spare.socket);
+    if (spare.place.number)
+        drop_place(l, &spare.place);
     return error;
 }
 
 /* Kill and reap a child that has not been given a plan, or not entirely. */
 void ck_pool_end_spare(struct ck_launcher *l, struct ck_spare *spare)
 {
-    int code, signal;
-
     if (!spare->ready)
         return;
-    ck_pidfd_kill(spare->pidfd, SIGKILL);
-    while (ck_wait_pidfd(spare->pidfd, &code, &signal, NULL) == -EAGAIN)
-        ck_wait_readable(spare->pidfd);
+    ck_kill_and_wait(spare->pidfd);
     ck_close(spare->pidfd);
     ck_close(spare->socket);
     if (spare->place.lock >= 0) {
         ck_close(spare->place.lock);
-        ck_pool_drop_dir(l, spare->place.number);
+        ck_pool_drop_ahead(l, spare->place.number);
     }
     ck_pool_trash_cgroup(l, spare->place.number);
     spare->ready = 0;

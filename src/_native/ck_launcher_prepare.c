@@ -44,13 +44,13 @@ static int do_lock(struct ck_start *start, const struct ck_op *op)
         CK_TRY(c->lock = ck_openat(l->store, name, O_CREAT | O_RDWR | O_NOFOLLOW, 0600));
         CK_TRY(ck_flock(c->lock, LOCK_EX | LOCK_NB));
     } else {
-        CK_TRY(c->lock = start->spare.ready ? ck_steal_fd(&start->spare.place.lock)
-                                            : ck_pool_make_dir(l, c->number));
-        error = ck_pool_move_dir(l, c->number, dir, 0);
-        if (error < 0) {
-            ck_pool_drop_dir(l, c->number);
-            return error;
-        }
+        error = c->lock = start->spare.ready ? ck_steal_fd(&start->spare.place.lock)
+                                             : ck_pool_make_dir(l, c->number);
+        if (error >= 0)
+            error = ck_pool_move_dir(l, c->number, dir, 0);
+        if (error < 0)
+            ck_pool_drop_ahead(l, c->number);
+        CK_TRY(error);
     }
     snprintf(c->dir, sizeof c->dir, "%s", dir);
     return 0;
@@ -75,13 +75,12 @@ int ck_launcher_write_state(struct ck_container *c)
 
 static int do_state(struct ck_start *start, const struct ck_op *op)
 {
-    struct ck_launcher *l = start->launcher;
     struct ck_container *c = start->container;
 
     if (!c->dir[0])
         return -EINVAL;
     c->state = (struct ck_state){.magic = CK_WIRE_MAGIC, .version = CK_WIRE_VERSION, .status = 1};
-    memcpy(c->state.launcher, l->hello.id, sizeof c->state.launcher);
+    memcpy(c->state.launcher, start->launcher->hello.id, sizeof c->state.launcher);
     c->state.started_ns = ck_now(CLOCK_REALTIME);
     return ck_launcher_write_state(c);
 }
@@ -156,13 +155,6 @@ static int do_clone(struct ck_start *start, const struct ck_op *op)
 
 /* ---- overlays */
 
-static int make_dir(const char *path, mode_t mode)
-{
-    int error = ck_mkdirat(AT_FDCWD, path, mode);
-
-    return error == -EEXIST ? 0 : error;
-}
-
 /* Where the container's own files are made: uppers and works by name, files by number. */
 static int set_upper(struct ck_start *start, const char *top, const char *dir)
 {
@@ -172,7 +164,7 @@ static int set_upper(struct ck_start *start, const char *top, const char *dir)
     snprintf(start->upper, sizeof start->upper, "%s%s", top, dir);
     for (int i = 0; i < 3; i++) {
         snprintf(path, sizeof path, "%s/%s", start->upper, parts[i]);
-        CK_TRY(make_dir(path, 0700));
+        CK_TRY(ck_make_dir(AT_FDCWD, path, 0700));
     }
     return 0;
 }
@@ -197,7 +189,7 @@ static int do_upper_dir(struct ck_start *start, const struct ck_op *op)
 
     if (start->upper[0] || strcmp(dir, start->container->dir) != 0)
         return -EINVAL;
-    start->container->release |= CK_REL_DISK;
+    start->container->release &= (uint16_t)~CK_REL_DIR; /* may take long: whoever called does it */
     return set_upper(start, "/store/", dir);
 }
 
@@ -251,10 +243,10 @@ static int add_upper(struct options *o, const struct ck_start *start, const char
 
     CK_TRY(ck_fstatat(AT_FDCWD, top, &st, 0));
     snprintf(path, sizeof path, "%s/work/%s", start->upper, name);
-    CK_TRY(make_dir(path, 0700));
+    CK_TRY(ck_make_dir(AT_FDCWD, path, 0700));
     CK_TRY(add_option(o, "workdir=%s", path));
     snprintf(path, sizeof path, "%s/upper/%s", start->upper, name);
-    CK_TRY(make_dir(path, st.st_mode & 07777));
+    CK_TRY(ck_make_dir(AT_FDCWD, path, st.st_mode & 07777));
     if (st.st_uid || st.st_gid)
         CK_TRY(ck_fchownat(AT_FDCWD, path, st.st_uid, st.st_gid, 0));
     if (st.st_mode & 07000)
@@ -347,15 +339,14 @@ static prepare_handler *const handlers[CK_OP_JOIN_NET] = {
 int ck_launcher_prepare(struct ck_start *start)
 {
     const struct ck_op *ops = start->plan.ops[CK_PREPARE];
-    int n = start->plan.header->n_ops[CK_PREPARE], error = 0;
 
-    for (int i = 0; error >= 0 && i < n; i++) {
-        error = handlers[ops[i].code](start, &ops[i]);
-        if (error < 0 && ops[i].flags & CK_F_OPTIONAL)
-            error = 0;
-        if (error < 0)
+    for (uint16_t i = 0; i < start->plan.header->n_ops[CK_PREPARE]; i++) {
+        int error = handlers[ops[i].code](start, &ops[i]);
+        if (error < 0 && !(ops[i].flags & CK_F_OPTIONAL)) {
             start->container->failed =
-                (struct ck_report){CK_PREPARE, (uint16_t)i, ops[i].code, (uint16_t)-error, 0};
+                (struct ck_report){CK_PREPARE, i, ops[i].code, (uint16_t)-error, 0};
+            return error;
+        }
     }
-    return error;
+    return 0;
 }

@@ -4,13 +4,16 @@
 /* ---- the child */
 
 /* The last use of the plan: it is moved within the launcher's one packet buffer. */
-static int send_to_spare(struct ck_start *start)
+static int give_to_spare(struct ck_start *start)
 {
+    struct ck_container *c = start->container;
     struct ck_launcher *l = start->launcher;
     char *out = l->packet;
     int fds[CK_SLOTS], n = 0;
-    ssize_t sent;
 
+    c->pidfd = start->spare.pidfd;
+    c->report = start->spare.socket;
+    start->spare.ready = 0;
     memmove(out + CK_SLOTS, start->plan.header, start->plan_size);
     for (int i = 0; i < CK_SLOTS; i++) {
         out[i] = 0;
@@ -19,8 +22,7 @@ static int send_to_spare(struct ck_start *start)
             out[i] = (char)n;
         }
     }
-    sent = ck_send(start->spare.socket, out, CK_SLOTS + start->plan_size, fds, n);
-    return sent < 0 ? (int)sent : 0;
+    return (int)ck_send(c->report, out, CK_SLOTS + start->plan_size, fds, n);
 }
 
 /* The child of a clone up to its first step.  What fails here is reported as the step that wanted
@@ -30,16 +32,15 @@ static _Noreturn void run_clone(struct ck_start *start, int socket)
     struct ck_child child = {.plan = start->plan, .root = -1, .report = socket};
     const struct ck_op *ops = start->plan.ops[CK_PREPARE];
     struct ck_report report = {.section = CK_PREPARE};
-    int error = 0;
+    int error;
     char go;
 
     memcpy(child.slots, start->slots, sizeof child.slots);
     if (start->uid_map && ck_read(socket, &go, 1) != 1) /* until the maps are written */
         ck_exit(126);
-    if (start->container->release & CK_HAS_CGROUP)
-        error = ck_pool_join_cgroup(start->launcher, start->container->number);
-    if (error >= 0)
-        error = ck_unshare(CLONE_NEWCGROUP);
+    error = start->container->release & CK_HAS_CGROUP
+                ? ck_pool_join_cgroup(start->launcher, start->container->number)
+                : ck_unshare(CLONE_NEWCGROUP);
     if (error >= 0)
         ck_child_run(&child);
     while (report.index < start->plan.header->n_ops[CK_PREPARE] - 1 &&
@@ -51,62 +52,30 @@ static _Noreturn void run_clone(struct ck_start *start, int socket)
     ck_exit(126);
 }
 
-static int write_id_maps(const struct ck_start *start, pid_t pid)
-{
-    const char *const names[] = {"uid_map", "gid_map"};
-    const char *const maps[] = {start->uid_map, start->gid_map};
-    char path[48];
-
-    for (int i = 0; i < 2; i++) {
-        CK_CLEANUP_FD int fd = -1;
-        snprintf(path, sizeof path, "/proc/%d/%s", pid, names[i]);
-        CK_TRY(fd = ck_openat(AT_FDCWD, path, O_WRONLY, 0));
-        CK_TRY(ck_write_all(fd, maps[i], strlen(maps[i])));
-    }
-    return 0;
-}
-
 /* No spare, or one of another kind than the plan wants: clone for this start alone. */
 static int clone_child(struct ck_start *start)
 {
     struct ck_launcher *l = start->launcher;
     struct ck_container *c = start->container;
     uint64_t namespaces = start->plan.header->namespaces & ~(uint64_t)CLONE_NEWCGROUP;
-    int pair[2];
+    CK_CLEANUP_FD int theirs = -1;
+    char path[32];
+    int pair[2], pid;
 
     CK_TRY(ck_socketpair(pair));
-    if (c->release & CK_HAS_CGROUP)
-        c->pid = ck_pool_clone(l, c->number, namespaces, &c->pidfd);
-    else
-        c->pid = ck_clone(&(struct ck_clone){.flags = namespaces, .cgroup = -1}, &c->pidfd);
-    if (c->pid == 0)
-        run_clone(start, pair[1]);
-    ck_close(pair[1]);
     c->report = pair[0];
-    CK_TRY(c->pid);
+    theirs = pair[1];
+    CK_TRY(pid = c->release & CK_HAS_CGROUP ? ck_pool_clone(l, c->number, namespaces, &c->pidfd)
+                                            : ck_clone(namespaces, -1, &c->pidfd));
+    if (pid == 0)
+        run_clone(start, theirs);
     if (!start->uid_map)
         return 0;
-    CK_TRY(write_id_maps(start, c->pid));
+    snprintf(path, sizeof path, "proc/%d/uid_map", pid);
+    CK_TRY(ck_write_text(AT_FDCWD, path, start->uid_map));
+    path[strlen(path) - 7] = 'g';
+    CK_TRY(ck_write_text(AT_FDCWD, path, start->gid_map));
     return (int)ck_write(c->report, "g", 1);
-}
-
-static int give_to_child(struct ck_start *start)
-{
-    struct ck_container *c = start->container;
-    int error;
-
-    if (start->spare.ready) {
-        error = send_to_spare(start);
-        c->pid = start->spare.pid;
-        c->pidfd = start->spare.pidfd;
-        c->report = start->spare.socket;
-        start->spare.ready = 0;
-    } else {
-        error = clone_child(start);
-    }
-    if (error < 0)
-        c->failed = (struct ck_report){CK_CHILD, 0, 0, (uint16_t)-error, 0};
-    return error;
 }
 
 /* ---- the request */
@@ -172,6 +141,23 @@ static uint16_t release_bits(const struct ck_plan *plan)
     return bits;
 }
 
+/* What is left half done after a failure, whoever calls ends. */
+static int start_child(struct ck_start *start)
+{
+    struct ck_launcher *l = start->launcher;
+    struct ck_container *c = start->container;
+    int error;
+
+    CK_TRY(ck_launcher_prepare(start));
+    error = start->spare.ready ? give_to_spare(start) : clone_child(start);
+    if (error < 0)
+        c->failed = (struct ck_report){CK_CHILD, 0, 0, (uint16_t)-error, 0};
+    CK_TRY(error);
+    CK_TRY(ck_launcher_watch(l, c, c->pidfd, CK_WATCH_PIDFD));
+    CK_TRY(ck_launcher_watch(l, c, c->report, CK_WATCH_REPORT));
+    return ck_launcher_watch(l, c, c->channel, CK_WATCH_CHANNEL);
+}
+
 static void start_container(struct ck_start *start)
 {
     struct ck_launcher *l = start->launcher;
@@ -182,9 +168,7 @@ static void start_container(struct ck_start *start)
     c->release = release_bits(&start->plan);
     take_spare(start);
     c->number = start->spare.ready ? start->spare.place.number : ++l->last_number;
-    error = ck_launcher_prepare(start);
-    if (error >= 0)
-        error = give_to_child(start);
+    error = start_child(start);
     if (strcmp(start->upper, "/up") == 0) /* while the child works: its overlays hold it by now, */
         ck_umount("/up");                 /* and with the last of them it is gone */
     if (start->spare.ready) { /* with its cgroup, and its directory unless that has the new name */
@@ -192,15 +176,10 @@ static void start_container(struct ck_start *start)
         c->release &= (uint16_t)~CK_HAS_CGROUP;
     }
     if (error >= 0)
-        error = ck_launcher_watch(l, c, c->pidfd, CK_WATCH_PIDFD);
-    if (error >= 0)
-        error = ck_launcher_watch(l, c, c->report, CK_WATCH_REPORT);
-    if (error >= 0)
-        error = ck_launcher_watch(l, c, c->channel, CK_WATCH_CHANNEL);
-    if (error < 0 && !c->failed.errnum)
+        return;
+    if (!c->failed.errnum)
         c->failed.errnum = (uint16_t)-error;
-    if (error < 0)
-        ck_launcher_fail(l, c);
+    ck_launcher_fail(l, c);
 }
 
 void ck_launcher_start(struct ck_launcher *l, const void *plan, size_t size, int *fds, int n_fds)

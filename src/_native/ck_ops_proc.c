@@ -95,7 +95,7 @@ int ck_op_exec(struct ck_child *child, const struct ck_op *op)
     uint32_t argc, envc;
     const char *args = ck_plan_list(&child->plan, op->arena[1], &argc);
     const char *env = ck_plan_list(&child->plan, op->arena[2], &envc);
-    char **vector = ck_map(((size_t)argc + envc + 2) * sizeof *vector);
+    char **vector = ck_map(-1, ((size_t)argc + envc + 2) * sizeof *vector);
     int error = ck_close_range(3, 1);
 
     if (!vector)

@@ -92,6 +92,22 @@ int ck_write_all(int fd, const void *buf, size_t len)
     return 0;
 }
 
+int ck_write_text(int dirfd, const char *path, const char *text)
+{
+    const uint64_t resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
+    CK_CLEANUP_FD int fd = ck_openat2(dirfd, path, O_WRONLY | O_NOFOLLOW, 0, resolve);
+
+    CK_TRY(fd);
+    return ck_write_all(fd, text, strlen(text));
+}
+
+int ck_make_dir(int dirfd, const char *path, mode_t mode)
+{
+    int error = ck_mkdirat(dirfd, path, mode);
+
+    return error == -EEXIST ? 0 : error;
+}
+
 /* ---- mounts */
 
 int ck_new_mount(const char *type, const char *options, uint32_t n, unsigned attrs)
@@ -124,25 +140,20 @@ int ck_takes_option(const char *type, const char *key, const char *value)
 
 int ck_pivot_here(void)
 {
-    int error = (int)result(syscall(SYS_pivot_root, ".", "."));
-
-    if (!error)
-        error = ck_umount("."); /* the old root, stacked on top of the new one */
-    return error ? error : (int)result(chdir("/"));
+    CK_TRY(result(syscall(SYS_pivot_root, ".", ".")));
+    CK_TRY(ck_umount(".")); /* the old root, stacked on top of the new one */
+    return ck_chdir("/");
 }
 
 /* ---- processes and namespaces */
 
-pid_t ck_clone(const struct ck_clone *args, int *pidfd)
+pid_t ck_clone(uint64_t flags, int cgroup, int *pidfd)
 {
-    struct clone_args raw = {
-        .flags = args->flags | CLONE_PIDFD,
-        .pidfd = (uint64_t)(uintptr_t)pidfd,
-    };
+    struct clone_args raw = {.flags = flags | CLONE_PIDFD, .pidfd = (uint64_t)(uintptr_t)pidfd};
 
-    if (args->cgroup >= 0) {
+    if (cgroup >= 0) {
         raw.flags |= CLONE_INTO_CGROUP;
-        raw.cgroup = (unsigned)args->cgroup;
+        raw.cgroup = (unsigned)cgroup;
     }
     return (pid_t)result(syscall(SYS_clone3, &raw, sizeof raw));
 }
@@ -150,19 +161,23 @@ pid_t ck_clone(const struct ck_clone *args, int *pidfd)
 int ck_wait_pidfd(int pidfd, int *code, int *signal, struct rusage *usage)
 {
     siginfo_t info = {0};
-    long error;
 
-    do /* __WALL: the child has no exit signal */
-        error =
-            result(syscall(SYS_waitid, P_PIDFD, pidfd, &info, WEXITED | WNOHANG | __WALL, usage));
-    while (error == -EINTR);
-    if (error < 0)
-        return (int)error;
+    /* __WALL: the child has no exit signal */
+    CK_TRY(result(syscall(SYS_waitid, P_PIDFD, pidfd, &info, WEXITED | WNOHANG | __WALL, usage)));
     if (!info.si_pid)
         return -EAGAIN;
     *code = info.si_code == CLD_EXITED ? info.si_status : 0;
     *signal = info.si_code == CLD_EXITED ? 0 : info.si_status;
     return 0;
+}
+
+void ck_kill_and_wait(int pidfd)
+{
+    int code, signal;
+
+    ck_pidfd_kill(pidfd, SIGKILL);
+    while (ck_wait_pidfd(pidfd, &code, &signal, NULL) == -EAGAIN)
+        ck_wait_readable(pidfd);
 }
 
 _Noreturn void ck_exit(int code)
@@ -189,63 +204,49 @@ void ck_reset_signals(void)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+enum { CONTROL_FDS = 128 };
+
 union control { /* aligned room for the descriptors of one packet */
     struct cmsghdr header;
-    char room[CMSG_SPACE(sizeof(int) * 128)];
+    char room[CMSG_SPACE(sizeof(int) * CONTROL_FDS)];
 };
+
+CK_RETRY(ssize_t, ck_sendmsg, (int fd, const struct msghdr *message, int flags),
+         sendmsg(fd, message, flags))
+CK_RETRY(ssize_t, ck_recvmsg, (int fd, struct msghdr *message, int flags),
+         recvmsg(fd, message, flags))
 
 ssize_t ck_send(int fd, const void *buf, size_t len, const int *fds, int n_fds)
 {
+    const size_t size = sizeof(int) * (size_t)n_fds;
     struct iovec part = {.iov_base = (void *)(uintptr_t)buf, .iov_len = len};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
-    union control control;
-    ssize_t sent;
+    union control control = {.header = {.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
 
-    if (n_fds > 128)
+    if (n_fds > CONTROL_FDS)
         return -EINVAL;
     if (n_fds > 0) {
-        memset(&control.header, 0, sizeof control.header);
         message.msg_control = &control;
-        message.msg_controllen = (unsigned)CMSG_SPACE(sizeof(int) * (unsigned)n_fds);
-        control.header.cmsg_level = SOL_SOCKET;
-        control.header.cmsg_type = SCM_RIGHTS;
-        control.header.cmsg_len = (unsigned)CMSG_LEN(sizeof(int) * (unsigned)n_fds);
-        memcpy(CMSG_DATA(&control.header), fds, sizeof(int) * (unsigned)n_fds);
+        message.msg_controllen = control.header.cmsg_len = (unsigned)CMSG_LEN(size);
+        memcpy(CMSG_DATA(&control.header), fds, size);
     }
-    do
-        sent = result(sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT));
-    while (sent == -EINTR);
-    return sent;
+    return ck_sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 ssize_t ck_receive(int fd, void *buf, size_t len, int *fds, int *n_fds, int wait)
 {
     struct iovec part = {.iov_base = buf, .iov_len = len};
-    union control control;
-    struct msghdr message = {.msg_iov = &part,
-                             .msg_iovlen = 1,
-                             .msg_control = &control,
-                             .msg_controllen = sizeof control};
+    union control control = {.header = {0}};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control};
     ssize_t got;
-    int room = *n_fds;
 
+    /* the kernel makes one header of them all, and closes what it has no room for */
+    message.msg_controllen = (unsigned)CMSG_LEN(sizeof(int) * (size_t)*n_fds);
     *n_fds = 0;
-    do
-        got = result(recvmsg(fd, &message, MSG_CMSG_CLOEXEC | (wait ? 0 : MSG_DONTWAIT)));
-    while (got == -EINTR);
-    if (got < 0)
-        return got;
-    if (message.msg_controllen >= CMSG_LEN(0) && control.header.cmsg_type == SCM_RIGHTS &&
-        control.header.cmsg_level == SOL_SOCKET) { /* the kernel makes one header of them all */
-        size_t n = (control.header.cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        for (size_t i = 0; i < n; i++) {
-            int received;
-            memcpy(&received, CMSG_DATA(&control.header) + i * sizeof(int), sizeof received);
-            if (*n_fds < room)
-                fds[(*n_fds)++] = received;
-            else
-                close(received);
-        }
+    CK_TRY(got = ck_recvmsg(fd, &message, MSG_CMSG_CLOEXEC | (wait ? 0 : MSG_DONTWAIT)));
+    if (message.msg_controllen >= CMSG_LEN(0) && control.header.cmsg_type == SCM_RIGHTS) {
+        *n_fds = (int)((control.header.cmsg_len - CMSG_LEN(0)) / sizeof(int));
+        memcpy(fds, CMSG_DATA(&control.header), sizeof(int) * (size_t)*n_fds);
     }
     if (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
         while (*n_fds > 0)
@@ -263,37 +264,21 @@ uint64_t ck_now(clockid_t clock)
     return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
 }
 
-void *ck_map(size_t size)
+void *ck_map(int fd, size_t size)
 {
-    void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const int prot = fd < 0 ? PROT_READ | PROT_WRITE : PROT_READ;
+    void *at = mmap(NULL, size, prot, fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_PRIVATE, fd, 0);
 
     return at == MAP_FAILED ? NULL : at;
-}
-
-void *ck_map_file(int fd, size_t size)
-{
-    void *at = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
-
-    return at == MAP_FAILED ? NULL : at;
-}
-
-void ck_unmap(void *at, size_t size)
-{
-    if (at)
-        munmap(at, size);
 }
 
 /* ---- identity and limits */
 
 int ck_set_ids(uint32_t uid, uint32_t gid)
 {
-    long error = result(prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0));
-
-    if (!error)
-        error = result(syscall(SYS_setresgid, gid, gid, gid));
-    if (!error)
-        error = result(syscall(SYS_setresuid, uid, uid, uid));
-    return (int)error;
+    CK_TRY(result(prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)));
+    CK_TRY(result(syscall(SYS_setresgid, gid, gid, gid)));
+    return (int)result(syscall(SYS_setresuid, uid, uid, uid));
 }
 
 int ck_set_caps(uint64_t permitted)
@@ -306,30 +291,21 @@ int ck_set_caps(uint64_t permitted)
     return (int)result(syscall(SYS_capset, &header, data));
 }
 
-/* What of the permitted set is left, so that it can be made effective again. */
-static int raise_permitted(void)
+int ck_drop_bounding(uint64_t keep)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct data[2];
-    int error = (int)result(syscall(SYS_capget, &header, data));
 
-    data[0].effective = data[0].permitted;
-    data[1].effective = data[1].permitted;
-    return error ? error : (int)result(syscall(SYS_capset, &header, data));
-}
-
-int ck_drop_bounding(uint64_t keep)
-{
-    int error = raise_permitted(); /* dropping needs CAP_SETPCAP in effect */
-
-    for (unsigned cap = 0; !error && cap < 64; cap++) {
-        if (keep >> cap & 1)
-            continue;
-        error = (int)result(prctl(PR_CAPBSET_DROP, cap, 0, 0, 0));
-        if (error == -EINVAL)
-            return 0; /* past the last capability this kernel knows */
+    CK_TRY(result(syscall(SYS_capget, &header, data)));
+    for (int i = 0; i < 2; i++) /* dropping needs CAP_SETPCAP in effect, not only permitted */
+        data[i].effective = data[i].permitted;
+    CK_TRY(result(syscall(SYS_capset, &header, data)));
+    for (unsigned cap = 0; cap < 64; cap++) {
+        long error = keep >> cap & 1 ? 0 : result(prctl(PR_CAPBSET_DROP, cap, 0, 0, 0));
+        if (error < 0) /* past the last capability this kernel knows */
+            return error == -EINVAL ? 0 : (int)error;
     }
-    return error;
+    return 0;
 }
 
 int ck_seccomp(const struct sock_filter *filter, size_t n)
@@ -347,8 +323,7 @@ int ck_loopback_up(void)
     struct ifreq request = {.ifr_name = "lo"};
     CK_CLEANUP_FD int fd = (int)result(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
 
-    if (fd < 0)
-        return fd;
+    CK_TRY(fd);
     request.ifr_flags = IFF_UP | IFF_RUNNING;
     return (int)result(ioctl(fd, SIOCSIFFLAGS, &request));
 }

@@ -65,29 +65,27 @@ CK_CALL(int, ck_set_rlimit, (int resource, uint64_t soft, uint64_t hard),
         syscall(SYS_prlimit64, 0, resource, ((uint64_t[]){soft, hard}), NULL))
 CK_CALL(int, ck_get_rlimit, (int resource, uint64_t limit[2]),
         syscall(SYS_prlimit64, 0, resource, NULL, limit))
+CK_CALL(int, ck_unmap, (void *at, size_t size), munmap(at, size))
 CK_CALL(int, ck_sethostname, (const char *name, size_t len), sethostname(name, len))
 CK_CALL(mode_t, ck_umask, (mode_t mask), umask(mask))
 /* clang-format on */
 
-struct ck_clone {
-    uint64_t flags;   /* CLONE_NEW* */
-    int cgroup;       /* directory for CLONE_INTO_CGROUP, -1: none */
-};
-
+int ck_write_text(int dirfd, const char *path, const char *text); /* to a file beneath dirfd */
+int ck_make_dir(int dirfd, const char *path, mode_t mode);        /* one that exists is fine */
 /* A mount of a new file system; options are n strings one behind the other: "key=value" or "flag". */
 int ck_new_mount(const char *type, const char *options, uint32_t n, unsigned attrs);
 int ck_takes_option(const char *type, const char *key, const char *value);
 int ck_pivot_here(void);                             /* cwd becomes the root, the old one is detached */
-pid_t ck_clone(const struct ck_clone *args, int *pidfd); /* like fork; exit signal 0 */
+/* Like fork, with exit signal 0; cgroup: a directory for CLONE_INTO_CGROUP, -1: none. */
+pid_t ck_clone(uint64_t flags, int cgroup, int *pidfd);
+void ck_kill_and_wait(int pidfd);
 int ck_wait_pidfd(int pidfd, int *code, int *signal, struct rusage *usage); /* 0 or -EAGAIN … */
 _Noreturn void ck_exit(int code);
 void ck_reset_signals(void);
 ssize_t ck_send(int fd, const void *buf, size_t len, const int *fds, int n_fds);
 ssize_t ck_receive(int fd, void *buf, size_t len, int *fds, int *n_fds, int wait);
 uint64_t ck_now(clockid_t clock);                    /* ns */
-void *ck_map(size_t size);                           /* NULL on failure */
-void *ck_map_file(int fd, size_t size);              /* private, read-only */
-void ck_unmap(void *at, size_t size);
+void *ck_map(int fd, size_t size); /* private: a file, read-only; -1: memory.  NULL on failure */
 int ck_set_ids(uint32_t uid, uint32_t gid);          /* permitted capabilities survive */
 int ck_set_caps(uint64_t permitted);                 /* and effective; inheritable: none */
 int ck_drop_bounding(uint64_t keep);

@@ -248,15 +248,17 @@ class Container:
         self._forget(self)
 
     def abandon(self) -> None:
-        """Let go of a container whose launcher has ended, and everything of it with that."""
+        """Let go of a container that the launcher has ended or never started, and of its files."""
         if self._status != "removed":
+            remove_tree(self._directory)
             self._close()
 
     def _forked(self) -> None:
         """In a forked child: it is the parent's, and the lock may have been held."""
         self._guard = threading.Lock()
         self._kept = contextlib.ExitStack()
-        self.abandon()
+        if self._status != "removed":
+            self._close()
 
     def _require(self, verb: str, *allowed: Status) -> None:
         if self._status not in allowed:

@@ -8,6 +8,7 @@ or a `Container` keeps.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -147,12 +148,17 @@ class Runner:
             recover(self.root)
 
     def close(self) -> None:
-        """End the launcher and everything it runs; nothing is started any more."""
+        """End the launcher and everything it runs; nothing is started any more.
+
+        What its containers wrote is no longer anybody's then, and is removed as after a crash.
+        """
         with self._guard:
             self._closed = True
             launcher, self._launcher = self._launcher, None
         if launcher is not None:
             launcher.close()
+            with contextlib.suppress(FileNotFoundError):  # the whole root is gone already
+                recover(self.root)
 
     # ---- start
 
