@@ -4,13 +4,15 @@
  *
  * Same work in the same order: a spare child with its directory, lock and cgroups made beforehand,
  * which attached itself; the directory renamed, a limit and the state record written; a network
- * namespace from the pool; an overlay with an upper on tmpfs; three files for /etc; then the child
- * (limit_child.c); its end is waited for, and everything removed.  As in the launcher, cgroups are
- * removed, the spare and the pool made anew after a start's end: that counts in TOTAL.
+ * namespace from the pool; an overlay with an upper on tmpfs; two files for /etc; then the child
+ * (limit_child.c).  While it works the upper is detached and the next spare cloned; its end is
+ * waited for, and its directory taken back.  As in the launcher, directory and cgroups serve the
+ * next spare but one, and the spare attaches itself after the end: that counts in TOTAL.
  *
  * Use: limit STORE CGROUP POOL, STORE holding layers/busybox (a root with /bin/true).  Each line
  * "COUNT GAP_US" on standard input makes COUNT starts with a pause before each and prints for each
- * "LATENCY TOTAL" in nanoseconds: to the end of the removal, and with the spare replaced; then
+ * "LATENCY TOTAL" in nanoseconds: until its directory has gone, and with the spare sent to its
+ * cgroup; then
  * "." with the pool full again ("COUNT 0 drain": it is never filled, each start makes its own).
  */
 #define _GNU_SOURCE
@@ -45,6 +47,9 @@ static int store, host_net, epoll, pool[POOL_MAX], pooled, pool_size;
 struct spare {
     int pidfd, socket, lock, number;
 };
+
+/* The directory and cgroups of the container before the last, free for the next spare. */
+static struct spare kept = {.number = 0};
 
 /* ---- helpers shared with the child */
 
@@ -221,6 +226,8 @@ static _Noreturn void park(int number, int socket)
 {
     char name[32];
 
+    if (recv(socket, name, 1, 0) != 1) /* the launcher has gone, or it is time to attach */
+        _exit(0);
     snprintf(name, sizeof(name), "%d/cgroup.procs", number);
     for (int i = 0; i < n_cgroups && !unified; i++) {
         int fd = open_file(cgroups[i], name, O_WRONLY);
@@ -231,32 +238,74 @@ static _Noreturn void park(int number, int socket)
     serve_as_spare(socket);
 }
 
-static struct spare make_spare(void)
+/* Put back what a container may have changed in its cgroups and its record. */
+static void clear_place(const struct spare *place)
+{
+    static const char *const values[][3] = {{"pids", "pids.max", "max"},
+                                            {"cpuacct", "cpuacct.usage", "0"},
+                                            {"memory", "memory.max_usage_in_bytes", "0"},
+                                            {"memory", "memory.failcnt", "0"}};
+    static char none[128];
+    char path[64];
+
+    must(pwrite(place->lock, none, sizeof(none), 0), "record");
+    for (size_t i = 0; i < LENGTH(values); i++)
+        for (int j = 0; j < n_cgroups && !unified; j++)
+            if (!strcmp(controllers[j], values[i][0])) {
+                snprintf(path, sizeof(path), "%d/%s", place->number, values[i][1]);
+                write_file(cgroups[j], path, values[i][2], strlen(values[i][2]));
+            }
+}
+
+static void find_place(struct spare *spare)
 {
     static int number;
-    struct spare spare = {.number = ++number};
+    char name[32];
+
+    if (kept.number) {
+        spare->number = kept.number;
+        spare->lock = kept.lock;
+        kept.number = 0;
+        clear_place(spare);
+        return;
+    }
+    spare->number = ++number;
+    snprintf(name, sizeof(name), "%d", number);
+    for (int i = 0; i < n_cgroups; i++)
+        must(mkdirat(cgroups[i], name, 0755), name);
+    spare->lock = make_dir(number);
+}
+
+static struct spare make_spare(void)
+{
+    struct spare spare = {0};
     struct clone_args how = {.flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC |
                                       CLONE_PIDFD,
                              .pidfd = (uint64_t)(uintptr_t)&spare.pidfd};
     int pair[2];
     char name[32];
 
-    snprintf(name, sizeof(name), "%d", number);
-    for (int i = 0; i < n_cgroups; i++)
-        must(mkdirat(cgroups[i], name, 0755), name);
-    spare.lock = make_dir(number);
+    find_place(&spare);
+    snprintf(name, sizeof(name), "%d", spare.number);
     must(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), "socketpair");
     if (unified) {
         how.flags |= CLONE_INTO_CGROUP;
         how.cgroup = (__u64)open_file(cgroups[0], name, O_PATH | O_DIRECTORY);
     }
-    if (must(syscall(SYS_clone3, &how, sizeof(how)), "clone3") == 0)
-        park(number, pair[1]);
+    if (must(syscall(SYS_clone3, &how, sizeof(how)), "clone3") == 0) {
+        close(pair[0]);
+        park(spare.number, pair[1]);
+    }
     if (unified)
         close((int)how.cgroup);
     close(pair[1]);
     spare.socket = pair[0];
     return spare;
+}
+
+static void let_join(const struct spare *spare)
+{
+    must(send(spare->socket, "", 1, MSG_NOSIGNAL), "join");
 }
 
 static void drop_cgroup(int number)
@@ -336,6 +385,11 @@ static void watch(int fd)
     must(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event), "epoll");
 }
 
+static void unwatch(int fd)
+{
+    must(epoll_ctl(epoll, EPOLL_CTL_DEL, fd, NULL), "epoll");
+}
+
 /* As the launcher's loop: the child's report, its end of file at exec, then the child's end. */
 static void await_end(struct spare *spare)
 {
@@ -350,16 +404,20 @@ static void await_end(struct spare *spare)
         if (event.data.fd == spare->pidfd)
             break;
         if (recv(spare->socket, report, sizeof(report), MSG_DONTWAIT) <= 0) {
+            unwatch(spare->socket); /* the next spare may have a copy, so closing is not enough */
             close(spare->socket);
             spare->socket = -1;
         }
     }
+    unwatch(spare->pidfd);
     must(waitid(P_PIDFD, (id_t)spare->pidfd, &info, WEXITED | __WALL), "waitid");
     if (info.si_code != CLD_EXITED || info.si_status != 0)
         die("/bin/true did not exit with 0");
     close(spare->pidfd);
-    if (spare->socket >= 0)
+    if (spare->socket >= 0) {
+        unwatch(spare->socket);
         close(spare->socket);
+    }
 }
 
 static void start(struct spare *spare)
@@ -367,6 +425,7 @@ static void start(struct spare *spare)
     static unsigned long count;
     static char state[128];
     char id[65], from[64], dir[96], path[128];
+    struct spare next;
     int fds[N_FDS];
 
     snprintf(id, sizeof(id), "%064lx", ++count);
@@ -379,18 +438,14 @@ static void start(struct spare *spare)
     fds[1] = make_overlay(id);
     for (int i = 0; i < N_FILES; i++)
         fds[2 + i] = make_etc_file(i);
-    snprintf(path, sizeof(path), "%s/state", dir);
-    write_file(store, path, state, sizeof(state));
-    must(syscall(SYS_umount2, "/up", UMOUNT_DETACH), "/up");
+    must(pwrite(spare->lock, state, sizeof(state), 0), "record");
     hand_over(spare->socket, fds);
+    must(syscall(SYS_umount2, "/up", UMOUNT_DETACH), "/up");
+    next = make_spare();
     await_end(spare);
-    must(unlinkat(store, path, 0), path);
-    snprintf(path, sizeof(path), "%s/.state", dir);
-    unlinkat(store, path, 0);
-    snprintf(path, sizeof(path), "%s/lock", dir);
-    must(unlinkat(store, path, 0), path);
-    must(unlinkat(store, dir, AT_REMOVEDIR), dir);
-    close(spare->lock);
+    must(renameat(store, dir, store, from), from);
+    kept = *spare;
+    *spare = next;
 }
 
 /* ---- the benchmark's protocol */
@@ -403,17 +458,24 @@ static int64_t now(void)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static void end_spare(struct spare *spare)
+static void drop_place(const struct spare *place)
 {
     char name[80];
 
-    close(spare->socket);
-    must(waitid(P_PIDFD, (id_t)spare->pidfd, &(siginfo_t){0}, WEXITED | __WALL), "waitid");
-    drop_cgroup(spare->number);
-    snprintf(name, sizeof(name), "containers/.limit-%d/lock", spare->number);
+    drop_cgroup(place->number);
+    snprintf(name, sizeof(name), "containers/.limit-%d/lock", place->number);
     must(unlinkat(store, name, 0), name);
     *strrchr(name, '/') = 0;
     must(unlinkat(store, name, AT_REMOVEDIR), name);
+}
+
+static void end_spare(struct spare *spare)
+{
+    close(spare->socket);
+    must(waitid(P_PIDFD, (id_t)spare->pidfd, &(siginfo_t){0}, WEXITED | __WALL), "waitid");
+    drop_place(spare);
+    if (kept.number)
+        drop_place(&kept);
 }
 
 static void serve(void)
@@ -421,13 +483,13 @@ static void serve(void)
     struct spare spare = make_spare();
     char line[128];
 
+    let_join(&spare);
     fill_pool();
     while (fgets(line, sizeof(line), stdin)) {
         char *rest;
         long count = strtol(line, &rest, 10), gap_us = strtol(rest, &rest, 10);
 
         for (long i = 0; i < count; i++) {
-            int number = spare.number;
             int64_t begin, end;
 
             if (gap_us)
@@ -435,8 +497,7 @@ static void serve(void)
             begin = now();
             start(&spare);
             end = now();
-            spare = make_spare();
-            drop_cgroup(number);
+            let_join(&spare);
             printf("%lld %lld\n", (long long)(end - begin), (long long)(now() - begin));
         }
         fill_pool();

@@ -7,7 +7,7 @@
 #define LENGTH(array) ((int)(sizeof(array) / sizeof((array)[0])))
 
 enum {
-    N_FILES = 3,      /* /etc/hosts, /etc/hostname, /etc/resolv.conf */
+    N_FILES = 2,      /* /etc/hosts, /etc/hostname */
     N_FDS = 2 + N_FILES,
     PLAN_SIZE = 4096, /* about what a default plan takes */
 };

@@ -30,7 +30,7 @@ static const char *const masked[] = {
     "/proc/timer_list", "/proc/timer_stats",  "/sys/devices/virtual/powercap", "/sys/firmware"};
 static const char *const read_only[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
                                         "/proc/sysrq-trigger"};
-static const char *const files[N_FILES] = {"/etc/hosts", "/etc/hostname", "/etc/resolv.conf"};
+static const char *const files[N_FILES] = {"/etc/hosts", "/etc/hostname"};
 
 static int root;
 

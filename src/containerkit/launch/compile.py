@@ -209,14 +209,13 @@ class _Compiler:
 
     def _etc(self) -> dict[str, bytes | None]:
         request = self.request
-        if self.host_network:
-            hosts, resolv_conf = request.hosts, request.resolv_conf
-        else:
-            hosts, resolv_conf = defaults.hosts_file(self.hostname), defaults.RESOLV_CONF
         return {
-            "/etc/hosts": hosts,
+            "/etc/hosts": request.hosts
+            if self.host_network
+            else defaults.hosts_file(self.hostname),
             "/etc/hostname": f"{self.hostname}\n".encode(),
-            "/etc/resolv.conf": resolv_conf,
+            # Without a network there is nobody to ask: the image's own stays.
+            "/etc/resolv.conf": request.resolv_conf if self.host_network else None,
         }
 
     def _shm(self) -> Op:

@@ -110,9 +110,6 @@ NO_NEW_PRIVS: Final = constant(Op(Code.NO_NEW_PRIVS))
 DROP_CGROUP: Final = constant(Op(Code.DROP_CGROUP))
 DROP_SOURCES: Final = constant(Op(Code.DROP_SOURCES))
 
-# Of a container without a network: names are not looked up anywhere.
-RESOLV_CONF: Final = b"# this container has no network\n"
-
 
 def hosts_file(hostname: str) -> bytes:
     """/etc/hosts of a container without a network: itself only.
