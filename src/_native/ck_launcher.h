@@ -26,6 +26,7 @@ enum {
     CK_POOL_LOW = 4,       /* of them: fewer are refilled between two starts */
     CK_TRASH = 1024,       /* cgroups waiting to be removed */
     CK_KEPT = 4,           /* places of ended containers, kept for the next spares */
+    CK_SPARE_NAMESPACES = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS,
 };
 
 enum ck_status { CK_FREE, CK_STARTING, CK_RUNNING, CK_ENDED };
@@ -45,7 +46,7 @@ struct ck_container {
 };
 
 enum ck_release {
-    CK_REL_CGROUP = 1, CK_REL_DIR = 4, /* asked for by the plan; not of a directory with uppers */
+    CK_REL_DIR = 4, /* asked for by the plan, and there is no upper in it */
     CK_HAS_CGROUP = 16, CK_ABOUT_TO_EXEC = 32,
     CK_SETTLED = 256,        /* it was started to stay: starts do not wait for its end */
     CK_MEMORY = 64, CK_TUNED = 128, /* its cgroup has a limit on memory, on more than pids */

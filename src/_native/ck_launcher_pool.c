@@ -9,8 +9,6 @@
 #include "ck_child.h"
 #include "ck_launcher.h"
 
-enum { SPARE_NAMESPACES = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS };
-
 /* ---- cgroups: one directory per container and controller, named by the container's number */
 
 int ck_pool_make_cgroup(struct ck_launcher *l, uint32_t number)
@@ -177,7 +175,7 @@ int ck_pool_move_dir(struct ck_launcher *l, uint32_t number, const char *dir, in
  * Returns 1 when they are. */
 int ck_pool_keep(struct ck_launcher *l, struct ck_container *c)
 {
-    const uint16_t must = CK_REL_DIR | CK_REL_CGROUP | CK_HAS_CGROUP;
+    const uint16_t must = CK_REL_DIR | CK_HAS_CGROUP;
 
     if ((c->release & (must | CK_TUNED)) != must || !c->dir[0] || !(c->flags & CK_PLAN_EPHEMERAL) ||
         l->n_kept == CK_KEPT || l->unified >= 0 || ck_pool_move_dir(l, c->number, c->dir, 1) < 0)
@@ -203,7 +201,7 @@ static void drop_place(struct ck_launcher *l, const struct ck_place *place)
 {
     ck_close_at(&(int){place->lock});
     ck_pool_drop_ahead(l, place->number);
-    ck_pool_drop_cgroup(l, place->number);
+    ck_pool_trash_cgroup(l, place->number);
 }
 
 void ck_pool_drop_kept(struct ck_launcher *l)
@@ -283,7 +281,7 @@ static int clone_spare(struct ck_launcher *l, struct ck_spare *spare)
     CK_TRY(ck_socketpair(pair));
     spare->socket = pair[0];
     theirs = pair[1];
-    pid = ck_pool_clone(l, spare->place.number, SPARE_NAMESPACES, &spare->pidfd);
+    pid = ck_pool_clone(l, spare->place.number, CK_SPARE_NAMESPACES, &spare->pidfd);
     if (pid == 0)
         serve_as_spare(l, spare->place.number, theirs);
     return pid;
@@ -299,8 +297,7 @@ static int make_spare(struct ck_launcher *l)
         return 0;
     }
     ck_close_at(&spare.socket);
-    if (spare.place.number)
-        drop_place(l, &spare.place);
+    drop_place(l, &spare.place);
     return error;
 }
 
@@ -312,11 +309,7 @@ void ck_pool_end_spare(struct ck_launcher *l, struct ck_spare *spare)
     ck_kill_and_wait(spare->pidfd);
     ck_close(spare->pidfd);
     ck_close(spare->socket);
-    if (spare->place.lock >= 0) {
-        ck_close(spare->place.lock);
-        ck_pool_drop_ahead(l, spare->place.number);
-    }
-    ck_pool_trash_cgroup(l, spare->place.number);
+    drop_place(l, &spare->place); /* the directory unless it has a container's name by now */
     spare->ready = 0;
 }
 

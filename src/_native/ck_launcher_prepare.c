@@ -316,7 +316,7 @@ static int do_overlay(struct ck_start *start, const struct ck_op *op)
 static int do_file(struct ck_start *start, const struct ck_op *op)
 {
     uint32_t length;
-    const void *bytes = ck_plan_bytes(&start->plan, op->arena[0], &length);
+    const void *bytes = ck_plan_list(&start->plan, op->arena[0], &length);
     CK_CLEANUP_FD int file = -1, tree = -1;
     char path[160];
 

@@ -71,13 +71,11 @@ static int fill_mask(int dir)
 static int add_template(const char *path, int (*fill)(int), unsigned attrs)
 {
     CK_CLEANUP_FD int mount = ck_new_mount("tmpfs", "size=1m\0mode=0755", 2, attrs);
-    CK_CLEANUP_FD int dir = -1;
 
     CK_TRY(mount);
     CK_TRY(ck_mkdirat(AT_FDCWD, path, 0755));
     CK_TRY(ck_move_mount(mount, AT_FDCWD, path));
-    CK_TRY(dir = ck_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0));
-    CK_TRY(fill(dir));
+    CK_TRY(fill(mount));
     return ck_mount_set(mount, MOUNT_ATTR_RDONLY, AT_RECURSIVE);
 }
 

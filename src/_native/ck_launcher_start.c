@@ -98,16 +98,14 @@ static struct ck_container *new_container(struct ck_launcher *l)
 /* Take the parked child, if there is one, it lives, and it is of the kind that the plan wants. */
 static void take_spare(struct ck_start *start)
 {
-    const uint64_t kind =
-        CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
+    const uint64_t kind = CK_SPARE_NAMESPACES | CLONE_NEWCGROUP;
     struct ck_launcher *l = start->launcher;
     int code, signal;
 
-    if (!l->spare.ready || start->plan.header->namespaces != kind ||
-        start->plan_size > CK_PLAN_INLINE)
-        return;
     /* what an earlier container left charged to a cgroup must not count against a limit */
-    if (start->container->release & CK_TUNED && l->spare.place.used)
+    if (!l->spare.ready || start->plan.header->namespaces != kind ||
+        start->plan_size > CK_PLAN_INLINE ||
+        (start->container->release & CK_TUNED && l->spare.place.used))
         return;
     if (ck_wait_pidfd(l->spare.pidfd, &code, &signal, NULL) != -EAGAIN) {
         ck_pool_end_spare(l, &l->spare);
@@ -134,10 +132,8 @@ static uint16_t release_bits(const struct ck_plan *plan)
                 bits |= CK_TUNED;
         }
     }
-    for (int i = 0; i < plan->header->n_ops[CK_RELEASE]; i++) {
-        uint16_t code = plan->ops[CK_RELEASE][i].code;
-        bits |= code == CK_OP_DROP_CGROUP ? CK_REL_CGROUP : code == CK_OP_DROP_DIR ? CK_REL_DIR : 0;
-    }
+    for (int i = 0; i < plan->header->n_ops[CK_RELEASE]; i++)
+        bits |= plan->ops[CK_RELEASE][i].code == CK_OP_DROP_DIR ? CK_REL_DIR : 0;
     return bits;
 }
 

@@ -6,9 +6,9 @@
 int ck_op_groups(struct ck_child *child, const struct ck_op *op)
 {
     uint32_t length;
-    const void *groups = ck_plan_bytes(&child->plan, op->arena[0], &length);
+    const char *groups = ck_plan_list(&child->plan, op->arena[0], &length);
 
-    return ck_set_groups(length / sizeof(uint32_t), groups);
+    return ck_set_groups(length / sizeof(uint32_t), (const void *)groups);
 }
 
 int ck_op_ids(struct ck_child *child, const struct ck_op *op)
@@ -35,7 +35,7 @@ int ck_op_no_new_privs(struct ck_child *child, const struct ck_op *op)
 int ck_op_seccomp(struct ck_child *child, const struct ck_op *op)
 {
     uint32_t length;
-    const void *filter = ck_plan_bytes(&child->plan, op->arena[0], &length);
+    const char *filter = ck_plan_list(&child->plan, op->arena[0], &length);
 
-    return ck_seccomp(filter, length / sizeof(struct sock_filter));
+    return ck_seccomp((const void *)filter, length / sizeof(struct sock_filter));
 }

@@ -28,10 +28,9 @@ static int make_file(const struct ck_child *child, const char *path)
     CK_CLEANUP_FD int parent = open_parent(child, path, 1, &name);
     CK_CLEANUP_FD int file = -1;
 
-    if (parent < 0)
-        return parent;
-    file = ck_openat(parent, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_WRONLY, 0644);
-    return file < 0 ? file : ck_openat(parent, name, O_PATH | O_NOFOLLOW, 0);
+    CK_TRY(parent);
+    CK_TRY(file = ck_openat(parent, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_WRONLY, 0644));
+    return ck_openat(parent, name, O_PATH | O_NOFOLLOW, 0);
 }
 
 /* Whether a place lies on a file system that is the kernel's word or ours. */
@@ -67,11 +66,10 @@ static int mount_on(const struct ck_child *child, int mount, const char *path, i
 {
     CK_CLEANUP_FD int target = ck_path_open(child->root, path, O_PATH, CK_PATH_NO_SYMLINKS);
 
-    if (target == -ENOENT ||
-        (target == -ELOOP && !strict)) { /* the image's links are followed ... */
+    if (target == -ENOENT || (target == -ELOOP && !strict)) { /* the image's links are followed */
         target = open_target(child, path, flags, strict ? CK_PATH_NO_SYMLINKS : 0);
         if (target >= 0 && !strict && is_system(child, target))
-            return -EXDEV; /* ... but not to there (CVE-2019-16884, CVE-2025-52881) */
+            return -EXDEV; /* but not to there (CVE-2019-16884, CVE-2025-52881) */
     }
     return target < 0 ? target : ck_move_mount(mount, target, "");
 }
@@ -79,8 +77,7 @@ static int mount_on(const struct ck_child *child, int mount, const char *path, i
 int ck_op_root(struct ck_child *child, const struct ck_op *op)
 {
     CK_TRY(ck_move_mount(child->slots[op->fd[0]], AT_FDCWD, CK_NEW_ROOT));
-    child->root = ck_openat(AT_FDCWD, CK_NEW_ROOT, O_PATH | O_DIRECTORY, 0);
-    return child->root < 0 ? child->root : 0;
+    return child->root = ck_openat(AT_FDCWD, CK_NEW_ROOT, O_PATH | O_DIRECTORY, 0);
 }
 
 int ck_op_mount_fs(struct ck_child *child, const struct ck_op *op)
@@ -106,15 +103,11 @@ int ck_op_template(struct ck_child *child, const struct ck_op *op)
 {
     const char *name = ck_plan_text(&child->plan, op->arena[0]);
     const char *target = ck_plan_text(&child->plan, op->arena[1]);
-    const char *path = strcmp(name, "dev") == 0     ? CK_TEMPLATE_DEV
-                       : strcmp(name, "empty") == 0 ? CK_TEMPLATE_DIR
-                                                    : NULL;
-    CK_CLEANUP_FD int tree = -1;
+    const char *path = strcmp(name, "dev") == 0 ? CK_TEMPLATE_DEV : CK_TEMPLATE_DIR;
+    CK_CLEANUP_FD int tree = ck_open_tree(AT_FDCWD, path, AT_RECURSIVE);
 
-    if (!path)
-        return -EINVAL;
-    tree = ck_open_tree(AT_FDCWD, path, AT_RECURSIVE);
-    return tree < 0 ? tree : mount_on(child, tree, target, op->flags, 1);
+    CK_TRY(tree);
+    return mount_on(child, tree, target, op->flags, 1);
 }
 
 int ck_op_mask(struct ck_child *child, const struct ck_op *op)
@@ -128,8 +121,9 @@ int ck_op_mask(struct ck_child *child, const struct ck_op *op)
     if (target < 0) /* nothing to hide on this kernel */
         return target == -ENOENT ? 0 : target;
     CK_TRY(ck_fstat(target, &st));
-    cover = ck_open_tree(AT_FDCWD, S_ISDIR(st.st_mode) ? CK_TEMPLATE_DIR : CK_TEMPLATE_FILE, 0);
-    return cover < 0 ? cover : ck_move_mount(cover, target, "");
+    CK_TRY(cover =
+               ck_open_tree(AT_FDCWD, S_ISDIR(st.st_mode) ? CK_TEMPLATE_DIR : CK_TEMPLATE_FILE, 0));
+    return ck_move_mount(cover, target, "");
 }
 
 int ck_op_read_only(struct ck_child *child, const struct ck_op *op)
@@ -159,9 +153,9 @@ int ck_op_mkdir(struct ck_child *child, const struct ck_op *op)
     CK_CLEANUP_FD int fd = ck_path_open(child->root, path, O_PATH, 0);
 
     if (fd != -ENOENT)
-        return fd < 0 ? fd : 0;
-    fd = ck_path_mkdirs(child->root, path, (mode_t)op->value[0] & 07777, 0);
-    return fd < 0 ? fd : own_as_asked(fd, op);
+        return fd;
+    CK_TRY(fd = ck_path_mkdirs(child->root, path, (mode_t)op->value[0] & 07777, 0));
+    return own_as_asked(fd, op);
 }
 
 int ck_op_copy_fd(struct ck_child *child, const struct ck_op *op)
@@ -172,13 +166,11 @@ int ck_op_copy_fd(struct ck_child *child, const struct ck_op *op)
         open_parent(child, ck_plan_text(&child->plan, op->arena[0]), 1, &name);
     CK_CLEANUP_FD int fd = -1;
     char buf[4096];
-    ssize_t n = ck_lseek(source, 0, SEEK_SET); /* a restart reads it again */
+    ssize_t n;
 
-    if (parent < 0 || n < 0)
-        return parent < 0 ? parent : (int)n;
-    fd = ck_openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
-    if (fd < 0)
-        return fd;
+    CK_TRY(parent);
+    CK_TRY(ck_lseek(source, 0, SEEK_SET)); /* a restart reads it again */
+    CK_TRY(fd = ck_openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
     while ((n = ck_read(source, buf, sizeof buf)) > 0)
         CK_TRY(ck_write_all(fd, buf, (size_t)n));
     CK_TRY(n);
@@ -193,8 +185,7 @@ int ck_op_root_read_only(struct ck_child *child, const struct ck_op *op)
 
 int ck_op_pivot(struct ck_child *child, const struct ck_op *op)
 {
-    int error = ck_fchdir(child->root);
-
+    CK_TRY(ck_fchdir(child->root));
     ck_close(ck_steal_fd(&child->root));
-    return error < 0 ? error : ck_pivot_here();
+    return ck_pivot_here();
 }

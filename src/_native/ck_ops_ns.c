@@ -1,6 +1,4 @@
 /* ck_ops_ns.c - child ops on the namespaces it is in: network, host name, sysctls, keyring. */
-#include <linux/openat2.h>
-
 #include "ck_child.h"
 
 int ck_op_join_net(struct ck_child *child, const struct ck_op *op)
@@ -24,12 +22,9 @@ int ck_op_loopback(struct ck_child *child, const struct ck_op *op)
 static int write_proc(const char *path, const char *value)
 {
     CK_CLEANUP_FD int proc = ck_new_mount("proc", "", 0, 0);
-    CK_CLEANUP_FD int fd = -1;
 
-    if (proc < 0)
-        return proc;
-    fd = ck_openat2(proc, path, O_WRONLY, 0, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS);
-    return fd < 0 ? fd : ck_write_all(fd, value, strlen(value));
+    CK_TRY(proc);
+    return ck_write_text(proc, path, value);
 }
 
 int ck_op_sysctl(struct ck_child *child, const struct ck_op *op)

@@ -11,39 +11,32 @@ int ck_op_rlimit(struct ck_child *child, const struct ck_op *op)
 
 static int open_null(void)
 {
+    CK_CLEANUP_FD int fd = ck_openat(AT_FDCWD, "/dev/null", O_RDWR | O_NOFOLLOW | O_NOCTTY, 0);
     struct stat st;
-    int fd = ck_openat(AT_FDCWD, "/dev/null", O_RDWR | O_NOFOLLOW | O_NOCTTY, 0);
 
-    if (fd < 0)
-        return fd;
-    if (ck_fstat(fd, &st) < 0 || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3)) {
-        ck_close(fd);
+    CK_TRY(fd);
+    CK_TRY(ck_fstat(fd, &st));
+    if (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3))
         return -ENODEV; /* something else was put at /dev/null */
-    }
-    return fd;
+    return ck_steal_fd(&fd);
 }
 
 int ck_op_stdio(struct ck_child *child, const struct ck_op *op)
 {
     for (int i = 0; i < 3; i++) {
         CK_CLEANUP_FD int null = -1;
-        int fd = op->fd[i] >= 0 ? child->slots[op->fd[i]] : (null = open_null());
-        int error = fd < 0 ? fd : ck_dup_to(fd, i);
-
         child->aux = i;
-        if (error < 0)
-            return error;
+        if (op->fd[i] < 0)
+            CK_TRY(null = open_null());
+        CK_TRY(ck_dup_to(null < 0 ? child->slots[op->fd[i]] : null, i));
     }
     return 0;
 }
 
 int ck_op_session(struct ck_child *child, const struct ck_op *op)
 {
-    int error = ck_setsid();
-
-    if (error >= 0 && op->flags & CK_F_TTY)
-        error = ck_take_tty(0);
-    return error;
+    CK_TRY(ck_setsid());
+    return op->flags & CK_F_TTY ? ck_take_tty(0) : 0;
 }
 
 int ck_op_umask(struct ck_child *child, const struct ck_op *op)
@@ -58,7 +51,8 @@ int ck_op_chdir(struct ck_child *child, const struct ck_op *op)
     CK_CLEANUP_FD int dir =
         ck_path_open(AT_FDCWD, ck_plan_text(&child->plan, op->arena[0]), O_PATH | O_DIRECTORY, 0);
 
-    return dir < 0 ? dir : ck_fchdir(dir);
+    CK_TRY(dir);
+    return ck_fchdir(dir);
 }
 
 static void fill_vector(char **vector, const char *item, uint32_t n)
@@ -96,12 +90,10 @@ int ck_op_exec(struct ck_child *child, const struct ck_op *op)
     const char *args = ck_plan_list(&child->plan, op->arena[1], &argc);
     const char *env = ck_plan_list(&child->plan, op->arena[2], &envc);
     char **vector = ck_map(-1, ((size_t)argc + envc + 2) * sizeof *vector);
-    int error = ck_close_range(3, 1);
 
     if (!vector)
         return -ENOMEM;
-    if (error < 0)
-        return error;
+    CK_TRY(ck_close_range(3, 1));
     fill_vector(vector, args, argc);
     fill_vector(vector + argc + 1, env, envc);
     return try_candidates(child, op, vector, vector + argc + 1);

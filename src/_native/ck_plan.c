@@ -5,9 +5,9 @@
  */
 #include "ck_plan.h"
 
-#include <errno.h>
 #include <sched.h>
-#include <string.h>
+
+#include "ck_sys.h"
 
 /* When a child op may run: before the root is entered, after it, before rights are given up. */
 enum phase { ANY, BEFORE_PIVOT, AFTER_PIVOT, PRIVILEGED };
@@ -53,44 +53,29 @@ const char *ck_plan_next(const char *item)
     return item + strlen(item) + 1;
 }
 
-const void *ck_plan_bytes(const struct ck_plan *plan, uint32_t offset, uint32_t *length)
-{
-    *length = offset ? load_u32(plan->arena + offset) : 0;
-    return offset ? plan->arena + offset + 4 : NULL;
-}
-
-static int check_counted(const struct ck_plan *plan, uint32_t offset, int is_list)
-{
-    uint32_t count, left;
-    const char *at, *end = plan->arena + plan->arena_size;
-
-    if (offset % 4 || offset > plan->arena_size - 4)
-        return -EINVAL;
-    count = load_u32(plan->arena + offset);
-    left = plan->arena_size - offset - 4;
-    if (count > left)
-        return -EINVAL;
-    if (!is_list)
-        return 0;
-    at = plan->arena + offset + 4;
-    for (; count > 0; count--) {
-        const char *nul = at < end ? memchr(at, 0, (size_t)(end - at)) : NULL;
-        if (!nul)
-            return -EINVAL;
-        at = nul + 1;
-    }
-    return 0;
-}
-
 static int check_argument(const struct ck_plan *plan, uint32_t offset, char kind)
 {
+    const char *end = plan->arena + plan->arena_size, *at;
+    uint32_t count;
+
     if (!offset)
         return kind == '-' || (kind >= 'A' && kind <= 'Z') ? 0 : -EINVAL;
-    if (kind == '-' || offset >= plan->arena_size || plan->arena_size < 8)
+    if (kind == '-' || offset >= plan->arena_size)
         return -EINVAL;
     if (kind == 't' || kind == 'T')
         return 0; /* the arena ends with NUL, so every text ends */
-    return check_counted(plan, offset, kind == 'l' || kind == 'L');
+    if (offset % 4 || plan->arena_size - offset < 4)
+        return -EINVAL;
+    count = load_u32(plan->arena + offset);
+    at = plan->arena + offset + 4;
+    if (count > (size_t)(end - at))
+        return -EINVAL;
+    for (; (kind == 'l' || kind == 'L') && count > 0; count--) {
+        if (at == end)
+            return -EINVAL;
+        at = ck_plan_next(at);
+    }
+    return 0;
 }
 
 /* ---- slots and order */
@@ -112,18 +97,13 @@ static int check_slot(struct progress *now, int16_t slot, char kind)
 
 static int check_order(struct progress *now, const struct ck_op *op, enum phase phase)
 {
-    if (now->ended)
-        return -EINVAL;
-    if (phase == BEFORE_PIVOT && (now->pivoted || now->dropped))
-        return -EINVAL;
-    if (phase == BEFORE_PIVOT && !now->rooted && op->code != CK_OP_JOIN_NET &&
-        op->code != CK_OP_ROOT)
-        return -EINVAL;
-    if (phase == AFTER_PIVOT && !now->pivoted)
-        return -EINVAL;
-    if (phase == PRIVILEGED && now->dropped)
-        return -EINVAL;
-    if (op->code == CK_OP_ROOT && now->rooted)
+    const int needs_root =
+        phase == BEFORE_PIVOT && op->code != CK_OP_JOIN_NET && op->code != CK_OP_ROOT;
+
+    if (now->ended || (phase == BEFORE_PIVOT && now->pivoted) ||
+        (phase == AFTER_PIVOT && !now->pivoted) || (needs_root && !now->rooted) ||
+        (op->code == CK_OP_ROOT && now->rooted) ||
+        ((phase == BEFORE_PIVOT || phase == PRIVILEGED) && now->dropped))
         return -EINVAL;
     now->rooted |= op->code == CK_OP_ROOT;
     now->pivoted |= op->code == CK_OP_PIVOT;
@@ -135,20 +115,13 @@ static int check_order(struct progress *now, const struct ck_op *op, enum phase 
 static int check_op(const struct ck_plan *plan, int section, const struct ck_op *op,
                     struct progress *now)
 {
-    const struct spec *spec;
-    int error;
+    const struct spec *spec = &specs[op->code < CK_OP_END ? op->code : 0];
 
-    if (op->code >= CK_OP_END || op->reserved)
-        return -EINVAL;
-    spec = &specs[op->code];
-    if (!spec->slots[0] || spec->section != section) /* a hole in the numbering, or misplaced */
-        return -EINVAL;
+    if (!spec->slots[0] || spec->section != section || op->reserved)
+        return -EINVAL; /* a hole in the numbering, or misplaced */
     for (int i = 0; i < 3; i++) {
-        error = check_argument(plan, op->arena[i], spec->arguments[i]);
-        if (!error)
-            error = check_slot(now, op->fd[i], spec->slots[i]);
-        if (error)
-            return error;
+        CK_TRY(check_argument(plan, op->arena[i], spec->arguments[i]));
+        CK_TRY(check_slot(now, op->fd[i], spec->slots[i]));
     }
     return section == CK_CHILD ? check_order(now, op, spec->phase) : 0;
 }
@@ -182,14 +155,11 @@ int ck_plan_check(const void *bytes, size_t size, struct ck_plan *out, uint32_t 
     const struct ck_plan_header *header = bytes;
     const struct ck_op *op;
     struct progress now = {0};
-    int error;
 
     *at = 0xffff0000;
     if (size < sizeof *header || size > CK_PLAN_MAX || (uintptr_t)bytes % 8)
         return -EINVAL;
-    error = check_header(header, size);
-    if (error)
-        return error;
+    CK_TRY(check_header(header, size));
     op = (const void *)(header + 1);
     out->header = header;
     out->arena = (const char *)(op + header->n_ops[0] + header->n_ops[1] + header->n_ops[2]);
@@ -201,9 +171,7 @@ int ck_plan_check(const void *bytes, size_t size, struct ck_plan *out, uint32_t 
         out->ops[section] = op;
         for (int i = 0; i < header->n_ops[section]; i++, op++) {
             *at = (uint32_t)section << 16 | (uint32_t)i;
-            error = check_op(out, section, op, &now);
-            if (error)
-                return error;
+            CK_TRY(check_op(out, section, op, &now));
         }
         if (section == CK_CHILD && !now.ended)
             return -EINVAL;

@@ -97,8 +97,7 @@ int ck_plan_check(const void *bytes, size_t size, struct ck_plan *out, uint32_t 
 
 /* Arena access; the plan is checked, so these can not leave it.  Absent: NULL, count or length 0. */
 const char *ck_plan_text(const struct ck_plan *plan, uint32_t offset);
-const char *ck_plan_list(const struct ck_plan *plan, uint32_t offset, uint32_t *count);
+const char *ck_plan_list(const struct ck_plan *plan, uint32_t offset, uint32_t *count); /* or bytes */
 const char *ck_plan_next(const char *item); /* the string behind this one in its list */
-const void *ck_plan_bytes(const struct ck_plan *plan, uint32_t offset, uint32_t *length);
 
 #endif

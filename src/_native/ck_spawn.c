@@ -17,28 +17,31 @@ struct spawn { /* in memory that all three processes share until the exec */
 
 /* Runs on memory shared with the embedding process, which is suspended until exec: system calls
  * only, no libc state, no locks. */
-static int enter_launcher(void *arg)
+static int execute_launcher(const struct spawn *spawn)
 {
     static char *const argv[] = {(char *)(uintptr_t)"ck-launcher", NULL};
     static char *const envp[] = {NULL};
-    struct spawn *spawn = arg;
-    int null = ck_openat(AT_FDCWD, "/dev/null", O_RDWR, 0);
-    /* above all that is overwritten: the embedding program may have closed its descriptors 0 to 2 */
-    int program = ck_dup_above(spawn->program, 10), control = ck_dup_above(spawn->control, 10);
-    int error = null < 0 ? null : program < 0 ? program : control < 0 ? control : 0;
+    int null, program, control;
 
-    null = error < 0 ? error : (error = ck_dup_above(null, 10));
+    /* above all that is overwritten: the embedding program may have closed its descriptors 0 to 2 */
+    CK_TRY(program = ck_dup_above(spawn->program, 10));
+    CK_TRY(control = ck_dup_above(spawn->control, 10));
+    CK_TRY(null = ck_openat(AT_FDCWD, "/dev/null", O_RDWR, 0));
+    CK_TRY(null = ck_dup_above(null, 10));
+    for (int i = 0; i < CK_CONTROL_FD; i++)
+        CK_TRY(ck_dup_to(null, i));
+    CK_TRY(ck_dup_to(control, CK_CONTROL_FD));
+    ck_close_range(CK_CONTROL_FD + 1, 1);
     ck_setsid();
-    for (int i = 0; error >= 0 && i < 3; i++)
-        error = ck_dup_to(null, i);
-    if (error >= 0)
-        error = ck_dup_to(control, CK_CONTROL_FD);
-    if (error >= 0) {
-        ck_close_range(CK_CONTROL_FD + 1, 1);
-        ck_chdir("/");
-        error = ck_execveat(program, argv, envp);
-    }
-    spawn->failed = -error;
+    ck_chdir("/");
+    return ck_execveat(program, argv, envp);
+}
+
+static int enter_launcher(void *arg)
+{
+    struct spawn *spawn = arg;
+
+    spawn->failed = -execute_launcher(spawn);
     ck_exit(127);
 }
 

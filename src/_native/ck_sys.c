@@ -1,17 +1,12 @@
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/keyctl.h>
-#include <linux/mount.h>
 #include <linux/openat2.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <net/if.h>
 #include <poll.h>
-#include <signal.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
@@ -21,7 +16,6 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
-#include <unistd.h>
 
 /* <sys/mount.h> and <linux/mount.h> exclude each other in older libcs. */
 enum { MS_REC_ = 16384, MS_PRIVATE_ = 1 << 18, MNT_DETACH_ = 2 };
@@ -188,18 +182,11 @@ _Noreturn void ck_exit(int code)
 
 void ck_reset_signals(void)
 {
+    static const uint64_t reset[4]; /* the kernel's own struct: libc refuses its private signals */
     sigset_t none;
 
-    for (int signal = 1; signal < NSIG; signal++)
-        if (signal != SIGKILL && signal != SIGSTOP) {
-            struct { /* the kernel's own struct: libc refuses its private signals */
-                uintptr_t handler;
-                unsigned long flags;
-                uintptr_t restorer;
-                uint64_t mask;
-            } reset = {0};
-            syscall(SYS_rt_sigaction, signal, &reset, NULL, 8);
-        }
+    for (int signal = 1; signal < NSIG; signal++) /* it refuses SIGKILL and SIGSTOP */
+        syscall(SYS_rt_sigaction, signal, reset, NULL, 8);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
