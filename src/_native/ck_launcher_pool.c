@@ -226,79 +226,58 @@ static int find_place(struct ck_launcher *l, struct ck_place *place)
 
 /* ---- the spare child */
 
-/* Hold nothing of the launcher but the socket, as 3, and the directories of the controllers, which
- * HELLO has put behind the owner's. */
-static void keep_little(const struct ck_launcher *l, int socket)
+/* A parked child holds nothing of the launcher but its socket, as 3, and the directories of the
+ * controllers, which HELLO has put behind the owner's.  It is sent one byte: join the cgroup; then a
+ * plan, behind one byte for each slot that says which of the packet's descriptors it is. */
+static void park(struct ck_launcher *l, int socket)
 {
+    int n = 0;
+
     if (ck_dup_to(socket, CK_CONTROL_FD) < 0 || ck_set_cloexec(CK_CONTROL_FD) < 0)
         ck_exit(126);
     ck_close(l->owner);
     ck_close_range((unsigned)(l->owner + l->n_controllers + 1), 0);
-}
-
-static void join(struct ck_launcher *l, uint32_t number)
-{
-    if (ck_pool_join_cgroup(l, number) < 0)
+    if (ck_receive(CK_CONTROL_FD, l->packet, 1, NULL, &n, 1) != 1 ||
+        ck_pool_join_cgroup(l, l->spare.place.number) < 0)
         ck_exit(126);
-    for (int i = 0; i < l->n_controllers; i++)
-        ck_close(l->controllers[i]);
+    ck_close_range(CK_CONTROL_FD + 1, 0);
 }
 
-/* A parked child is sent one byte: join the cgroup; then a plan, behind one byte for each slot that
- * says which of the packet's descriptors it is.  A plan that comes first makes it join too. */
-static _Noreturn void serve_as_spare(struct ck_launcher *l, uint32_t number, int socket)
+static _Noreturn void serve_as_spare(struct ck_launcher *l, int socket)
 {
     struct ck_child child = {.root = -1, .report = CK_CONTROL_FD};
-    int fds[CK_SLOTS], n = 0, joined = 0;
+    int fds[CK_SLOTS], n = CK_SLOTS;
     uint32_t at;
     ssize_t got;
 
-    keep_little(l, socket);
-    while ((got = (n = CK_SLOTS, ck_receive(3, l->packet, sizeof l->packet, fds, &n, 1))) == 1) {
-        join(l, number);
-        joined = 1;
-    }
-    if (got < CK_SLOTS)
+    park(l, socket);
+    got = ck_receive(CK_CONTROL_FD, l->packet, sizeof l->packet, fds, &n, 1);
+    if (got < CK_SLOTS ||
+        ck_plan_check(l->packet + CK_SLOTS, (size_t)got - CK_SLOTS, &child.plan, &at) < 0)
         ck_exit(126);
-    if (!joined)
-        join(l, number);
     for (int i = 0; i < CK_SLOTS; i++) {
         int index = l->packet[i] - 1; /* 0: empty */
         child.slots[i] = index >= 0 && index < n ? fds[index] : -1;
     }
-    if (ck_plan_check(l->packet + CK_SLOTS, (size_t)got - CK_SLOTS, &child.plan, &at) < 0)
-        ck_exit(126);
     ck_child_run(&child);
 }
 
-static int clone_spare(struct ck_launcher *l, struct ck_spare *spare)
+/* What a failure leaves half made, ck_pool_end_spare ends. */
+static int make_spare(struct ck_launcher *l)
 {
+    struct ck_spare *spare = &l->spare;
     CK_CLEANUP_FD int theirs = -1;
-    int pair[2];
-    pid_t pid;
+    int pair[2], pid;
 
+    *spare = (struct ck_spare){.ready = 1, .pidfd = -1, .socket = -1};
     CK_TRY(find_place(l, &spare->place));
     CK_TRY(ck_socketpair(pair));
     spare->socket = pair[0];
     theirs = pair[1];
     pid = ck_pool_clone(l, spare->place.number, CK_SPARE_NAMESPACES, &spare->pidfd);
     if (pid == 0)
-        serve_as_spare(l, spare->place.number, theirs);
+        serve_as_spare(l, theirs);
     return pid;
-}
-
-static int make_spare(struct ck_launcher *l)
-{
-    struct ck_spare spare = {.ready = 1, .pidfd = -1, .socket = -1};
-    int error = clone_spare(l, &spare);
-
-    if (error >= 0) {
-        l->spare = spare;
-        return 0;
-    }
-    ck_close_at(&spare.socket);
-    drop_place(l, &spare.place);
-    return error;
 }
 
 /* Kill and reap a child that has not been given a plan, or not entirely. */
@@ -306,9 +285,10 @@ void ck_pool_end_spare(struct ck_launcher *l, struct ck_spare *spare)
 {
     if (!spare->ready)
         return;
-    ck_kill_and_wait(spare->pidfd);
-    ck_close(spare->pidfd);
-    ck_close(spare->socket);
+    if (spare->pidfd >= 0)
+        ck_kill_and_wait(spare->pidfd);
+    ck_close_at(&spare->pidfd);
+    ck_close_at(&spare->socket);
     drop_place(l, &spare->place); /* the directory unless it has a container's name by now */
     spare->ready = 0;
 }
@@ -344,8 +324,10 @@ void ck_pool_work(struct ck_launcher *l)
 {
     l->busy = 0;
     if (wants_spare(l)) {
-        if (make_spare(l) < 0) /* starts clone for themselves from now on */
+        if (make_spare(l) < 0) { /* starts clone for themselves from now on */
+            ck_pool_end_spare(l, &l->spare);
             l->features &= ~(uint32_t)CK_HAS_SPARE;
+        }
     } else if (l->spare.ready && !l->spare.joined) {
         l->spare.joined = 1;
         ck_send(l->spare.socket, "", 1, NULL, 0);

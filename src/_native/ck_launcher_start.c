@@ -14,6 +14,8 @@ static int give_to_spare(struct ck_start *start)
     c->pidfd = start->spare.pidfd;
     c->report = start->spare.socket;
     start->spare.ready = 0;
+    if (!start->spare.joined)
+        CK_TRY(ck_send(c->report, "", 1, NULL, 0));
     memmove(out + CK_SLOTS, start->plan.header, start->plan_size);
     for (int i = 0; i < CK_SLOTS; i++) {
         out[i] = 0;

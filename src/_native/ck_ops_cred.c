@@ -22,9 +22,7 @@ int ck_op_ids(struct ck_child *child, const struct ck_op *op)
 
 int ck_op_caps(struct ck_child *child, const struct ck_op *op)
 {
-    CK_TRY(ck_drop_bounding(op->value[0]));
-    CK_TRY(ck_clear_ambient());
-    return ck_set_caps(op->value[1]);
+    return ck_set_caps(op->value[0], op->value[1]);
 }
 
 int ck_op_no_new_privs(struct ck_child *child, const struct ck_op *op)

@@ -268,17 +268,7 @@ int ck_set_ids(uint32_t uid, uint32_t gid)
     return (int)result(syscall(SYS_setresuid, uid, uid, uid));
 }
 
-int ck_set_caps(uint64_t permitted)
-{
-    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct data[2] = {{0}};
-
-    for (int i = 0; i < 2; i++)
-        data[i].permitted = data[i].effective = (uint32_t)(permitted >> (32 * i));
-    return (int)result(syscall(SYS_capset, &header, data));
-}
-
-int ck_drop_bounding(uint64_t keep)
+int ck_set_caps(uint64_t bounding, uint64_t permitted)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct data[2];
@@ -288,11 +278,18 @@ int ck_drop_bounding(uint64_t keep)
         data[i].effective = data[i].permitted;
     CK_TRY(result(syscall(SYS_capset, &header, data)));
     for (unsigned cap = 0; cap < 64; cap++) {
-        long error = keep >> cap & 1 ? 0 : result(prctl(PR_CAPBSET_DROP, cap, 0, 0, 0));
-        if (error < 0) /* past the last capability this kernel knows */
-            return error == -EINVAL ? 0 : (int)error;
+        long error = bounding >> cap & 1 ? 0 : result(prctl(PR_CAPBSET_DROP, cap, 0, 0, 0));
+        if (error == -EINVAL) /* past the last capability this kernel knows */
+            break;
+        CK_TRY(error);
     }
-    return 0;
+    CK_TRY(result(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)));
+    for (int i = 0; i < 2; i++)
+        data[i] = (struct __user_cap_data_struct){
+            .permitted = (uint32_t)(permitted >> (32 * i)),
+            .effective = (uint32_t)(permitted >> (32 * i)),
+        };
+    return (int)result(syscall(SYS_capset, &header, data));
 }
 
 int ck_seccomp(const struct sock_filter *filter, size_t n)

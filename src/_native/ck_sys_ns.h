@@ -57,7 +57,6 @@ CK_RETRY(int, ck_epoll_wait, (int epoll, struct epoll_event *events, int n, int 
 CK_RETRY(int, ck_wait_readable, (int fd), poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, -1))
 /* ---- identity and limits */
 CK_CALL(int, ck_set_groups, (size_t n, const uint32_t *groups), syscall(SYS_setgroups, n, groups))
-CK_CALL(int, ck_clear_ambient, (void), prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))
 CK_CALL(int, ck_no_new_privs, (void), prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 CK_CALL(int, ck_not_dumpable, (void), prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
 CK_CALL(int, ck_session_keyring, (void), syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL))
@@ -87,8 +86,7 @@ ssize_t ck_receive(int fd, void *buf, size_t len, int *fds, int *n_fds, int wait
 uint64_t ck_now(clockid_t clock);                    /* ns */
 void *ck_map(int fd, size_t size); /* private: a file, read-only; -1: memory.  NULL on failure */
 int ck_set_ids(uint32_t uid, uint32_t gid);          /* permitted capabilities survive */
-int ck_set_caps(uint64_t permitted);                 /* and effective; inheritable: none */
-int ck_drop_bounding(uint64_t keep);
+int ck_set_caps(uint64_t bounding, uint64_t permitted); /* and effective; inheritable, ambient: none */
 int ck_seccomp(const struct sock_filter *filter, size_t n);
 int ck_loopback_up(void);
 
