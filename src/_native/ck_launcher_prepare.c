@@ -126,16 +126,13 @@ static int do_source(struct ck_start *start, const struct ck_op *op)
 {
     struct ck_container *c = start->container;
     int tree = start->slots[op->fd[0]];
-    CK_CLEANUP_FD int file = -1;
     char path[48];
     struct stat st;
 
     source_path(path, c, (unsigned)op->fd[0]);
     CK_TRY(ck_fstat(tree, &st));
-    if (S_ISDIR(st.st_mode))
-        CK_TRY(ck_mkdirat(AT_FDCWD, path, 0700));
-    else
-        CK_TRY(file = ck_openat(AT_FDCWD, path, O_CREAT | O_EXCL | O_WRONLY, 0600));
+    CK_TRY(S_ISDIR(st.st_mode) ? ck_mkdirat(AT_FDCWD, path, 0700)
+                               : ck_mknodat(AT_FDCWD, path, S_IFREG | 0600, 0));
     c->sources |= 1ULL << op->fd[0];
     return ck_move_mount(tree, AT_FDCWD, path);
 }

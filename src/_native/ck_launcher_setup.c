@@ -23,7 +23,7 @@ enum {
 static int make_node(int dir, const char *name, unsigned major, unsigned minor)
 {
     char host[32];
-    CK_CLEANUP_FD int tree = -1, file = -1;
+    CK_CLEANUP_FD int tree = -1;
     int error = ck_mknodat(dir, name, S_IFCHR | 0666, makedev(major, minor));
 
     if (error != -EPERM)
@@ -31,7 +31,7 @@ static int make_node(int dir, const char *name, unsigned major, unsigned minor)
     /* no CAP_MKNOD over this file system: the host's own node, bound */
     snprintf(host, sizeof host, "/dev/%s", name);
     CK_TRY(tree = ck_open_tree(AT_FDCWD, host, 0));
-    CK_TRY(file = ck_openat(dir, name, O_CREAT | O_EXCL | O_WRONLY, 0666));
+    CK_TRY(ck_mknodat(dir, name, S_IFREG | 0666, 0));
     return ck_move_mount(tree, dir, name);
 }
 
@@ -46,7 +46,6 @@ static int fill_dev(int dir)
         {"/proc/self/fd", "fd"},       {"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"},
         {"/proc/self/fd/2", "stderr"}, {"pts/ptmx", "ptmx"},         {"/proc/kcore", "core"}};
     static const char *const dirs[] = {"pts", "shm", "mqueue"};
-    CK_CLEANUP_FD int console = -1;
 
     for (size_t i = 0; i < sizeof nodes / sizeof *nodes; i++)
         CK_TRY(make_node(dir, nodes[i].name, nodes[i].major, nodes[i].minor));
@@ -55,15 +54,12 @@ static int fill_dev(int dir)
     for (size_t i = 0; i < sizeof dirs / sizeof *dirs; i++)
         CK_TRY(ck_mkdirat(dir, dirs[i], 0755));
     /* a place for a terminal to be bound on */
-    CK_TRY(console = ck_openat(dir, "console", O_CREAT | O_EXCL | O_WRONLY, 0600));
-    return 0;
+    return ck_mknodat(dir, "console", S_IFREG | 0600, 0);
 }
 
 static int fill_mask(int dir)
 {
-    CK_CLEANUP_FD int file = ck_openat(dir, "file", O_CREAT | O_EXCL | O_WRONLY, 0444);
-
-    CK_TRY(file);
+    CK_TRY(ck_mknodat(dir, "file", S_IFREG | 0444, 0));
     return ck_mkdirat(dir, "empty", 0555);
 }
 

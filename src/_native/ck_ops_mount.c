@@ -26,10 +26,9 @@ static int make_file(const struct ck_child *child, const char *path)
 {
     const char *name;
     CK_CLEANUP_FD int parent = open_parent(child, path, 1, &name);
-    CK_CLEANUP_FD int file = -1;
 
     CK_TRY(parent);
-    CK_TRY(file = ck_openat(parent, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_WRONLY, 0644));
+    CK_TRY(ck_mknodat(parent, name, S_IFREG | 0644, 0));
     return ck_openat(parent, name, O_PATH | O_NOFOLLOW, 0);
 }
 
