@@ -96,7 +96,7 @@ CK_CHILD_OP(EXEC, 58, AFTER_PIVOT, "---", "lll", ck_op_exec)
 CK_RELEASE_OP(DROP_CGROUP, 80, ANY, "---", "---")
 /* detach the sources */
 CK_RELEASE_OP(DROP_SOURCES, 81, ANY, "---", "---")
-/* "containers/ID": remove the directory, with its lock */
+/* "containers/ID": remove the directory, with its lock; not one with uppers */
 CK_RELEASE_OP(DROP_DIR, 82, ANY, "---", "t--")
 
 #undef CK_PREPARE_OP

@@ -5,7 +5,8 @@
  * CK_PLAN_INLINE bytes is a sealed memfd, the last descriptor.  On its channel the request gets
  * exactly one of STARTED (with a pidfd; left out for ephemeral plans) or FAILED, then EXITED; the
  * caller may send KILL and DROP there.  What is ephemeral is gone when EXITED comes, and everything
- * of a failed start when FAILED does.  End-of-file on a channel kills and releases.
+ * of a failed start when FAILED does; but a directory that UPPER_DIR named is the caller's to remove,
+ * since that may take long.  End-of-file on a channel kills and releases.
  */
 #ifndef CK_WIRE_H
 #define CK_WIRE_H

@@ -81,9 +81,11 @@ class Channel:
             self._socket.send(packet)
 
     def finish(self) -> None:
-        """Kill and remove what is behind it, wait for that, and close.
+        """Kill and release what is behind it, wait for that, and close.
 
-        Blocking: until nothing is left of it, at most 10 s.
+        The directory of a container that was to be kept is the caller's to remove.
+
+        Blocking: until nothing else is left of it, at most 10 s.
         """
         with self._socket, contextlib.suppress(OSError):
             # Not by closing: a forked child may have a copy of the descriptor.

@@ -54,6 +54,17 @@ def test_closing_the_engine_ends_what_it_started(engine_root: Path, busybox: str
         pid = one.pid
     assert one.status == "removed"
     assert not os.path.exists(f"/proc/{pid}")
+    assert not (engine_root / "containers" / one.id).exists()
+
+
+def test_a_failed_start_leaves_no_directory(engine: ck.Engine, busybox: str) -> None:
+    before = os.listdir(engine.root / "containers")
+    with pytest.raises(ck.CommandNotFound):
+        engine.start(busybox, ["no-such-command"])
+    after = os.listdir(engine.root / "containers")
+    assert [name for name in after if not name.startswith(".")] == [
+        name for name in before if not name.startswith(".")
+    ]
 
 
 OWNER = """
