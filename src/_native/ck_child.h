@@ -4,8 +4,7 @@
  * ck_report with errnum 0 right before exec (then end-of-file says that exec happened), or one
  * that names the failed step.
  */
-#ifndef CK_CHILD_H
-#define CK_CHILD_H
+#pragma once
 
 #include "ck_plan.h"
 #include "ck_sys_ns.h"
@@ -30,5 +29,3 @@ _Noreturn void ck_child_run(struct ck_child *child);
 
 #define CK_CHILD_OP(name, number, phase, slots, arguments, handler) ck_handler handler;
 #include "ck_ops.h"
-
-#endif

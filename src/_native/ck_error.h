@@ -3,8 +3,7 @@
  * The caller owns the struct; it is untouched on success.  Functions return 0 (or a count, or a
  * descriptor) on success and -1 on failure.  There is no global last error and no allocation.
  */
-#ifndef CK_ERROR_H
-#define CK_ERROR_H
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>
@@ -15,5 +14,3 @@
  * code is an enum ck_code, errnum a positive errno or 0; the text is truncated to fit. */
 int ck_fail(struct ck_error *err, int code, int errnum, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
-
-#endif

@@ -12,12 +12,9 @@
  *   ck_launcher_start.c  START: a child with its plan
  *   ck_launcher_end.c    exit, release ops, shutdown
  */
-#ifndef CK_LAUNCHER_H
-#define CK_LAUNCHER_H
+#pragma once
 
 #include "ck_child.h"
-#include "ck_plan.h"
-#include "ck_sys_ns.h"
 #include "ck_wire.h"
 
 enum {
@@ -66,10 +63,8 @@ struct ck_spare {
 };
 
 struct ck_launcher {
-    int control, owner, epoll, store;
-    int host_net;
-    int n_controllers;
-    int controllers[CK_CONTROLLERS];
+    int control, owner, epoll, store, host_net;
+    int n_controllers, controllers[CK_CONTROLLERS];
     int unified;             /* index of the cgroup v2 controller directory or -1 */
     uint32_t features;
     int32_t step;            /* how far set-up came, for READY */
@@ -81,11 +76,9 @@ struct ck_launcher {
     struct ck_hello hello;
     struct ck_spare spare;
     int pool[CK_POOL_MAX];
-    uint32_t pooled;
     struct ck_place kept[CK_KEPT];
-    uint32_t n_kept;
     uint32_t trash[CK_TRASH];
-    uint32_t trashed;
+    uint32_t pooled, n_kept, trashed;
     _Alignas(8) char packet[sizeof(struct ck_packet) + CK_PLAN_INLINE + 4096];
     struct ck_container containers[CK_CONTAINERS];
 };
@@ -143,5 +136,3 @@ void ck_launcher_unwatch(struct ck_launcher *l, int *fd); /* and close it */
 int ck_launcher_is_full(int fd);                          /* of descriptors, fd being a new one */
 void ck_launcher_tell(struct ck_container *c, uint16_t kind, const struct ck_event *event, int fd);
 enum { CK_WATCH_CONTROL, CK_WATCH_OWNER, CK_WATCH_PIDFD, CK_WATCH_CHANNEL, CK_WATCH_REPORT };
-
-#endif

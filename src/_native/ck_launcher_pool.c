@@ -6,7 +6,6 @@
  */
 #include <sys/file.h>
 
-#include "ck_child.h"
 #include "ck_launcher.h"
 
 /* ---- cgroups: one directory per container and controller, named by the container's number */

@@ -2,7 +2,6 @@
 #include <stdarg.h>
 #include <sys/file.h>
 
-#include "ck_child.h"
 #include "ck_launcher.h"
 
 typedef int prepare_handler(struct ck_start *start, const struct ck_op *op);

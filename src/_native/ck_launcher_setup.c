@@ -12,7 +12,6 @@
 #include <sys/file.h>
 #include <sys/sysmacros.h>
 
-#include "ck_child.h"
 #include "ck_launcher.h"
 
 enum {

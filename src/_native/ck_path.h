@@ -5,8 +5,7 @@
  * a seccomp filter refuses that call, a walk with O_NOFOLLOW on each component does the same.
  * Like ck_sys.h, functions return >= 0 or a negative errno.
  */
-#ifndef CK_PATH_H
-#define CK_PATH_H
+#pragma once
 
 #include <sys/types.h>
 
@@ -27,5 +26,3 @@ int ck_path_depth(int root, int fd, unsigned max);
 
 /* Remove what name in parent is, with all below it; recurses as deep as the tree is. */
 int ck_path_remove(int parent, const char *name);
-
-#endif

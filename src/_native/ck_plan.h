@@ -9,8 +9,7 @@
  * Offset 0 means absent: the arena begins with four NUL bytes and ends with a NUL byte.
  * `containerkit.launch` holds the same numbers; a test compares them.
  */
-#ifndef CK_PLAN_H
-#define CK_PLAN_H
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>
@@ -36,9 +35,8 @@ struct ck_plan_header { /* 48 bytes */
     uint8_t reserved[16];
 };
 
-enum ck_plan_flag {
-    CK_PLAN_EPHEMERAL = 1,  /* `run`: the release section runs as soon as the container has ended */
-};
+/* `run`: the release section runs as soon as the container has ended */
+enum ck_plan_flag { CK_PLAN_EPHEMERAL = 1 };
 
 struct ck_op { /* 40 bytes */
     uint16_t code;
@@ -85,10 +83,7 @@ _Static_assert(sizeof(struct ck_op) == 40, "launch/wire.py");
 
 /* What a failed step reports: section, index in it, op code, errno; aux is the op's own. */
 struct ck_report {
-    uint16_t section;
-    uint16_t index;
-    uint16_t code;
-    uint16_t errnum;
+    uint16_t section, index, code, errnum;
     int32_t aux;
 };
 
@@ -99,5 +94,3 @@ int ck_plan_check(const void *bytes, size_t size, struct ck_plan *out, uint32_t 
 const char *ck_plan_text(const struct ck_plan *plan, uint32_t offset);
 const char *ck_plan_list(const struct ck_plan *plan, uint32_t offset, uint32_t *count); /* or bytes */
 const char *ck_plan_next(const char *item); /* the string behind this one in its list */
-
-#endif

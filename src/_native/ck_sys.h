@@ -4,8 +4,7 @@
  * and in ck_sys_ns.h: CK_CALL(type, name, parameters, call) declares `type name parameters`, and
  * defines it in ck_sys.c.  CK_RETRY rows are tried again after EINTR.
  */
-#ifndef CK_SYS_H
-#define CK_SYS_H
+#pragma once
 
 #include <errno.h>
 #include <fcntl.h>
@@ -88,5 +87,3 @@ CK_CALL(int, ck_fsetxattr, (int fd, const char *name, const void *value, size_t 
 CK_CALL(uid_t, ck_geteuid, (void), geteuid())
 CK_CALL(gid_t, ck_getegid, (void), getegid())
 /* clang-format on */
-
-#endif

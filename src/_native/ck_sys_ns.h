@@ -1,7 +1,6 @@
 /* ck_sys_ns.h - system calls of the launcher and its children: mounts, namespaces, processes.
  * Tables as in ck_sys.h. */
-#ifndef CK_SYS_NS_H
-#define CK_SYS_NS_H
+#pragma once
 
 #include <linux/mount.h>
 #include <sched.h>
@@ -89,5 +88,3 @@ int ck_set_ids(uint32_t uid, uint32_t gid);          /* permitted capabilities s
 int ck_set_caps(uint64_t bounding, uint64_t permitted); /* and effective; inheritable, ambient: none */
 int ck_seccomp(const struct sock_filter *filter, size_t n);
 int ck_loopback_up(void);
-
-#endif

@@ -5,8 +5,7 @@
  * The caller takes the data that follows an entry (entry.size bytes) and its padding to 512 itself,
  * then calls ck_tar_next again.  Pointers in an entry are valid until that call.
  */
-#ifndef CK_TAR_H
-#define CK_TAR_H
+#pragma once
 
 #include <stdbool.h>
 #include <string.h>
@@ -72,5 +71,3 @@ static inline bool ck_begins(const char *text, const char *prefix)
 
 /* Fill err with the entry's number, its name and why; returns -1. */
 int ck_tar_bad(const struct ck_tar *tar, struct ck_error *err, const char *why);
-
-#endif

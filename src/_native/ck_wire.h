@@ -8,8 +8,7 @@
  * of a failed start when FAILED does; but a directory that UPPER_DIR named is the caller's to remove,
  * since that may take long.  End-of-file on a channel kills and releases.
  */
-#ifndef CK_WIRE_H
-#define CK_WIRE_H
+#pragma once
 
 #include <stdint.h>
 
@@ -24,15 +23,8 @@ enum {
 };
 
 enum ck_packet_kind {
-    CK_HELLO = 1,
-    CK_START,
-    CK_KILL,
-    CK_DROP,
-    CK_READY = 64,
-    CK_STARTED,
-    CK_FAILED,
-    CK_EXITED,
-    CK_RELEASED,
+    CK_HELLO = 1, CK_START, CK_KILL, CK_DROP,                          /* to the launcher */
+    CK_READY = 64, CK_STARTED, CK_FAILED, CK_EXITED, CK_RELEASED,      /* from it */
 };
 
 struct ck_packet { /* 16 bytes, before everything */
@@ -96,5 +88,3 @@ _Static_assert(sizeof(struct ck_packet) == 16, "runtime/packets.py: PACKET");
 _Static_assert(sizeof(struct ck_hello) == 4368, "runtime/packets.py: HELLO");
 _Static_assert(sizeof(struct ck_event) == 120, "runtime/packets.py: EVENT");
 _Static_assert(sizeof(struct ck_state) == 128, "the record on disk");
-
-#endif
