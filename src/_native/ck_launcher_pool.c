@@ -1,7 +1,7 @@
 /* ck_launcher_pool.c - what is made ahead of a start, and cleaned after one, off its path.
  *
  * On cgroup v1 joining a group after a pause costs an RCU grace period of 5 to 7 ms.  So one child
- * is kept cloned, joined and parked; a start only sends it a plan.  A network namespace costs
+ * is cloned while others run, joins when they have ended, and waits for a plan.  A network namespace costs
  * 0.4 ms and 45 us for lo; from the pool it costs one setns.
  */
 #include <sys/file.h>

@@ -80,10 +80,7 @@ def key_of(
     """Return what a plan depends on, None when that is more than its request."""
     if not options.keys() <= _PURE or options.get("network") == "host":
         return None
-    given = tuple(
-        (name, tuple(value.items()) if isinstance(value, Mapping) else value)
-        for name, value in options.items()
-    )
+    given = tuple((name, _told_apart(value)) for name, value in options.items())
     words = command if command is None or isinstance(command, str) else tuple(command)
     key = (image.digest, image.rootfs, words, given, streams)
     try:
@@ -91,3 +88,10 @@ def key_of(
     except TypeError:
         return None
     return key
+
+
+def _told_apart(value: object) -> object:
+    """Return a value that equals no other kind's: False is not 0, which as a user means root."""
+    if isinstance(value, Mapping):
+        return tuple((name, _told_apart(one)) for name, one in value.items())
+    return type(value), value

@@ -79,6 +79,12 @@ def test_requests_that_differ_have_keys_that_differ() -> None:
     assert len(set(keys)) == len(keys)
 
 
+def test_values_that_are_equal_but_of_another_kind_are_told_apart() -> None:
+    """What a compilation refuses must not pass because something equal to it was started."""
+    wrong: Any = {"user": False}
+    assert key_of(IMAGE, ["true"], {"user": 0}, STREAMS) != key_of(IMAGE, ["true"], wrong, STREAMS)
+
+
 def test_a_caller_that_changes_its_dictionary_changes_nothing_here() -> None:
     env: dict[str, str | None] = {"A": "1"}
     before = key_of(IMAGE, ["true"], {"env": env}, STREAMS)
