@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 
-BASE = Path(os.environ.get("CONTAINERKIT_TEST_DIR", "/var/tmp"))
+BASE = leaks.BASE
 """Where engine roots live: a file system that can hold the upper directory of an overlay."""
 
 

@@ -19,6 +19,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+BASE = Path(os.environ.get("CONTAINERKIT_TEST_DIR", "/var/tmp"))
+"""Where the engine roots of these tests live."""
+
 SETTLE = 5.0
 """Seconds that the kernel and the launcher have to finish what they undo in the background."""
 
@@ -122,12 +125,13 @@ def process_table() -> dict[int, Process]:
 
 
 def processes() -> Iterator[str]:
-    """Yield the descendants of this process, and launchers that lost their owner, with theirs."""
+    """Yield the descendants of this process, and launchers of roots of these tests, with theirs."""
     table = process_table()
     children: dict[int, list[Process]] = {}
     for process in table.values():
         children.setdefault(process.parent, []).append(process)
     orphans = [p for p in table.values() if p.parent <= 1 and is_launcher(p.pid)]
+    orphans = [p for p in orphans if serves_tests(p.pid)]
     todo = [*children.get(os.getpid(), []), *orphans]
     while todo:
         process = todo.pop()
@@ -140,6 +144,25 @@ def is_launcher(pid: int) -> bool:
     with suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ck-launcher\0")
     return False
+
+
+def serves_tests(pid: int) -> bool:
+    """Say whether a launcher's store is the root of a test of this run; others may run beside it.
+
+    One whose mounts can not be read any more, or not yet, counts.
+    """
+    with suppress(OSError), open(f"/proc/{pid}/mountinfo", encoding="utf-8") as table:
+        stores = [fields[3] for line in table if (fields := line.split())[4] == "/store"]
+        return not stores or stores[0].startswith(within_its_mount(BASE))
+    return True
+
+
+def within_its_mount(path: Path) -> str:
+    """Return a path as mountinfo shows it: from the root of its file system."""
+    top = path
+    while not top.is_mount():
+        top = top.parent
+    return "/" + str(path.relative_to(top))
 
 
 def sockets() -> Iterator[str]:
