@@ -1,0 +1,135 @@
+"""Bounded blocking work of the asyncio face, in a few threads.
+
+Owns: the threads of one engine, and what cancelling means for work that is under way: it is waited
+for, then undone.  Must not: be given work that may wait for ever; `stdio.aiodrive` waits.
+Neighbour: `aio` sends every blocking call of the core here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+MOST = 16
+"""Threads at most; each is made when it is first needed."""
+
+
+_living: weakref.WeakSet[Workers] = weakref.WeakSet()
+
+
+class Workers:
+    """Threads for bounded work; made on first use, a forked child makes its own.
+
+    Args:
+        most: pieces of work at a time.
+    """
+
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
+        self._own_nothing()
+        _living.add(self)
+
+    def _own_nothing(self) -> None:
+        """Begin without threads: at first, and in a forked child."""
+        self._guard = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+
+    async def call(
+        self,
+        work: Callable[[], T],
+        *,
+        undo: Callable[[T], object] | None = None,
+        interrupt: Callable[[], object] | None = None,
+    ) -> T:
+        """Do *work* in a thread and return its value.
+
+        Cancelled before it has begun, it never does.  Cancelled later, *work* is waited for, and
+        *undo* after it, before `CancelledError` goes on: what was cancelled has no effect later.
+
+        Args:
+            work: is called with this task's context variables.
+            undo: called in a thread with the value that nobody will get.
+            interrupt: called when cancelled; makes *work* end early.
+        """
+        future = self._submit(work)
+        waiter = asyncio.wrap_future(future)
+        try:
+            return await asyncio.shield(waiter)
+        except asyncio.CancelledError:
+            if future.cancel():
+                raise
+            if interrupt is not None:
+                interrupt()
+            await _end_of(waiter)
+            if undo is not None and waiter.exception() is None:
+                value = waiter.result()
+                await _end_of(asyncio.wrap_future(self._submit(lambda: undo(value))))
+            raise
+        except GeneratorExit:
+            # The loop was closed over us: nobody waits any more, but it is undone all the same.
+            if not future.cancel():
+                if interrupt is not None:
+                    interrupt()
+                if undo is not None:
+                    future.add_done_callback(lambda done: _undo(done, undo))
+            raise
+
+    def _submit(self, work: Callable[[], T]) -> Future[T]:
+        with self._guard:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self._most, thread_name_prefix="containerkit-aio")
+            return self._pool.submit(contextvars.copy_context().run, work)
+
+    async def close(self) -> None:
+        """Wait for what is under way, and end the threads."""
+        with self._guard:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            loop = asyncio.get_running_loop()
+            # None of our own threads can wait for all of them.
+            done: asyncio.Future[None] = loop.create_future()
+
+            def tell() -> None:
+                if not done.done():
+                    done.set_result(None)
+
+            def end() -> None:
+                pool.shutdown(wait=True)
+                with contextlib.suppress(RuntimeError):  # the loop has closed meanwhile
+                    loop.call_soon_threadsafe(tell)
+
+            thread = threading.Thread(target=end, name="containerkit-aio-end", daemon=True)
+            thread.start()
+            await _end_of(done)
+            thread.join()
+
+
+async def _end_of(future: asyncio.Future[Any]) -> None:
+    """Wait for a future whatever is cancelled meanwhile; its error is nobody's any more."""
+    while not future.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait([future])
+    if not future.cancelled():
+        future.exception()
+
+
+def _undo(done: Future[T], undo: Callable[[T], object]) -> None:
+    if done.exception() is None:
+        undo(done.result())
+
+
+def _forked() -> None:
+    for workers in list(_living):
+        workers._own_nothing()
+
+
+os.register_at_fork(after_in_child=_forked)
