@@ -29,16 +29,21 @@ _WHERE = {
     "LogEntry": "stdio.entry",
     "ContainerOptions": "model.options",
     "Digest": "model.digest",
+    "Event": "model.event",
     "Exit": "model.exit",
+    "Healthcheck": "model.healthcheck",
     "Limits": "model.limits",
     "UNLIMITED": "model.limits",
     "Mount": "model.mount",
     "Platform": "model.platform",
     "Progress": "model.progress",
+    "Ready": "model.ready",
     "Reference": "model.reference",
     "Result": "model.result",
     "Usage": "model.result",
     "Security": "model.security",
+    "Stats": "model.stats",
+    "Task": "model.stats",
 }
 
 _ERRORS = (
@@ -135,17 +140,22 @@ if TYPE_CHECKING:
     from containerkit.images.images import Images as Images
     from containerkit.launch.plan import Plan as Plan
     from containerkit.model.digest import Digest as Digest
+    from containerkit.model.event import Event as Event
     from containerkit.model.exit import Exit as Exit
+    from containerkit.model.healthcheck import Healthcheck as Healthcheck
     from containerkit.model.limits import UNLIMITED as UNLIMITED
     from containerkit.model.limits import Limits as Limits
     from containerkit.model.mount import Mount as Mount
     from containerkit.model.options import ContainerOptions as ContainerOptions
     from containerkit.model.platform import Platform as Platform
     from containerkit.model.progress import Progress as Progress
+    from containerkit.model.ready import Ready as Ready
     from containerkit.model.reference import Reference as Reference
     from containerkit.model.result import Result as Result
     from containerkit.model.result import Usage as Usage
     from containerkit.model.security import Security as Security
+    from containerkit.model.stats import Stats as Stats
+    from containerkit.model.stats import Task as Task
     from containerkit.runtime.container import Container as Container
     from containerkit.stdio.entry import LogEntry as LogEntry
 

@@ -33,7 +33,7 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,12})?(?:[Zz]|[+
 class HistoryEntry(NamedTuple):
     """How one layer, or one change of the config alone, came to be.
 
-    A named tuple, as `Healthcheck`: an attrs class costs 0.5 ms at import, on the path of a start.
+    A named tuple, as `ImageHealthcheck`: an attrs class costs 0.5 ms at import, on the path of a start.
     """
 
     created: str | None
@@ -43,7 +43,7 @@ class HistoryEntry(NamedTuple):
     empty_layer: bool
 
 
-class Healthcheck(NamedTuple):
+class ImageHealthcheck(NamedTuple):
     """A command that tells whether the container works; 0 or None means the engine's default.
 
     ``test`` is ("NONE",), ("CMD", argument, …) or ("CMD-SHELL", text).  Times are in nanoseconds.
@@ -88,7 +88,7 @@ class ImageConfig:
     exposed_ports: tuple[str, ...] = attrs.field(default=(), converter=as_texts)
     volumes: tuple[str, ...] = attrs.field(default=(), converter=as_texts)
     labels: Mapping[str, str] = attrs.field(factory=dict, converter=copied, hash=False)
-    healthcheck: Healthcheck | None = None
+    healthcheck: ImageHealthcheck | None = None
     diff_ids: tuple[Digest, ...] = ()
     history: tuple[HistoryEntry, ...] = ()
 
@@ -174,7 +174,7 @@ def _time(fields: Fields) -> str | None:
     return text
 
 
-def _healthcheck(fields: Fields | None) -> Healthcheck | None:
+def _healthcheck(fields: Fields | None) -> ImageHealthcheck | None:
     if fields is None:
         return None
     test = fields.texts("Test", most=MAX_ENTRIES, limit=MAX_ARGUMENT)
@@ -182,7 +182,7 @@ def _healthcheck(fields: Fields | None) -> Healthcheck | None:
         return None
     if test[0] not in ("NONE", "CMD", "CMD-SHELL"):
         fields.refuse("Test starts with neither NONE nor CMD nor CMD-SHELL")
-    return Healthcheck(
+    return ImageHealthcheck(
         test,
         fields.integer("Interval"),
         fields.integer("Timeout"),

@@ -10,7 +10,7 @@ import pytest
 
 from containerkit.errors import InvalidSpec
 from containerkit.model.digest import Digest
-from containerkit.model.image_config import Healthcheck, ImageConfig
+from containerkit.model.image_config import ImageConfig, ImageHealthcheck
 
 LAYER = str(Digest.of(b"layer"))
 
@@ -57,7 +57,7 @@ def test_every_field() -> None:
     assert config.shell == ("/bin/bash", "-c")
     assert (config.exposed_ports, config.volumes) == (("80/tcp",), ("/data",))
     assert config.labels == {"a": "b"}
-    assert config.healthcheck == Healthcheck(("CMD", "true"), 5, None, None, None, 2)
+    assert config.healthcheck == ImageHealthcheck(("CMD", "true"), 5, None, None, None, 2)
     assert config.diff_ids == (Digest.parse(LAYER),)
     assert (config.architecture, config.variant, config.os) == ("arm", "v7", "linux")
     assert config.history[0].created_by == "COPY . ."

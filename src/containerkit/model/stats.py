@@ -1,0 +1,139 @@
+"""What a container uses now, and which processes it has.
+
+Owns the values `Stats` and `Task`.  Must not read anything; `runtime.stats` and `runtime.top` do.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+
+
+class CpuStats(NamedTuple):
+    """Processor time since the container started.
+
+    Attributes:
+        user: seconds in programs.
+        system: seconds in the kernel.
+        total: seconds, both together; may be more exact than their sum.
+        throttled: seconds it was kept from running by its own limit; None where nobody counts.
+    """
+
+    user: float
+    system: float
+    total: float
+    throttled: float | None = None
+
+
+class MemoryStats(NamedTuple):
+    """Memory, in bytes.
+
+    Attributes:
+        current: in use, the page cache of its files included.
+        cache: of that, the page cache, which the kernel takes back when it needs it.
+        limit: None: no limit of its own.
+        peak: the most it ever used; None where the kernel does not keep it.
+        swap: swapped out; None where nobody counts.
+    """
+
+    current: int
+    cache: int
+    limit: int | None = None
+    peak: int | None = None
+    swap: int | None = None
+
+    @property
+    def working(self) -> int:
+        """In use without the page cache: what `docker stats` shows."""
+        return max(0, self.current - self.cache)
+
+
+class PidStats(NamedTuple):
+    """Processes and threads; ``limit`` None: no limit of its own."""
+
+    current: int
+    limit: int | None = None
+
+
+class IoStats(NamedTuple):
+    """What went to and came from block devices."""
+
+    read_bytes: int
+    write_bytes: int
+    read_ops: int
+    write_ops: int
+
+
+class NetworkStats(NamedTuple):
+    """What went through the interfaces of its own network, loopback left out."""
+
+    received_bytes: int
+    sent_bytes: int
+    received_packets: int
+    sent_packets: int
+
+
+class Stats(NamedTuple):
+    """One reading of what a running container uses.
+
+    Attributes:
+        time: when it was read, UTC.
+        cpu: processor time.
+        cpus: processors used on average since the reading before, as 1.5; None in a first one.
+        memory: None where no control group counts it.
+        pids: processes and threads.
+        io: None where no control group counts it.
+        network: None without a network of its own.
+        oom_kills: processes that the kernel killed for want of memory.
+    """
+
+    time: datetime
+    cpu: CpuStats
+    cpus: float | None
+    memory: MemoryStats | None
+    pids: PidStats | None
+    io: IoStats | None
+    network: NetworkStats | None
+    oom_kills: int
+
+    @property
+    def cpu_percent(self) -> float | None:
+        """`cpus` in per cent of one processor."""
+        return None if self.cpus is None else 100.0 * self.cpus
+
+    def since(self, earlier: Stats) -> Stats:
+        """Return the same with `cpus` counted from an earlier reading of the same run."""
+        seconds = (self.time - earlier.time).total_seconds()
+        if seconds <= 0:
+            return self
+        return self._replace(cpus=max(0.0, self.cpu.total - earlier.cpu.total) / seconds)
+
+
+class Task(NamedTuple):
+    """One process of a container.
+
+    Attributes:
+        pid: its id inside the container.
+        host_pid: its id as this process sees it.
+        parent: id of its parent inside; 0: the parent is outside.
+        user: by name in the container's own /etc/passwd, else the number.
+        uid: effective user id, as this process sees it.
+        cpu: seconds of processor time.
+        rss: bytes of memory it has resident.
+        state: the letter of ps(1): "R", "S", "D", "Z", "T", …
+        threads: how many.
+        started: when, UTC.
+        command: its words; of a kernel-named process, its name in brackets.
+    """
+
+    pid: int
+    host_pid: int
+    parent: int
+    user: str
+    uid: int
+    cpu: float
+    rss: int
+    state: str
+    threads: int
+    started: datetime
+    command: tuple[str, ...]
