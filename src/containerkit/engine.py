@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, Unpack, cast, overload
 
-from containerkit.errors import ConfigError, MissingFeature, NotReady, Timeout
+from containerkit.errors import ConfigError, MissingFeature, NotReady
 from containerkit.runtime.recover import Recovered, recover
 from containerkit.runtime.runner import Runner
 from containerkit.state.root import StoreRoot
@@ -243,32 +243,19 @@ class Engine:
 
         Blocking: until its processes are dead and its files gone; interrupted, it leaves nothing.
         """
-        from containerkit.model.limits import parse_size
-        from containerkit.model.result import decoded
+        from containerkit.runtime.running import Run, exchange
+        from containerkit.stdio.waiting import drive
 
-        limit = None if max_output is None else parse_size(max_output, what="max_output")
-        data = input.encode() if isinstance(input, str) else input
-        if data is not None and not isinstance(data, bytes | bytearray | memoryview):
-            raise ConfigError(f"input is {type(data).__name__}, neither bytes nor text")
-        if timeout is not None and not timeout >= 0:
-            raise ConfigError(f"timeout {timeout!r} is not a number of seconds")
+        how = exchange(
+            input=input,
+            text=text,
+            check=check,
+            timeout=timeout,
+            max_output=max_output,
+            on_output=on_output,
+        )
         with self._startable(image, options, progress) as what:
-            result, timed_out = self._runner.run(
-                what,
-                command,
-                options,
-                data=data,
-                timeout=timeout,
-                max_output=limit,
-                on_output=on_output,
-            )
-        final: Result[bytes] | Result[str] = decoded(result) if text else result
-        if timed_out:
-            raise Timeout(
-                f"{final.command or 'the command'} still ran after {timeout} s and was killed",
-                result=final,
-            )
-        return final.check() if check else final
+            return drive(Run(self._runner, command, options, how).begin(what).waiting())
 
     def start(
         self,

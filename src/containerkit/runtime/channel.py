@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import socket
+import time
 import weakref
 from typing import Final
 
 from containerkit.runtime import packets
+from containerkit.stdio.waiting import READ, Wait, Waiting, drive
 
 _FINISH_SECONDS: Final = 10.0
 
@@ -87,14 +88,20 @@ class Channel:
 
         Blocking: until nothing else is left of it, at most 10 s.
         """
-        with self._socket, contextlib.suppress(OSError):
-            # Not by closing: a forked child may have a copy of the descriptor.
-            self._socket.shutdown(socket.SHUT_WR)
-            poll = select.poll()
-            poll.register(self._socket, select.POLLIN)
-            while poll.poll(_FINISH_SECONDS * 1000) and self._socket.recv(packets.EVENT.size):
-                continue
-        _open.discard(self)
+        drive(self.finishing())
+
+    def finishing(self) -> Waiting[None]:
+        """Do `finish`, in whichever face; interrupted itself, it closes at once."""
+        deadline = time.monotonic() + _FINISH_SECONDS
+        try:
+            with contextlib.suppress(OSError):
+                # Not by closing: a forked child may have a copy of the descriptor.
+                self._socket.shutdown(socket.SHUT_WR)
+                interest = ((self._socket.fileno(), READ),)
+                while (yield Wait(interest, deadline)) and self._socket.recv(packets.EVENT.size):
+                    continue
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Close it after the last event; before, this would kill what is behind it."""

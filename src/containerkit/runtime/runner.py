@@ -11,44 +11,33 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from containerkit.errors import MissingFeature, NotReady
 from containerkit.launch.compile import compile_plan
 from containerkit.launch.request import HostFacts, LaunchRequest
 from containerkit.model.exit import Exit
-from containerkit.model.result import Result, Usage
+from containerkit.model.result import Usage
 from containerkit.runtime import facts, packets
 from containerkit.runtime.channel import Channel
-from containerkit.runtime.failure import launch_error
 from containerkit.runtime.inputs import (
-    close,
-    close_all,
     files_among,
     host_file,
-    make_pipes,
     open_input,
 )
 from containerkit.runtime.launcher import Launcher
 from containerkit.runtime.recover import recover
 from containerkit.runtime.repeat import STAND_IN, Repeats, key_of
 from containerkit.runtime.rootfiles import accounts
-from containerkit.stdio.collect import collect
-from containerkit.stdio.waiting import drive
 
 if TYPE_CHECKING:
     from containerkit.launch.plan import Plan
     from containerkit.model.image_config import ImageConfig
     from containerkit.model.options import Command, ContainerOptions
     from containerkit.model.rootfs import Rootfs
-    from containerkit.stdio.collect import Collected
-    from containerkit.stdio.entry import LogEntry
-
-_TIMEOUT: Final = packets.CAUSES.index("timeout")
 
 _living: weakref.WeakSet[Runner] = weakref.WeakSet()
 
@@ -275,67 +264,6 @@ class Runner:
             assert found is not None
         return identity, *found
 
-    # ---- run
-
-    def run(
-        self,
-        image: Startable,
-        command: Command | None,
-        options: ContainerOptions,
-        *,
-        data: bytes | None,
-        timeout: float | None,
-        max_output: int | None,
-        on_output: Callable[[LogEntry], object] | None,
-    ) -> tuple[Result[bytes], bool]:
-        """Start a container, wait until it and its directory are gone.
-
-        Returns:
-            What came of it, and whether *timeout* passed.
-        """
-        ours, theirs = make_pipes(with_input=data is not None)
-        try:
-            started = self.start(image, command, options, streams=theirs, ephemeral=True)
-        except BaseException:
-            close_all(ours.values())
-            raise
-        finally:
-            close_all(theirs.values())
-        channel = started.channel
-        event = None
-        try:
-            collected = drive(
-                collect(
-                    exit_channel=channel.fileno(),
-                    stdin=ours.get("stdin"),
-                    stdout=ours["stdout"],
-                    stderr=ours["stderr"],
-                    data=data or b"",
-                    max_output=max_output,
-                    on_output=on_output,
-                    deadline=None if timeout is None else time.monotonic() + timeout,
-                    close=close,
-                    kill=lambda: channel.kill(cause=_TIMEOUT),
-                )
-            )
-            event = packets.parse_event(collected.exit_packet or b"")
-        finally:
-            if event is None:  # interrupted: whatever is still running is killed and removed
-                channel.finish()
-            else:
-                channel.close()
-        if event is not None and event.kind == packets.FAILED:
-            plan = self.compile(  # again, since a repeated plan does not have its id
-                image,
-                command,
-                options,
-                streams=tuple(theirs),
-                ephemeral=True,
-                container_id=started.id,
-            )[1]
-            raise launch_error(plan, event)
-        return _result(collected, event, image.digest, started.plan), collected.timed_out
-
 
 # ---- events as values
 
@@ -360,22 +288,6 @@ def usage_of(event: packets.Event | None) -> Usage:
     if event is None:
         return Usage()
     return Usage(event.user_us / 1e6, event.system_us / 1e6, event.max_rss_kib * 1024)
-
-
-def _result(
-    collected: Collected, event: packets.Event | None, digest: str, plan: Plan
-) -> Result[bytes]:
-    argv = plan.child[-1].arena[1]
-    return Result(
-        stdout=collected.stdout,
-        stderr=collected.stderr,
-        exit=exit_of(event),
-        truncated=collected.truncated,
-        duration=duration_of(event),
-        usage=usage_of(event),
-        image_digest=digest,
-        argv=argv if isinstance(argv, tuple) else (),
-    )
 
 
 # ---- forks

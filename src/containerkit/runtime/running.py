@@ -1,0 +1,199 @@
+"""One `Engine.run`, in the parts that both faces need: begin it, wait for it, judge what came.
+
+Owns: the pipes and the channel of a command that is run to its end, from the start on.  Must not:
+look up images or lease their layers; the caller does both, around `begin` and `waiting`.
+Flow: `Engine.run` or its asyncio twin → here → `Runner.start`, then `stdio.collect` → a Result.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from containerkit.errors import ConfigError, Timeout
+from containerkit.model.limits import parse_size
+from containerkit.model.result import Result, decoded
+from containerkit.runtime import packets
+from containerkit.runtime.failure import launch_error
+from containerkit.runtime.inputs import close, close_all, make_pipes
+from containerkit.runtime.runner import duration_of, exit_of, usage_of
+from containerkit.stdio.collect import collect
+
+if TYPE_CHECKING:
+    from containerkit.model.options import Command, ContainerOptions
+    from containerkit.runtime.runner import Runner, Startable, Started
+    from containerkit.stdio.collect import Collected
+    from containerkit.stdio.entry import LogEntry
+    from containerkit.stdio.waiting import Waiting
+
+_TIMEOUT: Final = packets.CAUSES.index("timeout")
+_OUTPUTS: Final = ("stdout", "stderr")
+
+
+class Exchange(NamedTuple):
+    """How a command that is waited for is spoken to, and judged; made by `exchange`."""
+
+    data: bytes | bytearray | memoryview | None
+    text: bool
+    check: bool
+    timeout: float | None
+    max_output: int | None
+    on_output: Callable[[LogEntry], object] | None
+
+    def judge(self, result: Result[bytes], *, timed_out: bool) -> Result[bytes] | Result[str]:
+        """Return the result as it was asked for.
+
+        Raises:
+            Timeout: it was killed for the time it took.
+            ProcessFailed: it failed, and ``check`` was asked for.
+        """
+        final: Result[bytes] | Result[str] = decoded(result) if self.text else result
+        if timed_out:
+            what = final.command or "the command"
+            raise Timeout(f"{what} still ran after {self.timeout} s and was killed", result=final)
+        return final.check() if self.check else final
+
+
+def exchange(
+    *,
+    input: bytes | str | None,  # noqa: A002  (subprocess.run's name for it)
+    text: bool,
+    check: bool,
+    timeout: float | None,
+    max_output: int | str | None,
+    on_output: Callable[[LogEntry], object] | None,
+) -> Exchange:
+    """Return the options of ``run`` and ``exec`` checked, and as the core wants them.
+
+    Raises:
+        ConfigError: one has no meaning.
+    """
+    limit = None if max_output is None else parse_size(max_output, what="max_output")
+    data = input.encode() if isinstance(input, str) else input
+    if data is not None and not isinstance(data, bytes | bytearray | memoryview):
+        raise ConfigError(f"input is {type(data).__name__}, neither bytes nor text")
+    if timeout is not None and not timeout >= 0:
+        raise ConfigError(f"timeout {timeout!r} is not a number of seconds")
+    return Exchange(data, text, check, timeout, limit, on_output)
+
+
+class Run:
+    """A command run to its end in a container of its own.
+
+    Life: made; begun once; waited for once, or abandoned.
+
+    Args:
+        runner: of the engine.
+        command: as `Engine.run` takes it.
+        options: as the caller gave them.
+        how: its input, output and time.
+    """
+
+    __slots__ = ("_command", "_how", "_image", "_options", "_ours", "_runner", "_started")
+
+    def __init__(
+        self,
+        runner: Runner,
+        command: Command | None,
+        options: ContainerOptions,
+        how: Exchange,
+    ) -> None:
+        self._runner = runner
+        self._command = command
+        self._options = options
+        self._how = how
+        self._ours: dict[str, int] = {}
+        self._started: Started | None = None
+        self._image: Startable | None = None
+
+    def begin(self, image: Startable) -> Run:
+        """Have the launcher start it; its layers stay leased until it was waited for.
+
+        Raises:
+            ConfigError, MissingFeature, HostError: see `compile_plan`.
+        """
+        self._image = image
+        self._ours, theirs = make_pipes(with_input=self._how.data is not None)
+        try:
+            self._started = self._runner.start(
+                image, self._command, self._options, streams=theirs, ephemeral=True
+            )
+        except BaseException:
+            close_all(self._ours.values())
+            raise
+        finally:
+            close_all(theirs.values())
+        return self
+
+    def waiting(self) -> Waiting[Result[bytes] | Result[str]]:
+        """Wait until its processes are dead and its directory is gone; interrupted, see to that.
+
+        Raises:
+            LaunchError: it did not start.
+            Timeout, ProcessFailed: see `Exchange.judge`.
+        """
+        started, self._started = self._started, None
+        assert started is not None
+        channel, how, ours = started.channel, self._how, self._ours
+        event = None
+        try:
+            collected = yield from collect(
+                exit_channel=channel.fileno(),
+                stdin=ours.get("stdin"),
+                stdout=ours["stdout"],
+                stderr=ours["stderr"],
+                data=bytes(how.data or b""),
+                max_output=how.max_output,
+                on_output=how.on_output,
+                deadline=None if how.timeout is None else time.monotonic() + how.timeout,
+                close=close,
+                kill=lambda: channel.kill(cause=_TIMEOUT),
+            )
+            event = packets.parse_event(collected.exit_packet or b"")
+        finally:
+            if event is None:  # interrupted: whatever is still running is killed and removed
+                yield from channel.finishing()
+            else:
+                channel.close()
+        if event is not None and event.kind == packets.FAILED:
+            raise self._failure(event, started)
+        return how.judge(self._result(collected, event, started), timed_out=collected.timed_out)
+
+    def abandon(self) -> None:
+        """End one that was begun and will not be waited for.
+
+        Blocking: until nothing is left of it.
+        """
+        started, self._started = self._started, None
+        if started is not None:
+            close_all(self._ours.values())
+            started.channel.finish()
+
+    def _failure(self, event: packets.Event, started: Started) -> Exception:
+        assert self._image is not None
+        plan = self._runner.compile(  # again, since a repeated plan does not have its id
+            self._image,
+            self._command,
+            self._options,
+            streams=("stdin", *_OUTPUTS) if "stdin" in self._ours else _OUTPUTS,
+            ephemeral=True,
+            container_id=started.id,
+        )[1]
+        return launch_error(plan, event)
+
+    def _result(
+        self, collected: Collected, event: packets.Event | None, started: Started
+    ) -> Result[bytes]:
+        assert self._image is not None
+        argv: Any = started.plan.child[-1].arena[1]
+        return Result(
+            stdout=collected.stdout,
+            stderr=collected.stderr,
+            exit=exit_of(event),
+            truncated=collected.truncated,
+            duration=duration_of(event),
+            usage=usage_of(event),
+            image_digest=self._image.digest,
+            argv=argv if isinstance(argv, tuple) else (),
+        )
