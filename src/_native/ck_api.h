@@ -51,6 +51,24 @@ struct ck_applier *ck_apply_new(int dirfd, const struct ck_apply_options *option
 int ck_apply_feed(struct ck_applier *, const void *buf, size_t len, struct ck_error *err);
 void ck_apply_free(struct ck_applier *);
 
+/* ---- paths that something else chose, beneath a root descriptor (ck_path) ------------------
+ *
+ * Symbolic links are followed as if the root were `/`: absolute ones start again at the root, `..`
+ * stops there, magic links of /proc are never followed.  One openat2(2) does it; where the kernel or
+ * a seccomp filter refuses that call, a walk with O_NOFOLLOW on each component does the same.
+ * Both return a descriptor or a negative errno. */
+
+enum ck_path_how {
+    CK_PATH_NO_SYMLINKS = 1, /* a link anywhere in the path is -ELOOP */
+    CK_PATH_WALK = 2,        /* do not try openat2: tests of the walk */
+};
+
+/* Open path beneath root; flags as open(2), without O_CREAT and O_TMPFILE. */
+int ck_path_open(int root, const char *path, int flags, unsigned how);
+/* Make the directories of path that are missing, with mode (less the umask); returns an O_PATH
+ * descriptor of the last one. */
+int ck_path_mkdirs(int root, const char *path, unsigned mode, unsigned how);
+
 /* ---- launch: the launcher's client side (ck_spawn) ---------------------------------------- */
 
 /* Start the launcher in pid and mount namespaces of its own, with an empty environment and nothing

@@ -105,7 +105,7 @@ int ck_path_open(int root, const char *path, int flags, unsigned how)
     return fd;
 }
 
-int ck_path_mkdirs(int root, const char *path, mode_t mode, unsigned how)
+int ck_path_mkdirs(int root, const char *path, unsigned mode, unsigned how)
 {
     CK_CLEANUP_FD int dir = ck_path_open(root, ".", DIRECTORY, how);
     char prefix[PATH_MAX], *at = prefix;

@@ -1,7 +1,8 @@
 """The C core as Python: the only module that imports the CFFI extension.
 
 Owns: handles on C objects, and the one translation of C errors into exceptions.  Must not: decide
-anything.  Neighbours: `layers` feeds tar streams to an `Applier`; `runtime` drives the launcher.
+anything.  Neighbours: `layers` feeds tar streams to an `Applier`; `runtime` drives the launcher and
+opens what lies in containers.
 CFFI drops the GIL around every call, so a call into here never holds up other threads.
 """
 
@@ -193,6 +194,68 @@ class Applier:
         named = self._result.entry
         entry = os.fsdecode(ffi.string(named)) if named else ""
         raise as_exception(self._err, self._attempt, entry=entry)
+
+
+# ---- paths -------------------------------------------------------------------------------------
+
+
+def path_open(
+    root: int, path: str | bytes, flags: int, *, no_symlinks: bool = False, openat2: bool = True
+) -> int:
+    """Open *path* beneath the directory *root*, as if that were ``/`` (``ck_path.c``).
+
+    Links are followed beneath the root, magic links of /proc never; nothing that renames or swaps
+    directories meanwhile leads out.  Something new is made by its name in the opened parent.
+
+    Args:
+        root: a descriptor, `os.O_PATH` is enough.
+        path: absolute or not; it may hold links and ``..``.
+        flags: as `os.open`, without `os.O_CREAT` and `os.O_TMPFILE`; close-on-exec is added.
+        no_symlinks: a link anywhere in the path is an error.
+        openat2: False resolves as on a kernel without openat2(2).
+
+    Raises:
+        OSError: the subclass that fits, as of `os.open`.
+    """
+    return _opened(lib.ck_path_open(root, _c_path(path), flags, _how(no_symlinks, openat2)), path)
+
+
+def path_mkdirs(
+    root: int,
+    path: str | bytes,
+    mode: int = 0o755,
+    *,
+    no_symlinks: bool = False,
+    openat2: bool = True,
+) -> int:
+    """Make the directories of *path* that are missing; return an O_PATH descriptor of the last.
+
+    Args:
+        root, path, no_symlinks, openat2: as `path_open`.
+        mode: of the new ones, less the umask.
+
+    Raises:
+        OSError: the subclass that fits, as of `os.mkdir`.
+    """
+    return _opened(lib.ck_path_mkdirs(root, _c_path(path), mode, _how(no_symlinks, openat2)), path)
+
+
+def _c_path(path: str | bytes) -> bytes:
+    raw = os.fsencode(path)
+    if b"\0" in raw:
+        raise ValueError("embedded null byte")
+    return raw
+
+
+def _how(no_symlinks: bool, openat2: bool) -> int:  # noqa: FBT001
+    how = lib.CK_PATH_NO_SYMLINKS if no_symlinks else 0
+    return int(how if openat2 else how | lib.CK_PATH_WALK)
+
+
+def _opened(fd: int, path: str | bytes) -> int:
+    if fd < 0:
+        raise OSError(-fd, os.strerror(-fd), path)
+    return fd
 
 
 # ---- launch ------------------------------------------------------------------------------------
