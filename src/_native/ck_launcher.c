@@ -4,24 +4,24 @@
 
 /* ---- talking */
 
-void ck_launcher_tell(struct ck_container *c, uint16_t kind, const struct ck_event *event, int fd)
+void ck_launcher_tell(int channel, uint16_t kind, const struct ck_event *event, int fd)
 {
     struct ck_event out = *event;
 
     out.packet =
         (struct ck_packet){CK_WIRE_MAGIC, CK_WIRE_VERSION, kind, sizeof out - sizeof out.packet, 0};
-    if (c->channel >= 0) /* a caller that has gone is no error: its end-of-file follows */
-        ck_send(c->channel, &out, sizeof out, &fd, fd >= 0 ? 1 : 0);
+    if (channel >= 0) /* a caller that has gone is no error: its end-of-file follows */
+        ck_send(channel, &out, sizeof out, &fd, fd >= 0 ? 1 : 0);
 }
 
-static uint64_t tag(uint64_t kind, uint64_t generation, uint64_t index)
+uint64_t ck_launcher_tag(int kind, uint32_t generation, size_t index)
 {
-    return kind << 56 | (generation & 0xffffffff) << 16 | index;
+    return (uint64_t)kind << 56 | (uint64_t)generation << 16 | index;
 }
 
 int ck_launcher_watch(struct ck_launcher *l, struct ck_container *c, int fd, int kind)
 {
-    uint64_t data = tag((uint64_t)kind, c->generation, (uint64_t)(c - l->containers));
+    uint64_t data = ck_launcher_tag(kind, c->generation, (size_t)(c - l->containers));
 
     return ck_epoll_set(l->epoll, EPOLL_CTL_ADD, fd, EPOLLIN, data);
 }
@@ -46,31 +46,38 @@ int ck_launcher_is_full(int fd)
 
 /* ---- requests */
 
-static int good_packet(const struct ck_packet *packet, ssize_t got)
+bool ck_launcher_is_packet(const struct ck_packet *packet, ssize_t got)
 {
     return got >= (ssize_t)sizeof *packet && packet->magic == CK_WIRE_MAGIC &&
            packet->version == CK_WIRE_VERSION && packet->size == (size_t)got - sizeof *packet;
 }
 
-/* The plan of a START: inline, or the whole of a memfd that nobody can change any more. */
+int ck_launcher_map_plan(struct ck_given *given, const int *fds, int n)
+{
+    const int seals = 2 | 4 | 8; /* F_SEAL_SHRINK, GROW, WRITE: nobody can change it any more */
+    struct stat st = {0};
+
+    *given = (struct ck_given){0};
+    if (n > 0 && ck_fstat(fds[n - 1], &st) == 0 && st.st_size <= CK_PLAN_MAX &&
+        (ck_seals(fds[n - 1]) & seals) == seals)
+        given->plan = given->map = ck_map(fds[n - 1], (size_t)st.st_size); /* NULL: an empty one */
+    given->size = (size_t)st.st_size;
+    return n > 0 ? n - 1 : 0;
+}
+
 static void start_request(struct ck_launcher *l, const struct ck_packet *packet, int *fds, int n)
 {
-    const int seals = 2 | 4 | 8; /* F_SEAL_SHRINK, GROW, WRITE */
+    struct ck_given given = {packet + 1, packet->size, NULL};
     CK_CLEANUP_FD int memfd = -1;
-    struct stat st = {0};
-    void *map = NULL;
+    const int all = n;
 
-    if (packet->value != 1) {
-        ck_launcher_start(l, packet + 1, packet->size, fds, n);
-        return;
-    }
-    memfd = n > 1 ? fds[--n] : -1;
-    if (ck_fstat(memfd, &st) == 0 && st.st_size <= CK_PLAN_MAX &&
-        (ck_seals(memfd) & seals) == seals)
-        map = ck_map(memfd, (size_t)st.st_size); /* NULL for an empty one */
-    ck_launcher_start(l, map, (size_t)st.st_size, fds, n);
-    if (map)
-        ck_unmap(map, (size_t)st.st_size);
+    if (packet->value == 1) /* its channel comes first */
+        n = ck_launcher_map_plan(&given, fds + 1, n - 1) + 1;
+    if (n < all)
+        memfd = fds[n];
+    ck_launcher_start(l, given.plan, given.size, fds, n);
+    if (given.map)
+        ck_unmap(given.map, given.size);
 }
 
 /* One packet from the control socket; -1 when the engine has closed it. */
@@ -84,7 +91,7 @@ static int on_control(struct ck_launcher *l)
         return 0;
     if (got <= 0)
         return -1;
-    if (good_packet(packet, got) && packet->kind == CK_START && n >= 1) {
+    if (ck_launcher_is_packet(packet, got) && packet->kind == CK_START && n >= 1) {
         start_request(l, packet, fds, n);
         return 0;
     }
@@ -103,20 +110,18 @@ static void on_channel(struct ck_launcher *l, struct ck_container *c)
         ck_close(fds[--n]);
     if (got == -EAGAIN)
         return;
-    if (!good_packet(&packet, got)) { /* the caller lets go of it: nobody will send DROP */
-        ck_epoll_set(l->epoll, EPOLL_CTL_DEL, c->channel, 0, 0);
-        c->flags |= CK_PLAN_EPHEMERAL;
+    if (!ck_launcher_is_packet(&packet, got)) { /* the caller lets go of it */
+        if (c->flags == CK_PLAN_KEPT && c->status != CK_STARTING)
+            return ck_launcher_unwatch(l, &c->channel);
+        ck_epoll_set(l->epoll, EPOLL_CTL_DEL, c->channel, 0, 0); /* it is closed at the end */
+        c->state.flags |= CK_STATE_STOP_ASKED;
         packet = (struct ck_packet){.kind = CK_KILL, .value = CK_CAUSE_REMOVED << 16 | SIGKILL};
-        if (c->status == CK_ENDED)
-            packet.kind = CK_DROP;
     }
     if (packet.kind == CK_KILL && c->pidfd >= 0) {
         if (packet.value >> 16)
             c->cause = packet.value >> 16;
         ck_pidfd_kill(c->pidfd, (int)(packet.value & 0xffff));
     }
-    if (packet.kind == CK_DROP && c->status == CK_ENDED)
-        ck_launcher_release(l, c, CK_RELEASED, &(struct ck_event){0});
 }
 
 /* Take one report of the child; 0 when there is no more now. */
@@ -144,31 +149,38 @@ static int on_report(struct ck_launcher *l, struct ck_container *c)
         return 0;
     c->release |= CK_SETTLED;
     l->live--;
-    ck_launcher_tell(c, CK_STARTED, &(struct ck_event){.started_ns = c->state.started_ns},
-                     c->pidfd);
+    ck_request_tell(l, c, CK_STARTED, &(struct ck_event){.started_ns = c->state.started_ns});
     return 0;
 }
 
 /* ---- the loop */
 
-static void on_event(struct ck_launcher *l, uint64_t data)
+static void on_event(struct ck_launcher *l, uint64_t tag)
 {
-    struct ck_container *c = &l->containers[data & 0xffff];
+    struct ck_container *c = &l->containers[ck_tag_index(tag) % CK_CONTAINERS];
+    const int kind = ck_tag_kind(tag);
 
-    if (c->generation != (uint32_t)(data >> 16 & 0xffffffff) || c->status == CK_FREE)
+    if (kind == CK_WATCH_LISTENER)
+        return ck_request_accept(l);
+    if (kind == CK_WATCH_CONNECTION)
+        return ck_request_event(l, tag);
+    if (kind >= CK_WATCH_EXEC_PIDFD)
+        return ck_exec_event(l, tag);
+    if (c->generation != ck_tag_generation(tag) || c->status == CK_FREE)
         return;
-    if (data >> 56 == CK_WATCH_CHANNEL)
-        on_channel(l, c);
-    else
-        while (on_report(l, c)) /* also at its end: what it said last comes before that */
-            continue;
-    if (data >> 56 == CK_WATCH_PIDFD)
+    if (kind == CK_WATCH_CHANNEL)
+        return on_channel(l, c);
+    if (kind == CK_WATCH_LOG_STDOUT || kind == CK_WATCH_LOG_STDERR)
+        return ck_log_event(l, c, kind);
+    while (on_report(l, c)) /* also at its end: what it said last comes before that */
+        continue;
+    if (kind == CK_WATCH_PIDFD)
         ck_launcher_ended(l, c);
 }
 
-/* How long to wait: not at all while the next start would miss something and nothing runs, which
- * hides its cost; after a pause for the rest; forever when everything is ready. */
-static int patience(const struct ck_launcher *l)
+/* How long until the pool has work: none at all while the next start would miss something and nothing
+ * runs, which hides its cost; after a pause for the rest; for ever when everything is ready. */
+static int pool_patience(const struct ck_launcher *l)
 {
     const int wants = ck_pool_wants_work(l);
     uint64_t idle;
@@ -186,17 +198,20 @@ static _Noreturn void loop(struct ck_launcher *l)
     struct epoll_event events[64];
 
     for (;;) {
-        int n = ck_epoll_wait(l->epoll, events, 64, patience(l)), control = 0;
+        const int pool = pool_patience(l), life = ck_life_patience(l);
+        const int patience = life >= 0 && (pool < 0 || life < pool) ? life : pool;
+        int n = ck_epoll_wait(l->epoll, events, 64, patience), control = 0;
 
+        ck_life_work(l);
         if (n == 0) {
-            if (patience(l) == 0)
+            if (pool_patience(l) == 0)
                 ck_pool_work(l);
             continue;
         }
         for (int i = 0; i < n; i++) {
-            if (events[i].data.u64 >> 56 == CK_WATCH_OWNER)
+            if (ck_tag_kind(events[i].data.u64) == CK_WATCH_OWNER)
                 ck_launcher_shutdown(l);
-            if (events[i].data.u64 >> 56 == CK_WATCH_CONTROL)
+            if (ck_tag_kind(events[i].data.u64) == CK_WATCH_CONTROL)
                 control = 1; /* last: it may reuse entries that other events free */
             else
                 on_event(l, events[i].data.u64);
@@ -209,23 +224,26 @@ static _Noreturn void loop(struct ck_launcher *l)
 
 /* ---- start */
 
-/* Descriptors come with the numbers behind the control socket's: the owner's first. */
+/* Descriptors come with the numbers behind the control socket's: the owner's first.  A parked child
+ * relies on the controllers' being the last. */
 static int receive_hello(struct ck_launcher *l)
 {
     struct ck_hello *hello = &l->hello;
-    int fds[CK_CONTROLLERS + 1], n = CK_CONTROLLERS + 1;
+    int fds[CK_CONTROLLERS + 3], n = CK_CONTROLLERS + 3;
     ssize_t got = ck_receive(l->control, hello, sizeof *hello, fds, &n, 1);
 
     l->unified = -1;
-    if (got != sizeof *hello || !good_packet(&hello->packet, got) ||
-        hello->packet.kind != CK_HELLO || n < 1 || hello->netns_pool > CK_POOL_MAX)
+    if (got != sizeof *hello || !ck_launcher_is_packet(&hello->packet, got) ||
+        hello->packet.kind != CK_HELLO || n < 3 || hello->netns_pool > CK_POOL_MAX)
         return -EPROTO;
     hello->root[sizeof hello->root - 1] = hello->id[sizeof hello->id - 1] = 0;
     l->owner = fds[0];
-    l->n_controllers = n - 1;
+    l->listener = fds[1];
+    l->run = fds[2];
+    l->n_controllers = n - 3;
     for (int i = 0; i < l->n_controllers; i++) {
-        l->controllers[i] = fds[i + 1];
-        if (l->controllers[i] != l->owner + 1 + i)
+        l->controllers[i] = fds[i + 3];
+        if (l->controllers[i] != l->run + 1 + i)
             return -EPROTO;
         if (strcmp(hello->controllers[i], "unified") == 0)
             l->unified = i;
@@ -233,24 +251,29 @@ static int receive_hello(struct ck_launcher *l)
     return 0;
 }
 
-static int watch_ends(struct ck_launcher *l)
+static int watch(struct ck_launcher *l, int fd, int kind)
+{
+    return ck_epoll_set(l->epoll, EPOLL_CTL_ADD, fd, EPOLLIN, ck_launcher_tag(kind, 0, 0));
+}
+
+static int watch_all(struct ck_launcher *l)
 {
     CK_TRY(l->epoll = ck_epoll());
-    CK_TRY(ck_epoll_set(l->epoll, EPOLL_CTL_ADD, l->control, EPOLLIN, tag(CK_WATCH_CONTROL, 0, 0)));
-    return ck_epoll_set(l->epoll, EPOLL_CTL_ADD, l->owner, EPOLLIN, tag(CK_WATCH_OWNER, 0, 0));
+    CK_TRY(watch(l, l->control, CK_WATCH_CONTROL));
+    CK_TRY(watch(l, l->owner, CK_WATCH_OWNER));
+    return watch(l, l->listener, CK_WATCH_LISTENER);
 }
 
 static int set_up(struct ck_launcher *l)
 {
     CK_TRY(receive_hello(l));
     CK_TRY(ck_launcher_enter(l));
-    return watch_ends(l);
+    return watch_all(l);
 }
 
 int main(void)
 {
     struct ck_launcher *l = ck_map(-1, sizeof *l);
-    struct ck_container speaker = {.channel = CK_CONTROL_FD};
     struct ck_event ready = {.report = {.section = CK_PREPARE}};
     uint64_t files[2];
     int error;
@@ -268,7 +291,7 @@ int main(void)
     ready.report.errnum = (uint16_t)-error;
     ready.report.aux = l->step;
     ready.features = l->features;
-    ck_launcher_tell(&speaker, CK_READY, &ready, -1);
+    ck_launcher_tell(l->control, CK_READY, &ready, -1);
     if (error < 0)
         return 1;
     l->idle_since = ck_now(CLOCK_MONOTONIC);

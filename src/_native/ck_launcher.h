@@ -6,6 +6,10 @@
  * waits for and releases every container.  When it is killed itself, the kernel ends them all.
  *
  *   ck_launcher.c        the loop, HELLO, packets
+ *   ck_launcher_request.c  connections of any process: requests about kept containers
+ *   ck_launcher_life.c   what happens to a container while it lives: signals, pauses, limits, health
+ *   ck_launcher_exec.c   further processes of a container
+ *   ck_launcher_log.c    its output and input
  *   ck_launcher_setup.c  the mount namespace and its templates
  *   ck_launcher_pool.c   what is made ahead: spare child, cgroups, network namespaces
  *   ck_launcher_prepare.c  the prepare ops
@@ -23,10 +27,27 @@ enum {
     CK_POOL_LOW = 4,       /* of them: fewer are refilled between two starts */
     CK_TRASH = 1024,       /* cgroups waiting to be removed */
     CK_KEPT = 4,           /* places of ended containers, kept for the next spares */
+    CK_CONNECTIONS = 1024, /* of other processes, and of watchers */
+    CK_PROBE_OUTPUT = 4096, /* bytes kept of what a health probe says */
     CK_SPARE_NAMESPACES = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS,
 };
 
-enum ck_status { CK_FREE, CK_STARTING, CK_RUNNING, CK_ENDED };
+/* A plan as it came: within its packet, or the map of a memfd (NULL: it is none to be trusted). */
+struct ck_given {
+    const void *plan;
+    size_t size;
+    void *map;
+};
+
+enum ck_status { CK_FREE, CK_STARTING, CK_RUNNING, CK_RESTARTING, CK_ENDED };
+
+/* Input and output of one container, all -1 without; ck_launcher_log.c. */
+struct ck_log {
+    int input, output[2], file; /* our ends; output[0] is the master of a terminal */
+    int terminal;
+    uint32_t max_files;
+    uint64_t max_bytes, size;   /* of one file: its cap, and as it is */
+};
 
 struct ck_container {
     enum ck_status status;
@@ -39,6 +60,7 @@ struct ck_container {
     uint64_t sources;        /* slots with a tree attached below /src */
     struct ck_report failed; /* errnum != 0: the start failed here */
     struct ck_state state;
+    struct ck_log log;
     char dir[96];            /* "containers/ID", relative to the store; "" when none */
 };
 
@@ -62,8 +84,17 @@ struct ck_spare {
     int pidfd, socket;
 };
 
+/* A process that has connected: it asks one thing, and is answered or watches. */
+struct ck_connection {
+    int fd;                  /* < 0: the entry is free, and so it is in zeroed memory for 0 */
+    uint16_t kind;           /* 0 before its request; WATCH, FREEZE: it waits for something */
+    uint16_t container;      /* index and generation of what it waits for */
+    uint32_t of, generation;
+    uint64_t deadline;       /* CLOCK_MONOTONIC ns */
+};
+
 struct ck_launcher {
-    int control, owner, epoll, store, host_net;
+    int control, owner, listener, run, epoll, store, host_net;
     int n_controllers, controllers[CK_CONTROLLERS];
     int unified;             /* index of the cgroup v2 controller directory or -1 */
     uint32_t features;
@@ -80,6 +111,8 @@ struct ck_launcher {
     uint32_t trash[CK_TRASH];
     uint32_t pooled, n_kept, trashed;
     _Alignas(8) char packet[sizeof(struct ck_packet) + CK_PLAN_INLINE + 4096];
+    uint64_t due;            /* CLOCK_MONOTONIC ns of the next timer; 0: none */
+    struct ck_connection connections[CK_CONNECTIONS];
     struct ck_container containers[CK_CONTAINERS];
 };
 
@@ -123,6 +156,47 @@ int ck_launcher_prepare(struct ck_start *start);
 void ck_launcher_start(struct ck_launcher *l, const void *plan, size_t size, int *fds, int n_fds);
 int ck_launcher_write_state(struct ck_container *c);
 
+/* request: the connections */
+void ck_request_accept(struct ck_launcher *l);
+void ck_request_event(struct ck_launcher *l, uint64_t tag);
+/* To its channel and to all that watch it. */
+void ck_request_tell(struct ck_launcher *l, struct ck_container *c, uint16_t kind,
+                     const struct ck_event *event);
+void ck_request_drop_all(struct ck_launcher *l);
+
+/* life: signals, pauses, limits, restarts, health, events; prepare ops and requests */
+int ck_life_restart(struct ck_start *start, const struct ck_op *op);
+int ck_life_health(struct ck_start *start, const struct ck_op *op);
+int ck_life_signal(struct ck_launcher *l, struct ck_container *c, const uint32_t value[4]);
+int ck_life_freeze(struct ck_launcher *l, struct ck_container *c, int frozen);
+int ck_life_update(struct ck_launcher *l, struct ck_container *c, const char *list, size_t size,
+                   int32_t *failed);
+/* A probe has ended (code >= 0), or could not be started or was killed (a negative errno). */
+void ck_life_probed(struct ck_launcher *l, struct ck_container *c, int code);
+void ck_life_due(struct ck_launcher *l, uint64_t when); /* have ck_life_work called then */
+int ck_life_patience(const struct ck_launcher *l);      /* ms until then, -1: for ever */
+void ck_life_work(struct ck_launcher *l);               /* all timers that are due */
+/* Append one line to the events: kind, the container, and what format adds: `,"code":%d`. */
+__attribute__((format(printf, 4, 5))) void ck_event_write(struct ck_launcher *l, const char *kind,
+                                                          const struct ck_container *c,
+                                                          const char *format, ...);
+
+/* exec: plan and inputs stay the caller's; the channel does not, whatever is returned: what there is
+ * to say is said on it.  -1: a health probe, whose end ck_life_probed is told. */
+int ck_exec_start(struct ck_launcher *l, struct ck_container *c, const void *plan, size_t size,
+                  const int *fds, int n_fds, int channel);
+void ck_exec_kill_probe(struct ck_launcher *l, struct ck_container *c);
+void ck_exec_event(struct ck_launcher *l, uint64_t tag); /* of the kinds CK_WATCH_EXEC_... */
+void ck_exec_drop_all(struct ck_launcher *l, struct ck_container *c); /* it has ended */
+void ck_exec_work(struct ck_launcher *l);                /* its timers: after ck_life_due */
+
+/* log */
+int ck_log_open(struct ck_start *start, const struct ck_op *op); /* the op LOG */
+void ck_log_event(struct ck_launcher *l, struct ck_container *c, int kind); /* CK_WATCH_LOG_... */
+void ck_log_finish(struct ck_launcher *l, struct ck_container *c); /* drain, close */
+int ck_log_input(struct ck_launcher *l, struct ck_container *c); /* a new descriptor or an errno */
+int ck_log_close_input(struct ck_launcher *l, struct ck_container *c);
+
 /* end */
 void ck_launcher_ended(struct ck_launcher *l, struct ck_container *c);
 void ck_launcher_release(struct ck_launcher *l, struct ck_container *c, uint16_t kind,
@@ -131,8 +205,22 @@ void ck_launcher_fail(struct ck_launcher *l, struct ck_container *c);
 _Noreturn void ck_launcher_shutdown(struct ck_launcher *l);
 
 /* loop */
+bool ck_launcher_is_packet(const struct ck_packet *packet, ssize_t got);
+/* The last of n descriptors holds the plan; returns how many are left, all still the caller's. */
+int ck_launcher_map_plan(struct ck_given *given, const int *fds, int n);
 int ck_launcher_watch(struct ck_launcher *l, struct ck_container *c, int fd, int kind);
+uint64_t ck_launcher_tag(int kind, uint32_t generation, size_t index); /* of an event */
+static inline int ck_tag_kind(uint64_t tag) { return (int)(tag >> 56); }
+static inline uint32_t ck_tag_generation(uint64_t tag) { return (uint32_t)(tag >> 16); }
+static inline size_t ck_tag_index(uint64_t tag) { return tag & 0xffff; }
 void ck_launcher_unwatch(struct ck_launcher *l, int *fd); /* and close it */
 int ck_launcher_is_full(int fd);                          /* of descriptors, fd being a new one */
-void ck_launcher_tell(struct ck_container *c, uint16_t kind, const struct ck_event *event, int fd);
-enum { CK_WATCH_CONTROL, CK_WATCH_OWNER, CK_WATCH_PIDFD, CK_WATCH_CHANNEL, CK_WATCH_REPORT };
+void ck_launcher_tell(int channel, uint16_t kind, const struct ck_event *event, int fd);
+
+/* What an event is about; from CK_WATCH_PIDFD on the index is a container's, from
+ * CK_WATCH_EXEC_PIDFD on ck_launcher_exec.c's own. */
+enum {
+    CK_WATCH_CONTROL, CK_WATCH_OWNER, CK_WATCH_LISTENER, CK_WATCH_CONNECTION,
+    CK_WATCH_PIDFD, CK_WATCH_CHANNEL, CK_WATCH_REPORT, CK_WATCH_LOG_STDOUT, CK_WATCH_LOG_STDERR,
+    CK_WATCH_EXEC_PIDFD, CK_WATCH_EXEC_CHANNEL, CK_WATCH_EXEC_REPORT, CK_WATCH_AGENT,
+};

@@ -23,9 +23,11 @@ static void drop_sources(struct ck_container *c)
 void ck_launcher_release(struct ck_launcher *l, struct ck_container *c, uint16_t kind,
                          const struct ck_event *event)
 {
+    ck_exec_drop_all(l, c);
+    ck_log_finish(l, c);
     drop_sources(c);
     if (!ck_pool_keep(l, c)) {
-        if (c->dir[0] && c->release & CK_REL_DIR)
+        if (c->dir[0] && c->release & CK_REL_DIR && c->flags == CK_PLAN_EPHEMERAL)
             ck_pool_drop_dir(l, c->dir);
         if (c->release & CK_HAS_CGROUP)
             ck_pool_trash_cgroup(l, c->number);
@@ -33,7 +35,7 @@ void ck_launcher_release(struct ck_launcher *l, struct ck_container *c, uint16_t
     ck_close_at(&c->lock);
     ck_launcher_unwatch(l, &c->report);
     ck_launcher_unwatch(l, &c->pidfd);
-    ck_launcher_tell(c, kind, event, -1);
+    ck_request_tell(l, c, kind, event);
     ck_launcher_unwatch(l, &c->channel);
     c->status = CK_FREE;
     if (!(c->release & CK_SETTLED))
@@ -87,8 +89,7 @@ void ck_launcher_ended(struct ck_launcher *l, struct ck_container *c)
         ck_launcher_fail(l, c);
         return;
     }
-    c->status = CK_ENDED;
-    c->state.status = 2;
+    c->state.status = CK_STATE_STOPPED;
     c->state.finished_ns = ck_now(CLOCK_REALTIME);
     c->state.cause = cause_of(l, c);
     event.code = c->state.code;
@@ -99,13 +100,9 @@ void ck_launcher_ended(struct ck_launcher *l, struct ck_container *c)
     event.user_us = (uint64_t)used.ru_utime.tv_sec * 1000000U + (uint64_t)used.ru_utime.tv_usec;
     event.system_us = (uint64_t)used.ru_stime.tv_sec * 1000000U + (uint64_t)used.ru_stime.tv_usec;
     event.max_rss_kib = (uint64_t)used.ru_maxrss;
-    if (c->flags & CK_PLAN_EPHEMERAL) {
-        ck_launcher_release(l, c, CK_EXITED, &event);
-        return;
-    }
-    if (c->dir[0])
+    if (c->flags == CK_PLAN_KEPT && c->dir[0])
         ck_launcher_write_state(c);
-    ck_launcher_tell(c, CK_EXITED, &event, -1);
+    ck_launcher_release(l, c, CK_EXITED, &event);
 }
 
 /* ---- the end of the launcher */
@@ -119,12 +116,7 @@ static void end_all(struct ck_launcher *l)
         struct ck_container *c = &l->containers[i];
         if (c->status == CK_FREE)
             continue;
-        c->flags |= CK_PLAN_EPHEMERAL;
         c->cause = CK_CAUSE_OWNER;
-        if (c->status == CK_ENDED) {
-            ck_launcher_release(l, c, CK_RELEASED, &(struct ck_event){0});
-            continue;
-        }
         ck_wait_readable(c->pidfd);
         ck_launcher_ended(l, c);
     }
@@ -144,6 +136,8 @@ _Noreturn void ck_launcher_shutdown(struct ck_launcher *l)
     snprintf(name, sizeof name, "../containerkit-%s", l->hello.id);
     for (int i = 0; i < l->n_controllers; i++) /* of "cpu,cpuacct", the second is gone */
         left |= ck_unlinkat(l->controllers[i], name, AT_REMOVEDIR) == -EBUSY;
+    snprintf(name, sizeof name, "%s.sock", l->hello.id);
+    ck_unlinkat(l->run, name, 0);
     snprintf(name, sizeof name, "owners/%s", l->hello.id);
     if (!left) /* else the next recovery removes what is busy yet */
         ck_unlinkat(l->store, name, 0);

@@ -235,7 +235,9 @@ static void park(struct ck_launcher *l, int socket)
     if (ck_dup_to(socket, CK_CONTROL_FD) < 0 || ck_set_cloexec(CK_CONTROL_FD) < 0)
         ck_exit(126);
     ck_close(l->owner);
-    ck_close_range((unsigned)(l->owner + l->n_controllers + 1), 0);
+    ck_close(l->listener);
+    ck_close(l->run);
+    ck_close_range((unsigned)(l->run + l->n_controllers + 1), 0);
     if (ck_receive(CK_CONTROL_FD, l->packet, 1, NULL, &n, 1) != 1 ||
         ck_pool_join_cgroup(l, l->spare.place.number) < 0)
         ck_exit(126);

@@ -55,14 +55,17 @@ static int do_lock(struct ck_start *start, const struct ck_op *op)
     return 0;
 }
 
+/* Adler-32 (RFC 1950), which every zlib has. */
 static uint32_t checksum(const void *data, size_t len)
 {
     const unsigned char *at = data;
-    uint32_t hash = 2166136261U;
+    uint32_t a = 1, b = 0;
 
-    while (len-- > 0)
-        hash = (hash ^ *at++) * 16777619U;
-    return hash;
+    while (len-- > 0) {
+        a = (a + *at++) % 65521;
+        b = (b + a) % 65521;
+    }
+    return b << 16 | a;
 }
 
 /* One write of less than a page into the locked file: readers check its checksum. */

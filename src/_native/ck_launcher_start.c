@@ -93,6 +93,7 @@ static struct ck_container *new_container(struct ck_launcher *l)
     c = &l->containers[l->first_free];
     *c = (struct ck_container){.generation = c->generation + 1, .status = CK_STARTING};
     c->pidfd = c->lock = c->report = c->channel = -1;
+    c->log = (struct ck_log){.input = -1, .output = {-1, -1}, .file = -1};
     l->live++;
     return c;
 }
@@ -183,12 +184,13 @@ static void start_container(struct ck_start *start)
 void ck_launcher_start(struct ck_launcher *l, const void *plan, size_t size, int *fds, int n_fds)
 {
     struct ck_start start = {.launcher = l, .plan_size = size};
-    struct ck_container nobody = {.pidfd = -1, .channel = fds[0]};
     uint32_t at = 0xffff0000;
     int error = plan ? ck_plan_check(plan, size, &start.plan, &at) : -EINVAL;
 
     for (int i = 0; i < CK_SLOTS; i++)
         start.slots[i] = i + 1 < n_fds ? fds[i + 1] : -1;
+    if (!error && start.plan.header->flags == CK_PLAN_EXEC)
+        error = -EINVAL;
     if (!error && start.plan.header->n_inputs != n_fds - 1)
         error = -EBADF;
     if (!error) {
@@ -199,8 +201,8 @@ void ck_launcher_start(struct ck_launcher *l, const void *plan, size_t size, int
     if (error) {
         struct ck_event event = {
             .report = {(uint16_t)(at >> 16), (uint16_t)at, 0, (uint16_t)-error, 0}};
-        ck_launcher_tell(&nobody, CK_FAILED, &event, -1);
-        ck_close(nobody.channel);
+        ck_launcher_tell(fds[0], CK_FAILED, &event, -1);
+        ck_close(fds[0]);
     } else {
         start.container->channel = fds[0];
         start_container(&start);

@@ -38,6 +38,14 @@ CK_PREPARE_OP(FILE, 9, ANY, "o--", "B--", do_file)
 CK_PREPARE_OP(ID_MAP, 10, ANY, "---", "tt-", do_id_map)
 /* write the state record */
 CK_PREPARE_OP(STATE, 11, ANY, "---", "---", do_state)
+/* slots to fill: its standard input (or -1: none), output, error; value0 bytes of one file of the
+ * log (0: keep none), value1 files */
+CK_PREPARE_OP(LOG, 12, ANY, "ooo", "---", ck_log_open)
+/* value0 enum ck_restart; value1 retries, 0: no limit */
+CK_PREPARE_OP(RESTART, 13, ANY, "---", "---", ck_life_restart)
+/* the encoded exec plan of a probe; value0 interval << 32 | timeout, value1 start period << 32 |
+ * interval in it, all ms; flags: retries */
+CK_PREPARE_OP(HEALTH, 14, ANY, "---", "b--", ck_life_health)
 
 /* fd0: setns */
 CK_CHILD_OP(JOIN_NET, 32, BEFORE_PIVOT, "i--", "---", ck_op_join_net)

@@ -144,8 +144,11 @@ static int check_header(const struct ck_plan_header *header, size_t size)
             return -EINVAL;
         ops += header->n_ops[i];
     }
-    if (header->n_inputs > CK_SLOTS || header->reserved0 || (header->flags & ~CK_PLAN_EPHEMERAL) ||
-        (header->namespaces & ~known) || (header->namespaces & needed) != needed)
+    if (header->flags != CK_PLAN_EPHEMERAL && header->flags != CK_PLAN_KEPT &&
+        header->flags != CK_PLAN_EXEC)
+        return -EINVAL;
+    if (header->n_inputs > CK_SLOTS || header->reserved0 || (header->namespaces & ~known) ||
+        (header->namespaces & needed) != needed)
         return -EINVAL;
     return sizeof *header + ops * sizeof(struct ck_op) + header->arena_size == size ? 0 : -EINVAL;
 }

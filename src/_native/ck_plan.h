@@ -35,8 +35,11 @@ struct ck_plan_header { /* 48 bytes */
     uint8_t reserved[16];
 };
 
-/* `run`: the release section runs as soon as the container has ended */
-enum ck_plan_flag { CK_PLAN_EPHEMERAL = 1 };
+enum ck_plan_flag { /* exactly one of them */
+    CK_PLAN_EPHEMERAL = 1, /* `run`: nothing of it is left when it has ended */
+    CK_PLAN_KEPT = 2,      /* its directory and record stay */
+    CK_PLAN_EXEC = 4,      /* not a container: one more process of a running one */
+};
 
 struct ck_op { /* 40 bytes */
     uint16_t code;
@@ -67,6 +70,8 @@ enum ck_op_flag {
 };
 
 enum ck_netns { CK_NETNS_POOLED = 1, CK_NETNS_HOST = 2 };
+
+enum ck_restart { CK_RESTART_ON_FAILURE = 1, CK_RESTART_ALWAYS, CK_RESTART_UNLESS_STOPPED };
 
 enum ck_section { CK_PREPARE, CK_CHILD, CK_RELEASE };
 

@@ -243,6 +243,16 @@ ssize_t ck_receive(int fd, void *buf, size_t len, int *fds, int *n_fds, int wait
     return got;
 }
 
+int ck_peer_uid(int socket, uid_t *uid)
+{
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+
+    CK_TRY(result(getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size)));
+    *uid = peer.uid;
+    return 0;
+}
+
 uint64_t ck_now(clockid_t clock)
 {
     struct timespec now;

@@ -48,6 +48,7 @@ CK_CALL(int, ck_setsid, (void), setsid())
 CK_CALL(int, ck_take_tty, (int fd), ioctl(fd, TIOCSCTTY, 0))
 CK_CALL(int, ck_socketpair, (int out[2]), /* of packets */
         socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, out))
+CK_CALL(int, ck_accept, (int listener), accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK))
 CK_CALL(int, ck_epoll, (void), epoll_create1(EPOLL_CLOEXEC))
 CK_CALL(int, ck_epoll_set, (int epoll, int op, int fd, uint32_t events, uint64_t data),
         epoll_ctl(epoll, op, fd, &(struct epoll_event){.events = events, .data.u64 = data}))
@@ -80,6 +81,7 @@ void ck_kill_and_wait(int pidfd);
 int ck_wait_pidfd(int pidfd, int *code, int *signal, struct rusage *usage); /* 0 or -EAGAIN … */
 _Noreturn void ck_exit(int code);
 void ck_reset_signals(void);
+int ck_peer_uid(int socket, uid_t *uid);
 ssize_t ck_send(int fd, const void *buf, size_t len, const int *fds, int n_fds);
 ssize_t ck_receive(int fd, void *buf, size_t len, int *fds, int *n_fds, int wait);
 uint64_t ck_now(clockid_t clock);                    /* ns */

@@ -1,12 +1,21 @@
-/* ck_wire.h - packets between an engine's process and its launcher (SOCK_SEQPACKET).
+/* ck_wire.h - packets between the engines of a root and a launcher (SOCK_SEQPACKET).
  *
- * The control socket carries HELLO once, then START requests: header, plan, and by SCM_RIGHTS a
- * channel of its own for every request (first descriptor) and the plan's inputs.  A plan above
- * CK_PLAN_INLINE bytes is a sealed memfd, the last descriptor.  On its channel the request gets
- * exactly one of STARTED (with a pidfd; left out for ephemeral plans) or FAILED, then EXITED; the
- * caller may send KILL and DROP there.  What is ephemeral is gone when EXITED comes, and everything
- * of a failed start when FAILED does; but a directory that UPPER_DIR named is the caller's to remove,
- * since that may take long.  End-of-file on a channel kills and releases.
+ * The control socket, the owner's, carries HELLO once, then START requests: header, plan, and by
+ * SCM_RIGHTS a channel of its own for every request (first descriptor) and the plan's inputs.  A
+ * plan above CK_PLAN_INLINE bytes is a sealed memfd, the last descriptor.  On its channel the request
+ * gets STARTED (with a pidfd; left out for ephemeral plans without a terminal) or FAILED, then
+ * EXITED; the caller may send KILL there.
+ *
+ *   ephemeral  everything of it is gone when EXITED or FAILED comes; end-of-file on its channel kills
+ *   kept       its directory and record stay; end-of-file before STARTED kills, later lets go of it
+ *
+ * Every process of the root reaches a launcher by connecting to RUN/<launcher id>.sock.  A connection
+ * carries one request (struct ck_request) about one kept container and is that request's channel:
+ *
+ *   WATCH        STARTED (with a pidfd while it runs), then EXITED when it has ended for good
+ *   EXEC         as START: STARTED with a pidfd (and the terminal's master) or FAILED, then EXITED;
+ *                KILL may be sent; end-of-file kills all that the exec started
+ *   others       DONE, or FAILED with an errno
  */
 #pragma once
 
@@ -18,13 +27,16 @@ enum {
     CK_WIRE_MAGIC = 0x57504b43, /* "CKPW" */
     CK_WIRE_VERSION = 1,
     CK_FDS_MAX = 66,            /* channel, inputs, plan; the kernel's own limit is 253 */
-    CK_CONTROLLERS = 12,
+    CK_CONTROLLERS = 16,
     CK_CONTROL_FD = 3,          /* where the launcher finds its end after exec */
 };
 
 enum ck_packet_kind {
-    CK_HELLO = 1, CK_START, CK_KILL, CK_DROP,                          /* to the launcher */
-    CK_READY = 64, CK_STARTED, CK_FAILED, CK_EXITED, CK_RELEASED,      /* from it */
+    CK_HELLO = 1, CK_START, CK_LEAVE,               /* on the control socket */
+    CK_KILL = 8,                                    /* on a request's channel */
+    CK_WATCH = 16, CK_EXEC, CK_SIGNAL, CK_FREEZE, CK_THAW, CK_UPDATE, CK_ATTACH, CK_CLOSE_INPUT,
+                                                    /* first on a connection */
+    CK_READY = 64, CK_STARTED, CK_FAILED, CK_EXITED, CK_DONE, /* from the launcher */
 };
 
 struct ck_packet { /* 16 bytes, before everything */
@@ -35,7 +47,31 @@ struct ck_packet { /* 16 bytes, before everything */
     uint32_t value; /* KILL: signal | enum ck_cause << 16; START: 1 when the plan is a memfd */
 };
 
-/* Descriptors: owner's pidfd, then one directory per controller: the launcher's own cgroup. */
+/* A request about a kept container, first on a connection.  Behind it:
+ *   EXEC      the plan, or value[0] = 1: it is the last descriptor, a sealed memfd; its inputs travel
+ *             with it
+ *   SIGNAL    value: signal or 0, enum ck_cause, enum ck_signal_flag
+ *   FREEZE, THAW   of all its processes; DONE when they are
+ *   UPDATE    a list (u32 count, strings) of triples controller, file, value; written in order; on
+ *             FAILED report.aux is the triple's index
+ *   ATTACH    DONE with a descriptor: what is written to it is its standard input (its terminal's
+ *             master, if it has one); FAILED with ENOTCONN when it has no open input
+ *   CLOSE_INPUT    the launcher's own end of the input is closed: end-of-file when no other is left
+ * LEAVE (control socket, no request): the launcher lives on without its owner, until its last
+ * container has ended. */
+struct ck_request {
+    struct ck_packet packet;
+    char id[64];
+    uint32_t value[4];
+};
+
+enum ck_signal_flag {
+    CK_STOP_ASKED = 1, /* recorded: it is not restarted any more */
+};
+
+/* Descriptors: owner's pidfd, the listening socket, the directory that it is bound in (the launcher
+ * unlinks "<id>.sock" there at its end), then one directory per controller: the launcher's own
+ * cgroup. */
 struct ck_hello {
     struct ck_packet packet;
     char id[32];                         /* launcher id, hexadecimal, names its files */
@@ -57,7 +93,7 @@ enum ck_cause {
     CK_CAUSE_OWNER, CK_CAUSE_REMOVED, CK_CAUSE_LOST,
 };
 
-struct ck_event { /* 120 bytes: READY, STARTED, FAILED, EXITED, RELEASED */
+struct ck_event { /* 120 bytes: READY, STARTED, FAILED, EXITED, DONE */
     struct ck_packet packet;
     struct ck_report report;    /* FAILED; READY: errnum of the launcher's own set-up */
     int32_t code, signal;       /* EXITED */
@@ -74,17 +110,27 @@ enum ck_feature { CK_HAS_OVERLAY_APPEND = 1, CK_HAS_SPARE = 2, CK_HAS_POOL = 4 }
 struct ck_state { /* 128 bytes */
     uint32_t magic;             /* CK_WIRE_MAGIC */
     uint16_t version;
-    uint16_t status;            /* 1 running, 2 stopped */
-    char launcher[32];
+    uint16_t status;            /* enum ck_state_status */
+    char launcher[32];          /* that runs it, or ran it last */
     int32_t code, signal;
     uint32_t cause, pid;        /* pid: in the launcher's pid namespace, for reading only */
-    uint64_t started_ns, finished_ns;
-    uint64_t reserved[6];
-    uint32_t reserved1;
-    uint32_t checksum;          /* FNV-1a of the 124 bytes before */
+    uint64_t started_ns, finished_ns; /* CLOCK_REALTIME */
+    uint32_t restarts;
+    uint16_t health, failing;   /* enum ck_health; probes that failed in a row */
+    int32_t probe_code;         /* of the last probe that ended */
+    uint32_t flags;             /* enum ck_state_flag */
+    uint64_t dropped;           /* bytes of output that the log could not take */
+    uint64_t user_us, system_us, max_rss_kib; /* of an ended one */
+    uint32_t reserved;
+    uint32_t checksum;          /* Adler-32 of the 124 bytes before */
 };
 
+enum ck_state_status { CK_STATE_RUNNING = 1, CK_STATE_STOPPED, CK_STATE_RESTARTING, CK_STATE_PAUSED };
+enum ck_state_flag { CK_STATE_STOP_ASKED = 1 };
+enum ck_health { CK_HEALTH_NONE, CK_HEALTH_STARTING, CK_HEALTHY, CK_UNHEALTHY };
+
 _Static_assert(sizeof(struct ck_packet) == 16, "runtime/packets.py: PACKET");
-_Static_assert(sizeof(struct ck_hello) == 4368, "runtime/packets.py: HELLO");
+_Static_assert(sizeof(struct ck_hello) == 4432, "runtime/packets.py: HELLO");
+_Static_assert(sizeof(struct ck_request) == 96, "runtime/packets.py: REQUEST");
 _Static_assert(sizeof(struct ck_event) == 120, "runtime/packets.py: EVENT");
 _Static_assert(sizeof(struct ck_state) == 128, "the record on disk");

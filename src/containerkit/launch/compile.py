@@ -150,7 +150,7 @@ class _Compiler:
             child=child,
             release=release,
             namespaces=namespaces,
-            ephemeral=request.ephemeral,
+            kind="ephemeral" if request.ephemeral else "kept",
             notes=self.notes,
         )
 

@@ -28,6 +28,9 @@ from containerkit.launch.ops import (
     NETNS_HOST,
     NETNS_POOLED,
     OPS,
+    RESTART_ALWAYS,
+    RESTART_ON_FAILURE,
+    RESTART_UNLESS_STOPPED,
     SECTIONS,
     Argument,
     Code,
@@ -83,6 +86,13 @@ _NETNS: Final = {
     NETNS_HOST: "the network namespace of the host",
 }
 
+_RESTARTS: Final = {
+    0: "never",
+    RESTART_ON_FAILURE: "when it fails",
+    RESTART_ALWAYS: "always",
+    RESTART_UNLESS_STOPPED: "unless it is stopped",
+}
+
 _VALUES: Final[dict[str, Callable[[int], str]]] = {
     "": str,
     "number": str,
@@ -95,6 +105,9 @@ _VALUES: Final[dict[str, Callable[[int], str]]] = {
     "oom": lambda value: str(value - 1000),
     "netns": lambda value: _NETNS.get(value, str(value)),
     "caps": explain_mask,
+    "restart": lambda value: _RESTARTS.get(value, str(value)),
+    "each": lambda value: f"every {value >> 32} ms for at most {value & 0xFFFFFFFF} ms",
+    "first": lambda value: f"every {value & 0xFFFFFFFF} ms in the {value >> 32} ms",
 }
 
 
@@ -138,6 +151,7 @@ _ARGUMENTS: Final[dict[str, Callable[[Any], str]]] = {
     "envp": _envp,
     "bytes": lambda data: f"{len(data)} bytes",
     "ids": _ids,
+    "plan": lambda data: f"a plan of {len(data)} bytes",
     "filter": lambda data: f"{len(data) // 8} instructions",
 }
 
@@ -188,9 +202,7 @@ def explain(plan: Plan) -> str:
     titles = (
         "prepare, in the launcher",
         f"child, in new namespaces: {' '.join(names)}",
-        "release, "
-        + ("when it has ended" if plan.ephemeral else "when it is removed")
-        + " or did not start",
+        "release, when it has ended or did not start",
     )
     lines = []
     if plan.inputs:

@@ -23,6 +23,8 @@ PLAN_INLINE: Final = 60 << 10
 PLAN_OPS_MAX: Final = 1024
 SLOTS: Final = 64
 PLAN_EPHEMERAL: Final = 1
+PLAN_KEPT: Final = 2
+PLAN_EXEC: Final = 4
 
 F_CREATE: Final = 1
 F_FILE: Final = 2
@@ -34,6 +36,10 @@ F_RECURSIVE: Final = 64
 
 NETNS_POOLED: Final = 1
 NETNS_HOST: Final = 2
+
+RESTART_ON_FAILURE: Final = 1
+RESTART_ALWAYS: Final = 2
+RESTART_UNLESS_STOPPED: Final = 3
 
 PREPARE: Final = 0
 CHILD: Final = 1
@@ -85,6 +91,9 @@ class Code(IntEnum):
     FILE = 9
     ID_MAP = 10
     STATE = 11
+    LOG = 12
+    RESTART = 13
+    HEALTH = 14
 
     JOIN_NET = 32
     ROOT = 33
@@ -260,6 +269,23 @@ _ROWS: Final[dict[Code, OpInfo]] = {
         PREPARE, 0, "map user ids {a0}, group ids {a1}", arena=("text", "text", "")
     ),
     Code.STATE: OpInfo(PREPARE, 0, "write the state record"),
+    Code.LOG: OpInfo(
+        PREPARE,
+        0,
+        "make pipes for its input as {fd0}, output as {fd1}, error as {fd2};"
+        " log them in {v1} files of {v0}",
+        fd=("fill?", "fill", "fill?"),
+        value=("size", "number"),
+    ),
+    Code.RESTART: OpInfo(PREPARE, 0, "restart it {v0}, {v1} times", value=("restart", "count")),
+    Code.HEALTH: OpInfo(
+        PREPARE,
+        0,
+        "probe it {v0}, {v1} at first{flags}",
+        arena=("plan", "", ""),
+        value=("each", "first"),
+        flags=0xFFFF,
+    ),
     Code.JOIN_NET: OpInfo(CHILD, STAGE_NET, "enter the network namespace of {fd0}", fd=_USE),
     Code.ROOT: OpInfo(CHILD, STAGE_ROOT, "make {fd0} the new root", fd=_USE),
     Code.MOUNT_FS: OpInfo(
@@ -322,7 +348,7 @@ _ROWS: Final[dict[Code, OpInfo]] = {
         CHILD,
         STAGE_PROCESS,
         "connect standard input to {fd0}, output to {fd1}, error to {fd2}",
-        fd=("in?", "in?", "in?"),
+        fd=("use?", "use?", "use?"),
     ),
     Code.SESSION: OpInfo(CHILD, STAGE_PROCESS, "start a session{flags}", flags=F_TTY),
     Code.UMASK: OpInfo(CHILD, STAGE_PROCESS, "set umask {v0}", value=("mode", "")),
@@ -366,6 +392,7 @@ OP_KINDS: Final = {
     "argv": "list",
     "envp": "list",
     "bytes": "bytes",
+    "plan": "bytes",
     "ids": "bytes",
     "filter": "bytes",
 }

@@ -12,7 +12,7 @@ container has ended and after a start that failed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from containerkit.launch import wire
 from containerkit.launch.check import check
@@ -21,6 +21,8 @@ from containerkit.launch.ops import (
     CLONE_NEWPID,
     F_TTY,
     PLAN_EPHEMERAL,
+    PLAN_EXEC,
+    PLAN_KEPT,
     SECTIONS,
     Code,
     Op,
@@ -41,6 +43,13 @@ class Input(NamedTuple):
     recursive: bool = False
 
 
+PlanKind = Literal["ephemeral", "kept", "exec"]
+
+_FLAGS: Final[dict[PlanKind, int]] = {
+    "ephemeral": PLAN_EPHEMERAL,
+    "kept": PLAN_KEPT,
+    "exec": PLAN_EXEC,
+}
 _STREAMS: Final = ("stdin", "stdout", "stderr")
 
 
@@ -51,11 +60,12 @@ class Plan:
         inputs: the descriptors the caller sends, in order of slots.
         prepare, child, release: the sections.
         namespaces: CLONE_NEW* flags of the child.
-        ephemeral: the release section runs as soon as the container has ended.
+        kind: "ephemeral": nothing of it is left when it has ended; "kept": its directory and record
+            stay; "exec": not a container, but one more process of a running one.
         notes: what was wished implicitly and is not there, one sentence each; not on the wire.
     """
 
-    __slots__ = ("child", "ephemeral", "inputs", "namespaces", "notes", "prepare", "release")
+    __slots__ = ("child", "inputs", "kind", "namespaces", "notes", "prepare", "release")
 
     def __init__(
         self,
@@ -65,7 +75,7 @@ class Plan:
         child: Sequence[Op] = (),
         release: Sequence[Op] = (),
         namespaces: int = CLONE_NEWNS | CLONE_NEWPID,
-        ephemeral: bool = False,
+        kind: PlanKind = "kept",
         notes: Sequence[str] = (),
     ) -> None:
         self.inputs = tuple(inputs)
@@ -73,7 +83,7 @@ class Plan:
         self.child = tuple(child)
         self.release = tuple(release)
         self.namespaces = namespaces
-        self.ephemeral = ephemeral
+        self.kind: PlanKind = kind
         self.notes = tuple(notes)
 
     @property
@@ -105,7 +115,7 @@ class Plan:
             (self.prepare, self.child, self.release),
             inputs=len(self.inputs),
             namespaces=self.namespaces,
-            flags=PLAN_EPHEMERAL if self.ephemeral else 0,
+            flags=_FLAGS[self.kind],
         )
 
     @classmethod
@@ -126,7 +136,7 @@ class Plan:
             child=child,
             release=release,
             namespaces=decoded.namespaces,
-            ephemeral=bool(decoded.flags & PLAN_EPHEMERAL),
+            kind=next(kind for kind, flags in _FLAGS.items() if flags == decoded.flags),
         )
 
     def check(self) -> None:

@@ -22,6 +22,8 @@ from containerkit.launch.ops import (
     OP_KINDS,
     OPS,
     PLAN_EPHEMERAL,
+    PLAN_EXEC,
+    PLAN_KEPT,
     PLAN_MAGIC,
     PLAN_MAX,
     PLAN_OPS_MAX,
@@ -202,7 +204,9 @@ def decode(data: bytes) -> Decoded:
     counts = (prepare, child, release)
     if magic != PLAN_MAGIC or version != PLAN_VERSION:
         raise refuse(f"magic {magic:#x}, version {version}")
-    if zero or any(data[HEADER.size - 16 : HEADER.size]) or flags & ~PLAN_EPHEMERAL:
+    if flags not in (PLAN_EPHEMERAL, PLAN_KEPT, PLAN_EXEC):
+        raise refuse(f"flags {flags:#x}")
+    if zero or any(data[HEADER.size - 16 : HEADER.size]):
         raise refuse("reserved fields of the header are not zero")
     if inputs > SLOTS or max(counts) > PLAN_OPS_MAX:
         raise refuse(f"{inputs} inputs, {counts} steps")

@@ -1,8 +1,9 @@
-"""The socket between one start and the launcher: events come, kill and drop go.
+"""The socket between one request and the launcher: events come, kill goes.
 
-Owns: the descriptor, until it is closed, which kills and removes what is behind it; and what a
+Owns: the descriptor, until it is closed, which kills an ephemeral container; and what a
 forked child does with its copy.  Must not: decide anything.
-Neighbours: `launcher` makes one for each start; `runner` and `container` use it.
+Neighbours: `launcher` makes one for each start, `ask` one for what any process wants of any
+launcher.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import signal
 import socket
 import time
 import weakref
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
-from containerkit.runtime import packets
+from containerkit.runtime import home, packets
 from containerkit.stdio.waiting import READ, Wait, Waiting, drive
 
 _FINISH_SECONDS: Final = 10.0
@@ -66,23 +69,13 @@ class Channel:
         """Send a signal to the first process; *cause* tells what its end is for."""
         self._send(packets.packet(packets.KILL, value=cause << 16 | number))
 
-    def drop(self) -> None:
-        """Have an ended container released; its own directory is the caller's to remove.
-
-        Blocking: until that is done, or the launcher has died.
-        """
-        self._send(packets.packet(packets.DROP))
-        event, _fds = self.receive()
-        while event is not None and event.kind != packets.RELEASED:
-            event, _fds = self.receive()
-
     def _send(self, packet: bytes) -> None:
         # Gone: it has ended, or its launcher has.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._socket.send(packet)
 
     def finish(self) -> None:
-        """Kill and release what is behind it, wait for that, and close.
+        """Kill what is ephemeral or has not started yet, wait for that, and close.
 
         The directory of a container that was to be kept is the caller's to remove.
 
@@ -104,9 +97,31 @@ class Channel:
             self.close()
 
     def close(self) -> None:
-        """Close it after the last event; before, this would kill what is behind it."""
+        """Close it: after the last event, or to let go of a kept container that has started."""
         _open.discard(self)
         self._socket.close()
+
+
+def ask(root: Path, launcher_id: str, data: bytes, fds: Sequence[int] = ()) -> Channel:
+    """Send a request to a launcher of any process; return the channel that it answers on.
+
+    Args:
+        root: the engine's root directory.
+        launcher_id: names the launcher, as the container's record does.
+        data: see `packets.request`.
+        fds: descriptors that travel with it; they stay the caller's to close.
+
+    Raises:
+        FileNotFoundError, ConnectionRefusedError, BrokenPipeError, ConnectionResetError: it has
+            ended.
+    """
+    end = home.connect(root, launcher_id)
+    try:
+        socket.send_fds(end, [data], list(fds), socket.MSG_NOSIGNAL)
+    except BaseException:
+        end.close()
+        raise
+    return Channel(end)
 
 
 def _abandon_all() -> None:

@@ -219,7 +219,6 @@ class Container:
         with self._guard:
             if self._status == "removed":
                 return
-            self._channel.drop()
         remove_tree(self._directory)
         self._close()
 

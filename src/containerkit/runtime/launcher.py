@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Final
 
 from containerkit.errors import HostError, PermissionDenied
-from containerkit.runtime import cgroups, packets
+from containerkit.runtime import cgroups, home, packets
 from containerkit.runtime.channel import Channel
 from containerkit.runtime.recover import write_record
 
@@ -69,7 +69,17 @@ class Launcher:
     Blocking: until it is set up, some milliseconds.
     """
 
-    __slots__ = ("__weakref__", "_control", "_pidfd", "features", "group", "id", "pid")
+    __slots__ = (
+        "__weakref__",
+        "_control",
+        "_home",
+        "_pidfd",
+        "_root",
+        "features",
+        "group",
+        "id",
+        "pid",
+    )
 
     def __init__(
         self,
@@ -86,16 +96,20 @@ class Launcher:
         hierarchies = cgroups.find()
         planned = cgroups.planned_paths(hierarchies, self.id)
         flags = packets.CLASSIC_OVERLAY if classic_overlay else 0
+        self._root = root
+        self._home = home.run_directory(root)
         record = write_record(root, self.id, planned)
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            self.group = cgroups.make_group(hierarchies, self.id)
+            listener, run = home.listen(root, self.id)
             try:
+                self.group = cgroups.make_group(hierarchies, self.id)
                 self._spawn(theirs.fileno())
                 theirs.close()
-                self._say_hello(root, netns_pool, spares, idle_ms, flags)
+                self._say_hello((listener.fileno(), run), netns_pool, spares, idle_ms, flags)
             finally:
-                for fd in self.group.fds:
+                listener.close()
+                for fd in (run, *self.group.fds):
                     os.close(fd)
             self.features = self._await_ready()
         except BaseException:
@@ -123,13 +137,13 @@ class Launcher:
             ) from error
 
     def _say_hello(
-        self, root: Path, netns_pool: int, spares: int, idle_ms: int, flags: int
+        self, home_fds: tuple[int, int], netns_pool: int, spares: int, idle_ms: int, flags: int
     ) -> None:
-        status = os.stat(root)
+        status = os.stat(self._root)
         hello = packets.hello(
             launcher_id=self.id,
             controllers=self.group.names,
-            root=os.fsencode(root),
+            root=os.fsencode(self._root),
             root_key=(status.st_dev, status.st_ino),
             netns_pool=netns_pool,
             spares=spares,
@@ -138,7 +152,7 @@ class Launcher:
         )
         owner = os.pidfd_open(os.getpid())
         try:
-            self._send(hello, (owner, *self.group.fds))
+            self._send(hello, (owner, *home_fds, *self.group.fds))
         finally:
             os.close(owner)
 
@@ -217,6 +231,7 @@ class Launcher:
         with self._control, contextlib.suppress(OSError):
             self._control.shutdown(socket.SHUT_RDWR)  # a forked child may have a copy
         if pidfd < 0:
+            home.forget(self._home, self.id)
             return
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
@@ -227,6 +242,7 @@ class Launcher:
         os.close(pidfd)
         for path in self.group.paths:  # what a container made in its own group
             cgroups.remove_tree(path)
+        home.forget(self._home, self.id)
 
     def _abandon(self) -> None:
         """Forget the parent's launcher in a forked child: it is not this process's child."""

@@ -12,24 +12,36 @@ from typing import Final, NamedTuple
 
 MAGIC: Final = 0x57504B43
 VERSION: Final = 1
-CONTROLLERS_MAX: Final = 12
+CONTROLLERS_MAX: Final = 16
 PLAN_INLINE: Final = 60 << 10
 
 HELLO: Final = 1
 START: Final = 2
-KILL: Final = 3
-DROP: Final = 4
+LEAVE: Final = 3
+KILL: Final = 8
+WATCH: Final = 16
+EXEC: Final = 17
+SIGNAL: Final = 18
+FREEZE: Final = 19
+THAW: Final = 20
+UPDATE: Final = 21
+ATTACH: Final = 22
+CLOSE_INPUT: Final = 23
 READY: Final = 64
 STARTED: Final = 65
 FAILED: Final = 66
 EXITED: Final = 67
-RELEASED: Final = 68
+DONE: Final = 68
+
+STOP_ASKED: Final = 1
+"""With SIGNAL: the container is not restarted any more."""
 
 CLASSIC_OVERLAY: Final = 1
 """Overlays are made by mount(2), as before Linux 6.5."""
 
 PACKET: Final = struct.Struct("<IHHII")
 _HELLO: Final = struct.Struct(f"<32s{16 * CONTROLLERS_MAX}sQQIIII4096s")
+REQUEST: Final = struct.Struct("<IHHII 64s 4I")
 EVENT: Final = struct.Struct("<IHHII HHHHi iiII 4x QQQQQ 32x")
 
 CAUSES: Final = (
@@ -98,6 +110,30 @@ def hello(
         launcher_id.encode("ascii"), names, *root_key, netns_pool, spares, idle_ms, flags, root
     )
     return packet(HELLO, size=len(body)) + body
+
+
+def request(
+    kind: int, container_id: str, *, values: Sequence[int] = (), body: bytes = b""
+) -> bytes:
+    """Return a request about a kept container, the first packet of a connection.
+
+    Args:
+        kind: `WATCH`, `EXEC`, `SIGNAL`, …
+        container_id: 64 hexadecimal digits.
+        values: SIGNAL: signal or 0, number of the cause, `STOP_ASKED` or 0.  EXEC: 1 when the plan is
+            a memfd.
+        body: EXEC: the plan.  UPDATE: what `strings` makes of triples.
+    """
+    size = REQUEST.size - PACKET.size + len(body)
+    padded = (*values, 0, 0, 0, 0)[:4]
+    head = REQUEST.pack(MAGIC, VERSION, kind, size, 0, container_id.encode("ascii"), *padded)
+    return head + body
+
+
+def strings(items: Sequence[str]) -> bytes:
+    """Return a list as packets carry it: its count, then each text with a NUL."""
+    encoded = [item.encode("utf-8", "surrogateescape") + b"\0" for item in items]
+    return struct.pack("<I", len(items)) + b"".join(encoded)
 
 
 def parse_event(data: bytes) -> Event | None:

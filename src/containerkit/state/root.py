@@ -1,6 +1,6 @@
 """The root directory of an engine: where it is, who may use it, what lies where.
 
-Owns: making and checking the directory, the names of its parts, the directory of sockets (RUN).
+Owns: making and checking the directory, the names of its parts.
 Must not: open the catalog or read content.  Neighbours: `engine` opens it first and hands it to
 the catalog, `content` and `snapshots`.
 """
@@ -37,18 +37,14 @@ class StoreRoot:
 
     Attributes:
         path: absolute, symbolic links resolved.
-        key: "device:inode" of the directory, its name under RUN.
     """
 
-    __slots__ = ("key", "path")
+    __slots__ = ("path",)
 
     path: Path
-    key: str
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        status = path.stat()
-        self.key = f"{status.st_dev}:{status.st_ino}"
 
     @classmethod
     def open(cls, path: str | os.PathLike[str] | None = None) -> StoreRoot:
@@ -107,28 +103,6 @@ class StoreRoot:
         renames.  Held for milliseconds, never while downloading, unpacking or deleting.
         """
         return FileLock(self.path / ".sweep", shared=shared)
-
-    def run_directory(self) -> Path:
-        """Return the directory of sockets, made with mode 0700 when missing.
-
-        Raises:
-            PermissionDenied: another user owns it.
-        """
-        if os.geteuid() == 0:
-            base = Path("/run/containerkit")
-        elif runtime := os.environ.get("XDG_RUNTIME_DIR"):
-            base = Path(runtime) / "containerkit"
-        else:
-            base = self.path / "run" / boot_id()
-        directory = base / self.key
-        base.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _make_directory(directory)
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            _check_owner(fd, directory)
-        finally:
-            os.close(fd)
-        return directory
 
 
 def default_root() -> Path:

@@ -75,7 +75,7 @@ def test_packets_that_are_none(launcher: Launcher) -> None:
     noise = random.Random(1)
     for size in (1, 15, 16, 17, 4368, 60_000):
         send(launcher, noise.randbytes(size), (0, 1))
-    for kind in (0, packets.HELLO, packets.KILL, packets.DROP, packets.READY, 65535):
+    for kind in (0, packets.HELLO, packets.KILL, packets.WATCH, packets.READY, 65535):
         send(launcher, packets.packet(kind), (0,))
     head = bytearray(start(b"x" * 100))
     for at in range(12):  # magic, version, kind, size
@@ -137,7 +137,7 @@ def test_damaged_plans(launcher: Launcher, engine: ck.Engine, busybox: str) -> N
         damaged = bytearray(plan)
         for _ in range(noise.randrange(1, 3)):
             damaged[noise.randrange(len(plan))] ^= 1 << noise.randrange(8)
-        if not damaged[6] & 1:
+        if damaged[6] != 1:
             continue  # not ephemeral: its directory is the caller's to remove
         event = ask(launcher, start(bytes(damaged)), (inside, inside))
         assert event is None or event.kind in (packets.FAILED, packets.EXITED)
@@ -154,7 +154,7 @@ def test_plans_with_steps_twice(launcher: Launcher, engine: ck.Engine, busybox: 
             child=plan.child,
             release=plan.release,
             namespaces=plan.namespaces,
-            ephemeral=True,
+            kind="ephemeral",
         )
         event = ask(launcher, start(twice.encode()), (0, 0))
         assert event is not None, op
@@ -172,13 +172,19 @@ def test_packets_on_a_channel(launcher: Launcher, engine: ck.Engine, busybox: st
         noise.randbytes(5000),
         packets.packet(packets.KILL)[:15],
     ):
-        one = engine.start(busybox, ["sleep", "1000"])
-        one._channel._socket.send(data)
-        assert one.wait(timeout=20).signal == 9
-        one.remove()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        channel = Channel(ours)
+        with theirs:
+            plan = engine.plan(busybox, ["sleep", "1000"]).encode()
+            send(launcher, start(plan), (theirs.fileno(), 0, 0))
+        ours.send(data)
+        event, _fds = channel.receive()
+        assert event is not None
+        assert event.kind in (packets.FAILED, packets.EXITED)
+        channel.close()
     with engine.start(busybox, ["sleep", "1000"]) as one:
         one._channel._socket.send(packets.packet(packets.KILL, value=0xFFFF))
-        one._channel._socket.send(packets.packet(packets.DROP))  # it runs: not yet
+        one._channel._socket.send(packets.packet(packets.LEAVE))
         one._channel._socket.send(packets.packet(packets.HELLO))
         assert one.status == "running"
 

@@ -223,7 +223,7 @@ def test_a_kept_container_has_its_upper_in_the_store() -> None:
     plan = compiled(ephemeral=False)
     assert step(plan, Code.UPPER_DIR).arena[0] == f"containers/{ID}"
     assert step(plan, Code.OVERLAY).flags == ops.F_VOLATILE
-    assert not plan.ephemeral
+    assert plan.kind == "kept"
     assert not step(compiled(ephemeral=False, volatile=False), Code.OVERLAY).flags
     with pytest.raises(MissingFeature, match="disk"):
         compiled({"limits": Limits(disk="1m")}, ephemeral=False)

@@ -143,7 +143,7 @@ def test_namespaces(namespaces: int) -> None:
         lambda data: data + b"\0",
         lambda data: b"X" + data[1:],
         lambda data: data[:4] + b"\2" + data[5:],
-        lambda data: data[:6] + b"\2" + data[7:],
+        lambda data: data[:6] + b"\3" + data[7:],
         lambda data: data[:47] + b"\1" + data[48:],
         lambda data: data[:-1] + b"x",
         lambda data: data[:14] + b"\xff\xff" + data[16:],

@@ -46,11 +46,16 @@ def test_constants() -> None:
     assert plain["CK_CONTROLLERS"] == packets.CONTROLLERS_MAX
     assert plain["CK_FDS_MAX"] == ops.SLOTS + 2
     assert packets.PLAN_INLINE == ops.PLAN_INLINE
+    assert enum("ck_signal_flag") == {"CK_STOP_ASKED": packets.STOP_ASKED}
     assert enum("ck_hello_flag") == {"CK_CLASSIC_OVERLAY": packets.CLASSIC_OVERLAY}
 
 
 def test_sizes() -> None:
     assert packets.PACKET.size == size_of("ck_packet")
+    assert packets.REQUEST.size == size_of("ck_request")
+    assert (
+        len(packets.request(packets.SIGNAL, "ab" * 32, values=(15, 0, 1))) == packets.REQUEST.size
+    )
     assert packets.EVENT.size == size_of("ck_event")
     data = packets.hello(
         launcher_id="ab",

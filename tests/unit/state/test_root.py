@@ -39,7 +39,10 @@ def test_a_root_open_to_others_is_closed(tmp_path: Path) -> None:
 
 
 def test_opening_again_changes_nothing(tmp_path: Path) -> None:
-    assert StoreRoot.open(tmp_path / "root").key == StoreRoot.open(tmp_path / "root").key
+    first = StoreRoot.open(tmp_path / "root")
+    (first.path / "volumes" / "v").mkdir()
+    assert StoreRoot.open(tmp_path / "root").path == first.path
+    assert (first.path / "volumes" / "v").is_dir()
 
 
 def test_a_file_is_no_root(tmp_path: Path) -> None:

@@ -1,0 +1,149 @@
+/* ck_launcher_request.c - connections: what any process of the root asks about a kept container.
+ *
+ * Each carries one request.  It is answered at once and closed, becomes the channel of an exec, or
+ * stays to be told later.  The socket lies in a directory of mode 0700; who connects is asked of the
+ * kernel all the same.
+ */
+#include <sys/epoll.h>
+
+#include "ck_launcher.h"
+
+static void drop(struct ck_launcher *l, struct ck_connection *at)
+{
+    ck_launcher_unwatch(l, &at->fd);
+    at->fd = 0;
+    at->kind = 0;
+}
+
+static void answer(struct ck_launcher *l, struct ck_connection *at, int error, int32_t aux, int fd)
+{
+    struct ck_event event = {.report = {.errnum = (uint16_t)(error < 0 ? -error : 0), .aux = aux}};
+
+    ck_launcher_tell(at->fd, error < 0 ? CK_FAILED : CK_DONE, &event, fd);
+    drop(l, at);
+}
+
+void ck_request_accept(struct ck_launcher *l)
+{
+    CK_CLEANUP_FD int fd = ck_accept(l->listener);
+    uid_t uid;
+
+    if (fd < 0 || ck_peer_uid(fd, &uid) < 0 || (uid != 0 && uid != ck_geteuid()) ||
+        ck_launcher_is_full(fd))
+        return;
+    for (size_t i = 0; i < CK_CONNECTIONS; i++) {
+        struct ck_connection *at = &l->connections[i];
+        uint64_t tag = ck_launcher_tag(CK_WATCH_CONNECTION, at->generation + 1, i);
+        if (at->fd > 0 || ck_epoll_set(l->epoll, EPOLL_CTL_ADD, fd, EPOLLIN, tag) < 0)
+            continue;
+        *at = (struct ck_connection){.fd = ck_steal_fd(&fd), .generation = at->generation + 1};
+        return;
+    }
+}
+
+static struct ck_container *find(struct ck_launcher *l, const char id[64])
+{
+    for (uint32_t i = 0; i < CK_CONTAINERS; i++) {
+        struct ck_container *c = &l->containers[i];
+        if (c->status != CK_FREE && c->flags == CK_PLAN_KEPT &&
+            strncmp(c->dir, "containers/", 11) == 0 && strncmp(c->dir + 11, id, 64) == 0)
+            return c;
+    }
+    return NULL;
+}
+
+/* ---- the requests */
+
+static void watch(struct ck_launcher *l, struct ck_connection *at, struct ck_container *c)
+{
+    at->kind = CK_WATCH;
+    at->container = (uint16_t)(c - l->containers);
+    at->of = c->generation;
+    if (c->status != CK_STARTING)
+        ck_launcher_tell(at->fd, CK_STARTED, &(struct ck_event){.started_ns = c->state.started_ns},
+                         c->pidfd);
+}
+
+static void exec(struct ck_launcher *l, struct ck_connection *at, struct ck_container *c,
+                 const struct ck_request *request, size_t size, const int *fds, int n)
+{
+    struct ck_given plan = {request + 1, size, NULL};
+    int channel = ck_steal_fd(&at->fd);
+
+    ck_epoll_set(l->epoll, EPOLL_CTL_DEL, channel, 0, 0);
+    drop(l, at);
+    if (request->value[0] == 1)
+        n = ck_launcher_map_plan(&plan, fds, n);
+    ck_exec_start(l, c, plan.plan, plan.size, fds, n, channel);
+    if (plan.map)
+        ck_unmap(plan.map, plan.size);
+}
+
+static void handle(struct ck_launcher *l, struct ck_connection *at,
+                   const struct ck_request *request, size_t got, const int *fds, int n)
+{
+    struct ck_container *c = find(l, request->id);
+    CK_CLEANUP_FD int fd = -1;
+    int32_t aux = 0;
+    int error = -EINVAL;
+
+    if (!c)
+        error = -ESRCH;
+    else if (request->packet.kind == CK_WATCH)
+        return watch(l, at, c);
+    else if (request->packet.kind == CK_EXEC)
+        return exec(l, at, c, request, got - sizeof *request, fds, n);
+    else if (request->packet.kind == CK_SIGNAL)
+        error = ck_life_signal(l, c, request->value);
+    else if (request->packet.kind == CK_FREEZE || request->packet.kind == CK_THAW)
+        error = ck_life_freeze(l, c, request->packet.kind == CK_FREEZE);
+    else if (request->packet.kind == CK_UPDATE)
+        error = ck_life_update(l, c, (const char *)(request + 1), got - sizeof *request, &aux);
+    else if (request->packet.kind == CK_ATTACH)
+        error = fd = ck_log_input(l, c);
+    else if (request->packet.kind == CK_CLOSE_INPUT)
+        error = ck_log_close_input(l, c);
+    answer(l, at, error, aux, fd);
+}
+
+/* The first packet is the request; after it nothing may come but the end. */
+void ck_request_event(struct ck_launcher *l, uint64_t tag)
+{
+    struct ck_connection *at = &l->connections[ck_tag_index(tag)];
+    const struct ck_request *request = (const void *)l->packet;
+    int fds[CK_FDS_MAX], n = CK_FDS_MAX;
+    ssize_t got;
+
+    if (at->fd <= 0 || at->generation != ck_tag_generation(tag))
+        return;
+    got = ck_receive(at->fd, l->packet, sizeof l->packet, fds, &n, 0);
+    if (got == -EAGAIN)
+        return;
+    if (at->kind || got < (ssize_t)sizeof *request || !ck_launcher_is_packet(&request->packet, got))
+        drop(l, at);
+    else
+        handle(l, at, request, (size_t)got, fds, n);
+    while (n > 0)
+        ck_close(fds[--n]);
+}
+
+/* ---- those who wait */
+
+void ck_request_tell(struct ck_launcher *l, struct ck_container *c, uint16_t kind,
+                     const struct ck_event *event)
+{
+    const int fd = kind == CK_STARTED ? c->pidfd : -1;
+
+    ck_launcher_tell(c->channel, kind, event, fd);
+    if (!(c->flags & CK_PLAN_KEPT))
+        return;
+    for (size_t i = 0; i < CK_CONNECTIONS; i++) {
+        struct ck_connection *at = &l->connections[i];
+        if (at->fd <= 0 || !at->kind || at->of != c->generation ||
+            &l->containers[at->container] != c)
+            continue;
+        ck_launcher_tell(at->fd, kind, event, fd);
+        if (kind != CK_STARTED)
+            drop(l, at);
+    }
+}

@@ -1,0 +1,126 @@
+"""RUN: the directory of a root's sockets, one for each launcher, by which every process reaches it.
+
+Owns where it is, who may enter it, listening and connecting.  Must not: know what is said on a
+socket.  Neighbours: `launcher` listens for its launcher, which removes its socket at its end;
+`channel` connects; `recover` removes what dead launchers left.
+
+A socket's path may have 107 bytes only (unix(7)), so it is named through a descriptor of its
+directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from containerkit.errors import PermissionDenied
+from containerkit.state.root import boot_id
+
+_BACKLOG = 128
+
+
+def run_directory(root: Path) -> Path:
+    """Return where the sockets of a root are; it need not be there.
+
+    Named by device and inode of the root, in hexadecimal, so that every path to it leads here.
+    """
+    status = os.stat(root)
+    if os.geteuid() == 0:
+        base = Path("/run/containerkit")
+    elif runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        base = Path(runtime) / "containerkit"
+    else:
+        base = root / "run" / boot_id()
+    return base / f"{status.st_dev:x}:{status.st_ino:x}"
+
+
+def listen(root: Path, launcher_id: str) -> tuple[socket.socket, int]:
+    """Make a launcher's socket, mode 0600.
+
+    Returns:
+        The listening socket, and a descriptor of its directory; both the caller's to close.
+
+    Raises:
+        PermissionDenied: the directory belongs to somebody else.
+    """
+    directory = run_directory(root)
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+    try:
+        while True:
+            directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                directory.mkdir(mode=0o700)
+            with contextlib.suppress(FileNotFoundError):  # removed since, as it was empty
+                fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                try:
+                    _check_owner(fd, directory)
+                    os.fchmod(made.fileno(), 0o600)  # the mode that bind gives its file
+                    made.bind(_path(fd, launcher_id))
+                    made.listen(_BACKLOG)
+                except BaseException:
+                    os.close(fd)
+                    raise
+                return made, fd
+    except BaseException:
+        made.close()
+        raise
+
+
+def _path(directory: int, launcher_id: str) -> str:
+    return f"/proc/self/fd/{directory}/{launcher_id}.sock"
+
+
+def _check_owner(fd: int, path: Path) -> None:
+    status = os.fstat(fd)
+    if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+        raise PermissionDenied(
+            f"cannot make a socket in {path}: it belongs to user {status.st_uid} and has mode"
+            f" {stat.S_IMODE(status.st_mode):04o}",
+            hint="remove it: it is made again, with mode 0700",
+        )
+
+
+@contextmanager
+def _opened(root: Path) -> Iterator[int]:
+    fd = os.open(run_directory(root), os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def connect(root: Path, launcher_id: str) -> socket.socket:
+    """Connect to a launcher of this root.
+
+    Raises:
+        FileNotFoundError, ConnectionRefusedError: it has ended.
+        OSError: ENOENT, ECONNREFUSED, or EAGAIN: more connections wait than it can take.
+
+    Blocking: while its queue of connections is full.
+    """
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        with _opened(root) as directory:
+            made.connect(_path(directory, launcher_id))
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def forget(directory: Path, launcher_id: str) -> None:
+    """Remove the socket of a launcher that is dead, and the directory with the last.
+
+    Args:
+        directory: as `run_directory` says.
+        launcher_id: of the launcher.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        (directory / f"{launcher_id}.sock").unlink()
+    with contextlib.suppress(OSError):  # others have theirs there
+        directory.rmdir()
