@@ -247,6 +247,9 @@ static int receive_hello(struct ck_launcher *l)
             return -EPROTO;
         if (strcmp(hello->controllers[i], "unified") == 0)
             l->unified = i;
+        if (strcmp(hello->controllers[i], "cpuset") != 0 &&
+            strcmp(hello->controllers[i], "blkio") != 0)
+            l->n_common = i + 1; /* HELLO has those two last */
     }
     return 0;
 }

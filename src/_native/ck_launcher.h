@@ -58,6 +58,7 @@ struct ck_container {
     int channel, pidfd, lock, report;
     uint32_t cause;          /* enum ck_cause the caller gave with KILL */
     uint64_t sources;        /* slots with a tree attached below /src */
+    uint32_t oom_kills;      /* in its cgroup, in earlier lives of it */
     struct ck_report failed; /* errnum != 0: the start failed here */
     struct ck_state state;
     struct ck_log log;
@@ -69,6 +70,7 @@ enum ck_release {
     CK_HAS_CGROUP = 16, CK_ABOUT_TO_EXEC = 32,
     CK_SETTLED = 256,        /* it was started to stay: starts do not wait for its end */
     CK_MEMORY = 64, CK_TUNED = 128, /* its cgroup has a limit on memory, on more than pids */
+    CK_UNCOMMON = 512,       /* a limit wants a group that only few containers have */
 };
 
 /* A locked directory and a cgroup of the same number, empty and with every value at its default. */
@@ -96,6 +98,7 @@ struct ck_connection {
 struct ck_launcher {
     int control, owner, listener, run, epoll, store, host_net;
     int n_controllers, controllers[CK_CONTROLLERS];
+    int n_common;            /* the first of them, of which every container has a group */
     int unified;             /* index of the cgroup v2 controller directory or -1 */
     uint32_t features;
     int32_t step;            /* how far set-up came, for READY */
@@ -138,7 +141,7 @@ int ck_pool_drop_cgroup(struct ck_launcher *l, uint32_t number);
 void ck_pool_trash_cgroup(struct ck_launcher *l, uint32_t number);
 pid_t ck_pool_clone(struct ck_launcher *l, uint32_t number, uint64_t namespaces, int *pidfd);
 int ck_pool_join_cgroup(struct ck_launcher *l, uint32_t number);
-int ck_pool_controller(const struct ck_launcher *l, const char *name);
+int ck_pool_controller(const struct ck_launcher *l, const char *name); /* its index */
 int ck_pool_write_cgroup(struct ck_launcher *l, uint32_t number, const char *triples, uint32_t n);
 int ck_pool_netns(struct ck_launcher *l);
 int ck_pool_make_dir(struct ck_launcher *l, uint32_t number);

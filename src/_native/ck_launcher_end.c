@@ -46,23 +46,33 @@ void ck_launcher_release(struct ck_launcher *l, struct ck_container *c, uint16_t
 
 /* ---- how it ended */
 
-/* Whether the OOM killer killed in the container's cgroup, of either version. */
-static int was_oom(const struct ck_launcher *l, const struct ck_container *c)
+/* Whether the OOM killer killed in the container's cgroup, of either version, since it started. */
+static int was_oom(const struct ck_launcher *l, struct ck_container *c)
 {
     const char *file = l->unified >= 0 ? "memory.events" : "memory.oom_control", *kills;
+    int index = ck_pool_controller(l, "memory");
+    uint32_t before = c->oom_kills;
     char path[48], text[512] = "";
     CK_CLEANUP_FD int fd = -1;
 
+    if (index < 0 || !(c->release & CK_HAS_CGROUP))
+        return 0;
     snprintf(path, sizeof path, "%u/%s", c->number, file);
-    fd = ck_openat(ck_pool_controller(l, "memory"), path, O_RDONLY, 0);
+    fd = ck_openat(l->controllers[index], path, O_RDONLY, 0);
     kills = ck_read(fd, text, sizeof text - 1) > 0 ? strstr(text, "oom_kill ") : NULL;
-    return kills && atoi(kills + 9) > 0;
+    c->oom_kills = kills ? (uint32_t)atoi(kills + 9) : before;
+    return c->oom_kills > before;
 }
 
-static uint32_t cause_of(const struct ck_launcher *l, const struct ck_container *c)
+/* Without a limit of its own, a kill that nobody asked for may be due to one of a group above. */
+static uint32_t cause_of(const struct ck_launcher *l, struct ck_container *c)
 {
-    if (c->release & CK_MEMORY && was_oom(l, c))
+    const int killed = c->state.signal == SIGKILL && !c->cause;
+
+    if ((c->release & CK_MEMORY || killed) && was_oom(l, c)) {
+        c->release |= CK_TUNED; /* the count stays: no group for another container */
         return CK_CAUSE_OOM;
+    }
     if (c->cause && c->state.signal)
         return c->cause;
     return c->state.signal ? CK_CAUSE_SIGNAL : CK_CAUSE_EXITED;

@@ -15,7 +15,7 @@ int ck_pool_make_cgroup(struct ck_launcher *l, uint32_t number)
     char name[16];
 
     snprintf(name, sizeof name, "%u", number);
-    for (int i = 0; i < l->n_controllers; i++) /* of "cpu,cpuacct", the second name exists */
+    for (int i = 0; i < l->n_common; i++) /* of "cpu,cpuacct", the second name exists */
         CK_TRY(ck_make_dir(l->controllers[i], name, 0755));
     return 0;
 }
@@ -55,25 +55,29 @@ pid_t ck_pool_clone(struct ck_launcher *l, uint32_t number, uint64_t namespaces,
     return ck_clone(namespaces, dir, pidfd);
 }
 
-/* Run by the child itself: writing "0" moves the writer. */
+/* Run by the child itself: writing "0" moves the writer.  Groups that few containers have need not
+ * be there. */
 int ck_pool_join_cgroup(struct ck_launcher *l, uint32_t number)
 {
     char path[40];
+    int error;
 
     snprintf(path, sizeof path, "%u/cgroup.procs", number);
-    for (int i = 0; i < l->n_controllers; i++)
-        if (i != l->unified)
-            CK_TRY(ck_write_text(l->controllers[i], path, "0"));
+    for (int i = 0; i < l->n_controllers; i++) {
+        error = i == l->unified ? 0 : ck_write_text(l->controllers[i], path, "0");
+        if (error != -ENOENT || i < l->n_common)
+            CK_TRY(error);
+    }
     return ck_unshare(CLONE_NEWCGROUP);
 }
 
 int ck_pool_controller(const struct ck_launcher *l, const char *name)
 {
     if (l->unified >= 0)
-        return l->controllers[l->unified];
+        return l->unified;
     for (int i = 0; i < l->n_controllers; i++)
         if (strcmp(l->hello.controllers[i], name) == 0)
-            return l->controllers[i];
+            return i;
     return -ENOENT;
 }
 
@@ -84,13 +88,16 @@ int ck_pool_write_cgroup(struct ck_launcher *l, uint32_t number, const char *tri
     for (uint32_t i = 0; i + 2 < n; i += 3) {
         const char *controller = triples, *file = ck_plan_next(controller);
         const char *value = ck_plan_next(file);
-        int dir = ck_pool_controller(l, controller);
+        int index = ck_pool_controller(l, controller);
 
-        CK_TRY(dir);
+        CK_TRY(index);
         if (strchr(file, '/') || strlen(file) > 100)
             return -EINVAL;
+        snprintf(path, sizeof path, "%u", number);
+        if (index >= l->n_common)
+            CK_TRY(ck_make_dir(l->controllers[index], path, 0755));
         snprintf(path, sizeof path, "%u/%s", number, file);
-        CK_TRY(ck_write_text(dir, path, value));
+        CK_TRY(ck_write_text(l->controllers[index], path, value));
         triples = ck_plan_next(value);
     }
     return 0;

@@ -108,7 +108,8 @@ static void take_spare(struct ck_start *start)
     /* what an earlier container left charged to a cgroup must not count against a limit */
     if (!l->spare.ready || start->plan.header->namespaces != kind ||
         start->plan_size > CK_PLAN_INLINE ||
-        (start->container->release & CK_TUNED && l->spare.place.used))
+        (start->container->release & CK_TUNED && l->spare.place.used) ||
+        start->container->release & CK_UNCOMMON)
         return;
     if (ck_wait_pidfd(l->spare.pidfd, &code, &signal, NULL) != -EAGAIN) {
         ck_pool_end_spare(l, &l->spare);
@@ -120,7 +121,7 @@ static void take_spare(struct ck_start *start)
 }
 
 /* What a plan asks for that outlives it here: its undo list, and what its limits leave behind. */
-static uint16_t release_bits(const struct ck_plan *plan)
+static uint16_t release_bits(const struct ck_launcher *l, const struct ck_plan *plan)
 {
     uint16_t bits = 0;
     uint32_t n;
@@ -131,6 +132,8 @@ static uint16_t release_bits(const struct ck_plan *plan)
         for (uint32_t j = 0; item && j < n; j++, item = ck_plan_next(item)) {
             if (j % 3 == 0 && strcmp(item, "memory") == 0)
                 bits |= CK_MEMORY;
+            if (j % 3 == 0 && ck_pool_controller(l, item) >= l->n_common)
+                bits |= CK_UNCOMMON;
             if (j % 3 == 1 && strcmp(item, "pids.max") != 0)
                 bits |= CK_TUNED;
         }
@@ -164,7 +167,7 @@ static void start_container(struct ck_start *start)
     int error;
 
     c->flags = start->plan.header->flags;
-    c->release = release_bits(&start->plan);
+    c->release = release_bits(l, &start->plan);
     take_spare(start);
     c->number = start->spare.ready ? start->spare.place.number : ++l->last_number;
     error = start_child(start);

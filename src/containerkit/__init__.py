@@ -32,6 +32,7 @@ _WHERE = {
     "Event": "model.event",
     "Exit": "model.exit",
     "Healthcheck": "model.healthcheck",
+    "IoLimit": "model.limits",
     "Limits": "model.limits",
     "UNLIMITED": "model.limits",
     "Mount": "model.mount",
@@ -144,6 +145,7 @@ if TYPE_CHECKING:
     from containerkit.model.exit import Exit as Exit
     from containerkit.model.healthcheck import Healthcheck as Healthcheck
     from containerkit.model.limits import UNLIMITED as UNLIMITED
+    from containerkit.model.limits import IoLimit as IoLimit
     from containerkit.model.limits import Limits as Limits
     from containerkit.model.mount import Mount as Mount
     from containerkit.model.options import ContainerOptions as ContainerOptions

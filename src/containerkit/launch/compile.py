@@ -125,7 +125,7 @@ class _Compiler:
             [],
         )
         namespaces = _NAMESPACES
-        settings = cgroup_settings(self.limits, self.facts, self.notes)
+        settings = cgroup_settings(self.limits, self.facts, self.notes, request.devices)
         if self.facts.cgroup is not None:
             prepare.append(Op(Code.CGROUP, arena=(settings, None, None)))
             release.append(defaults.DROP_CGROUP)

@@ -1,18 +1,32 @@
 """Limits as the kernel wants them: files of control groups, version 1 and 2, and rlimits.
 
-Owns that mapping.  Must not write anything.  What is set only by default is left out, with a note,
-where the host can not do it; what was asked for raises.
+Owns that mapping, for a start and for a change while it runs.  Must not write anything.  What is
+set only by default is left out, with a note, where the host can not do it; what was asked for
+raises.
+
+Spec: kernel documentation, cgroup-v1 (memory, blkio-controller, cpusets) and cgroup-v2.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from containerkit.errors import MissingFeature
+import attrs
+
+from containerkit.errors import ConfigError, MissingFeature
+from containerkit.launch.capabilities import mask_of
 from containerkit.launch.ops import Code, Op
 from containerkit.launch.wire import packed
-from containerkit.model.limits import RESOURCES, RLIM_INFINITY, Limits, Ulimit, Unlimited
+from containerkit.model.limits import (
+    RESOURCES,
+    RLIM_INFINITY,
+    IoLimit,
+    Limits,
+    Ulimit,
+    Unlimited,
+)
 
 if TYPE_CHECKING:
     from containerkit.launch.request import HostFacts
@@ -24,89 +38,288 @@ takes the host with it; the busiest test suites seen stay below 1,000."""
 DEFAULT_SHM: Final = 64 << 20
 DEFAULT_DISK: Final = 256 << 20
 
+OPTIONAL_FILES: Final = (
+    "memory.memsw.limit_in_bytes",  # CONFIG_SWAP, and swapaccount=1 before Linux 5.8
+    "memory.swap.max",
+    "cpu.cfs_quota_us",  # CONFIG_CFS_BANDWIDTH
+    "cpu.max",
+    "blkio.throttle.read_bps_device",  # CONFIG_BLK_DEV_THROTTLING: it stands for its three like
+    "io.max",
+    "blkio.weight",  # cfq, until Linux 5.0
+    "blkio.bfq.weight",  # a device whose scheduler is bfq
+    "io.weight",  # CONFIG_BLK_CGROUP_IOCOST
+    "io.bfq.weight",
+)
+"""Files of control groups that a kernel with their controller may lack."""
+
 _PERIOD_US: Final = 100_000
+_RATES: Final = (
+    ("read_bps", "blkio.throttle.read_bps_device", "rbps"),
+    ("write_bps", "blkio.throttle.write_bps_device", "wbps"),
+    ("read_iops", "blkio.throttle.read_iops_device", "riops"),
+    ("write_iops", "blkio.throttle.write_iops_device", "wiops"),
+)
+_LIFTED: Final = {
+    "pids.max": "max",
+    "memory.limit_in_bytes": "-1",
+    "memory.memsw.limit_in_bytes": "-1",
+    "memory.max": "max",
+    "memory.swap.max": "max",
+    "cpu.cfs_quota_us": "-1",
+    "cpu.max": f"max {_PERIOD_US}",
+    "cpu.shares": "1024",
+    "cpu.weight": "100",
+    "blkio.weight": "500",
+    "blkio.bfq.weight": "100",
+    "io.weight": "100",
+    "io.bfq.weight": "100",
+    "io.max": "rbps=max wbps=max riops=max wiops=max",
+} | {file: "0" for _field, file, _key in _RATES}
+"""What a file holds before anybody writes to it."""
 
 DEFAULTS: Final = Limits()
 
-Triple = tuple[str, str, str]
+_NO_DEVICES: Final[Mapping[str, str]] = {}
+
+Settings = dict[tuple[str, str, str], str]
+"""(controller, file, device or "") → value, in the order in which a new group takes them."""
 
 
-def cgroup_settings(limits: Limits, facts: HostFacts, notes: list[str]) -> tuple[str, ...]:
+def cgroup_settings(
+    limits: Limits,
+    facts: HostFacts,
+    notes: list[str],
+    devices: Mapping[str, str] = _NO_DEVICES,
+) -> tuple[str, ...]:
     """Return the settings of a container's control group as (controller, file, value) in a row.
 
     Args:
-        limits: what was asked for.
+        limits: what was asked for; its ulimits are only checked.
         facts: version and controllers.
         notes: gets a sentence for a default that the host can not hold.
+        devices: the numbers of the block devices that are named by path.
 
     Raises:
+        ConfigError: a device that is none.
         MissingFeature: a limit was asked for and its controller is not there.
     """
-    found: list[Triple] = []
-    version = 2 if facts.cgroup == "v2" else 1
+    if limits.pids is None and "pids" not in facts.controllers:
+        notes.append("no limit on processes: the host has no pids controller to use")
+    if facts.cgroup == "v2":
+        notes.append(
+            "no rules on devices: in cgroup version 2 they are a program, which is not there yet;"
+            " no device file can be made or opened on any mount but /dev all the same"
+        )
+    settings = _settings(limits, facts, devices)
+    if limits is not DEFAULTS:
+        _require(settings, facts, limits)
+        _check_ulimits(limits.ulimits, facts)
+    return _triples(settings)
+
+
+def merged(old: Limits, new: Limits) -> Limits:
+    """Return the limits after an update: what *new* leaves out, and each device, stays as it was.
+
+    Raises:
+        ConfigError: together they have no meaning.
+    """
+    changes = {
+        field.name: value
+        for field in attrs.fields(Limits)
+        if (value := getattr(new, field.name)) not in {None, ()}
+    }
+    if "io" in changes:
+        changes["io"] = tuple(({one.device: one for one in (*old.io, *new.io)}).values())
+    if "ulimits" in changes:
+        changes["ulimits"] = tuple({one.name: one for one in (*old.ulimits, *new.ulimits)}.values())
+    if isinstance(new.memory, Unlimited) and new.memory_swap is None:
+        changes["memory_swap"] = None
+    return attrs.evolve(old, **changes)
+
+
+def update_settings(
+    old: Limits,
+    new: Limits,
+    facts: HostFacts,
+    devices: Mapping[str, str] = _NO_DEVICES,
+) -> tuple[str, ...]:
+    """Return what to write, as `cgroup_settings` does, to change a running container's limits.
+
+    In an order that the kernel takes: it refuses, in version 1, a limit on memory above the one on
+    memory and swap together, at any moment.
+
+    Args:
+        old: what it runs with.
+        new: what it shall run with, all of it (see `merged`).
+        facts: of the host it runs on.
+        devices: the numbers of the block devices of both that are named by path.
+
+    Raises:
+        ConfigError: a device that is none.
+        MissingFeature: the host can not hold it, or not of a running container.
+    """
+    for field in ("shm_size", "disk", "ulimits"):
+        if getattr(new, field) != getattr(old, field):
+            raise MissingFeature(
+                f"cannot change {field} of a running container: it is set when it starts",
+                hint="stop it, update, start it again",
+                feature=f"update {field}",
+            )
+    before, after = _settings(old, facts, devices), _settings(new, facts, devices)
+    _require(after, facts, new)
+    _check_begun(before, after, facts)
+    changes = {key: value for key, value in after.items() if before.get(key) != value}
+    lifted = {key: _LIFTED[key[1]] for key in before if key not in after}
+    total = ("memory", "memory.memsw.limit_in_bytes", "")
+    order = [*lifted, *changes]
+    if total in order and _memory(new) > _total(old):
+        order.sort(key=lambda key: key != total)
+    changes |= lifted
+    return _triples({key: changes[key] for key in order})
+
+
+def _triples(settings: Settings) -> tuple[str, ...]:
+    return tuple(
+        text
+        for (controller, file, device), value in settings.items()
+        for text in (controller, file, f"{device} {value}" if device else value)
+    )
+
+
+def _settings(limits: Limits, facts: HostFacts, devices: Mapping[str, str]) -> Settings:
+    found: Settings = {}
     if limits.pids is None:
         if "pids" in facts.controllers:
-            found.append(("pids", "pids.max", str(DEFAULT_PIDS)))
-        else:
-            notes.append("no limit on processes: the host has no pids controller to use")
+            found["pids", "pids.max", ""] = str(DEFAULT_PIDS)
     elif isinstance(limits.pids, int):
-        found.append(("pids", "pids.max", str(limits.pids)))
+        found["pids", "pids.max", ""] = str(limits.pids)
     if limits is not DEFAULTS:
-        found += _memory(limits, version)
-        found += _cpu(limits, version)
-        _require(found, facts, limits)
-    return tuple(text for triple in found for text in triple)
-
-
-def _memory(limits: Limits, version: int) -> list[Triple]:
-    memory, total = limits.memory, limits.memory_swap
-    if not isinstance(memory, int):
-        return []
-    if version == 2:
-        found = [("memory", "memory.max", str(memory))]
-        if isinstance(total, int):
-            found.append(("memory", "memory.swap.max", str(total - memory)))
-        return found
-    found = [("memory", "memory.limit_in_bytes", str(memory))]
-    if isinstance(total, int):  # after the other: the kernel refuses a sum below memory
-        found.append(("memory", "memory.memsw.limit_in_bytes", str(total)))
+        version = 2 if facts.cgroup == "v2" else 1
+        _add_memory(found, limits, facts, version)
+        _add_cpu(found, limits, version)
+        _add_io(found, limits, facts, devices)
     return found
 
 
-def _cpu(limits: Limits, version: int) -> list[Triple]:
-    found: list[Triple] = []
+def _memory(limits: Limits) -> float:
+    return limits.memory if isinstance(limits.memory, int) else float("inf")
+
+
+def _total(limits: Limits) -> float:
+    """Return memory and swap together; twice the memory by default, as Docker."""
+    if isinstance(limits.memory_swap, int):
+        return limits.memory_swap
+    return float("inf") if limits.memory_swap is not None else 2 * _memory(limits)
+
+
+def _add_memory(found: Settings, limits: Limits, facts: HostFacts, version: int) -> None:
+    if not isinstance(limits.memory, int):
+        return
+    name = "memory.max" if version == 2 else "memory.limit_in_bytes"
+    found["memory", name, ""] = str(limits.memory)
+    name = "memory.swap.max" if version == 2 else "memory.memsw.limit_in_bytes"
+    total = _total(limits)
+    if total < float("inf") and (limits.memory_swap is not None or name in facts.cgroup_files):
+        # After the other: version 1 refuses a sum below memory.
+        found["memory", name, ""] = str(int(total) - (limits.memory if version == 2 else 0))
+
+
+def _add_cpu(found: Settings, limits: Limits, version: int) -> None:
     if isinstance(limits.cpus, float):
         quota = max(1000, round(limits.cpus * _PERIOD_US))
         if version == 2:
-            found.append(("cpu", "cpu.max", f"{quota} {_PERIOD_US}"))
-        else:
-            found.append(("cpu", "cpu.cfs_period_us", str(_PERIOD_US)))
-            found.append(("cpu", "cpu.cfs_quota_us", str(quota)))
+            found["cpu", "cpu.max", ""] = f"{quota} {_PERIOD_US}"
+        else:  # its period is this one in every new group
+            found["cpu", "cpu.cfs_quota_us", ""] = str(quota)
     if isinstance(limits.cpu_shares, int):
         if version == 2:
             # The conversion that runc and systemd settled on: 2..262144 onto 1..10000.
             weight = 1 + (limits.cpu_shares - 2) * 9999 // 262142
-            found.append(("cpu", "cpu.weight", str(weight)))
+            found["cpu", "cpu.weight", ""] = str(weight)
         else:
-            found.append(("cpu", "cpu.shares", str(limits.cpu_shares)))
+            found["cpu", "cpu.shares", ""] = str(limits.cpu_shares)
     if limits.cpuset is not None:
-        if version == 1:
-            # A new cpuset of version 1 has no memory nodes, and takes no process before it has.
-            raise MissingFeature("cannot limit cpuset: it needs cgroup version 2", feature="cpuset")
-        found.append(("cpuset", "cpuset.cpus", limits.cpuset))
-    return found
+        found["cpuset", "cpuset.cpus", ""] = limits.cpuset
 
 
-def _require(found: list[Triple], facts: HostFacts, limits: Limits) -> None:
-    for controller, file, value in found:
+def _add_io(found: Settings, limits: Limits, facts: HostFacts, devices: Mapping[str, str]) -> None:
+    for limit in limits.io:
+        number = _number(limit, devices)
+        rates = [(getattr(limit, field), file, key) for field, file, key in _RATES]
+        if facts.cgroup == "v2":
+            texts = (f"{key}={'max' if rate is None else rate}" for rate, _, key in rates)
+            found["io", "io.max", number] = " ".join(texts)
+            continue
+        for rate, file, _ in rates:
+            if rate is not None:
+                found["blkio", file, number] = str(rate)
+    weight = limits.io_weight
+    if not isinstance(weight, int):
+        return
+    if facts.cgroup != "v2":
+        file = "blkio.bfq.weight" if "blkio.bfq.weight" in facts.cgroup_files else "blkio.weight"
+        found["blkio", file, ""] = str(weight)
+    elif "io.bfq.weight" in facts.cgroup_files:
+        found["io", "io.bfq.weight", ""] = str(weight)
+    else:  # runc's conversion: 10..1000 onto 1..10000
+        found["io", "io.weight", ""] = str(1 + (weight - 10) * 9999 // 990)
+
+
+def _number(limit: IoLimit, devices: Mapping[str, str]) -> str:
+    number = devices.get(limit.device, limit.device)
+    if number.startswith("/"):
+        raise ConfigError(f"io: {number} is not a block device")
+    return number
+
+
+def _require(settings: Settings, facts: HostFacts, limits: Limits) -> None:
+    for (controller, file, _), value in settings.items():
         if controller not in facts.controllers:
             raise MissingFeature(
                 f"cannot set {file} to {value}: the host has no {controller} controller to use",
                 hint="Engine.probe() says why; leave the limit out to start without it",
                 feature=f"cgroup {controller}",
             )
+        known = "blkio.throttle.read_bps_device" if "blkio.throttle." in file else file
+        if known in OPTIONAL_FILES and known not in facts.cgroup_files:
+            raise MissingFeature(
+                f"cannot set {file} to {value}: this kernel does not have it",
+                hint="leave the limit out to start without it",
+                feature=file,
+            )
     if limits.memory_swap is not None and facts.cgroup is None:
         raise MissingFeature("cannot limit swap: there are no control groups", feature="cgroup")
+
+
+def _check_begun(before: Settings, after: Settings, facts: HostFacts) -> None:
+    """Refuse, in version 1, a limit of a kind that the running container has no group for."""
+    if facts.cgroup == "v2":
+        return
+    had = {controller for controller, _, _ in before}
+    for controller in ("cpuset", "blkio"):
+        if controller not in had and any(key[0] == controller for key in after):
+            raise MissingFeature(
+                f"cannot begin to limit {controller} while the container runs: in cgroup version 1"
+                " it is in no such group",
+                hint="stop it, update, start it again",
+                feature=f"update {controller}",
+            )
+    if ("cpuset", "cpuset.cpus", "") in before.keys() - after.keys():
+        raise ConfigError("cpuset can not be lifted while the container runs: name all processors")
+
+
+def _check_ulimits(ulimits: tuple[Ulimit, ...], facts: HostFacts) -> None:
+    """Refuse what setrlimit(2) refuses: a hard limit above the caller's own, without the right."""
+    if facts.capabilities & mask_of(("SYS_RESOURCE",)):
+        return
+    own = {resource: hard & RLIM_INFINITY for resource, _, hard in facts.rlimits}
+    for limit in ulimits:
+        if limit.hard > own.get(RESOURCES[limit.name], RLIM_INFINITY):
+            raise MissingFeature(
+                f"cannot raise the limit {limit.name} to {limit.hard}: this process's own is"
+                f" {own[RESOURCES[limit.name]]}, and it has not the capability SYS_RESOURCE",
+                feature=f"ulimit {limit.name}",
+            )
 
 
 @lru_cache(maxsize=32)

@@ -102,6 +102,7 @@ class HostFacts:
     Args:
         cgroup: which version has the controllers; None: no control group can be made.
         controllers: those that a container's group can have.
+        cgroup_files: of `launch.limits.OPTIONAL_FILES`, those that this kernel has.
         rlimits: (resource, soft, hard) of the caller, before the launcher raises its own; -1 is
             unlimited.
         capabilities: the bounding set a container can be given.
@@ -112,6 +113,7 @@ class HostFacts:
 
     cgroup: Literal["v1", "v2", "hybrid"] | None = None
     controllers: frozenset[str] = attrs.field(default=frozenset(), converter=_names)
+    cgroup_files: frozenset[str] = attrs.field(default=frozenset(), converter=_names)
     rlimits: tuple[tuple[int, int, int], ...] = attrs.field(default=(), converter=_rlimits)
     capabilities: int = ALL_MASK
     features: frozenset[str] = attrs.field(default=frozenset(), converter=_names)
@@ -140,6 +142,7 @@ class LaunchRequest:
             that does not survive it either.
         hosts, resolv_conf: content for network "host"; None leaves the image's own.
         oom_score_adj: -1000 to 1000; None leaves the caller's.
+        devices: the numbers ("8:0") of block devices that ``limits`` names by path.
     """
 
     id: str = attrs.field(converter=_id)
@@ -157,3 +160,4 @@ class LaunchRequest:
     hosts: bytes | None = attrs.field(default=None, repr=False)
     resolv_conf: bytes | None = attrs.field(default=None, repr=False)
     oom_score_adj: int | None = None
+    devices: Mapping[str, str] = attrs.field(factory=dict)

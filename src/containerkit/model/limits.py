@@ -1,13 +1,13 @@
 """How much a container may use, and the grammar of sizes.
 
-Owns the `Limits` value, `UNLIMITED` and `parse_size`.  Must not know files of control groups;
+Owns the values `Limits` and `IoLimit`, `UNLIMITED` and `parse_size`.  Must not know files of control groups;
 `launch.limits` maps these values to both versions.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -18,6 +18,7 @@ from containerkit.errors import ConfigError
 _SIZE: Final = re.compile(r"([0-9]{1,19})(?:\.([0-9]{1,9}))?\s?([bkmgtp]?)(i?b)?", re.IGNORECASE)
 _CPUSET: Final = re.compile(r"[0-9]{1,5}(?:-[0-9]{1,5})?(?:,[0-9]{1,5}(?:-[0-9]{1,5})?)*")
 _SIZE_MAX: Final = (1 << 63) - 1
+_DEVICE: Final = re.compile(r"[0-9]{1,4}:[0-9]{1,7}|/[^\x00-\x1f]{1,4095}")
 
 # bits/resource.h
 RESOURCES: Final = {
@@ -144,6 +145,44 @@ def _pids(value: Count) -> Count:
     return _count("pids", value, 1, 4194304)
 
 
+def _io_weight(value: Count) -> Count:
+    return _count("io_weight", value, 10, 1000)
+
+
+def _bps(value: int | str | None) -> int | None:
+    return None if value is None else _positive(parse_size(value, what="bytes a second"))
+
+
+def _iops(value: int | None) -> int | None:
+    return None if value is None else _positive(value)
+
+
+def _positive(value: int) -> int:
+    if not _is_whole(value) or not 0 < value <= _SIZE_MAX:
+        raise ConfigError(f"io: {value!r} is not a rate", hint="leave out what is not limited")
+    return value
+
+
+def _device(value: str) -> str:
+    if not _DEVICE.fullmatch(str(value)):
+        raise ConfigError(
+            f"io: {value!r} is not a device", hint='as "/dev/sda", or its numbers, as "8:0"'
+        )
+    return value
+
+
+def _io(value: IoLimit | Iterable[IoLimit]) -> tuple[IoLimit, ...]:
+    limits = (value,) if isinstance(value, IoLimit) else tuple(value)
+    seen = set()
+    for limit in limits:
+        if not isinstance(limit, IoLimit):
+            raise ConfigError(f"io: {limit!r} is not an IoLimit")
+        if limit.device in seen:
+            raise ConfigError(f"io: {limit.device} is limited twice")
+        seen.add(limit.device)
+    return limits
+
+
 def _cpus(value: float | Unlimited | None) -> float | Unlimited | None:
     if value is None or isinstance(value, Unlimited):
         return value
@@ -180,17 +219,44 @@ def _ulimit(name: str, given: UlimitValue) -> Ulimit:
     return Ulimit(name, values[0], values[1])
 
 
+@attrs.frozen
+class IoLimit:
+    """How fast a container may read and write one block device; None: as fast as it can.
+
+    What goes through the page cache counts when it reaches the device; in cgroup version 1 only
+    direct and synchronous writes do.
+
+    Args:
+        device: path ("/dev/sda") or numbers ("8:0"); a partition stands for its whole disk.
+        read_bps, write_bps: bytes a second, or text ("10m").
+        read_iops, write_iops: operations a second.
+
+    Raises:
+        ConfigError: a value without meaning.
+    """
+
+    device: str = attrs.field(converter=_device)
+    read_bps: int | None = attrs.field(default=None, converter=_bps, kw_only=True)
+    write_bps: int | None = attrs.field(default=None, converter=_bps, kw_only=True)
+    read_iops: int | None = attrs.field(default=None, converter=_iops, kw_only=True)
+    write_iops: int | None = attrs.field(default=None, converter=_iops, kw_only=True)
+
+
 @attrs.frozen(kw_only=True)
 class Limits:
     """How much a container may use.  None: the engine's default; `UNLIMITED` lifts that.
 
     Args:
         memory: bytes or text ("512m"), at least 6 MiB.
-        memory_swap: memory and swap together, at least ``memory``; equal to it: no swap.
+        memory_swap: memory and swap together, at least ``memory``; equal to it: no swap.  By
+            default twice ``memory``, as Docker.
         cpus: processors' worth of time, such as 0.5.
         cpu_shares: weight against others, 2 to 262144; the kernel's own is 1024.
         cpuset: processors it may run on, "0-3,7".
-        pids: processes and threads.
+        pids: processes and threads; 2,048 by default.
+        io: rates of block devices, one or more `IoLimit`.
+        io_weight: share of block devices against others, 10 to 1000, where the device's scheduler
+            knows weights.
         shm_size: of /dev/shm; 64 MiB by default.
         disk: what it may write outside of mounts; 256 MiB by default for `run`.
         ulimits: by resource ("nofile"), soft and hard alike or (soft, hard); -1 is unlimited.
@@ -205,6 +271,8 @@ class Limits:
     cpu_shares: int | Unlimited | None = attrs.field(default=None, converter=_cpu_shares)
     cpuset: str | None = attrs.field(default=None, converter=_cpuset)
     pids: int | Unlimited | None = attrs.field(default=None, converter=_pids)
+    io: tuple[IoLimit, ...] = attrs.field(default=(), converter=_io)
+    io_weight: int | Unlimited | None = attrs.field(default=None, converter=_io_weight)
     shm_size: int | Unlimited | None = attrs.field(default=None, converter=_shm_size)
     disk: int | Unlimited | None = attrs.field(default=None, converter=_disk)
     ulimits: tuple[Ulimit, ...] = attrs.field(factory=dict, converter=_ulimits)

@@ -2,9 +2,10 @@
 
 Owns: where the caller is in each hierarchy, the launcher's group beneath it, the device rules set
 there once.  The launcher makes and removes the containers' groups inside; `launch.limits` says
-what is written to them.
+what is written to them.  Must not: move a process of the caller's, or touch a group that is not
+ours beyond handing controllers down.
 
-Spec: cgroups(7); kernel documentation, cgroup-v1/devices and cgroup-v2.
+Spec: cgroups(7); kernel documentation, cgroup-v1 (devices, cpusets) and cgroup-v2.
 """
 
 from __future__ import annotations
@@ -12,12 +13,23 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterable, Mapping
+import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
+from containerkit.errors import ConfigError
+from containerkit.launch.limits import OPTIONAL_FILES
+from containerkit.model.limits import Limits, Unlimited
+
 CONTROLLERS: Final = ("pids", "memory", "cpu", "cpuacct", "freezer", "devices")
-"""What every container gets a group of, where the host has it."""
+"""What every container gets a group of, where the host has it in version 1."""
+
+UNCOMMON: Final = ("cpuset", "blkio")
+"""What only those containers get a group of that ask for such a limit (version 1)."""
+
+UNIFIED: Final = ("pids", "memory", "cpu", "cpuset", "io")
+"""What is handed down to containers in version 2, where a group of each costs next to nothing."""
 
 PREFIX: Final = "containerkit-"
 
@@ -44,10 +56,15 @@ class Hierarchies(NamedTuple):
     Attributes:
         version: "v1", "v2", "hybrid" (v1 controllers beside a v2 tree without any) or None.
         directories: controller → this process's own directory; "unified" for version 2.
+        tops: the same controllers → the topmost directory that is mounted.
     """
 
     version: Version | None
     directories: Mapping[str, Path]
+    tops: Mapping[str, Path]
+
+
+NONE: Final = Hierarchies(None, {}, {})
 
 
 def find() -> Hierarchies:
@@ -64,6 +81,31 @@ def parse(cgroup: str, mountinfo: str) -> Hierarchies:
     A hierarchy whose mount does not show our own group (a cgroup namespace of another process, a
     bind of a part) is left out.
     """
+    mounts = _mounts(mountinfo)
+    directories, tops = {}, {}
+    for line in cgroup.splitlines():
+        _, names, path = line.split(":", 2)
+        for name in names.split(","):
+            place = mounts.get(name)
+            if place is None or not _is_below(path, place[0]):
+                continue
+            tops[name] = Path(place[1])
+            directories[name] = Path(place[1] + path.removeprefix(place[0].rstrip("/")))
+    known = [name for name in directories if name in CONTROLLERS + UNCOMMON]
+    if known:
+        version: Version = "hybrid" if "" in directories else "v1"
+        return Hierarchies(
+            version,
+            {name: directories[name] for name in known},
+            {name: tops[name] for name in known},
+        )
+    if "" in directories and _has_controllers(directories[""]):
+        return Hierarchies("v2", {"unified": directories[""]}, {"unified": tops[""]})
+    return NONE
+
+
+def _mounts(mountinfo: str) -> dict[str, tuple[str, str]]:
+    """Return controller → (its group that is mounted, where); "" for version 2."""
     mounts: dict[str, tuple[str, str]] = {}
     for line in mountinfo.splitlines():
         head, _, tail = line.partition(" - ")
@@ -73,24 +115,7 @@ def parse(cgroup: str, mountinfo: str) -> Hierarchies:
         elif kind[0] == "cgroup":
             for option in kind[2].split(","):
                 mounts.setdefault(option, (_plain(fields[3]), _plain(fields[4])))
-    directories = {}
-    unified = None
-    for line in cgroup.splitlines():
-        _, names, path = line.split(":", 2)
-        for name in names.split(","):
-            place = mounts.get(name)
-            if place is None or not _is_below(path, place[0]):
-                continue
-            directory = Path(place[1] + path.removeprefix(place[0].rstrip("/")))
-            if name == "":
-                unified = directory
-            elif name in CONTROLLERS:
-                directories[name] = directory
-    if unified is not None and not directories and _has_controllers(unified):
-        return Hierarchies("v2", {"unified": unified})
-    if directories:
-        return Hierarchies("v1" if unified is None else "hybrid", directories)
-    return Hierarchies(None, {})
+    return mounts
 
 
 def _plain(field: str) -> str:
@@ -118,6 +143,7 @@ class LauncherGroup(NamedTuple):
         fds: descriptors of the directories; the caller closes them.
         paths: the same, to remove them by.
         missing: why controllers are not there, one sentence each.
+        files: those of `OPTIONAL_FILES` that this kernel has.
     """
 
     controllers: frozenset[str]
@@ -125,91 +151,180 @@ class LauncherGroup(NamedTuple):
     fds: tuple[int, ...]
     paths: tuple[Path, ...]
     missing: tuple[str, ...]
+    files: frozenset[str]
 
 
-NO_GROUP: Final = LauncherGroup(frozenset(), (), (), (), ())
+NO_GROUP: Final = LauncherGroup(frozenset(), (), (), (), (), frozenset())
 
 
-def planned_paths(hierarchies: Hierarchies, launcher_id: str) -> tuple[Path, ...]:
+def planned_paths(
+    hierarchies: Hierarchies, launcher_id: str, *, detached: bool = False
+) -> tuple[Path, ...]:
     """Return where `make_group` may make groups, for the record written before it does."""
-    parents = list(hierarchies.directories.values())
-    if hierarchies.version == "v2":
-        parents += [parent.parent for parent in parents]
-    return tuple(parent / (PREFIX + launcher_id) for parent in parents)
+    places: dict[Path, None] = {}  # in order, each once
+    for controller in hierarchies.directories:
+        places |= dict.fromkeys(_places(hierarchies, controller, detached=detached))
+    return tuple(place / (PREFIX + launcher_id) for place in places)
 
 
-def make_group(hierarchies: Hierarchies, launcher_id: str) -> LauncherGroup:
-    """Make the launcher's group beneath this process's own, in every hierarchy that allows it.
+def make_group(
+    hierarchies: Hierarchies, launcher_id: str, *, detached: bool = False
+) -> LauncherGroup:
+    """Make a launcher's group in every hierarchy that allows it.
 
-    Beneath, so that limits on this process hold for its containers.  Never raises for a host that
+    Beneath this process's own, so that limits on this process hold for its containers; in version
+    2, where a group with processes can hand nothing down, beside it.  Never raises for a host that
     refuses: containers start without, and what is missing is said.
+
+    Args:
+        hierarchies: as `find` has them.
+        launcher_id: names the groups.
+        detached: beneath the topmost group that can be reached: it outlives this process's own.
     """
     if hierarchies.version == "v2":
-        return _make_unified(hierarchies.directories["unified"], launcher_id)
+        return _make_unified(hierarchies, launcher_id, detached=detached)
     names, fds, paths, missing = [], [], [], []
-    for controller, parent in hierarchies.directories.items():
-        path = parent / (PREFIX + launcher_id)
-        try:
-            if path not in paths:  # controllers may share a hierarchy: "cpu,cpuacct"
-                path.mkdir(0o755)
-                paths.append(path)
-            if controller == "devices":
-                _restrict_devices(path)
-            fds.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-        except OSError as error:
-            missing.append(f"no {controller} group below {parent}: {error.strerror}")
+    files: set[str] = set()
+    for controller in CONTROLLERS + UNCOMMON:  # the launcher relies on the order
+        if controller not in hierarchies.directories:
             continue
-        names.append(controller)
-    return LauncherGroup(frozenset(names), tuple(names), tuple(fds), tuple(paths), tuple(missing))
+        for place in _places(hierarchies, controller, detached=detached):
+            path = place / (PREFIX + launcher_id)
+            try:
+                if path not in paths:  # controllers may share a hierarchy: "cpu,cpuacct"
+                    path.mkdir(0o755)
+                    paths.append(path)
+                _prepare(controller, path)
+                fds.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            except OSError as error:
+                missing.append(f"no {controller} group below {place}: {error.strerror}")
+                continue
+            names.append(controller)
+            files |= _files(controller, path)
+            break
+    return LauncherGroup(
+        frozenset(names), tuple(names), tuple(fds), tuple(paths), tuple(missing), frozenset(files)
+    )
 
 
-def _restrict_devices(path: Path) -> None:
-    """Set the list that every container's group starts with (cgroup-v1/devices)."""
-    (path / "devices.deny").write_text("a")
-    for rule in _DEVICES:
-        (path / "devices.allow").write_text(rule)
+def _places(hierarchies: Hierarchies, controller: str, *, detached: bool) -> tuple[Path, ...]:
+    """Return the groups to make ours in, best first."""
+    own, top = hierarchies.directories[controller], hierarchies.tops[controller]
+    places = (own,) if hierarchies.version != "v2" or own == top else (own, own.parent)
+    return (top, *(place for place in places if place != top)) if detached else places
 
 
-def _make_unified(parent: Path, launcher_id: str) -> LauncherGroup:
+def _prepare(controller: str, path: Path) -> None:
+    """Set what every container's group starts with."""
+    if controller == "devices":  # cgroup-v1/devices
+        (path / "devices.deny").write_text("a")
+        for rule in _DEVICES:
+            (path / "devices.allow").write_text(rule)
+    elif controller == "cpuset":
+        # A new one has neither processors nor memory, and takes no process before it has both.
+        for file in ("cpuset.cpus", "cpuset.mems"):
+            (path / file).write_text((path.parent / file).read_text())
+        (path / "cgroup.clone_children").write_text("1")  # those below begin with what this has
+
+
+def _files(controller: str, path: Path) -> set[str]:
+    """Return the files of a controller that not every kernel has."""
+    prefix = f"{controller}."
+    return {
+        name for name in OPTIONAL_FILES if name.startswith(prefix) and os.path.exists(path / name)
+    }
+
+
+def _make_unified(hierarchies: Hierarchies, launcher_id: str, *, detached: bool) -> LauncherGroup:
     """Version 2: controllers reach below a group only while it holds no process, except the root.
 
     In the root group, and where the parent group has room (delegation), ours is made; its children
     are the containers'.
     """
     missing = []
-    for place in (parent, *_delegated(parent)):
+    for place in _places(hierarchies, "unified", detached=detached):
         path = place / (PREFIX + launcher_id)
+        refused = _refusal(place)
+        if refused:
+            missing.append(refused)
+            continue
         try:
-            wanted = set((place / "cgroup.controllers").read_text(encoding="ascii").split())
-            wanted &= set(CONTROLLERS)
-            _enable(place, wanted)
+            missing += _hand_down(place)
             path.mkdir(0o755)
         except OSError as error:
             missing.append(f"no group below {place}: {error.strerror}")
             continue
         try:
-            _enable(path, wanted)
+            missing += _hand_down(path)
+            given = frozenset((path / "cgroup.subtree_control").read_text(encoding="ascii").split())
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             path.rmdir()
             missing.append(f"no controllers below {path}: {error.strerror}")
             continue
-        return LauncherGroup(frozenset(wanted), ("unified",), (fd,), (path,), ())
-    return LauncherGroup(frozenset(), (), (), (), tuple(missing))
+        files = frozenset(name for controller in given for name in _files(controller, path))
+        return LauncherGroup(given, ("unified",), (fd,), (path,), tuple(missing), files)
+    return LauncherGroup(frozenset(), (), (), (), tuple(missing), frozenset())
 
 
-def _delegated(group: Path) -> Iterable[Path]:
-    """Yield the group above, when this user may make groups in it and it holds no process."""
-    above = group.parent
-    with contextlib.suppress(OSError):
-        if os.access(above, os.W_OK) and not (above / "cgroup.procs").read_text().strip():
-            yield above
+def _refusal(place: Path) -> str:
+    """Say why a group can not hand controllers down, "" if it can: see cgroup-v2, no internal
+    processes.
+
+    Trying is no way to find out: some controllers can be handed down by a group with processes, and
+    its children then take none.
+    """
+    try:
+        if (place / "cgroup.type").exists() and (place / "cgroup.procs").read_text(
+            encoding="ascii"
+        ).strip():
+            return f"no controllers below {place}: there are processes in it"
+    except OSError as error:
+        return f"no group below {place}: {error.strerror}"
+    return ""
 
 
-def _enable(group: Path, controllers: set[str]) -> None:
+def _hand_down(group: Path) -> list[str]:
+    """Hand each controller down to the groups below; say which could not be."""
+    there = (group / "cgroup.controllers").read_text(encoding="ascii").split()
     control = group / "cgroup.subtree_control"
-    for name in controllers - set(control.read_text(encoding="ascii").split()):
-        control.write_text(f"+{name}")
+    given = control.read_text(encoding="ascii").split()
+    missing = []
+    for name in UNIFIED:
+        if name in there and name not in given:
+            try:
+                control.write_text(f"+{name}")
+            except OSError as error:
+                missing.append(f"no {name} controller below {group}: {error.strerror}")
+    return missing
+
+
+def block_devices(limits: Limits | Unlimited | None) -> dict[str, str]:
+    """Return the numbers ("8:0") of the block devices that limits name by path.
+
+    A partition stands for its disk: the kernel limits whole ones only.
+
+    Raises:
+        ConfigError: a path that is no block device.
+    """
+    return {
+        limit.device: _disk(limit.device)
+        for limit in (limits.io if isinstance(limits, Limits) else ())
+        if limit.device.startswith("/")
+    }
+
+
+def _disk(path: str) -> str:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise ConfigError(f"cannot limit io of {path}: {error.strerror}") from error
+    if not stat.S_ISBLK(status.st_mode):
+        raise ConfigError(f"cannot limit io of {path}: it is not a block device")
+    device = Path(f"/sys/dev/block/{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}").resolve()
+    if (device / "partition").exists():
+        device = device.parent
+    return (device / "dev").read_text(encoding="ascii").strip()
 
 
 def remove_tree(top: Path) -> None:

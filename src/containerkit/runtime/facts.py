@@ -28,6 +28,7 @@ def gather(launcher: Launcher) -> HostFacts:
     return HostFacts(
         cgroup=version,
         controllers=group.controllers,
+        cgroup_files=group.files,
         rlimits=tuple((number, *resource.getrlimit(number)) for number in range(_RESOURCES)),
         capabilities=_capabilities(),
         features=frozenset(name for bit, name in _FEATURES.items() if launcher.features & bit),

@@ -22,6 +22,7 @@ from containerkit.launch.request import HostFacts, LaunchRequest
 from containerkit.model.exit import Exit
 from containerkit.model.result import Usage
 from containerkit.runtime import facts, packets
+from containerkit.runtime.cgroups import block_devices
 from containerkit.runtime.channel import Channel
 from containerkit.runtime.inputs import (
     files_among,
@@ -186,6 +187,7 @@ class Runner:
             ephemeral=ephemeral,
             hosts=host_file("/etc/hosts") if host_network else None,
             resolv_conf=host_file("/etc/resolv.conf") if host_network else None,
+            devices=block_devices(options.get("limits")),
         )
         return identity, compile_plan(request, host)
 

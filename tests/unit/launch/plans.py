@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 
 from containerkit.launch.compile import compile_plan
+from containerkit.launch.limits import OPTIONAL_FILES
 from containerkit.launch.ops import Code, Op
 from containerkit.launch.plan import Plan
 from containerkit.launch.request import HostFacts, LaunchRequest
@@ -36,7 +37,8 @@ ROOTFS = Rootfs((Overlay("/", (TOP, BASE)),))
 # resource, soft, hard: nofile is what most hosts have, as is an unlimited core.
 V1 = HostFacts(
     cgroup="v1",
-    controllers=frozenset({"pids", "memory", "cpu", "freezer"}),
+    controllers=frozenset({"pids", "memory", "cpu", "freezer", "devices", "cpuset", "blkio"}),
+    cgroup_files=frozenset(OPTIONAL_FILES),
     rlimits=((4, 0, -1), (7, 1024, 20000)),
 )
 V2 = attrs.evolve(V1, cgroup="v2", controllers=frozenset({"pids", "memory", "cpu", "cpuset", "io"}))

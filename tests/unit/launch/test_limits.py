@@ -25,15 +25,20 @@ def settings(limits: Limits, facts: HostFacts) -> dict[str, str]:
         (Limits(), {"pids.max": str(DEFAULT_PIDS)}),
         (Limits(pids=UNLIMITED), {}),
         (Limits(pids=5), {"pids.max": "5"}),
-        (Limits(pids=UNLIMITED, memory="64m"), {"memory.limit_in_bytes": "67108864"}),
+        (
+            Limits(pids=UNLIMITED, memory="64m"),
+            {"memory.limit_in_bytes": "67108864", "memory.memsw.limit_in_bytes": "134217728"},
+        ),
+        (
+            Limits(pids=UNLIMITED, memory="64m", memory_swap=UNLIMITED),
+            {"memory.limit_in_bytes": "67108864"},
+        ),
         (
             Limits(pids=UNLIMITED, memory="64m", memory_swap="96m"),
             {"memory.limit_in_bytes": "67108864", "memory.memsw.limit_in_bytes": "100663296"},
         ),
-        (
-            Limits(pids=UNLIMITED, cpus=1.5),
-            {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "150000"},
-        ),
+        (Limits(pids=UNLIMITED, cpus=1.5), {"cpu.cfs_quota_us": "150000"}),
+        (Limits(pids=UNLIMITED, cpuset="0-3,7"), {"cpuset.cpus": "0-3,7"}),
         (Limits(pids=UNLIMITED, cpu_shares=2), {"cpu.shares": "2"}),
     ],
 )
@@ -67,11 +72,6 @@ def test_version_2(limits: Limits, expected: dict[str, str]) -> None:
 def test_what_is_asked_for_holds_or_raises(limits: Limits) -> None:
     with pytest.raises(MissingFeature):
         cgroup_settings(limits, BARE, [])
-
-
-def test_cpuset_needs_version_2() -> None:
-    with pytest.raises(MissingFeature, match="version 2"):
-        cgroup_settings(Limits(cpuset="0"), V1, [])
 
 
 def test_a_default_that_can_not_hold_is_noted() -> None:

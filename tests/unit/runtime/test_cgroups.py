@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from containerkit.runtime import cgroups
-from containerkit.runtime.cgroups import Hierarchies, parse
+from containerkit.runtime.cgroups import NONE, Hierarchies, parse
 
 
 def mount(kind: str, root: str, point: str, options: str = "rw") -> str:
@@ -34,6 +34,12 @@ def test_version_1() -> None:
             "cpuacct": Path("/sys/fs/cgroup/cpu,cpuacct/user"),
             "pids": Path("/sys/fs/cgroup/pids"),
         },
+        {
+            "memory": Path("/sys/fs/cgroup/memory"),
+            "cpu": Path("/sys/fs/cgroup/cpu,cpuacct"),
+            "cpuacct": Path("/sys/fs/cgroup/cpu,cpuacct"),
+            "pids": Path("/sys/fs/cgroup/pids"),
+        },
     )
 
 
@@ -50,12 +56,12 @@ def test_version_2(tmp_path: Path) -> None:
     group.mkdir()
     (group / "cgroup.controllers").write_text("cpu memory pids\n")
     found = parse("0::/user.slice\n", mount("cgroup2", "/", str(tmp_path)))
-    assert found == Hierarchies("v2", {"unified": group})
+    assert found == Hierarchies("v2", {"unified": group}, {"unified": tmp_path})
 
 
 def test_version_2_without_controllers(tmp_path: Path) -> None:
     (tmp_path / "cgroup.controllers").write_text("\n")
-    assert parse("0::/\n", mount("cgroup2", "/", str(tmp_path))) == Hierarchies(None, {})
+    assert parse("0::/\n", mount("cgroup2", "/", str(tmp_path))) == NONE
 
 
 def test_a_mount_of_a_part() -> None:
@@ -63,13 +69,13 @@ def test_a_mount_of_a_part() -> None:
     mounts = mount("cgroup", "/docker/abc", "/sys/fs/cgroup/pids", "rw,pids")
     found = parse("3:pids:/docker/abc/inner\n", mounts)
     assert found.directories == {"pids": Path("/sys/fs/cgroup/pids/inner")}
-    assert parse("3:pids:/docker/abcd\n", mounts) == Hierarchies(None, {})
-    assert parse("3:pids:/\n", mounts) == Hierarchies(None, {})
+    assert parse("3:pids:/docker/abcd\n", mounts) == NONE
+    assert parse("3:pids:/\n", mounts) == NONE
 
 
 def test_a_mount_from_outside_of_our_namespace() -> None:
     mounts = mount("cgroup", "/..", "/sys/fs/cgroup/pids", "rw,pids")
-    assert parse("3:pids:/\n", mounts) == Hierarchies(None, {})
+    assert parse("3:pids:/\n", mounts) == NONE
 
 
 def test_blanks_in_paths() -> None:
@@ -78,8 +84,8 @@ def test_blanks_in_paths() -> None:
 
 
 def test_no_control_groups() -> None:
-    assert parse("", "") == Hierarchies(None, {})
-    assert cgroups.planned_paths(Hierarchies(None, {}), "x") == ()
+    assert parse("", "") == NONE
+    assert cgroups.planned_paths(NONE, "x") == ()
 
 
 def test_controllers_that_share_a_hierarchy(tmp_path: Path) -> None:
@@ -88,7 +94,8 @@ def test_controllers_that_share_a_hierarchy(tmp_path: Path) -> None:
 
     shared = tmp_path / "cpu,cpuacct"
     shared.mkdir()
-    found = Hierarchies("v1", {"cpu": shared, "cpuacct": shared, "pids": tmp_path / "missing"})
+    places = {"cpu": shared, "cpuacct": shared, "pids": tmp_path / "missing"}
+    found = Hierarchies("v1", places, places)
     group = cgroups.make_group(found, "id")
     for fd in group.fds:
         os.close(fd)
