@@ -193,7 +193,7 @@ void ck_launcher_start(struct ck_launcher *l, const void *plan, size_t size, int
     for (int i = 0; i < CK_SLOTS; i++)
         start.slots[i] = i + 1 < n_fds ? fds[i + 1] : -1;
     if (!error && start.plan.header->flags == CK_PLAN_EXEC)
-        error = -EINVAL;
+        error = -EINVAL; /* it would run here, in no container */
     if (!error && start.plan.header->n_inputs != n_fds - 1)
         error = -EBADF;
     if (!error) {

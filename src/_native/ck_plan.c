@@ -147,8 +147,14 @@ static int check_header(const struct ck_plan_header *header, size_t size)
     if (header->flags != CK_PLAN_EPHEMERAL && header->flags != CK_PLAN_KEPT &&
         header->flags != CK_PLAN_EXEC)
         return -EINVAL;
-    if (header->n_inputs > CK_SLOTS || header->reserved0 || (header->namespaces & ~known) ||
-        (header->namespaces & needed) != needed)
+    if (header->n_inputs > CK_SLOTS || header->reserved0)
+        return -EINVAL;
+    if (header->flags ==
+        CK_PLAN_EXEC) /* it finds all there: it neither makes nor leaves anything */
+        CK_TRY(header->namespaces || header->n_ops[CK_PREPARE] || header->n_ops[CK_RELEASE]
+                   ? -EINVAL
+                   : 0);
+    else if ((header->namespaces & ~known) || (header->namespaces & needed) != needed)
         return -EINVAL;
     return sizeof *header + ops * sizeof(struct ck_op) + header->arena_size == size ? 0 : -EINVAL;
 }
@@ -169,6 +175,7 @@ int ck_plan_check(const void *bytes, size_t size, struct ck_plan *out, uint32_t 
     out->arena_size = header->arena_size;
     if (out->arena_size < 4 || load_u32(out->arena) || out->arena[out->arena_size - 1])
         return -EINVAL;
+    now.rooted = now.pivoted = header->flags == CK_PLAN_EXEC;
     now.filled = header->n_inputs == 64 ? ~0ULL : (1ULL << header->n_inputs) - 1;
     for (int section = 0; section < 3; section++) {
         out->ops[section] = op;

@@ -31,7 +31,7 @@ struct ck_plan_header { /* 48 bytes */
     uint16_t n_inputs;      /* slots 0..n_inputs-1 are descriptors the caller sends */
     uint32_t arena_size;
     uint32_t reserved0;
-    uint64_t namespaces;    /* CLONE_NEW* of the child; NEWNS and NEWPID are required */
+    uint64_t namespaces;    /* CLONE_NEW* of the child; NEWNS and NEWPID at least, none for EXEC */
     uint8_t reserved[16];
 };
 

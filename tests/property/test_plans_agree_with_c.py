@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from containerkit.errors import InvalidSpec
+from containerkit.launch.execute import ExecBase, ExecRequest, exec_plan
 from containerkit.launch.plan import Plan
 from containerkit.model.limits import Limits
 from containerkit.model.mount import Mount
 from containerkit.model.security import Security
-from tests.unit.launch.plans import V2, compiled
+from tests.unit.launch.plans import GROUP, ID, IMAGE, PASSWD, V2, compiled
 
 NATIVE = Path(__file__).parents[2] / "src" / "_native"
 
@@ -56,6 +57,10 @@ PLANS = [
         facts=V2,
         oom_score_adj=0,
         ephemeral=False,
+    ),
+    exec_plan(
+        ExecBase(ID, IMAGE, {"security": Security(seccomp=bytes(8))}, V2, PASSWD, GROUP),
+        ExecRequest("true", user="app"),
     ),
 ]
 

@@ -8,6 +8,7 @@ call it on every plan that `compile` makes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from containerkit.errors import InvalidSpec
 from containerkit.launch.ops import (
@@ -34,13 +35,41 @@ def refuse(cause: str, section: int | None = None, index: int = 0) -> InvalidSpe
     return InvalidSpec(f"cannot read a launch plan{where}: {cause}")
 
 
-def check(sections: Sequence[Sequence[Op]], *, inputs: int, namespaces: int) -> None:
+_EXEC_OPS: Final = frozenset(
+    {
+        Code.RLIMIT,
+        Code.OOM_SCORE,
+        Code.KEYRING,
+        Code.STDIO,
+        Code.SESSION,
+        Code.UMASK,
+        Code.GROUPS,
+        Code.IDS,
+        Code.CAPS,
+        Code.CHDIR,
+        Code.NO_NEW_PRIVS,
+        Code.SECCOMP,
+        Code.EXEC,
+    }
+)
+"""What an exec may do: nothing that changes the container it runs in."""
+
+
+def check(
+    sections: Sequence[Sequence[Op]], *, inputs: int, namespaces: int, execute: bool = False
+) -> None:
     """Check slots, flags, values and order of the steps of a plan.
+
+    Args:
+        sections: prepare, child, release.
+        inputs: how many descriptors the caller sends.
+        namespaces: CLONE_NEW* of the child.
+        execute: it is of an exec: a child section that begins where others have pivoted.
 
     Raises:
         InvalidSpec: naming the section and the step.
     """
-    _check_namespaces(namespaces)
+    _check_namespaces(namespaces, execute=execute)
     slots = _Slots(inputs)
     for section, ops in enumerate(sections):
         for index, op in enumerate(ops):
@@ -48,11 +77,13 @@ def check(sections: Sequence[Sequence[Op]], *, inputs: int, namespaces: int) -> 
             if info is None or info.section != section:
                 raise refuse(f"no such step here: {op.code}", section, index)
             cause = _check_op(op, info) or slots.check(op, info)
+            if execute and op.code not in _EXEC_OPS:
+                cause = f"{info.name} in an exec"
             if op.code == Code.ID_MAP and not namespaces & CLONE_NEWUSER:
                 cause = "id_map without a user namespace"
             if cause:
                 raise refuse(cause, section, index)
-    _check_order(sections[CHILD])
+    _check_order(sections[CHILD], execute=execute)
 
 
 def _check_op(op: Op, info: OpInfo) -> str:
@@ -125,9 +156,9 @@ class _Slots:
         return ""
 
 
-def _check_order(child: Sequence[Op]) -> None:
+def _check_order(child: Sequence[Op], *, execute: bool) -> None:
     """Root first, one pivot, no right needed after the identity changed, exec last."""
-    stage = 0
+    stage = STAGE_PIVOT if execute else 0
     for index, op in enumerate(child):
         info = OPS[op.code]
         if info.stage == STAGE_CONFINE:
@@ -138,14 +169,19 @@ def _check_order(child: Sequence[Op]) -> None:
             raise refuse(f"{info.name} comes too late", CHILD, index)
         stage = info.stage
     codes = [op.code for op in child]
-    for code in (Code.ROOT, Code.PIVOT, Code.IDS, Code.CAPS, Code.EXEC):
+    entered = () if execute else (Code.ROOT, Code.PIVOT)
+    for code in (*entered, Code.IDS, Code.CAPS, Code.EXEC):
         if codes.count(code) != 1:
             raise refuse(f"{code.name.lower()} must be there once", CHILD, len(child))
     if codes[-1] != Code.EXEC:
         raise refuse("exec is not the last step", CHILD, len(child) - 1)
 
 
-def _check_namespaces(namespaces: int) -> None:
+def _check_namespaces(namespaces: int, *, execute: bool) -> None:
+    if execute:
+        if namespaces:
+            raise refuse(f"an exec with namespaces {namespaces:#x} of its own")
+        return
     required = CLONE_NEWNS | CLONE_NEWPID
     if namespaces & required != required or namespaces & ~sum(NAMESPACES):
         raise refuse(f"namespaces {namespaces:#x}")

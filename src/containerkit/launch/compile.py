@@ -14,13 +14,12 @@ The order is the start's security (each rule is there because of an advisory):
 
 from __future__ import annotations
 
-from struct import pack
 from typing import TYPE_CHECKING, Final
 
 from containerkit.errors import ConfigError, MissingFeature
 from containerkit.launch import defaults
 from containerkit.launch import mounts as mount_steps
-from containerkit.launch.capabilities import mask_of, names_of
+from containerkit.launch.confine import bounding_set, confine
 from containerkit.launch.identity import resolve_user
 from containerkit.launch.limits import (
     DEFAULT_DISK,
@@ -52,7 +51,7 @@ from containerkit.launch.process import (
 )
 from containerkit.launch.request import HostFacts, LaunchRequest, check_options
 from containerkit.model.limits import Limits, Unlimited
-from containerkit.model.security import DEFAULT_CAPABILITIES, Security
+from containerkit.model.security import Security
 
 if TYPE_CHECKING:
     from containerkit.launch.ops import Slots as Fds
@@ -100,11 +99,12 @@ class _Compiler:
         self.options = options
         self.notes: list[str] = []
         self.security: Security = options.get("security") or _SECURITY
-        self.limits = _limits_of(options.get("limits"))
+        self.limits = limits_of(options.get("limits"))
         self.host_network = _is_host_network(options.get("network"))
         default = facts.hostname if self.host_network and facts.hostname else request.id[:12]
         self.hostname = host_name(options.get("hostname"), default)
-        self.identity = resolve_user(_user_of(request), request.passwd, request.group)
+        user = user_of(options.get("user"), request.image.user)
+        self.identity = resolve_user(user, request.passwd, request.group)
         self.mounts: list[Mount] = mount_steps.check_mounts(options.get("mounts"))
         self.secrets = tuple(options.get("secrets") or ())
         self.slots = mount_steps.Slots(("tty",) if options.get("tty") else request.streams)
@@ -260,45 +260,8 @@ class _Compiler:
         return Op(Code.STDIO, fd=(first, second, third)), defaults.SESSION
 
     def _confine(self, child: list[Op]) -> None:
-        security, identity = self.security, self.identity
-        bounding = self._capabilities()
-        if security.no_new_privileges:
-            child.append(defaults.NO_NEW_PRIVS)
-        groups = pack(f"<{len(identity.groups)}I", *identity.groups)
-        child.append(Op(Code.GROUPS, arena=(groups, None, None)))
-        child.append(Op(Code.IDS, value=(identity.uid, identity.gid)))
-        # Without no_new_privs only CAP_SYS_ADMIN may load a filter: before CAPS drops it.
-        if not security.no_new_privileges:
-            child += self._seccomp()
-        held = bounding if identity.uid == 0 else 0
-        child.append(Op(Code.CAPS, value=(bounding, held)))
-        child.append(Op(Code.CHDIR, arena=(self.workdir, None, None)))
-        if security.no_new_privileges:
-            child += self._seccomp()
-
-    def _capabilities(self) -> int:
-        wanted = mask_of(self.security.capabilities)
-        missing = wanted & ~self.facts.capabilities
-        if not missing:
-            return wanted
-        names = " ".join(names_of(missing))
-        if self.security.capabilities is not DEFAULT_CAPABILITIES and (
-            self.security.capabilities != DEFAULT_CAPABILITIES
-        ):
-            raise MissingFeature(
-                f"cannot give the capabilities {names}: the caller does not have them",
-                feature="capabilities",
-            )
-        self.notes.append(f"without the capabilities {names}: the caller does not have them")
-        return wanted & ~missing
-
-    def _seccomp(self) -> list[Op]:
-        program = self.security.seccomp
-        if isinstance(program, bytes):
-            return [Op(Code.SECCOMP, arena=(program, None, None))]
-        if program == "default":
-            self.notes.append("no filter of system calls: a default policy is not there yet")
-        return []
+        bounding = bounding_set(self.security, self.facts.capabilities, self.notes)
+        child += confine(self.security, self.identity, bounding, self.workdir, self.notes)
 
     def _execute(self, child: list[Op]) -> None:
         request, options = self.request, self.options
@@ -315,7 +278,8 @@ class _Compiler:
         child.append(Op(Code.EXEC, arena=(paths, argv, envp)))
 
 
-def _limits_of(limits: Limits | Unlimited | None) -> Limits:
+def limits_of(limits: Limits | Unlimited | None) -> Limits:
+    """Return the limits of an option: the defaults for None, none at all for UNLIMITED."""
     if limits is None:
         return DEFAULTS
     return _LIFTED if isinstance(limits, Unlimited) else limits
@@ -332,10 +296,14 @@ def _is_host_network(network: object) -> bool:
     )
 
 
-def _user_of(request: LaunchRequest) -> str:
-    user = request.options.get("user")
+def user_of(user: object, default: str) -> str:
+    """Return a user as `resolve_user` takes it: the one given, else the default.
+
+    Raises:
+        ConfigError: neither text nor a number, or empty.
+    """
     if user is None:
-        return request.image.user
+        return default
     if isinstance(user, bool) or not isinstance(user, int | str):
         raise ConfigError(f"user {user!r} is neither text nor a number")
     if user == "":

@@ -199,9 +199,14 @@ def explain_op(op: Op, inputs: tuple[Any, ...] = ()) -> str:
 def explain(plan: Plan) -> str:
     """Print a plan: inputs, then each step with its number; ends with a newline."""
     names = [name for bit, name in NAMESPACES.items() if plan.namespaces & bit]
+    where = (
+        "the namespaces of the container"
+        if plan.kind == "exec"
+        else f"new namespaces: {' '.join(names)}"
+    )
     titles = (
         "prepare, in the launcher",
-        f"child, in new namespaces: {' '.join(names)}",
+        f"child, in {where}",
         "release, when it has ended or did not start",
     )
     lines = []
@@ -214,6 +219,8 @@ def explain(plan: Plan) -> str:
         ]
     number = 0
     for title, ops in zip(titles, plan.sections, strict=True):
+        if plan.kind == "exec" and not ops:
+            continue
         lines.append(title)
         for op in ops:
             number += 1
@@ -293,6 +300,7 @@ _HINTS: Final[dict[tuple[int, int], str]] = {
     (Code.IDS, errno.EINVAL): "the id is not mapped in the container's user namespace",
     (Code.IDS, errno.EAGAIN): "the user's process limit (ulimit nproc) is reached",
     (Code.CHDIR, errno.EACCES): "the container's user may not enter the workdir",
+    (Code.CHDIR, errno.ENOENT): "the container has no such directory: make it first",
     (Code.CHDIR, errno.ENOTDIR): "the workdir is a file in the image",
     (
         Code.EXEC,

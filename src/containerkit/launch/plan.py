@@ -59,7 +59,7 @@ class Plan:
     Attributes:
         inputs: the descriptors the caller sends, in order of slots.
         prepare, child, release: the sections.
-        namespaces: CLONE_NEW* flags of the child.
+        namespaces: CLONE_NEW* flags of the child; 0 for an exec.
         kind: "ephemeral": nothing of it is left when it has ended; "kept": its directory and record
             stay; "exec": not a container, but one more process of a running one.
         notes: what was wished implicitly and is not there, one sentence each; not on the wire.
@@ -145,7 +145,12 @@ class Plan:
         Raises:
             InvalidSpec: naming the section and the step.
         """
-        check(self.sections, inputs=len(self.inputs), namespaces=self.namespaces)
+        check(
+            self.sections,
+            inputs=len(self.inputs),
+            namespaces=self.namespaces,
+            execute=self.kind == "exec",
+        )
 
     def number(self, section: int, index: int) -> int:
         """Return the number `explain` prints for a step, counting from 1 over all sections."""

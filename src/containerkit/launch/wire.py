@@ -225,7 +225,8 @@ def decode(data: bytes) -> Decoded:
             )
         )
         at += OP.size * count
-    check(sections, inputs=inputs, namespaces=namespaces)
+    execute = flags == PLAN_EXEC
+    check(sections, inputs=inputs, namespaces=namespaces, execute=execute)
     return Decoded(tuple(sections), inputs, namespaces, flags)
 
 

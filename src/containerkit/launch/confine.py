@@ -1,0 +1,80 @@
+"""How a process gives up its rights: groups, ids, capabilities, no_new_privs, the filter.
+
+Owns the order of these steps, the same for a container's first process and for an exec.  Must not
+look at the host.  Neighbours: `compile` and `execute` put them behind the steps that need rights.
+"""
+
+from __future__ import annotations
+
+from struct import pack
+from typing import TYPE_CHECKING
+
+from containerkit.errors import MissingFeature
+from containerkit.launch import defaults
+from containerkit.launch.capabilities import mask_of, names_of
+from containerkit.launch.ops import Code, Op
+from containerkit.model.security import DEFAULT_CAPABILITIES
+
+if TYPE_CHECKING:
+    from containerkit.launch.identity import Identity
+    from containerkit.model.security import Security
+
+
+def confine(
+    security: Security, identity: Identity, bounding: int, workdir: str, notes: list[str]
+) -> list[Op]:
+    """Return the steps from all rights to the container's own, in its working directory.
+
+    Args:
+        security: no_new_privileges and the filter are read.
+        identity: who it becomes.
+        bounding: capabilities it may ever have; user 0 holds them all.
+        workdir: entered with the user's own rights.
+        notes: gets a sentence for what is not there.
+    """
+    steps = []
+    if security.no_new_privileges:
+        steps.append(defaults.NO_NEW_PRIVS)
+    groups = pack(f"<{len(identity.groups)}I", *identity.groups)
+    steps.append(Op(Code.GROUPS, arena=(groups, None, None)))
+    steps.append(Op(Code.IDS, value=(identity.uid, identity.gid)))
+    # Without no_new_privs only CAP_SYS_ADMIN may load a filter: before CAPS drops it.
+    if not security.no_new_privileges:
+        steps += _seccomp(security, notes)
+    held = bounding if identity.uid == 0 else 0
+    steps.append(Op(Code.CAPS, value=(bounding, held)))
+    steps.append(Op(Code.CHDIR, arena=(workdir, None, None)))
+    if security.no_new_privileges:
+        steps += _seccomp(security, notes)
+    return steps
+
+
+def bounding_set(security: Security, available: int, notes: list[str]) -> int:
+    """Return the mask of the capabilities that a container may have.
+
+    Raises:
+        MissingFeature: others than the default ones were asked for, and the caller lacks them.
+    """
+    wanted = mask_of(security.capabilities)
+    missing = wanted & ~available
+    if not missing:
+        return wanted
+    names = " ".join(names_of(missing))
+    if security.capabilities is not DEFAULT_CAPABILITIES and (
+        security.capabilities != DEFAULT_CAPABILITIES
+    ):
+        raise MissingFeature(
+            f"cannot give the capabilities {names}: the caller does not have them",
+            feature="capabilities",
+        )
+    notes.append(f"without the capabilities {names}: the caller does not have them")
+    return wanted & ~missing
+
+
+def _seccomp(security: Security, notes: list[str]) -> list[Op]:
+    program = security.seccomp
+    if isinstance(program, bytes):
+        return [Op(Code.SECCOMP, arena=(program, None, None))]
+    if program == "default":
+        notes.append("no filter of system calls: a default policy is not there yet")
+    return []

@@ -1,0 +1,155 @@
+"""An exec, compiled into a plan: one more process in a container that runs.
+
+Owns what an exec inherits of its container and what it may choose itself.  Pure: the same base and
+request give the same plan.  Must not look at the host.
+
+A plan of an exec is a child section alone: the container's namespaces, root and control group are
+there already.  It ends as the container's own does (`confine`), so that an exec has no right that
+the container has not, unless it is asked for with ``privileged``.
+
+Neighbours: `runtime.execute` sends the plan to the launcher that runs the container.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from os import PathLike
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from containerkit.launch import defaults
+from containerkit.launch.compile import limits_of, user_of
+from containerkit.launch.confine import bounding_set, confine
+from containerkit.launch.identity import resolve_user
+from containerkit.launch.limits import rlimit_ops
+from containerkit.launch.ops import F_TTY, Code, Op
+from containerkit.launch.plan import Input, Plan
+from containerkit.launch.process import (
+    candidates,
+    command_line,
+    environment,
+    host_name,
+    working_directory,
+)
+from containerkit.launch.request import STREAMS, HostFacts
+from containerkit.model.options import Command, ContainerOptions
+from containerkit.model.security import Security
+
+if TYPE_CHECKING:
+    from containerkit.model.image_config import ImageConfig
+
+_SECURITY: Final = Security()
+
+
+@attrs.frozen
+class ExecBase:
+    """What an exec inherits: the container as it was started.
+
+    Args:
+        id: of the container, 64 hexadecimal digits.
+        image: the image's config.
+        options: as the caller gave them at its start.
+        facts: of the host, as they were for its start: its limits and capabilities hold for execs
+            from any process.
+        passwd, group: content of the image's files; for an exec under a user of its own, of those
+            in the running root.  None where it has none.
+        oom_score_adj: as the container's; None leaves the launcher's.
+    """
+
+    id: str
+    image: ImageConfig = attrs.field(repr=False)
+    options: ContainerOptions = attrs.field(factory=ContainerOptions, repr=False)
+    facts: HostFacts = attrs.field(factory=HostFacts, repr=False)
+    passwd: bytes | None = attrs.field(default=None, repr=False)
+    group: bytes | None = attrs.field(default=None, repr=False)
+    oom_score_adj: int | None = None
+
+
+@attrs.frozen
+class ExecRequest:
+    """What a caller may choose for an exec.
+
+    Args:
+        command: a text is given to the image's shell; the entrypoint plays no part.
+        env: added to the container's; None removes a name.
+        workdir: absolute, and there; None: the container's.
+        user: as the option of a container; None: the container's.
+        tty: a terminal, made in the container's own devpts, instead of the streams.
+        privileged: all capabilities that the host can give, new privileges allowed, no filter.
+        streams: which of "stdin", "stdout", "stderr" the caller sends a descriptor for; the others
+            are /dev/null.
+    """
+
+    command: Command
+    env: Mapping[str, str | None] | None = attrs.field(default=None, repr=False)
+    workdir: str | PathLike[str] | None = None
+    user: str | int | None = None
+    tty: bool = False
+    privileged: bool = False
+    streams: tuple[str, ...] = STREAMS
+
+
+def exec_plan(base: ExecBase, request: ExecRequest) -> Plan:
+    """Compile the plan of an exec.
+
+    Returns:
+        A plan that `Plan.check` accepts.
+
+    Raises:
+        ConfigError: nothing to run, a bad name in the environment, an unknown user, a workdir that
+            is not absolute.
+        MissingFeature: capabilities that the container was given are not there any more.
+    """
+    options, facts = base.options, base.facts
+    notes: list[str] = []
+    security = options.get("security") or _SECURITY
+    user = user_of(request.user, user_of(options.get("user"), base.image.user))
+    identity = resolve_user(user, base.passwd, base.group)
+    workdir = working_directory(
+        base.image, options.get("workdir") if request.workdir is None else request.workdir
+    )
+    if request.privileged:
+        security = Security.privileged()
+        bounding = facts.capabilities
+    else:
+        bounding = bounding_set(security, facts.capabilities, notes)
+    child = list(rlimit_ops(facts.rlimits, limits_of(options.get("limits")).ulimits))
+    if base.oom_score_adj is not None:
+        child.append(Op(Code.OOM_SCORE, value=(base.oom_score_adj + 1000, 0)))
+    child.append(defaults.KEYRING)
+    child += _streams(request)
+    child.append(defaults.UMASK)
+    child += confine(security, identity, bounding, workdir, notes)
+    child.append(_execute(base, request, identity.home))
+    return Plan(
+        inputs=[] if request.tty else [Input(kind) for kind in request.streams],
+        child=child,
+        namespaces=0,
+        kind="exec",
+        notes=notes,
+    )
+
+
+def _streams(request: ExecRequest) -> tuple[Op, ...]:
+    if request.tty:
+        return Op(Code.STDIO, fd=(0, 0, 0)), Op(Code.SESSION, flags=F_TTY)
+    slots = {kind: slot for slot, kind in enumerate(request.streams)}
+    first, second, third = (slots.get(kind, -1) for kind in STREAMS)
+    return Op(Code.STDIO, fd=(first, second, third)), defaults.SESSION
+
+
+def _execute(base: ExecBase, request: ExecRequest, home: str) -> Op:
+    options = base.options
+    argv = command_line(base.image, request.command, ())
+    host = base.facts.hostname if options.get("network") == "host" else ""
+    env = environment(
+        base.image,
+        {**(options.get("env") or {}), **(request.env or {})},
+        hostname=host_name(options.get("hostname"), host or base.id[:12]),
+        home=home,
+        tty=request.tty,
+    )
+    paths = candidates(argv[0], env.get("PATH"))
+    envp = tuple([f"{name}={value}" for name, value in env.items()])
+    return Op(Code.EXEC, arena=(paths, argv, envp))
