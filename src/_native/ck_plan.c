@@ -128,11 +128,21 @@ static int check_op(const struct ck_plan *plan, int section, const struct ck_op 
 
 /* ---- the whole */
 
-static int check_header(const struct ck_plan_header *header, size_t size)
+/* An exec finds its namespaces and root there: it neither prepares nor leaves anything. */
+static bool good_kind(const struct ck_plan_header *header)
 {
     const uint64_t needed = CLONE_NEWNS | CLONE_NEWPID;
     const uint64_t known =
         needed | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP | CLONE_NEWUSER;
+
+    if (header->flags == CK_PLAN_EXEC)
+        return !header->namespaces && !header->n_ops[CK_PREPARE] && !header->n_ops[CK_RELEASE];
+    return (header->flags == CK_PLAN_EPHEMERAL || header->flags == CK_PLAN_KEPT) &&
+           !(header->namespaces & ~known) && (header->namespaces & needed) == needed;
+}
+
+static int check_header(const struct ck_plan_header *header, size_t size)
+{
     size_t ops = 0;
 
     if (header->magic != CK_PLAN_MAGIC)
@@ -144,17 +154,7 @@ static int check_header(const struct ck_plan_header *header, size_t size)
             return -EINVAL;
         ops += header->n_ops[i];
     }
-    if (header->flags != CK_PLAN_EPHEMERAL && header->flags != CK_PLAN_KEPT &&
-        header->flags != CK_PLAN_EXEC)
-        return -EINVAL;
-    if (header->n_inputs > CK_SLOTS || header->reserved0)
-        return -EINVAL;
-    if (header->flags ==
-        CK_PLAN_EXEC) /* it finds all there: it neither makes nor leaves anything */
-        CK_TRY(header->namespaces || header->n_ops[CK_PREPARE] || header->n_ops[CK_RELEASE]
-                   ? -EINVAL
-                   : 0);
-    else if ((header->namespaces & ~known) || (header->namespaces & needed) != needed)
+    if (header->n_inputs > CK_SLOTS || header->reserved0 || !good_kind(header))
         return -EINVAL;
     return sizeof *header + ops * sizeof(struct ck_op) + header->arena_size == size ? 0 : -EINVAL;
 }
