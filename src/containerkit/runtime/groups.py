@@ -1,0 +1,58 @@
+"""The control groups of a running container, found from outside.
+
+Owns: from a process to the directories of its container's groups.  Must not: change one; the
+launcher does.  Neighbours: `cgroups` knows where hierarchies are mounted; `stats` and `top` read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+from containerkit.runtime import cgroups
+
+Group = Mapping[str, str]
+"""Controller → directory of a container's group; "unified" alone in version 2; empty: none."""
+
+_READ: Final = 64 << 10
+
+
+def group_of(pid: int) -> Group:
+    """Return the groups of a container's first process; empty where it has none of its own.
+
+    Raises:
+        ProcessLookupError: there is no such process any more.
+    """
+    text = text_of(f"/proc/{pid}/cgroup")
+    if text is None:
+        raise ProcessLookupError(f"process {pid} has ended")
+    found = cgroups.parse(text, _mounts()).directories
+    return {
+        name: str(directory)
+        for name, directory in found.items()
+        if f"/{cgroups.PREFIX}" in str(directory)  # any other is the caller's own
+    }
+
+
+@lru_cache(maxsize=1)
+def _mounts() -> str:
+    """Return the lines of mountinfo about control groups; they stay as long as we run."""
+    table = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    return "\n".join(line for line in table.splitlines() if " - cgroup" in line)
+
+
+def text_of(path: str) -> str | None:
+    """Read a small file of the kernel; None where it, or what it tells of, is not there."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    try:
+        return os.read(fd, _READ).decode("utf-8", "surrogateescape")
+    except OSError:  # of a group that is being removed, of a process that has ended
+        return None
+    finally:
+        os.close(fd)
