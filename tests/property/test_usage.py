@@ -32,7 +32,8 @@ def test_devices_are_added_up_in_both_versions(
     unified = "".join(f"{d} rbytes={r} wbytes={w} rios={i} wios={o}\n" for d, r, w, i, o in rows)
     sizes = "".join(f"{d} Read {r}\n{d} Write {w}\n{d} Sync 9\n" for d, r, w, _, _ in rows)
     counts = "".join(f"{d} Read {i}\n{d} Write {o}\n{d} Total 9\n" for d, _, _, i, o in rows)
-    expected = tuple(sum(row[column] for row in rows) for column in (1, 2, 3, 4))
+    columns = [[r, w, i, o] for _, r, w, i, o in rows] or [[0, 0, 0, 0]]
+    expected = tuple(sum(column) for column in zip(*columns, strict=True))
     assert stats.parse_io(unified) == expected
     assert stats.parse_blkio(sizes, counts + "Total 5\n") == expected
 
