@@ -192,6 +192,7 @@ def explain_op(op: Op, inputs: tuple[Any, ...] = ()) -> str:
         v0=_VALUES[info.value[0]](op.value[0]),
         v1=second,
         resource=_RESOURCES[op.flags & 0xF],
+        number=op.flags,
         flags="".join(f", {text}" for text in flags),
     )
 

@@ -281,7 +281,7 @@ _ROWS: Final[dict[Code, OpInfo]] = {
     Code.HEALTH: OpInfo(
         PREPARE,
         0,
-        "probe it {v0}, {v1} at first{flags}",
+        "probe it {v0}, {v1} at first, unhealthy after {number} failures",
         arena=("plan", "", ""),
         value=("each", "first"),
         flags=0xFFFF,
