@@ -17,7 +17,7 @@
         MissingFeature(.feature)  PermissionDenied(PermissionError)
       LaunchError(OSError)            .op_index .op .errno .plan
         CommandNotFound(FileNotFoundError)  NotExecutable
-      NotReady  NotPublished  SandboxExpired  BuildError(.step .log)
+      NotReady(.exit .log)  NotPublished  SandboxExpired  BuildError(.step .log)
       ProcessFailed(.result)          only from check=True or Result.check()
       Timeout(TimeoutError)           .result
 
@@ -245,7 +245,15 @@ class NotExecutable(LaunchError):
 
 
 class NotReady(ContainerKitError):
-    """A container ended, or its time ran out, before it was ready."""
+    """A container ended before it was ready, or an engine is closed.
+
+    Attributes:
+        exit: how the container ended, an `Exit`; None when it never ran.
+        log: the last lines of its log.
+    """
+
+    exit: Any = None
+    log: tuple[str, ...] = ()
 
 
 class NotPublished(ContainerKitError):
@@ -270,6 +278,12 @@ class ProcessFailed(ContainerKitError):
 
 
 class Timeout(ContainerKitError, TimeoutError):
-    """Time ran out; ``result`` holds the partial Result where the command was killed."""
+    """Time ran out; ``result`` holds the partial Result where the command was killed.
+
+    Attributes:
+        result: a partial `Result`, or None.
+        log: the last lines of the log of a container that was not ready in time.
+    """
 
     result: Any = None
+    log: tuple[str, ...] = ()
