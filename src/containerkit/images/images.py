@@ -185,9 +185,10 @@ class Images:
         Spec: distribution-spec, Pull.
         """
         from containerkit.images.pull import Pull, in_context
+        from containerkit.stdio.cancel import current
 
         wanted = _reference(reference)
-        cancelled = threading.Event()
+        cancelled = current()
         with in_context(f"cannot pull {wanted}"):
             pull = Pull(
                 root=self._root,
@@ -222,12 +223,11 @@ class Images:
             RegistryError: it refused or failed.
         """
         from containerkit.images.pull import in_context
+        from containerkit.stdio.cancel import current
 
         wanted = _reference(reference)
         with in_context(f"cannot resolve {wanted}"):
-            source = self._source(
-                wanted, mirrors, threading.Event(), auth=auth, insecure=insecure, ca=ca
-            )
+            source = self._source(wanted, mirrors, current(), auth=auth, insecure=insecure, ca=ca)
             return f"{wanted.registry}/{wanted.repository}@{source.resolve().digest}"
 
     def host(

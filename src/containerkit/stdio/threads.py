@@ -17,6 +17,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from containerkit.stdio.cancel import set_current
+
 T = TypeVar("T")
 
 MOST = 16
@@ -48,46 +50,47 @@ class Workers:
         work: Callable[[], T],
         *,
         undo: Callable[[T], object] | None = None,
-        interrupt: Callable[[], object] | None = None,
     ) -> T:
         """Do *work* in a thread and return its value.
 
-        Cancelled before it has begun, it never does.  Cancelled later, *work* is waited for, and
-        *undo* after it, before `CancelledError` goes on: what was cancelled has no effect later.
+        Cancelled before it has begun, it never does.  Cancelled later, *work* is told (see
+        `stdio.cancel`) and waited for, and *undo* after it, before `CancelledError` goes on: what
+        was cancelled has no effect later.
 
         Args:
             work: is called with this task's context variables.
             undo: called in a thread with the value that nobody will get.
-            interrupt: called when cancelled; makes *work* end early.
         """
-        future = self._submit(work)
+        cancelled = threading.Event()
+        future = self._submit(work, cancelled)
         waiter = asyncio.wrap_future(future)
         try:
             return await asyncio.shield(waiter)
         except asyncio.CancelledError:
             if future.cancel():
                 raise
-            if interrupt is not None:
-                interrupt()
+            cancelled.set()
             await _end_of(waiter)
             if undo is not None and waiter.exception() is None:
                 value = waiter.result()
-                await _end_of(asyncio.wrap_future(self._submit(lambda: undo(value))))
+                await _end_of(asyncio.wrap_future(self._submit(lambda: undo(value), None)))
             raise
         except GeneratorExit:
             # The loop was closed over us: nobody waits any more, but it is undone all the same.
             if not future.cancel():
-                if interrupt is not None:
-                    interrupt()
+                cancelled.set()
                 if undo is not None:
                     future.add_done_callback(lambda done: _undo(done, undo))
             raise
 
-    def _submit(self, work: Callable[[], T]) -> Future[T]:
+    def _submit(self, work: Callable[[], T], cancelled: threading.Event | None) -> Future[T]:
+        context = contextvars.copy_context()
+        if cancelled is not None:
+            context.run(set_current, cancelled)
         with self._guard:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self._most, thread_name_prefix="containerkit-aio")
-            return self._pool.submit(contextvars.copy_context().run, work)
+            return self._pool.submit(context.run, work)
 
     async def close(self) -> None:
         """Wait for what is under way, and end the threads."""

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import pytest
 
+from containerkit.stdio.cancel import current
 from containerkit.stdio.threads import Workers
 
 T = TypeVar("T")
@@ -77,16 +78,16 @@ def test_cancelled_work_is_waited_for_and_undone() -> None:
 
 
 def test_work_is_told_that_it_was_cancelled() -> None:
-    began, stop = threading.Event(), threading.Event()
+    began = threading.Event()
     undone: list[str] = []
 
     def work() -> str:
         began.set()
-        assert stop.wait(10)
+        assert current().wait(10)
         raise OSError("stopped early")
 
     async def main(workers: Workers) -> None:
-        task = asyncio.ensure_future(workers.call(work, interrupt=stop.set, undo=undone.append))
+        task = asyncio.ensure_future(workers.call(work, undo=undone.append))
         assert await asyncio.to_thread(began.wait, 10)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
