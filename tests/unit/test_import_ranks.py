@@ -30,6 +30,7 @@ RANKS = {
     "runtime": 6,
     "networks": 6,
     "build": 7,
+    "care": 7,
     "engine": 7,
     "aio": 8,
     "default": 8,
@@ -41,8 +42,9 @@ RANKS = {
 }
 """The first name below `containerkit` decides; a new folder gets its line here."""
 
-PEERS = {("images", "snapshots")}
-"""Within one rank, and never the other way: an image's layers are unpacked into snapshots."""
+PEERS = {("images", "snapshots"), ("engine", "care"), ("aio", "default")}
+"""Within one rank, and never the other way: an image's layers are unpacked into snapshots, the
+engine wires its care, and the default engine is one for both faces."""
 
 PUBLIC = "__init__"
 """The package itself sees everything, lazily; nothing inside imports from it."""

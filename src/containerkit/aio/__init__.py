@@ -1,0 +1,24 @@
+"""containerkit for asyncio: the same names, to be awaited.
+
+    from containerkit import aio
+
+    result = await aio.run("python:3.12-slim", ["python", "-c", "print(42)"])
+    async with aio.Engine.open() as engine, engine.start("redis:7") as redis:
+        async for entry in redis.logs(follow=True): ...
+
+What is a value in containerkit (`Limits`, `Result`, the errors, …) is the same here.  `open`,
+`start`, `create`, `shared` and `popen` return an object that is awaitable and an asynchronous
+context manager; what is iterated there is iterated with ``async for`` here.
+
+Cancelling `run` and `exec` kills what they started, `start`, `create` and `pull` roll back, waits
+stop only themselves.
+"""
+
+from __future__ import annotations
+
+from containerkit.aio.default import default_engine, run
+from containerkit.aio.engine import Engine
+from containerkit.aio.face import Eventual
+from containerkit.aio.images import Image, Images
+
+__all__ = ["Engine", "Eventual", "Image", "Images", "default_engine", "run"]

@@ -1,0 +1,200 @@
+"""The engine, in the asyncio face: `containerkit.Engine` with a loop to wait on.
+
+Owns: the threads in which bounded work is done, and with them what cancelling means: what was to
+be made is unmade before `CancelledError` goes on.  Unbounded waits run on the loop, over the same
+generators as the blocking face.  Must not: know anything that the blocking engine does not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
+
+from containerkit import engine as blocking
+from containerkit.aio.face import Eventual, face_of
+from containerkit.aio.images import Image, Images
+from containerkit.aio.progress import with_progress
+from containerkit.engine import EngineConfig
+from containerkit.runtime.running import Run, exchange
+from containerkit.stdio.aiodrive import adrive
+from containerkit.stdio.threads import Workers
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from containerkit.images import image as blocking_image
+    from containerkit.images.host import HostImage
+    from containerkit.launch.plan import Plan
+    from containerkit.model.collected import Collected
+    from containerkit.model.options import Command, ContainerOptions
+    from containerkit.model.progress import Progress
+    from containerkit.model.result import Result
+    from containerkit.runtime.recover import Recovered
+    from containerkit.stdio.entry import LogEntry
+
+    ImageLike = str | Image | blocking_image.Image | HostImage | None
+
+_MAX_OUTPUT = 64 << 20
+
+
+@face_of(blocking.Engine)
+class Engine:
+    """An opened root directory.  Make one with `Engine.open`; close it, or use ``with``."""
+
+    def __init__(self, core: blocking.Engine) -> None:
+        self._core = core
+        self._workers = Workers()
+
+    @classmethod
+    def open(
+        cls, root: str | os.PathLike[str] | None = None, *, config: EngineConfig | None = None
+    ) -> Eventual[Self]:
+        """Open a root directory, creating it when missing, and clear away what a crash left."""
+
+        async def opened() -> Self:
+            workers = Workers(1)
+            try:
+                core = await workers.call(
+                    lambda: blocking.Engine.open(root, config=config),
+                    undo=blocking.Engine.close,
+                )
+            finally:
+                await workers.close()
+            return cls(core)
+
+        return Eventual(opened)
+
+    # ---- parts
+
+    @property
+    def root(self) -> Path:
+        """The directory."""
+        return self._core.root
+
+    @property
+    def images(self) -> Images:
+        """The images of this root: pull, get, list, remove, host."""
+        return Images(lambda: self._core.images, self._workers)
+
+    def login(self, registry: str, *, username: str, password: str) -> None:
+        """Use these credentials for a registry, in this process only."""
+        self._core.login(registry, username=username, password=password)
+
+    # ---- run
+
+    @overload
+    async def run(
+        self,
+        image: ImageLike,
+        command: Command | None = None,
+        *,
+        input: bytes | None = None,
+        text: Literal[False] = False,
+        check: bool = False,
+        timeout: float | None = None,
+        max_output: int | str | None = _MAX_OUTPUT,
+        on_output: Callable[[LogEntry], object] | None = None,
+        progress: Callable[[Progress], object] | None = None,
+        **options: Unpack[ContainerOptions],
+    ) -> Result[bytes]: ...
+
+    @overload
+    async def run(
+        self,
+        image: ImageLike,
+        command: Command | None = None,
+        *,
+        input: str | None = None,
+        text: Literal[True],
+        check: bool = False,
+        timeout: float | None = None,
+        max_output: int | str | None = _MAX_OUTPUT,
+        on_output: Callable[[LogEntry], object] | None = None,
+        progress: Callable[[Progress], object] | None = None,
+        **options: Unpack[ContainerOptions],
+    ) -> Result[str]: ...
+
+    async def run(
+        self,
+        image: ImageLike,
+        command: Command | None = None,
+        *,
+        input: bytes | str | None = None,  # noqa: A002  (subprocess.run's name for it)
+        text: bool = False,
+        check: bool = False,
+        timeout: float | None = None,
+        max_output: int | str | None = _MAX_OUTPUT,
+        on_output: Callable[[LogEntry], object] | None = None,
+        progress: Callable[[Progress], object] | None = None,
+        **options: Unpack[ContainerOptions],
+    ) -> Result[bytes] | Result[str]:
+        """Create, start, wait for and remove a container: `subprocess.run` in a container."""
+        how = exchange(
+            input=input,
+            text=text,
+            check=check,
+            timeout=timeout,
+            max_output=max_output,
+            on_output=on_output,
+        )
+        run = Run(self._core._runner, command, options, how)
+
+        def begin(tell: Callable[[Progress], object] | None) -> contextlib.ExitStack:
+            with contextlib.ExitStack() as stack:
+                found = self._core._startable(_plain(image), options, tell)
+                run.begin(stack.enter_context(found))
+                stack.callback(run.abandon)  # nothing, once it is waited for
+                return stack.pop_all()
+
+        begun = await with_progress(self._workers, begin, progress, undo=contextlib.ExitStack.close)
+        try:
+            return await adrive(run.waiting())
+        finally:
+            begun.close()
+
+    async def plan(
+        self,
+        image: ImageLike,
+        command: Command | None = None,
+        **options: Unpack[ContainerOptions],
+    ) -> Plan:
+        """Return the plan that `run` would follow; ``print(plan.explain())`` shows every step."""
+        return await self._workers.call(lambda: self._core.plan(_plain(image), command, **options))
+
+    # ---- care
+
+    async def recover(self) -> Recovered:
+        """Remove what crashed processes left in this root; `open` has done it once."""
+        return await self._workers.call(self._core.recover)
+
+    async def gc(self) -> Collected:
+        """Remove content that nothing refers to; never what a pull or a container needs."""
+        return await self._workers.call(self._core.gc)
+
+    async def close(self) -> None:
+        """End the containers started through this handle, and let go of the root."""
+        try:
+            await self._workers.call(self._core.close)
+        finally:
+            await self._workers.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return repr(self._core)
+
+
+def _plain(image: ImageLike) -> str | blocking_image.Image | HostImage | None:
+    return image._core if isinstance(image, Image) else image

@@ -1,0 +1,147 @@
+"""The two faces are one: names, parameters, annotations and docstrings, but for the waiting."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import containerkit as ck
+from containerkit import aio
+from containerkit.aio import face
+from containerkit.images.images import Images
+
+PAIRS: dict[type, type] = {
+    ck.Engine: aio.Engine,
+    Images: aio.Images,
+    ck.Image: aio.Image,
+}
+
+NOT_AWAITED = {
+    "Engine.login": "keeps two texts in memory",
+}
+"""Methods that are the same in both faces, and why they need not be awaited."""
+
+INTERNAL = {
+    "Images.root": "a path that the engine has too",
+    "Images.lease": "the engine's, around every start",
+    "Image.rootfs": "for the engine alone",
+    "Image.chain_ids": "for the engine alone",
+}
+"""What users of the blocking face are not offered either, though it has no underscore."""
+
+CASES = [
+    pytest.param(blocking, own, name, id=f"{own.__name__}.{name}")
+    for blocking, own in PAIRS.items()
+    for name in sorted({*dir(blocking), *getattr(blocking, "__slots__", ())})
+    if not name.startswith("_") and f"{own.__name__}.{name}" not in INTERNAL and hasattr(own, name)
+]
+
+
+def raw(kind: type, name: str) -> Any:
+    return inspect.getattr_static(kind, name)
+
+
+def function(member: Any) -> Callable[..., Any]:
+    if isinstance(member, property):
+        assert member.fget is not None
+        return member.fget
+    found: Callable[..., Any] = getattr(member, "__func__", member)
+    return found
+
+
+def without_faces(annotation: object) -> str:
+    """Return an annotation without where a class comes from, and without the waiting."""
+    text = re.sub(r"\b(blocking_\w+|blocking)\.", "", str(annotation))
+    text = re.sub(r"\bEventual\[(.*)\]$", r"\1", text)
+    return re.sub(r"\bAsync(Iterator|Generator|ContextManager)\b", r"\1", text)
+
+
+def parameters(member: Callable[..., Any]) -> list[tuple[str, object, object, str]]:
+    return [
+        (one.name, one.kind, one.default, without_faces(one.annotation))
+        for one in inspect.signature(member).parameters.values()
+    ]
+
+
+@pytest.mark.parametrize(("blocking", "own", "name"), CASES)
+def test_each_public_name_is_in_both_faces(blocking: type, own: type, name: str) -> None:
+    theirs, ours = raw(blocking, name), raw(own, name)
+    if not callable(function(theirs)) or isinstance(theirs, property):
+        assert isinstance(ours, property)  # or a slot there, filled when it is made
+        return
+    if inspect.isdatadescriptor(theirs):
+        assert isinstance(ours, property)
+        return
+    assert parameters(function(ours)) == parameters(function(theirs))
+    said = without_faces(inspect.signature(function(ours)).return_annotation)
+    assert said == without_faces(inspect.signature(function(theirs)).return_annotation)
+
+
+@pytest.mark.parametrize(("blocking", "own", "name"), CASES)
+def test_what_may_block_is_awaited(blocking: type, own: type, name: str) -> None:
+    ours = raw(own, name)
+    if isinstance(ours, property):
+        return
+    method = function(ours)
+    waits = inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)
+    returns = str(inspect.signature(method).return_annotation)
+    later = returns.startswith(("Eventual[", "AsyncIterator[", "Entries["))
+    assert waits or later or f"{own.__name__}.{name}" in NOT_AWAITED
+
+
+@pytest.mark.parametrize(("blocking", "own", "name"), CASES)
+def test_docstrings_are_the_same(blocking: type, own: type, name: str) -> None:
+    theirs = inspect.getdoc(raw(blocking, name))
+    if isinstance(raw(blocking, name), property) or inspect.isfunction(raw(blocking, name)):
+        assert inspect.getdoc(raw(own, name)) == theirs
+
+
+def test_nothing_is_only_in_the_asyncio_face() -> None:
+    for blocking, own in PAIRS.items():
+        extra = {name for name in dir(own) if not name.startswith("_")} - set(dir(blocking))
+        attributes = re.findall(r"^ {8}(\w+): ", blocking.__doc__ or "", re.MULTILINE)
+        assert extra - set(attributes) == set(), own.__name__
+
+
+def summaries(module: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield class, method and the first line of its docstring, as they stand in the source."""
+    for node in ast.parse(module.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            for inner in node.body:
+                if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef):
+                    text = ast.get_docstring(inner)
+                    if text and not inner.name.startswith("_"):
+                        yield node.name, inner.name, text.splitlines()[0]
+
+
+def test_summary_lines_in_the_source_are_the_same() -> None:
+    """Whoever reads the source, or hovers over a name, reads what `help` says."""
+    twins = {own.__name__: blocking for blocking, own in PAIRS.items()}
+    seen = set()
+    for module in Path(face.__file__).parent.glob("*.py"):
+        for kind, name, line in summaries(module):
+            twin = getattr(twins.get(kind), name, None)
+            if callable(twin):
+                theirs = inspect.getdoc(twin)
+                assert theirs is not None
+                assert line == theirs.splitlines()[0], f"{module.name}: {kind}.{name}"
+                seen.add(kind)
+    assert seen == set(twins)
+
+
+def test_functions_of_the_default_engine() -> None:
+    for name in ("run", "default_engine"):
+        assert inspect.iscoroutinefunction(getattr(aio, name))
+        theirs = inspect.signature(getattr(ck, name))
+        assert list(inspect.signature(getattr(aio, name)).parameters) == list(theirs.parameters)
+
+
+def test_every_public_handle_has_a_twin() -> None:
+    handles = {name for name in ("Engine", "Container", "Images", "Image") if hasattr(ck, name)}
+    assert handles - {"Container"} <= set(aio.__all__)
