@@ -9,12 +9,11 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from containerkit.stdio.cancel import current
+from containerkit.state.cancel import current
 
 if TYPE_CHECKING:
-    import threading
-
     from containerkit.model.progress import Progress
+    from containerkit.state.cancel import CancelEvent
     from containerkit.stdio.threads import Workers
 
 T = TypeVar("T")
@@ -65,13 +64,14 @@ class _Relay:
             raise self.error
         self._loop.call_soon_threadsafe(self._deliver, progress, current())
 
-    def _deliver(self, progress: Progress, cancelled: threading.Event) -> None:
+    def _deliver(self, progress: Progress, cancelled: CancelEvent | None) -> None:
         if self.error is not None:
             return
         try:
             self._tell(progress)
         except BaseException as error:
             self.error = error
-            cancelled.set()
+            if cancelled is not None:
+                cancelled.set()
             if not isinstance(error, Exception):
                 raise

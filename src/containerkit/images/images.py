@@ -185,11 +185,10 @@ class Images:
         Spec: distribution-spec, Pull.
         """
         from containerkit.images.pull import Pull, in_context
-        from containerkit.stdio.cancel import current
+        from containerkit.state.cancel import cancellable
 
         wanted = _reference(reference)
-        cancelled = current()
-        with in_context(f"cannot pull {wanted}"):
+        with in_context(f"cannot pull {wanted}"), cancellable() as cancelled:
             pull = Pull(
                 root=self._root,
                 catalog=self._catalog,
@@ -223,11 +222,11 @@ class Images:
             RegistryError: it refused or failed.
         """
         from containerkit.images.pull import in_context
-        from containerkit.stdio.cancel import current
+        from containerkit.state.cancel import cancellable
 
         wanted = _reference(reference)
-        with in_context(f"cannot resolve {wanted}"):
-            source = self._source(wanted, mirrors, current(), auth=auth, insecure=insecure, ca=ca)
+        with in_context(f"cannot resolve {wanted}"), cancellable() as event:
+            source = self._source(wanted, mirrors, event, auth=auth, insecure=insecure, ca=ca)
             return f"{wanted.registry}/{wanted.repository}@{source.resolve().digest}"
 
     def host(

@@ -6,6 +6,7 @@ Neighbour: `images.pull`.
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -53,7 +54,13 @@ def run_tasks(
             events.put(None)
 
     threads = [
-        threading.Thread(target=work, name=f"containerkit-pull-{number}", daemon=True)
+        threading.Thread(
+            # Each knows, as this thread does, what event ends its waits (`state.cancel`).
+            target=contextvars.copy_context().run,
+            args=(work,),
+            name=f"containerkit-pull-{number}",
+            daemon=True,
+        )
         for number in range(min(workers, len(tasks)))
     ]
     running = 0

@@ -6,7 +6,10 @@ Must not: send requests (`transport` does).  Flow: `transport` keeps one pool an
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import socket
 import ssl
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -18,6 +21,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from containerkit.errors import TransportError
 from containerkit.registry import protocol
 from containerkit.registry.failures import TooPrivate
+from containerkit.state.cancel import CancelEvent, current
 
 ANYWHERE: Final = 3
 
@@ -52,7 +56,35 @@ class Tls:
         return context
 
 
-class _GuardedConnection(HTTPConnection):
+class _Cancellable(HTTPConnection):
+    """A connection that is hung up when the work that uses it is cancelled."""
+
+    _event: CancelEvent | None = None
+
+    def connect(self) -> None:
+        self._listen()
+        super().connect()
+
+    def request(self, *args: Any, **options: Any) -> None:
+        self._listen()
+        super().request(*args, **options)
+
+    def _listen(self) -> None:
+        self._event = current()
+        if self._event is not None:
+            if self._event.is_set():
+                raise TransportError("cannot ask: it was cancelled", errno=errno.ECANCELED)
+            self._event.tell(self)
+
+    def cancelled(self, event: CancelEvent) -> None:
+        sock = self.sock
+        if sock is not None and event is self._event:  # it may serve other work by now
+            with contextlib.suppress(OSError):
+                # Not that of TLS, which takes the state away from who is reading.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+class _GuardedConnection(_Cancellable):
     """A connection that is given up, before any request, when its peer is too private."""
 
     def __init__(self, *args: Any, reach: int = ANYWHERE, **options: Any) -> None:
@@ -65,7 +97,7 @@ class _GuardedConnection(HTTPConnection):
         _guard(self, self._reach)
 
 
-class _GuardedTlsConnection(HTTPSConnection):
+class _GuardedTlsConnection(_Cancellable, HTTPSConnection):
     def __init__(
         self, *args: Any, reach: int = ANYWHERE, unverified: bool = False, **options: Any
     ) -> None:

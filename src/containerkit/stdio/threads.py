@@ -17,7 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from containerkit.stdio.cancel import set_current
+from containerkit.state.cancel import CancelEvent, set_current
 
 T = TypeVar("T")
 
@@ -54,14 +54,14 @@ class Workers:
         """Do *work* in a thread and return its value.
 
         Cancelled before it has begun, it never does.  Cancelled later, *work* is told (see
-        `stdio.cancel`) and waited for, and *undo* after it, before `CancelledError` goes on: what
+        `state.cancel`) and waited for, and *undo* after it, before `CancelledError` goes on: what
         was cancelled has no effect later.
 
         Args:
             work: is called with this task's context variables.
             undo: called in a thread with the value that nobody will get.
         """
-        cancelled = threading.Event()
+        cancelled = CancelEvent()
         future = self._submit(work, cancelled)
         waiter = asyncio.wrap_future(future)
         try:
@@ -83,7 +83,7 @@ class Workers:
                     future.add_done_callback(lambda done: _undo(done, undo))
             raise
 
-    def _submit(self, work: Callable[[], T], cancelled: threading.Event | None) -> Future[T]:
+    def _submit(self, work: Callable[[], T], cancelled: CancelEvent | None) -> Future[T]:
         context = contextvars.copy_context()
         if cancelled is not None:
             context.run(set_current, cancelled)

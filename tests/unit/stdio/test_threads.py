@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import pytest
 
-from containerkit.stdio.cancel import current
+from containerkit.state.cancel import current
 from containerkit.stdio.threads import Workers
 
 T = TypeVar("T")
@@ -83,7 +83,9 @@ def test_work_is_told_that_it_was_cancelled() -> None:
 
     def work() -> str:
         began.set()
-        assert current().wait(10)
+        event = current()
+        assert event is not None
+        assert event.wait(10)
         raise OSError("stopped early")
 
     async def main(workers: Workers) -> None:

@@ -1,0 +1,1 @@
+"""containerkit inside of programs of every kind."""
