@@ -49,13 +49,16 @@ class Subject:
         self.healths = ["healthy"]
         self.codes: list[int | Exception] = [0]
         self.seconds: list[float] = []
+        self.commands: set[str | tuple[str, ...]] = set()
         self.how: Exit | None = None
 
     def pid(self) -> int | None:
         return os.getpid()
 
     def health(self) -> str | None:
-        return self.healths.pop(0) if len(self.healths) > 1 else (self.healths or [None])[0]
+        if not self.healths:
+            return None
+        return self.healths.pop(0) if len(self.healths) > 1 else self.healths[0]
 
     def ended(self) -> int:
         return os.dup(self.end)
@@ -71,6 +74,7 @@ class Subject:
 
     def probe(self, command: str | tuple[str, ...], seconds: float) -> Waiting[int]:
         self.seconds.append(seconds)
+        self.commands.add(command)
         yield Wait((), time.monotonic())
         code = self.codes.pop(0) if len(self.codes) > 1 else self.codes[0]
         if isinstance(code, Exception):
@@ -117,6 +121,7 @@ def test_a_command_is_tried_until_it_succeeds(subject: Subject) -> None:
     subject.codes = [1, CommandNotFound("not there yet"), 7, 0]
     wait(subject, command=["check"], timeout=30)
     assert len(subject.seconds) == 4
+    assert subject.commands == {("check",)}
     assert all(0 < seconds <= 30 for seconds in subject.seconds)
 
 
