@@ -74,5 +74,7 @@ int ck_path_mkdirs(int root, const char *path, unsigned mode, unsigned how);
 /* Start the launcher in pid and mount namespaces of its own, with an empty environment and nothing
  * but the control socket.  Returns its pid and fills *pidfd, or -1. */
 int ck_spawn_launcher(int program, int control, int *pidfd, struct ck_error *err);
+/* An inotify descriptor that tells of changes in a directory, and of its removal.  fd or -1. */
+int ck_watch_directory(const char *path, struct ck_error *err);
 /* A detached clone of the host's tree at path (open_tree(2)), for a plan's source.  fd or -1. */
 int ck_open_source(const char *path, int recursive, struct ck_error *err);

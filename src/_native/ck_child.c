@@ -15,7 +15,8 @@ _Noreturn void ck_child_run(struct ck_child *child)
         int error;
 
         child->aux = 0;
-        if (ops[i].code == CK_OP_EXEC) /* "about to": a failure sends a second report */
+        if (ops[i].code == CK_OP_EXEC ||
+            ops[i].code == CK_OP_PARK) /* "about to": a failure sends a second report */
             ck_send(child->report, &report, sizeof report, NULL, 0);
         error = handlers[ops[i].code](child, &ops[i]);
         if (error < 0 && (ops[i].code == CK_OP_RLIMIT || !(ops[i].flags & CK_F_OPTIONAL))) {

@@ -14,6 +14,8 @@ struct ck_child {
     int slots[CK_SLOTS]; /* -1: empty */
     int root;            /* O_PATH of the new root until pivot */
     int report;          /* socket to the launcher */
+    void *memory;        /* the launcher's table, in this copy of it */
+    size_t memory_size;
     int32_t aux;         /* the running op's own detail for the report */
 };
 

@@ -4,14 +4,28 @@
 
 /* ---- talking */
 
-void ck_launcher_tell(int channel, uint16_t kind, const struct ck_event *event, int fd)
+static void send_event(int channel, uint16_t kind, const struct ck_event *event, const int *fds,
+                       int n)
 {
     struct ck_event out = *event;
 
     out.packet =
         (struct ck_packet){CK_WIRE_MAGIC, CK_WIRE_VERSION, kind, sizeof out - sizeof out.packet, 0};
     if (channel >= 0) /* a caller that has gone is no error: its end-of-file follows */
-        ck_send(channel, &out, sizeof out, &fd, fd >= 0 ? 1 : 0);
+        ck_send(channel, &out, sizeof out, fds, n);
+}
+
+void ck_launcher_tell(int channel, uint16_t kind, const struct ck_event *event, int fd)
+{
+    send_event(channel, kind, event, &fd, fd >= 0);
+}
+
+void ck_launcher_tell_started(int channel, uint64_t started_ns, int pidfd, int terminal)
+{
+    const int fds[] = {pidfd, terminal};
+
+    send_event(channel, CK_STARTED, &(struct ck_event){.started_ns = started_ns}, fds,
+               1 + (terminal >= 0));
 }
 
 uint64_t ck_launcher_tag(int kind, uint32_t generation, size_t index)
@@ -124,32 +138,49 @@ static void on_channel(struct ck_launcher *l, struct ck_container *c)
     }
 }
 
+/* It runs, or is parked.  An ephemeral one's caller sees it end; but a terminal it must be given. */
+static void on_started(struct ck_launcher *l, struct ck_container *c, int parked)
+{
+    const uint64_t now = c->state.started_ns;
+
+    if (c->status != CK_STARTING)
+        return;
+    c->status = CK_RUNNING;
+    if (c->flags & CK_PLAN_EPHEMERAL) {
+        if (c->log.terminal || parked)
+            ck_launcher_tell_started(c->channel, now, c->pidfd, c->log.output[0]);
+        ck_launcher_unwatch(l, &c->log.output[0]);
+        return;
+    }
+    c->release |= CK_SETTLED;
+    l->live--;
+    ck_request_tell(l, c, CK_STARTED, &(struct ck_event){.started_ns = now});
+}
+
 /* Take one report of the child; 0 when there is no more now. */
 static int on_report(struct ck_launcher *l, struct ck_container *c)
 {
     struct ck_report report;
-    int fd, n = 0;
+    int fd, n = 1;
     ssize_t got =
         c->report < 0 ? -EAGAIN : ck_receive(c->report, &report, sizeof report, &fd, &n, 0);
 
     if (got == -EAGAIN)
         return 0;
     if (got == (ssize_t)sizeof report) {
-        if (report.errnum)
+        if (n)
+            ck_log_terminal(l, c, fd);
+        else if (report.errnum)
             c->failed = report;
         else
             c->release |= CK_ABOUT_TO_EXEC;
+        if (report.code == CK_OP_PARK && !report.errnum)
+            on_started(l, c, 1);
         return 1;
     }
     ck_launcher_unwatch(l, &c->report);
-    if (c->failed.errnum || !(c->release & CK_ABOUT_TO_EXEC))
-        return 0; /* it is dying: its pidfd tells */
-    c->status = CK_RUNNING;
-    if (c->flags & CK_PLAN_EPHEMERAL)
-        return 0;
-    c->release |= CK_SETTLED;
-    l->live--;
-    ck_request_tell(l, c, CK_STARTED, &(struct ck_event){.started_ns = c->state.started_ns});
+    if (!c->failed.errnum && c->release & CK_ABOUT_TO_EXEC) /* else it is dying: its pidfd tells */
+        on_started(l, c, 0);
     return 0;
 }
 

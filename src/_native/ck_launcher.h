@@ -39,6 +39,21 @@ struct ck_given {
     void *map;
 };
 
+enum {
+    CK_RECORD_DATA = 64 << 10, /* of one record in a log: what one read of a stream gives at most */
+    CK_RECORD_MAGIC = 0x4c43,  /* "CL" */
+    CK_LOG_FILES = 1000,
+};
+
+/* One record of a log (stdio/records.py), with the size again behind the data. */
+struct ck_record {
+    uint32_t size;
+    uint8_t stream, zero;    /* 1 output, 2 error */
+    uint16_t magic;
+    uint64_t time_ns;        /* CLOCK_REALTIME */
+    char data[CK_RECORD_DATA + sizeof(uint32_t)];
+};
+
 enum ck_status { CK_FREE, CK_STARTING, CK_RUNNING, CK_RESTARTING, CK_ENDED };
 
 /* Input and output of one container, all -1 without; ck_launcher_log.c. */
@@ -114,6 +129,7 @@ struct ck_launcher {
     uint32_t trash[CK_TRASH];
     uint32_t pooled, n_kept, trashed;
     _Alignas(8) char packet[sizeof(struct ck_packet) + CK_PLAN_INLINE + 4096];
+    struct ck_record record; /* the one buffer of all logs */
     uint64_t due;            /* CLOCK_MONOTONIC ns of the next timer; 0: none */
     struct ck_connection connections[CK_CONNECTIONS];
     struct ck_container containers[CK_CONTAINERS];
@@ -199,6 +215,7 @@ void ck_log_event(struct ck_launcher *l, struct ck_container *c, int kind); /* C
 void ck_log_finish(struct ck_launcher *l, struct ck_container *c); /* drain, close */
 int ck_log_input(struct ck_launcher *l, struct ck_container *c); /* a new descriptor or an errno */
 int ck_log_close_input(struct ck_launcher *l, struct ck_container *c);
+void ck_log_terminal(struct ck_launcher *l, struct ck_container *c, int master); /* of the op PTY */
 
 /* end */
 void ck_launcher_ended(struct ck_launcher *l, struct ck_container *c);
@@ -219,6 +236,7 @@ static inline size_t ck_tag_index(uint64_t tag) { return tag & 0xffff; }
 void ck_launcher_unwatch(struct ck_launcher *l, int *fd); /* and close it */
 int ck_launcher_is_full(int fd);                          /* of descriptors, fd being a new one */
 void ck_launcher_tell(int channel, uint16_t kind, const struct ck_event *event, int fd);
+void ck_launcher_tell_started(int channel, uint64_t started_ns, int pidfd, int terminal); /* -1: none */
 
 /* What an event is about; from CK_WATCH_PIDFD on the index is a container's, from
  * CK_WATCH_EXEC_PIDFD on ck_launcher_exec.c's own. */

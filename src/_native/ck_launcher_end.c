@@ -99,6 +99,7 @@ void ck_launcher_ended(struct ck_launcher *l, struct ck_container *c)
         ck_launcher_fail(l, c);
         return;
     }
+    ck_log_finish(l, c); /* whoever reads that it has ended finds all that it said */
     c->state.status = CK_STATE_STOPPED;
     c->state.finished_ns = ck_now(CLOCK_REALTIME);
     c->state.cause = cause_of(l, c);

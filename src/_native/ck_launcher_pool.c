@@ -253,7 +253,8 @@ static void park(struct ck_launcher *l, int socket)
 
 static _Noreturn void serve_as_spare(struct ck_launcher *l, int socket)
 {
-    struct ck_child child = {.root = -1, .report = CK_CONTROL_FD};
+    struct ck_child child = {
+        .root = -1, .report = CK_CONTROL_FD, .memory = l, .memory_size = sizeof *l};
     int fds[CK_SLOTS], n = CK_SLOTS;
     uint32_t at;
     ssize_t got;

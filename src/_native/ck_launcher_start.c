@@ -31,7 +31,9 @@ static int give_to_spare(struct ck_start *start)
  * it: the control group's, or the first. */
 static _Noreturn void run_clone(struct ck_start *start, int socket)
 {
-    struct ck_child child = {.plan = start->plan, .root = -1, .report = socket};
+    struct ck_launcher *l = start->launcher;
+    struct ck_child child = {
+        .plan = start->plan, .root = -1, .report = socket, .memory = l, .memory_size = sizeof *l};
     const struct ck_op *ops = start->plan.ops[CK_PREPARE];
     struct ck_report report = {.section = CK_PREPARE};
     int error;

@@ -82,7 +82,7 @@ CK_CHILD_OP(OOM_SCORE, 47, PRIVILEGED, "---", "---", ck_op_oom_score)
 CK_CHILD_OP(KEYRING, 48, PRIVILEGED, "---", "---", ck_op_keyring)
 /* slots become 0, 1, 2; -1: /dev/null of the template */
 CK_CHILD_OP(STDIO, 49, ANY, "???", "---", ck_op_stdio)
-/* setsid; TTY: descriptor 0 becomes the controlling terminal */
+/* setsid */
 CK_CHILD_OP(SESSION, 50, ANY, "---", "---", ck_op_session)
 /* value0 */
 CK_CHILD_OP(UMASK, 51, ANY, "---", "---", ck_op_umask)
@@ -99,6 +99,13 @@ CK_CHILD_OP(NO_NEW_PRIVS, 56, ANY, "---", "---", ck_op_no_new_privs)
 CK_CHILD_OP(SECCOMP, 57, AFTER_PIVOT, "---", "b--", ck_op_seccomp)
 /* candidates tried in order, argv, envp */
 CK_CHILD_OP(EXEC, 58, AFTER_PIVOT, "---", "lll", ck_op_exec)
+/* value0 rows, value1 columns: a terminal of the container's own becomes 0, 1, 2 and that of a new
+ * session; its master goes to the launcher */
+CK_CHILD_OP(PTY, 59, PRIVILEGED, "---", "---", ck_op_pty)
+/* what follows runs in a child; the first process stays and is its init */
+CK_CHILD_OP(INIT, 60, AFTER_PIVOT, "---", "---", ck_op_init)
+/* instead of EXEC: wait until the launcher lets go */
+CK_CHILD_OP(PARK, 61, AFTER_PIVOT, "---", "---", ck_op_park)
 
 /* kill what is left in the cgroup, then remove it */
 CK_RELEASE_OP(DROP_CGROUP, 80, ANY, "---", "---")

@@ -35,8 +35,32 @@ int ck_op_stdio(struct ck_child *child, const struct ck_op *op)
 
 int ck_op_session(struct ck_child *child, const struct ck_op *op)
 {
+    return ck_setsid();
+}
+
+/* The terminal belongs to the container's own devpts, and nothing of the caller's is in here.  The
+ * console may be one, too, where there is a place for it. */
+int ck_op_pty(struct ck_child *child, const struct ck_op *op)
+{
+    const struct ck_report report = {.section = CK_CHILD, .code = CK_OP_PTY};
+    const int flags = O_RDWR | O_NOFOLLOW | O_NOCTTY;
+    CK_CLEANUP_FD int master = ck_openat(AT_FDCWD, "/dev/pts/ptmx", flags, 0), slave = -1;
+    CK_CLEANUP_FD int tree = -1;
+    struct stat st;
+
+    CK_TRY(master);
+    CK_TRY(ck_fstat(master, &st));
+    if (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(5, 2))
+        return -ENODEV; /* something else was mounted there */
+    CK_TRY(slave = ck_open_slave(master, (uint16_t)op->value[0], (uint16_t)op->value[1]));
+    tree = ck_open_tree(slave, "", 0);
+    if (tree >= 0)
+        ck_move_mount(tree, AT_FDCWD, "/dev/console");
     CK_TRY(ck_setsid());
-    return op->flags & CK_F_TTY ? ck_take_tty(0) : 0;
+    for (int i = 0; i < 3; i++)
+        CK_TRY(ck_dup_to(slave, i));
+    CK_TRY(ck_take_tty(0));
+    return (int)ck_send(child->report, &report, sizeof report, &master, 1);
 }
 
 int ck_op_umask(struct ck_child *child, const struct ck_op *op)

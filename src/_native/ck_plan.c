@@ -102,13 +102,13 @@ static int check_order(struct progress *now, const struct ck_op *op, enum phase 
 
     if (now->ended || (phase == BEFORE_PIVOT && now->pivoted) ||
         (phase == AFTER_PIVOT && !now->pivoted) || (needs_root && !now->rooted) ||
-        (op->code == CK_OP_ROOT && now->rooted) ||
+        (op->code == CK_OP_ROOT && now->rooted) || (op->code == CK_OP_INIT && !now->dropped) ||
         ((phase == BEFORE_PIVOT || phase == PRIVILEGED) && now->dropped))
         return -EINVAL;
     now->rooted |= op->code == CK_OP_ROOT;
     now->pivoted |= op->code == CK_OP_PIVOT;
     now->dropped |= op->code == CK_OP_CAPS || op->code == CK_OP_SECCOMP;
-    now->ended |= op->code == CK_OP_EXEC;
+    now->ended |= op->code == CK_OP_EXEC || op->code == CK_OP_PARK;
     return 0;
 }
 

@@ -64,7 +64,6 @@ enum ck_op_flag {
     CK_F_FILE = 2,        /* MOVE_MOUNT: the target is a file */
     CK_F_VOLATILE = 4,    /* OVERLAY */
     CK_F_USERXATTR = 8,   /* OVERLAY */
-    CK_F_TTY = 16,        /* SESSION */
     CK_F_OPTIONAL = 32,   /* a failure of this step is recorded, not fatal */
     CK_F_RECURSIVE = 64,  /* CLONE: with submounts */
 };

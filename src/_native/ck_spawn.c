@@ -1,4 +1,5 @@
 /* ck_spawn.c - what Python needs of the launcher's side: to start it, and to hand it host trees. */
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
@@ -83,6 +84,15 @@ int ck_spawn_launcher(int program, int control, int *pidfd, struct ck_error *err
     }
     *pidfd = spawn.pidfd;
     return spawn.pid;
+}
+
+int ck_watch_directory(const char *path, struct ck_error *err)
+{
+    const uint32_t changes = IN_MODIFY | IN_CREATE | IN_MOVED_TO | IN_DELETE_SELF | IN_ONLYDIR;
+    CK_CLEANUP_FD int fd = ck_inotify();
+    int error = fd < 0 ? fd : ck_inotify_add(fd, path, changes);
+
+    return error < 0 ? ck_fail(err, CK_E_OS, -error, "watch %s", path) : ck_steal_fd(&fd);
 }
 
 int ck_open_source(const char *path, int recursive, struct ck_error *err)

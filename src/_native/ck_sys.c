@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -180,15 +181,36 @@ _Noreturn void ck_exit(int code)
         syscall(SYS_exit_group, code);
 }
 
-void ck_reset_signals(void)
+/* In the kernel's own terms: libc refuses its private signals. */
+static void set_signals(uint64_t handler, uint64_t mask)
 {
-    static const uint64_t reset[4]; /* the kernel's own struct: libc refuses its private signals */
-    sigset_t none;
+    const uint64_t action[4] = {handler};
 
     for (int signal = 1; signal < NSIG; signal++) /* it refuses SIGKILL and SIGSTOP */
-        syscall(SYS_rt_sigaction, signal, reset, NULL, 8);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
+        syscall(SYS_rt_sigaction, signal, action, NULL, 8);
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, 8);
+}
+
+void ck_reset_signals(void)
+{
+    set_signals(0, 0);
+}
+
+/* What is blocked never gets as far as its handler. */
+void ck_hold_signals(void)
+{
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &(uint64_t){~0ULL}, NULL, 8);
+    set_signals((uint64_t)(uintptr_t)ck_exit, ~0ULL);
+}
+
+int ck_open_slave(int master, uint16_t rows, uint16_t columns)
+{
+    const struct winsize size = {.ws_row = rows, .ws_col = columns};
+    const int unlocked = 0;
+
+    CK_TRY(result(ioctl(master, TIOCSPTLCK, &unlocked)));
+    CK_TRY(result(ioctl(master, TIOCSWINSZ, &size)));
+    return (int)result(ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC));
 }
 
 enum { CONTROL_FDS = 128 };

@@ -49,6 +49,8 @@ CK_RETRY(int, ck_openat, (int dirfd, const char *path, int flags, mode_t mode),
          openat(dirfd, path, flags | O_CLOEXEC, mode))
 CK_RETRY(ssize_t, ck_read, (int fd, void *buf, size_t len), read(fd, buf, len))
 CK_RETRY(ssize_t, ck_write, (int fd, const void *buf, size_t len), write(fd, buf, len))
+CK_RETRY(ssize_t, ck_pread, (int fd, void *buf, size_t len, off_t offset),
+         pread(fd, buf, len, offset))
 CK_RETRY(ssize_t, ck_pwrite, (int fd, const void *buf, size_t len, off_t offset),
          pwrite(fd, buf, len, offset))
 CK_CALL(off_t, ck_lseek, (int fd, off_t offset, int whence), lseek(fd, offset, whence))

@@ -32,6 +32,12 @@ CK_CALL(int, ck_umount, (const char *path), syscall(SYS_umount2, path, MNT_DETAC
 /* ---- processes and namespaces */
 CK_CALL(int, ck_pidfd_kill, (int pidfd, int signal),
         syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0))
+CK_CALL(pid_t, ck_fork, (void), syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0))
+CK_CALL(int, ck_kill, (pid_t pid, int signal), kill(pid, signal))
+CK_CALL(pid_t, ck_reap, (int *status), waitpid(-1, status, WNOHANG | __WALL))
+CK_RETRY(int, ck_next_signal, (void), /* of those that are held */
+         syscall(SYS_rt_sigtimedwait, (&(uint64_t){~0ULL}), NULL, NULL, 8))
+CK_CALL(int, ck_name_process, (const char *name), prctl(PR_SET_NAME, name, 0, 0, 0))
 CK_CALL(int, ck_setns, (int fd, int kind), syscall(SYS_setns, fd, kind))
 CK_CALL(int, ck_unshare, (int flags), syscall(SYS_unshare, flags))
 CK_CALL(int, ck_execve, (const char *path, char *const argv[], char *const envp[]),
@@ -46,9 +52,16 @@ CK_CALL(int, ck_set_cloexec, (int fd), fcntl(fd, F_SETFD, FD_CLOEXEC))
 CK_CALL(int, ck_seals, (int memfd), fcntl(memfd, F_GET_SEALS))
 CK_CALL(int, ck_setsid, (void), setsid())
 CK_CALL(int, ck_take_tty, (int fd), ioctl(fd, TIOCSCTTY, 0))
+CK_CALL(int, ck_lead_group, (void), /* in its terminal's foreground, if it has one */
+        setpgid(0, 0) < 0 ? -1 : (tcsetpgrp(0, getpid()), 0))
+CK_CALL(int, ck_pipe, (int out[2]), pipe2(out, O_CLOEXEC))
+CK_CALL(int, ck_set_nonblocking, (int fd), fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK))
 CK_CALL(int, ck_socketpair, (int out[2]), /* of packets */
         socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, out))
 CK_CALL(int, ck_accept, (int listener), accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK))
+CK_CALL(int, ck_inotify, (void), inotify_init1(IN_CLOEXEC | IN_NONBLOCK))
+CK_CALL(int, ck_inotify_add, (int inotify, const char *path, uint32_t changes),
+        inotify_add_watch(inotify, path, changes))
 CK_CALL(int, ck_epoll, (void), epoll_create1(EPOLL_CLOEXEC))
 CK_CALL(int, ck_epoll_set, (int epoll, int op, int fd, uint32_t events, uint64_t data),
         epoll_ctl(epoll, op, fd, &(struct epoll_event){.events = events, .data.u64 = data}))
@@ -81,6 +94,8 @@ void ck_kill_and_wait(int pidfd);
 int ck_wait_pidfd(int pidfd, int *code, int *signal, struct rusage *usage); /* 0 or -EAGAIN … */
 _Noreturn void ck_exit(int code);
 void ck_reset_signals(void);
+void ck_hold_signals(void); /* block them all; /proc says that they are handled */
+int ck_open_slave(int master, uint16_t rows, uint16_t columns);
 int ck_peer_uid(int socket, uid_t *uid);
 ssize_t ck_send(int fd, const void *buf, size_t len, const int *fds, int n_fds);
 ssize_t ck_receive(int fd, void *buf, size_t len, int *fds, int *n_fds, int wait);

@@ -35,6 +35,7 @@ _WHERE = {
     "IoLimit": "model.limits",
     "Limits": "model.limits",
     "UNLIMITED": "model.limits",
+    "Log": "model.log",
     "Mount": "model.mount",
     "Platform": "model.platform",
     "Progress": "model.progress",
@@ -147,6 +148,7 @@ if TYPE_CHECKING:
     from containerkit.model.limits import UNLIMITED as UNLIMITED
     from containerkit.model.limits import IoLimit as IoLimit
     from containerkit.model.limits import Limits as Limits
+    from containerkit.model.log import Log as Log
     from containerkit.model.mount import Mount as Mount
     from containerkit.model.options import ContainerOptions as ContainerOptions
     from containerkit.model.platform import Platform as Platform

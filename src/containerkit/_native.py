@@ -279,6 +279,19 @@ def spawn_launcher(program: int, control: int) -> tuple[int, int]:
     return pid, pidfd[0]
 
 
+def watch_directory(path: os.PathLike[str]) -> int:
+    """Return an inotify descriptor that tells of changes in a directory; reading never blocks.
+
+    Raises:
+        PermissionDenied, HostError: there is none such, or the user has no instance left.
+    """
+    err = new_error()
+    fd: int = lib.ck_watch_directory(os.fsencode(path), err)
+    if fd < 0:
+        raise as_exception(err, "cannot wait for changes")
+    return fd
+
+
 def open_source(path: str, *, recursive: bool) -> int:
     """Return a detached clone of the host's tree at *path*, for a plan's source (open_tree(2)).
 

@@ -170,11 +170,14 @@ def _check_order(child: Sequence[Op], *, execute: bool) -> None:
         stage = info.stage
     codes = [op.code for op in child]
     entered = () if execute else (Code.ROOT, Code.PIVOT)
-    for code in (*entered, Code.IDS, Code.CAPS, Code.EXEC):
+    for code in (*entered, Code.IDS, Code.CAPS):
         if codes.count(code) != 1:
             raise refuse(f"{code.name.lower()} must be there once", CHILD, len(child))
-    if codes[-1] != Code.EXEC:
-        raise refuse("exec is not the last step", CHILD, len(child) - 1)
+    ends = [code for code in codes if code in {Code.EXEC, Code.PARK}]
+    if len(ends) != 1 or codes[-1] != ends[0]:
+        raise refuse("the last step, and no other, must be exec or park", CHILD, len(child))
+    if execute and (Code.PARK in codes or Code.INIT in codes):
+        raise refuse("an exec is no first process", CHILD, len(child))
 
 
 def _check_namespaces(namespaces: int, *, execute: bool) -> None:

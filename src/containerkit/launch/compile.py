@@ -36,7 +36,6 @@ from containerkit.launch.ops import (
     CLONE_NEWPID,
     CLONE_NEWUTS,
     F_CREATE,
-    F_TTY,
     NETNS_POOLED,
     Code,
     Op,
@@ -50,6 +49,7 @@ from containerkit.launch.process import (
     working_directory,
 )
 from containerkit.launch.request import HostFacts, LaunchRequest, check_options
+from containerkit.launch.streams import check_streams, connect, inputs_of
 from containerkit.model.limits import Limits, Unlimited
 from containerkit.model.security import Security
 
@@ -107,7 +107,8 @@ class _Compiler:
         self.identity = resolve_user(user, request.passwd, request.group)
         self.mounts: list[Mount] = mount_steps.check_mounts(options.get("mounts"))
         self.secrets = tuple(options.get("secrets") or ())
-        self.slots = mount_steps.Slots(("tty",) if options.get("tty") else request.streams)
+        check_streams(request)
+        self.slots = mount_steps.Slots(inputs_of(request))
         mount_steps.add_inputs(self.slots, request.rootfs.mounts, self.mounts, self.secrets)
 
     def compile(self) -> Plan:
@@ -137,9 +138,12 @@ class _Compiler:
             release.append(defaults.DROP_SOURCES)
         prepare += sources
         self._files(prepare, child)
-        prepare.append(defaults.STATE)
+        on_prepare, streams = connect(request, self.slots)
+        prepare += on_prepare
+        if not request.park:
+            prepare.append(defaults.STATE)
         child.append(defaults.PIVOT)
-        self._process(child)
+        self._process(child, streams)
         self._confine(child)
         self._execute(child)
         if request.create:  # whoever made the directory removes it
@@ -150,7 +154,7 @@ class _Compiler:
             child=child,
             release=release,
             namespaces=namespaces,
-            kind="ephemeral" if request.ephemeral else "kept",
+            kind="ephemeral" if request.ephemeral or request.park else "kept",
             notes=self.notes,
         )
 
@@ -235,7 +239,7 @@ class _Compiler:
             steps += [Op(Code.READ_ONLY, arena=(path, None, None)) for path in fixed]
         return steps
 
-    def _process(self, child: list[Op]) -> None:
+    def _process(self, child: list[Op], streams: list[Op]) -> None:
         """What is set on the process and its namespaces while it has all rights."""
         request = self.request
         child.append(Op(Code.HOSTNAME, arena=(self.hostname, None, None)))
@@ -248,16 +252,8 @@ class _Compiler:
                 raise ConfigError(f"oom_score_adj {request.oom_score_adj} is out of range")
             child.append(Op(Code.OOM_SCORE, value=(request.oom_score_adj + 1000, 0)))
         child.append(defaults.KEYRING)
-        child += self._streams()
+        child += streams
         child.append(defaults.UMASK)
-
-    def _streams(self) -> tuple[Op, Op]:
-        """Standard streams, then the session: a terminal is taken from descriptor 0."""
-        if self.options.get("tty"):
-            return Op(Code.STDIO, fd=(0, 0, 0)), Op(Code.SESSION, flags=F_TTY)
-        slots = {given.kind: slot for slot, given in enumerate(self.slots.inputs)}
-        first, second, third = (slots.get(kind, -1) for kind in ("stdin", "stdout", "stderr"))
-        return Op(Code.STDIO, fd=(first, second, third)), defaults.SESSION
 
     def _confine(self, child: list[Op]) -> None:
         bounding = bounding_set(self.security, self.facts.capabilities, self.notes)
@@ -265,6 +261,11 @@ class _Compiler:
 
     def _execute(self, child: list[Op]) -> None:
         request, options = self.request, self.options
+        if request.park:
+            child.append(defaults.PARK)
+            return
+        if options.get("init"):
+            child.append(defaults.INIT)
         argv = command_line(request.image, request.command, options.get("entrypoint"))
         env = environment(
             request.image,

@@ -23,7 +23,7 @@ from containerkit.launch.compile import limits_of, user_of
 from containerkit.launch.confine import bounding_set, confine
 from containerkit.launch.identity import resolve_user
 from containerkit.launch.limits import rlimit_ops
-from containerkit.launch.ops import F_TTY, Code, Op
+from containerkit.launch.ops import Code, Op
 from containerkit.launch.plan import Input, Plan
 from containerkit.launch.process import (
     candidates,
@@ -133,7 +133,7 @@ def exec_plan(base: ExecBase, request: ExecRequest) -> Plan:
 
 def _streams(request: ExecRequest) -> tuple[Op, ...]:
     if request.tty:
-        return Op(Code.STDIO, fd=(0, 0, 0)), Op(Code.SESSION, flags=F_TTY)
+        return (defaults.TERMINAL,)
     slots = {kind: slot for slot, kind in enumerate(request.streams)}
     first, second, third = (slots.get(kind, -1) for kind in STREAMS)
     return Op(Code.STDIO, fd=(first, second, third)), defaults.SESSION

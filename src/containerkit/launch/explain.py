@@ -20,7 +20,6 @@ from containerkit.launch.ops import (
     F_FILE,
     F_OPTIONAL,
     F_RECURSIVE,
-    F_TTY,
     F_USERXATTR,
     F_VOLATILE,
     MOUNT_ATTRS,
@@ -50,7 +49,6 @@ _FLAGS: Final = {
     F_RECURSIVE: "with what is mounted below it",
     F_VOLATILE: "volatile",
     F_USERXATTR: "userxattr",
-    F_TTY: "with standard input as its terminal",
     F_OPTIONAL: "if possible",
 }
 
@@ -105,6 +103,8 @@ _VALUES: Final[dict[str, Callable[[int], str]]] = {
     "oom": lambda value: str(value - 1000),
     "netns": lambda value: _NETNS.get(value, str(value)),
     "caps": explain_mask,
+    "log": lambda value: f", logged in files of {_size(value)}" if value else ", kept nowhere",
+    "files": lambda value: f", {value} of them" if value > 1 else "",
     "restart": lambda value: _RESTARTS.get(value, str(value)),
     "each": lambda value: f"every {value >> 32} ms for at most {value & 0xFFFFFFFF} ms",
     "first": lambda value: f"every {value & 0xFFFFFFFF} ms in the {value >> 32} ms",
@@ -167,7 +167,7 @@ def explain_op(op: Op, inputs: tuple[Any, ...] = ()) -> str:
 
     def slot(number: int) -> str:
         if number < 0:
-            return "/dev/null" if op.code == Code.STDIO else ""
+            return {Code.STDIO: "/dev/null", Code.LOG: "nothing"}.get(Code(op.code), "")
         if number < len(inputs) and inputs[number].kind:
             name = inputs[number].name
             kind = inputs[number].kind

@@ -30,7 +30,6 @@ F_CREATE: Final = 1
 F_FILE: Final = 2
 F_VOLATILE: Final = 4
 F_USERXATTR: Final = 8
-F_TTY: Final = 16
 F_OPTIONAL: Final = 32
 F_RECURSIVE: Final = 64
 
@@ -122,6 +121,9 @@ class Code(IntEnum):
     NO_NEW_PRIVS = 56
     SECCOMP = 57
     EXEC = 58
+    PTY = 59
+    INIT = 60
+    PARK = 61
 
     DROP_CGROUP = 80
     DROP_SOURCES = 81
@@ -227,6 +229,7 @@ _IN: Final = ("in", "", "")
 _TEXT: Final = ("text", "", "")
 _LIST: Final = ("list", "", "")
 _BYTES: Final = ("bytes", "", "")
+_LIMITS: Final = ("limit", "limit")
 _MOUNTED: Final = F_CREATE | F_OPTIONAL
 
 _ROWS: Final[dict[Code, OpInfo]] = {
@@ -272,10 +275,9 @@ _ROWS: Final[dict[Code, OpInfo]] = {
     Code.LOG: OpInfo(
         PREPARE,
         0,
-        "make pipes for its input as {fd0}, output as {fd1}, error as {fd2};"
-        " log them in {v1} files of {v0}",
-        fd=("fill?", "fill", "fill?"),
-        value=("size", "number"),
+        "connect input to {fd0}, output to {fd1}, error to {fd2}{v0}{v1}",
+        fd=("fill?", "fill?", "fill?"),
+        value=("log", "files"),
     ),
     Code.RESTART: OpInfo(PREPARE, 0, "restart it {v0}, {v1} times", value=("restart", "count")),
     Code.HEALTH: OpInfo(
@@ -334,11 +336,7 @@ _ROWS: Final[dict[Code, OpInfo]] = {
     Code.LOOPBACK: OpInfo(CHILD, STAGE_PROCESS, "bring the loopback interface up"),
     Code.SYSCTL: OpInfo(CHILD, STAGE_PROCESS, "set sysctl {a0} = {a1}", arena=("text", "text", "")),
     Code.RLIMIT: OpInfo(
-        CHILD,
-        STAGE_PROCESS,
-        "limit {resource} to {v0}, hard {v1}",
-        value=("limit", "limit"),
-        flags=0xF,
+        CHILD, STAGE_PROCESS, "limit {resource} to {v0}, hard {v1}", value=_LIMITS, flags=0xF
     ),
     Code.OOM_SCORE: OpInfo(
         CHILD, STAGE_PROCESS, "set oom_score_adj {v0}", value=("oom", ""), flags=F_OPTIONAL
@@ -350,26 +348,28 @@ _ROWS: Final[dict[Code, OpInfo]] = {
         "connect standard input to {fd0}, output to {fd1}, error to {fd2}",
         fd=("use?", "use?", "use?"),
     ),
-    Code.SESSION: OpInfo(CHILD, STAGE_PROCESS, "start a session{flags}", flags=F_TTY),
+    Code.SESSION: OpInfo(CHILD, STAGE_PROCESS, "start a session"),
+    Code.PTY: OpInfo(
+        CHILD,
+        STAGE_PROCESS,
+        "start a session on a terminal of its own, {v0} rows of {v1} columns",
+        value=("number", "number"),
+    ),
     Code.UMASK: OpInfo(CHILD, STAGE_PROCESS, "set umask {v0}", value=("mode", "")),
     Code.GROUPS: OpInfo(CHILD, STAGE_GROUPS, "set groups {a0}", arena=("ids", "", "")),
     Code.IDS: OpInfo(CHILD, STAGE_IDS, "become user {v0}, group {v1}", value=("number", "number")),
     Code.CAPS: OpInfo(
-        CHILD,
-        STAGE_AFTER_IDS,
-        "bound capabilities to {v0}; hold {v1}",
-        value=("caps", "caps"),
+        CHILD, STAGE_AFTER_IDS, "bound capabilities to {v0}; hold {v1}", value=("caps", "caps")
     ),
     Code.CHDIR: OpInfo(CHILD, STAGE_AFTER_IDS, "change directory to {a0}", arena=_TEXT),
     Code.NO_NEW_PRIVS: OpInfo(CHILD, STAGE_CONFINE, "forbid new privileges"),
     Code.SECCOMP: OpInfo(
         CHILD, STAGE_CONFINE, "filter system calls, {a0}", arena=("filter", "", "")
     ),
+    Code.INIT: OpInfo(CHILD, STAGE_EXEC, "stay as init; what follows is its child"),
+    Code.PARK: OpInfo(CHILD, STAGE_EXEC, "wait, while others use its files"),
     Code.EXEC: OpInfo(
-        CHILD,
-        STAGE_EXEC,
-        "execute {a1} as {a0} with {a2}",
-        arena=("candidates", "argv", "envp"),
+        CHILD, STAGE_EXEC, "execute {a1} as {a0} with {a2}", arena=("candidates", "argv", "envp")
     ),
     Code.DROP_CGROUP: OpInfo(RELEASE, 0, "kill what is left in the control group, remove it"),
     Code.DROP_SOURCES: OpInfo(RELEASE, 0, "detach the sources"),

@@ -19,7 +19,6 @@ from containerkit.launch.check import check
 from containerkit.launch.ops import (
     CLONE_NEWNS,
     CLONE_NEWPID,
-    F_TTY,
     PLAN_EPHEMERAL,
     PLAN_EXEC,
     PLAN_KEPT,
@@ -33,7 +32,7 @@ class Input(NamedTuple):
     """What the caller puts into a slot: the n-th input is the n-th descriptor it sends.
 
     Attributes:
-        kind: "stdin", "stdout", "stderr", "tty" (all three in one), "source" or "secret".
+        kind: "stdin", "stdout", "stderr", "source" or "secret".
         name: the host path of a source (to be opened as a detached tree), the name of a secret.
         recursive: a source includes what is mounted below it.
     """
@@ -185,6 +184,4 @@ def _inputs_of(prepare: Sequence[Op], child: Sequence[Op], count: int) -> list[I
             kinds[op.fd[0]] = "secret"
         elif op.code == Code.STDIO:
             kinds |= dict(zip(op.fd, _STREAMS, strict=True))
-        elif op.code == Code.SESSION and op.flags & F_TTY:
-            kinds = {s: "tty" if k in _STREAMS else k for s, k in kinds.items()}
     return [Input(kinds.get(slot, "")) for slot in range(count)]

@@ -31,10 +31,8 @@ _LATER: Final[dict[str, tuple[Any, ...]]] = {
     "dns": (None, (), []),
     "extra_hosts": (None, {}),
     "ports": (None, (), [], {}),
-    "init": (None, False),
     "restart": (None, "no"),
     "healthcheck": (None,),
-    "log": (None,),
 }
 
 _KNOWN: Final = frozenset(ContainerOptions.__annotations__)
@@ -134,8 +132,12 @@ class LaunchRequest:
         passwd, group: content of the image's files; None where it has none.
         file_sources: the host paths, of bind mounts, that are not directories.
         streams: which of "stdin", "stdout", "stderr" the caller sends a descriptor for; the others
-            are /dev/null.  With the option tty: "tty" alone.
+            are /dev/null.  None with the option tty, nor for what is kept.
         ephemeral: what it writes goes to a tmpfs, and the release section runs when it ends.
+        kept: its directory, record and log stay when it has ended; the launcher keeps the log and
+            holds its input.
+        park: nothing is started: what is mounted for it is held while others use its files; its
+            record stays as it is.
         create: the launcher makes the container's directory, and removes it at the end; False: it
             must be there, and stays.
         volatile: no writes to the upper directory survive a crash of the host; for a container
@@ -155,6 +157,8 @@ class LaunchRequest:
     file_sources: frozenset[str] = attrs.field(default=frozenset(), converter=_names)
     streams: tuple[str, ...] = STREAMS
     ephemeral: bool = True
+    kept: bool = False
+    park: bool = False
     create: bool = True
     volatile: bool = True
     hosts: bytes | None = attrs.field(default=None, repr=False)

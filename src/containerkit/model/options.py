@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 if TYPE_CHECKING:
     from containerkit.model.limits import Limits, Unlimited
+    from containerkit.model.log import Log
     from containerkit.model.mount import Mount
     from containerkit.model.security import Security
 
@@ -34,8 +35,8 @@ class ContainerOptions(TypedDict, total=False):
         hostname: the container id's first 12 digits otherwise.
         labels: for finding it again.
         stop_signal: name or number; the image's, else SIGTERM, otherwise.
-        tty: a terminal instead of pipes.
-        stdin_open: standard input stays open without an input.
+        tty: a terminal of its own instead of pipes; all that it shows is standard output.
+        stdin_open: standard input stays open for `attach`; without it there is none.
         platform: "linux/amd64" and so on, where an image is chosen from an index.
         pull: "missing" (default), "always" or "never".
         mounts: binds and tmpfs; volumes and images in a later version.
@@ -45,7 +46,9 @@ class ContainerOptions(TypedDict, total=False):
         limits: None for the engine's defaults; UNLIMITED lifts those.
         security: None for `Security.default()`.
         lifetime: "owner" (default): it ends with this process; "detached" in a later version.
-        init, restart, healthcheck, log: in a later version.
+        init: a first process that reaps orphans and passes signals on to the command.
+        log: how much of its output is kept, a `Log`; False keeps nothing.
+        restart, healthcheck: in a later version.
     """
 
     name: str | None
@@ -73,4 +76,4 @@ class ContainerOptions(TypedDict, total=False):
     init: bool | None
     restart: Any
     healthcheck: Any
-    log: Any
+    log: Log | bool | None

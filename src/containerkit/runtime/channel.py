@@ -52,7 +52,7 @@ class Channel:
         Blocking: until there is one.
         """
         try:
-            data, fds, _flags, _address = socket.recv_fds(self._socket, packets.EVENT.size, 1)
+            data, fds, _flags, _address = socket.recv_fds(self._socket, packets.EVENT.size, 2)
         except ConnectionResetError:
             return None, []
         for fd in fds:

@@ -1,7 +1,7 @@
 """LogEntry: one piece of output, as callbacks and logs give it.
 
 Owns: the value, and the rule that cuts a stream into entries.  Must not: read descriptors.
-Flow: `stdio.collect` makes them while a command runs; logs of a container will use the same rule.
+Flow: `stdio.collect` makes them while a command runs, `stdio.lines` of a container's log.
 """
 
 from __future__ import annotations
@@ -35,6 +35,11 @@ class LineCutter:
 
     def __init__(self) -> None:
         self._held = bytearray()
+
+    @property
+    def holds(self) -> bool:
+        """Whether a line has begun and not ended."""
+        return bool(self._held)
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Return the entries that ``chunk`` completes, in order."""

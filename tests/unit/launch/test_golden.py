@@ -12,6 +12,7 @@ from containerkit.launch.ops import SECTIONS
 from containerkit.launch.plan import Plan
 from containerkit.launch.request import HostFacts, LaunchRequest
 from containerkit.model.limits import UNLIMITED, Limits
+from containerkit.model.log import Log
 from containerkit.model.mount import Mount
 from containerkit.model.options import ContainerOptions
 from containerkit.model.rootfs import HostBind, Overlay, Rootfs
@@ -71,7 +72,12 @@ CASES: dict[str, tuple[ContainerOptions, dict[str, Any]]] = {
         },
         {"facts": V2, "oom_score_adj": 500, "file_sources": {"/data/settings.ini"}},
     ),
-    "kept": ({"user": "1000:50"}, {"ephemeral": False}),
+    "kept": (
+        {"user": "1000:50", "stdin_open": True, "init": True, "log": Log("1m", 2)},
+        {"ephemeral": False, "kept": True},
+    ),
+    "kept_terminal": ({"tty": True, "log": False}, {"ephemeral": False, "kept": True}),
+    "parked": ({"tty": True}, {"ephemeral": False, "create": False, "park": True}),
     "terminal": ({"tty": True, "security": Security(no_new_privileges=False)}, {"facts": V1}),
 }
 

@@ -1,0 +1,58 @@
+/* ck_ops_init.c - a first process that is not the command: an init, or one that only waits. */
+#include "ck_child.h"
+
+/* Reap whatever has ended, orphans too; the command's end is the container's. */
+static void reap(pid_t command)
+{
+    int status;
+    pid_t pid;
+
+    while ((pid = ck_reap(&status)) > 0)
+        if (pid == command)
+            ck_exit(status & 0x7f ? 128 + (status & 0x7f) : status >> 8 & 0xff);
+}
+
+/* The first process stays here: it holds nothing, least of all what the launcher knows of other
+ * containers, and passes on every signal that it gets.  With its end the kernel kills the rest. */
+static _Noreturn void serve(const struct ck_child *child, pid_t command)
+{
+    const struct ck_child own = *child;
+
+    ck_close_range(0, 0);
+    ck_name_process("ck-init");
+    if (own.memory)
+        ck_unmap(own.memory, own.memory_size);
+    for (;;) {
+        int signal = ck_next_signal();
+        if (signal == SIGCHLD)
+            reap(command);
+        else if (signal > 0)
+            ck_kill(command, signal);
+    }
+}
+
+int ck_op_init(struct ck_child *child, const struct ck_op *op)
+{
+    pid_t pid;
+
+    ck_hold_signals(); /* before there is a command that one could be meant for */
+    CK_TRY(pid = ck_fork());
+    if (pid > 0)
+        serve(child, pid);
+    ck_lead_group(); /* what its terminal sends comes to it alone, not through the first process again */
+    ck_reset_signals();
+    return 0;
+}
+
+/* Everything is mounted, and the launcher knows: stay until it lets go. */
+int ck_op_park(struct ck_child *child, const struct ck_op *op)
+{
+    char nothing;
+    int n = 0;
+
+    CK_TRY(ck_dup_to(child->report, 0));
+    CK_TRY(ck_close_range(1, 0));
+    while (ck_receive(0, &nothing, 1, NULL, &n, 1) > 0)
+        continue;
+    ck_exit(0);
+}

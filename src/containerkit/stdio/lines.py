@@ -1,0 +1,57 @@
+"""Log records become entries: whole lines, each with the time of its first record.
+
+Owns the rule that joins the chunks of a log into lines, stream by stream, the same rule by which
+`collect` cuts live output.  Must not: read files, filter.
+Flow: `records` → here → `logs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from containerkit.stdio.entry import LineCutter, LogEntry, StreamName
+from containerkit.stdio.records import Record
+
+_NAMES: Final[dict[int, StreamName]] = {1: "stdout", 2: "stderr"}
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def time_of(time_ns: int) -> datetime:
+    """Return nanoseconds since the epoch as a time in UTC, exact to the microsecond."""
+    return _EPOCH + timedelta(microseconds=time_ns // 1000)
+
+
+class Lines:
+    """Cuts the records of one log into entries; holds at most one unfinished line a stream back."""
+
+    __slots__ = ("_cutters", "_since")
+
+    def __init__(self) -> None:
+        self._cutters = {1: LineCutter(), 2: LineCutter()}
+        self._since: dict[int, datetime] = {}  # streams that hold something back, since when
+
+    def feed(self, records: Iterable[Record]) -> list[LogEntry]:
+        """Return the entries that *records* complete, in the order of their ends."""
+        entries: list[LogEntry] = []
+        for time_ns, stream, data in records:
+            now = time_of(time_ns)
+            first = self._since.get(stream, now)
+            name, cutter = _NAMES[stream], self._cutters[stream]
+            for piece in cutter.feed(data):
+                entries.append(LogEntry(first, name, piece))
+                first = now
+            if cutter.holds:
+                self._since[stream] = first
+            else:
+                self._since.pop(stream, None)
+        return entries
+
+    def end(self) -> list[LogEntry]:
+        """Return what is held back, when nothing follows any more."""
+        entries = []
+        for stream, since in sorted(self._since.items(), key=lambda item: item[1]):
+            entries += [LogEntry(since, _NAMES[stream], e) for e in self._cutters[stream].end()]
+        self._since.clear()
+        return entries

@@ -1,0 +1,312 @@
+"""A container's log as entries: since, until, the last n, both streams or one, and as it grows.
+
+A reader needs the container's directory only: any process reads it, while the container runs and
+after.  To follow it must also be told by whom is written (`Life`).
+
+Owns what is left out and in which order.  Must not: know launchers or statuses.
+Flow: `logfiles` → `lines` → here → `Container.logs`, the messages of errors, the event loop's face.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol, Self
+
+from containerkit.errors import ConfigError
+from containerkit.stdio.entry import LogEntry
+from containerkit.stdio.lines import Lines, time_of
+from containerkit.stdio.logfiles import LogFiles
+from containerkit.stdio.waiting import Waiting, drive
+from containerkit.stdio.watch import Watch
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+Moment = datetime | float | timedelta
+"""A time: a `datetime` (without a zone: local), seconds since the epoch, or so long ago."""
+
+_LINE_GUESS: Final = 128
+_TAIL_LEAST: Final = 16 << 10
+
+
+class Life(Protocol):
+    """Who writes a log."""
+
+    def over(self) -> bool:
+        """Say whether nothing will be written any more; what was written is there by then."""
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when `over` may have changed.
+
+        Asked before each wait; -1 while only the container's directory tells.
+        """
+
+
+def moment_ns(value: Moment | None, what: str) -> int | None:
+    """Return a time in ns since the epoch.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if value is None:
+        return None
+    if isinstance(value, timedelta):
+        return time.time_ns() - int(value.total_seconds() * 1e9)
+    if isinstance(value, datetime):
+        return int(value.timestamp() * 1e6) * 1000
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(
+            f"{what} {value!r} is no time",
+            hint="a datetime, seconds since 1970, or a timedelta ago",
+        )
+    return int(value * 1e9)
+
+
+def _check_count(tail: object) -> None:
+    if tail is None or (isinstance(tail, int) and not isinstance(tail, bool) and tail >= 0):
+        return
+    raise ConfigError(f"tail {tail!r} is not a number of lines")
+
+
+class LogReader:
+    """Entries of one log, taken one by one; see `Logs` for the arguments."""
+
+    __slots__ = (
+        "_files",
+        "_life",
+        "_lines",
+        "_over",
+        "_ready",
+        "_since",
+        "_streams",
+        "_until_ns",
+        "_watch",
+    )
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        follow: Life | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        tail: int | None = None,
+        stdout: bool = True,
+        stderr: bool = True,
+    ) -> None:
+        _check_count(tail)
+        since_ns, until_ns = moment_ns(since, "since"), moment_ns(until, "until")
+        self._since = None if since_ns is None else time_of(since_ns)
+        self._until_ns = until_ns
+        wanted = (("stdout", stdout), ("stderr", stderr))
+        self._streams = frozenset(name for name, wish in wanted if wish)
+        self._life = follow
+        self._over = False
+        self._ready: deque[LogEntry] = deque()
+        self._lines = Lines()
+        # Before the first look at the files, so that nothing that comes later is missed.
+        self._watch = None if follow is None else Watch(directory)
+        try:
+            if tail is None:
+                self._files: LogFiles | None = LogFiles(directory, since_ns=since_ns)
+            else:
+                self._files = self._last(directory, tail)
+        except BaseException:
+            if self._watch is not None:
+                self._watch.close()
+            raise
+
+    # ---- the end of a log
+
+    def _last(self, directory: Path, count: int) -> LogFiles:
+        """Make the last *count* entries of what is there ready, without reading all of it."""
+        want = max(_TAIL_LEAST, count * _LINE_GUESS) if count else 0
+        while True:
+            files = LogFiles(directory, tail=want)
+            try:
+                if self._take_last(files, count):
+                    return files
+            except BaseException:
+                files.close()
+                raise
+            files.close()
+            want = 4 * max(want, _TAIL_LEAST)
+
+    def _take_last(self, files: LogFiles, count: int) -> bool:
+        """Read to the end; False when one of the last entries may have begun before *files* do."""
+        self._lines = Lines()
+        last: deque[tuple[bool, LogEntry]] = deque(maxlen=count)
+        whole = {"stdout"} | {"stderr"} if files.whole else set()
+        found = 0
+
+        def take(entries: list[LogEntry]) -> None:
+            nonlocal found
+            for entry in entries:
+                sure = entry.stream in whole
+                if entry.data.endswith(b"\n"):  # the next one begins here for certain
+                    whole.add(entry.stream)
+                if self._wanted(entry):
+                    found += 1
+                    last.append((sure, entry))
+
+        while records := files.read(grow=False):
+            take(self._lines.feed(records))
+        if self._life is None:
+            take(self._lines.end())
+        if not files.whole and (found < count or not all(sure for sure, _entry in last)):
+            return False
+        self._ready.extend(entry for _sure, entry in last)
+        return True
+
+    # ---- one by one
+
+    def take(self) -> Waiting[LogEntry | None]:
+        """Return the next entry; None after the last one."""
+        while not self._ready:
+            if self._files is None:
+                return None
+            records = self._files.read(grow=self._life is not None)
+            if records and self._until_ns is not None and records[0].time_ns > self._until_ns:
+                self._finish()
+            elif records:
+                self._take_in(self._lines.feed(records))
+            elif self._life is None or self._over:
+                self._finish()
+            elif self._life.over():
+                self._over = True  # what was written meanwhile is still to be read
+            else:
+                yield from self._wait()
+        return self._ready.popleft()
+
+    def _take_in(self, entries: list[LogEntry]) -> None:
+        self._ready.extend(entry for entry in entries if self._wanted(entry))
+
+    def _wanted(self, entry: LogEntry) -> bool:
+        return (
+            entry.stream in self._streams
+            and (self._since is None or entry.time >= self._since)
+            and (self._until_ns is None or entry.time <= time_of(self._until_ns))
+        )
+
+    def _wait(self) -> Waiting[None]:
+        assert self._life is not None
+        assert self._watch is not None
+        deadline = None
+        if self._until_ns is not None:
+            left = (self._until_ns - time.time_ns()) / 1e9
+            if left < 0:  # what is written from now on is later
+                self._over = True
+                return
+            deadline = time.monotonic() + left
+        yield from self._watch.changed(self._life.fileno(), deadline)
+
+    def _finish(self) -> None:
+        self._take_in(self._lines.end())
+        self.close()
+
+    def close(self) -> None:
+        """Close what it has open; what is ready can still be taken."""
+        files, self._files = self._files, None
+        if files is not None:
+            files.close()
+        if self._watch is not None:
+            self._watch.close()
+
+
+class Logs(Iterator[LogEntry]):
+    """An iterator over log entries; leaving its ``with`` block, or its end, closes it.
+
+    Args:
+        directory: the container's.
+        follow: who writes: it goes on until nobody does; None: up to what is there now.
+        since: leave out what was said before.
+        until: leave out what was said after.
+        tail: begin with so many of the last entries there are.
+        stdout: with standard output (of a terminal: all it shows).
+        stderr: with standard error.
+
+    Raises:
+        ConfigError: a time or number is none.
+        FileNotFoundError: there is no such directory.
+
+    Blocking: when iterated with *follow*, until there is an entry or nobody writes any more.
+    """
+
+    __slots__ = ("_reader",)
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        follow: Life | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        tail: int | None = None,
+        stdout: bool = True,
+        stderr: bool = True,
+    ) -> None:
+        self._reader: LogReader | None = None
+        self._reader = LogReader(
+            directory,
+            follow=follow,
+            since=since,
+            until=until,
+            tail=tail,
+            stdout=stdout,
+            stderr=stderr,
+        )
+
+    def take(self) -> Waiting[LogEntry | None]:
+        """Return the next entry, None after the last one: for drivers of waits."""
+        entry = None if self._reader is None else (yield from self._reader.take())
+        return entry
+
+    def __next__(self) -> LogEntry:
+        entry = drive(self.take())
+        if entry is None:
+            raise StopIteration
+        return entry
+
+    def close(self) -> None:
+        """End it: there is no next entry; harmless when repeated."""
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def log_text(directory: Path, tail: int | None = None) -> str:
+    """Return a log as text, both streams in the order of their lines.
+
+    Args:
+        directory: the container's.
+        tail: only so many of the last lines.
+    """
+    with Logs(directory, tail=tail) as logs:
+        return b"".join(entry.data for entry in logs).decode("utf-8", "replace")
+
+
+def last_lines(directory: Path, count: int = 10) -> tuple[str, ...]:
+    """Return the last lines of a log, without their ends: for messages; () when there is no log."""
+    try:
+        text = log_text(directory, tail=count)
+    except OSError:
+        return ()
+    return tuple(text.splitlines()[-count:])

@@ -1,0 +1,1 @@
+"""Logs, terminals, attached input and init, on real containers."""

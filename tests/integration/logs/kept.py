@@ -1,0 +1,126 @@
+"""Kept containers as the launcher knows them: for tests below the handles."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+from containerkit.launch.compile import compile_plan
+from containerkit.launch.request import LaunchRequest
+from containerkit.model.options import Command, ContainerOptions
+from containerkit.runtime import packets
+from containerkit.runtime.channel import Channel, ask
+from containerkit.state.atomic import remove_tree
+from containerkit.stdio.logs import Logs
+
+if TYPE_CHECKING:
+    from containerkit.engine import Engine
+
+SECONDS = 20.0
+
+
+class Kept:
+    """A started kept container; also the `Life` that a follower asks.
+
+    Attributes:
+        directory: its own.
+        pidfd: of its first process.
+        end: the EXITED event, once it has come.
+    """
+
+    def __init__(self, root: Path, identity: str, launcher_id: str, channel: Channel) -> None:
+        self.root = root
+        self.id = identity
+        self.directory = root / "containers" / identity
+        self.launcher_id = launcher_id
+        self.channel = channel
+        self.end: packets.Event | None = None
+        event, fds = channel.receive()
+        assert event is not None
+        assert event.kind == packets.STARTED, os.strerror(event.errnum)
+        (self.pidfd,) = fds
+
+    def fileno(self) -> int:
+        return self.channel.fileno()
+
+    def over(self) -> bool:
+        poll = select.poll()
+        poll.register(self.channel, select.POLLIN)
+        return self.end is not None or bool(poll.poll(0))
+
+    def wait(self) -> packets.Event:
+        """Wait for its end."""
+        if self.end is None:
+            poll = select.poll()
+            poll.register(self.channel, select.POLLIN)
+            assert poll.poll(SECONDS * 1000), "it still runs"
+            self.end, fds = self.channel.receive()
+            assert not fds
+        assert self.end is not None
+        return self.end
+
+    def kill(self, number: int = 9) -> None:
+        self.channel.kill(number)
+
+    def pid(self) -> int:
+        info = Path(f"/proc/self/fdinfo/{self.pidfd}").read_text(encoding="ascii")
+        return int(info.partition("\nPid:")[2].split()[0])
+
+    def ask(self, kind: int) -> tuple[packets.Event, list[int]]:
+        """Send a request about it; return the answer."""
+        channel = ask(self.root, self.launcher_id, packets.request(kind, self.id))
+        try:
+            event, fds = channel.receive()
+        finally:
+            channel.close()
+        assert event is not None
+        return event, fds
+
+    def attach(self) -> int:
+        """Return a descriptor of its input."""
+        event, fds = self.ask(packets.ATTACH)
+        assert event.kind == packets.DONE, os.strerror(event.errnum)
+        (fd,) = fds
+        return fd
+
+    def logs(self, **arguments: Any) -> Logs:
+        return Logs(self.directory, **arguments)
+
+    def follow(self, **arguments: Any) -> Logs:
+        return Logs(self.directory, follow=self, **arguments)
+
+    def text(self) -> str:
+        with self.logs() as logs:
+            return b"".join(entry.data for entry in logs).decode()
+
+
+@contextmanager
+def kept(
+    engine: Engine, image: str, command: Command, **options: Unpack[ContainerOptions]
+) -> Iterator[Kept]:
+    """A kept container that runs `command`; killed and removed at the end."""
+    with engine._startable(image, options, None) as what:
+        launcher, facts = engine._runner.launcher()
+        request = LaunchRequest(
+            os.urandom(32).hex(),
+            what.config,
+            what.rootfs,
+            command,
+            options=options,
+            ephemeral=False,
+            kept=True,
+        )
+        channel = launcher.start(compile_plan(request, facts).encode(), ())
+        container = Kept(engine.root, request.id, launcher.id, channel)
+        try:
+            yield container
+        finally:
+            container.kill()
+            container.wait()
+            channel.close()
+            os.close(container.pidfd)
+            remove_tree(container.directory)
