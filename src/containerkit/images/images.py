@@ -75,6 +75,11 @@ class Images:
         """The root directory."""
         return self._root.path
 
+    @property
+    def snapshots(self) -> Snapshotter:
+        """The unpacked layers."""
+        return self._snapshots
+
     # ---- look up
 
     def get(self, name: str | Reference | Image) -> Image:

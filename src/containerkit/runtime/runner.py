@@ -130,8 +130,12 @@ class Runner:
                 self._repeats.clear()
             return self._launcher, self._facts
 
+    def bury(self, dead: Launcher) -> None:
+        """Forget a launcher that has died, and clear away what it could not."""
+        with self._guard:
+            self._bury(dead)
+
     def _bury(self, dead: Launcher) -> None:
-        """Forget a launcher that has died, and clear away what it could not; holds the guard."""
         if self._launcher is dead:
             self._launcher = None
             dead.close()
@@ -161,15 +165,27 @@ class Runner:
         streams: tuple[str, ...],
         ephemeral: bool,
         container_id: str | None = None,
+        host: HostFacts | None = None,
     ) -> tuple[str, Plan]:
-        """Return the id and the plan of a container, without starting it."""
+        """Return the id and the plan of a container, without starting it.
+
+        Args:
+            image: what it is made from.
+            command: as `Engine.run` takes it.
+            options: as the caller gave them.
+            streams: those that the caller sends descriptors for.
+            ephemeral: nothing of it is left when it has ended; else its directory is there, and
+                stays.
+            container_id: 64 hexadecimal digits; None: new ones.
+            host: facts that hold for the launcher which is to start it; None: for this process's.
+        """
         if options.get("tty"):
             raise MissingFeature(
                 "cannot give the container a terminal: this version of containerkit does not have"
                 " terminals yet",
                 feature="tty",
             )
-        _launcher, host = self.launcher()
+        host = host or self.launcher()[1]
         identity = container_id or os.urandom(32).hex()
         rootfs = image.rootfs
         files = accounts(self.root, rootfs)
@@ -185,6 +201,8 @@ class Runner:
             file_sources=files_among(options.get("mounts") or ()),
             streams=streams,
             ephemeral=ephemeral,
+            create=ephemeral,
+            volatile=options.get("lifetime", "owner") == "owner",
             hosts=host_file("/etc/hosts") if host_network else None,
             resolv_conf=host_file("/etc/resolv.conf") if host_network else None,
             devices=block_devices(options.get("limits")),
@@ -225,8 +243,7 @@ class Runner:
             try:
                 channel = launcher.start(data, inputs)
             except (BrokenPipeError, ConnectionResetError):  # it died since: once more, with a new
-                with self._guard:  # its socket has closed, though its end may take a moment yet
-                    self._bury(launcher)
+                self.bury(launcher)  # its socket has closed, its end may take a moment yet
                 channel = self.launcher()[0].start(data, inputs)
         finally:
             for fd in opened:

@@ -30,7 +30,10 @@ _BLOBS = """
     SELECT digest FROM images UNION SELECT id FROM images UNION SELECT digest FROM image_layers
     UNION SELECT digest FROM leases UNION SELECT blob FROM layers
 """
-_LAYERS = "SELECT chain_id FROM image_layers UNION SELECT digest FROM leases"
+_LAYERS = """
+    SELECT chain_id FROM image_layers UNION SELECT digest FROM leases
+    UNION SELECT chain_id FROM container_layers
+"""
 
 
 def collect(

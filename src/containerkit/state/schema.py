@@ -66,7 +66,31 @@ CREATE TABLE leases (
 ) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS: Final = (_VERSION_1,)
+_VERSION_2 = """
+-- Containers that are kept: created or started, not those of `run`.  One exists while it has this row
+-- and a mark in its directory; whichever is alone is debris of a crash.
+CREATE TABLE containers (
+    id TEXT PRIMARY KEY,                -- 64 hexadecimal digits
+    name TEXT NOT NULL UNIQUE,
+    image TEXT NOT NULL,                -- digest of the manifest, or the host image's id
+    reference TEXT NOT NULL,            -- what the image was called
+    created INTEGER NOT NULL,           -- nanoseconds since the epoch
+    lifetime TEXT NOT NULL,             -- owner or detached
+    owner TEXT NOT NULL,                -- launcher that it ends with, empty for a detached one
+    shared TEXT UNIQUE,                 -- key of one that several processes share
+    labels TEXT NOT NULL,               -- JSON
+    config TEXT NOT NULL                -- JSON, all that a start needs but the contents of secrets
+) STRICT, WITHOUT ROWID;
+
+-- Layers that a container needs, whatever became of its image.
+CREATE TABLE container_layers (
+    container TEXT NOT NULL REFERENCES containers (id) ON DELETE CASCADE,
+    chain_id TEXT NOT NULL,
+    PRIMARY KEY (container, chain_id)
+) STRICT, WITHOUT ROWID;
+"""
+
+MIGRATIONS: Final = (_VERSION_1, _VERSION_2)
 VERSION: Final = len(MIGRATIONS)
 
 

@@ -1,0 +1,271 @@
+"""Start a container that is kept, for the first time or again.
+
+Owns: who may start it, on what it hangs from then on, the second try when a launcher has died, and
+what is left of a start that fails: the container as it was before.
+Flow: `Container.start`, `Engine.start` → here → a launcher: this process's for an owner's
+container, one of its own (`supervise`) for a detached one.
+
+While it starts, the directory's own lock is held, so that of two starters or removers one waits;
+the start lock proper is the launcher's, on the record.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from containerkit.errors import ConfigError, ImageNotFound, InvalidStatus, LaunchError, Timeout
+from containerkit.launch.ops import Code
+from containerkit.model.digest import Digest
+from containerkit.runtime import facts, marks, packets, supervise
+from containerkit.runtime.birth import Kept
+from containerkit.runtime.failure import launch_error
+from containerkit.runtime.inputs import open_input
+from containerkit.runtime.recover import write_record
+from containerkit.state import record
+from containerkit.state.atomic import remove_tree
+from containerkit.state.lock import FileLock
+
+if TYPE_CHECKING:
+    from containerkit.launch.plan import Plan
+    from containerkit.launch.request import HostFacts
+    from containerkit.model.options import ContainerOptions
+    from containerkit.runtime.birth import Born
+    from containerkit.runtime.channel import Channel
+    from containerkit.runtime.keeper import Keeper
+    from containerkit.runtime.launcher import Launcher
+    from containerkit.runtime.records import Row
+
+LOCK_SECONDS: Final = 60.0
+"""How long one operation on a container waits for another: a start or a removal."""
+
+_PEEK_SECONDS: Final = 10.0
+
+
+class _LauncherDied(Exception):
+    """The launcher ended before it answered; its socket says so, not the container's fault."""
+
+
+@contextmanager
+def operation(keeper: Keeper, identity: str) -> Iterator[None]:
+    """Be the only one that starts or removes a container meanwhile.
+
+    Raises:
+        FileNotFoundError: it was removed.
+        Timeout: another operation did not end.
+    """
+    lock = FileLock(keeper.directory(identity), directory=True)
+    with lock.acquire(deadline=time.monotonic() + LOCK_SECONDS):
+        yield
+
+
+def begin(keeper: Keeper, row: Row, *, born: Born | None = None) -> None:
+    """Start a container that is created or stopped; the caller holds its `operation`.
+
+    Args:
+        keeper: of the engine.
+        row: of the container.
+        born: what its creation found out, if that was just now.
+
+    Raises:
+        LaunchError: it could not be started; it is as it was before.
+        ConfigError, MissingFeature: an option has no meaning any more, or not here.
+    """
+    kept = born.kept if born else Kept.of(row)
+    options = _with_secrets(keeper, row, kept.options)
+    with _leased(keeper, kept):
+        _make_remountable(keeper, row.id)
+        for again in (False, True):
+            try:
+                if row.lifetime == "detached" or row.shared is not None:
+                    _begin_apart(keeper, row, kept, options)
+                else:
+                    _begin_here(keeper, row, kept, options, None if again else born)
+            except _LauncherDied as error:
+                if again:
+                    raise LaunchError(
+                        "cannot start the container: its launcher died twice"
+                    ) from error
+            else:
+                return
+
+
+# ---- in whose launcher
+
+
+def _begin_here(
+    keeper: Keeper, row: Row, kept: Kept, options: ContainerOptions, born: Born | None
+) -> None:
+    launcher, host = keeper.runner.launcher()
+    directory = keeper.directory(row.id)
+    mark = marks.owner_mark(launcher.id)
+    if marks.read(directory) != mark:
+        marks.write(directory, mark)
+    if row.owner != launcher.id:
+        keeper.records.own(row.id, launcher.id)
+    plan = born.plan if born and born.launcher is launcher else None
+    try:
+        _send(keeper, row, kept, options, launcher, host, plan)
+    except _LauncherDied:
+        # With its launcher the container would be cleared away as well: it hangs on this process,
+        # until the next try hangs it on another launcher.
+        with _hung_on_us(keeper, row.id):
+            keeper.runner.bury(launcher)
+            marks.write(directory, marks.owner_mark(keeper.runner.launcher()[0].id))
+        raise
+
+
+@contextmanager
+def _hung_on_us(keeper: Keeper, identity: str) -> Iterator[None]:
+    name = os.urandom(12).hex()
+    held = write_record(keeper.root, name, ())
+    try:
+        marks.write(keeper.directory(identity), marks.owner_mark(name))
+        yield
+    finally:
+        held.release(unlink=True)
+
+
+def _begin_apart(keeper: Keeper, row: Row, kept: Kept, options: ContainerOptions) -> None:
+    directory = keeper.directory(row.id)
+    launcher = supervise.spawn(keeper, row)
+    try:
+        if row.shared is not None:
+            marks.write(directory, marks.owner_mark(launcher.id))
+        _send(keeper, row, kept, options, launcher, facts.gather(launcher), None)
+        if row.shared is None and marks.read(directory) != marks.DETACHED:
+            marks.write(directory, marks.DETACHED)
+        supervise.leave(launcher, row)
+    except BaseException:
+        launcher.close()
+        raise
+
+
+# ---- one try
+
+
+def _send(
+    keeper: Keeper,
+    row: Row,
+    kept: Kept,
+    options: ContainerOptions,
+    launcher: Launcher,
+    host: HostFacts,
+    plan: Plan | None,
+) -> None:
+    """Have a launcher start it, and wait until the command runs."""
+    if plan is None:
+        plan = keeper.runner.compile(
+            kept,
+            kept.command,
+            options,
+            streams=(),
+            ephemeral=False,
+            container_id=row.id,
+            host=host,
+        )[1]
+    deadline = time.monotonic() + _PEEK_SECONDS
+    while True:
+        event = _try(plan, options, launcher)
+        if event.kind == packets.STARTED:
+            return
+        peeked = event.code == Code.LOCK and event.errnum == errno.EAGAIN
+        if not peeked or time.monotonic() > deadline:
+            raise launch_error(plan, event)
+        # Somebody looks whether it is supervised, or its last end is not all over yet.
+        with contextlib.suppress(Timeout):
+            FileLock(keeper.directory(row.id) / record.NAME, shared=True).acquire(
+                deadline=deadline
+            ).release()
+
+
+def _try(plan: Plan, options: ContainerOptions, launcher: Launcher) -> packets.Event:
+    opened: list[int] = []
+    try:
+        inputs = [open_input(item, options, opened) for item in plan.inputs]
+        channel = launcher.start(plan.encode(), inputs)
+    except (BrokenPipeError, ConnectionResetError) as error:
+        raise _LauncherDied from error
+    finally:
+        for fd in opened:
+            os.close(fd)
+    return _await(channel)
+
+
+def _await(channel: Channel) -> packets.Event:
+    """Wait for STARTED or FAILED; interrupted, it is killed."""
+    event = None
+    try:
+        event, fds = channel.receive()
+        for fd in fds:
+            os.close(fd)
+    finally:
+        if event is None or event.kind != packets.STARTED:
+            channel.finish()
+        else:
+            channel.close()
+    if event is None:
+        raise _LauncherDied
+    return event
+
+
+# ---- what it needs
+
+
+def _with_secrets(keeper: Keeper, row: Row, options: ContainerOptions) -> ContainerOptions:
+    wanted = options.get("secrets") or {}
+    if not any(value is None for value in wanted.values()):
+        return options
+    known = keeper.secrets.get(row.id)
+    if known is None:
+        raise ConfigError(
+            f"cannot start container {row.id[:12]}: the contents of its secrets are known to the"
+            " process that created it only",
+            hint="give secrets as paths",
+        )
+    return {**options, "secrets": known}
+
+
+@contextmanager
+def _leased(keeper: Keeper, kept: Kept) -> Iterator[None]:
+    """Make sure that its layers are whole, and keep them; an image's end does not take them."""
+    if not kept.chain_ids:
+        for lower in getattr(kept.rootfs.mounts[0], "lowers", ()):
+            if not (keeper.root / lower).exists():
+                raise ImageNotFound(
+                    f"cannot start the container: {lower} of its host image was removed"
+                )
+        yield
+        return
+    images = keeper.images()
+    try:
+        lease = images.lease(images.get(kept.digest))
+    except ImageNotFound:
+        lease = images.snapshots.lease([Digest.parse(one) for one in kept.chain_ids])
+    with lease:
+        yield
+
+
+def _make_remountable(keeper: Keeper, identity: str) -> None:
+    """Let an upper of an earlier run be mounted again.
+
+    The kernel marks the work directory of a volatile overlay, so that nobody trusts it after a
+    crash of the host; this is the same boot, or the container would be gone.  Spec: overlayfs,
+    Volatile mount.
+    """
+    for mark in keeper.directory(identity).glob("work/**/incompat"):
+        remove_tree(mark)
+
+
+def refused(identity: str, status: str) -> InvalidStatus:
+    """Return the error of starting what is neither created nor stopped."""
+    return InvalidStatus(
+        f"cannot start container {identity[:12]}: it is {status}",
+        status=status,
+        allowed=("created", "stopped"),
+    )

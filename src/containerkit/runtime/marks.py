@@ -1,0 +1,67 @@
+"""Marks: what a container's directory hangs on, as one symbolic link in it.
+
+``containers/ID/kept`` points to "detached", or to "owner:" and the id of a launcher: with that
+launcher the container goes.  A directory without a mark is no container (any more, or yet): when
+nobody holds its lock it is debris.  So opening a root needs no catalog to tell the two apart, and
+removing a container begins by an unlink, which needs no space on the disk.
+
+Owns the link.  Must not: remove anything else.
+Neighbours: `birth` and `begin` write it, `recover` and every look at a container read it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+from typing import Final
+
+NAME: Final = "kept"
+DETACHED: Final = "detached"
+_OWNER: Final = "owner:"
+
+
+def owner_mark(launcher_id: str) -> str:
+    """Return the mark of a container that ends with a launcher."""
+    return _OWNER + launcher_id
+
+
+def owner_of(mark: str) -> str | None:
+    """Return the launcher's id in a mark, None for a detached one."""
+    return mark[len(_OWNER) :] if mark.startswith(_OWNER) else None
+
+
+def read(directory: str | os.PathLike[str]) -> str | None:
+    """Return the mark of a directory; None when it has none, or is not there."""
+    try:
+        return os.readlink(os.path.join(directory, NAME))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError:  # no link: not ours
+        return None
+
+
+def write(directory: Path, mark: str) -> None:
+    """Give a directory its mark, or another one, in one step.
+
+    Raises:
+        FileNotFoundError: the directory is gone.
+    """
+    aside = directory / f".kept-{secrets.token_hex(8)}"
+    os.symlink(mark, aside)
+    try:
+        os.rename(aside, directory / NAME)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(aside)
+        raise
+
+
+def drop(directory: Path) -> bool:
+    """Take the mark away; return whether there was one."""
+    try:
+        os.unlink(directory / NAME)
+    except FileNotFoundError:
+        return False
+    return True
