@@ -264,6 +264,23 @@ def drop_orphan(keeper: Keeper, identity: str) -> bool:
     return True
 
 
+def rename(keeper: Keeper, identity: str, name: str) -> None:
+    """Give a container another name.
+
+    Raises:
+        AlreadyExists: another one has it.
+        ContainerNotFound: it was removed.
+    """
+    while True:
+        try:
+            keeper.records.rename(identity, name)
+        except AlreadyExists as error:
+            if not drop_orphan(keeper, str(getattr(error, "holder", ""))):
+                raise
+        else:
+            return
+
+
 def unmake(keeper: Keeper, row_id: str) -> bool:
     """Remove a container that nothing supervises; return whether it was this call that did.
 

@@ -20,7 +20,6 @@ from containerkit.runtime import status as words
 from containerkit.state import record
 
 if TYPE_CHECKING:
-    import socket
     from datetime import datetime
     from pathlib import Path
     from types import TracebackType
@@ -248,45 +247,41 @@ class Handle:
 
     # ---- its launcher
 
-    def _connect(self) -> Channel:
-        """Return a connection to the launcher that runs it; the caller's to close.
+    def _connect(
+        self, kind: int, *, values: Sequence[int] = (), body: bytes = b"", fds: Sequence[int] = ()
+    ) -> Channel:
+        """Send a request to the launcher that runs it; return the channel, the caller's to close.
+
+        Args:
+            kind: a number of `packets`.
+            values: up to four numbers, see `packets.request`.
+            body: what follows the request.
+            fds: descriptors that travel with it; they stay the caller's.
 
         Raises:
             InvalidStatus: nothing runs it.
         """
-        from containerkit.runtime.channel import Channel
-
-        return Channel(self._dial())
-
-    def _dial(self) -> socket.socket:
-        from containerkit.runtime import home
+        from containerkit.runtime.channel import ask
 
         look = self._require("reach", *words.LIVE)
         assert look.state is not None
+        data = packets.request(kind, self.id, values=values, body=body)
         try:
-            return home.connect(self._keeper.root, look.state.launcher)
-        except (FileNotFoundError, ConnectionRefusedError):
+            return ask(self._keeper.root, look.state.launcher, data, fds)
+        except (FileNotFoundError, ConnectionRefusedError, BrokenPipeError, ConnectionResetError):
             raise self._refusal("reach", "stopped", *words.LIVE) from None
 
     def _ask(
-        self,
-        kind: int,
-        *,
-        values: Sequence[int] = (),
-        body: bytes = b"",
+        self, kind: int, *, values: Sequence[int] = (), body: bytes = b"", fds: Sequence[int] = ()
     ) -> tuple[packets.Event | None, list[int]]:
-        """Send its launcher one request; return the answer, and what descriptors came with it.
+        """Send a request as `_connect` does; return the answer and the descriptors with it.
 
-        None: the launcher has ended.
+        None: the launcher has ended, and the container with it.
 
-        Raises:
-            InvalidStatus: nothing runs it.
-
-        Blocking: until the launcher has done it.
+        Blocking: until the launcher has done what was asked.
         """
-        channel = self._connect()
+        channel = self._connect(kind, values=values, body=body, fds=fds)
         try:
-            channel.send(packets.request(kind, self.id, values=values, body=body))
             return channel.receive()
         finally:
             channel.close()

@@ -57,6 +57,14 @@ def exit_of(state: State | None, *, alive: bool) -> Exit | None:
     return Exit(code=state.code, cause=cause)
 
 
+def exit_of_event(event: packets.Event) -> Exit:
+    """Return how a container ended, from the launcher's own word."""
+    cause: Any = packets.CAUSES[min(event.cause, len(packets.CAUSES) - 1)]
+    if event.signal:
+        return Exit.by_signal(event.signal, cause=cause)
+    return Exit(code=event.exit_code, cause=cause)
+
+
 def health_of(state: State | None, *, alive: bool) -> Health | None:
     """Return what its health check says; None without one, and when it does not run."""
     if state is None or not alive or not state.is_live:

@@ -1,0 +1,81 @@
+"""What goes on in a container: more commands, its terminal and input, its log.
+
+Owns the signatures and their text; each method is one call of the module that does it: `execute`,
+`attach`, ``stdio.logs``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+from containerkit.runtime.verbs import Verbs
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+    from containerkit.model.options import Command
+    from containerkit.stdio.entry import LogEntry
+
+_MAX_OUTPUT = 64 << 20
+
+
+class Inside(Verbs):
+    """The part of `Container` that talks with what runs in it."""
+
+    __slots__ = ()
+
+    def exec(
+        self,
+        command: Command,
+        *,
+        input: bytes | str | None = None,  # noqa: A002  (subprocess.run's name for it)
+        text: bool = False,
+        check: bool = False,
+        timeout: float | None = None,
+        max_output: int | str | None = _MAX_OUTPUT,
+        on_output: Callable[[LogEntry], object] | None = None,
+        env: Mapping[str, str | None] | None = None,
+        workdir: str | PathLike[str] | None = None,
+        user: str | int | None = None,
+        tty: bool = False,
+        privileged: bool = False,
+    ) -> Any:
+        """Run a command in the running container and return its `Result`."""
+        raise NotImplementedError
+
+    def popen(
+        self,
+        command: Command,
+        *,
+        text: bool = False,
+        env: Mapping[str, str | None] | None = None,
+        workdir: str | PathLike[str] | None = None,
+        user: str | int | None = None,
+        tty: bool = False,
+        privileged: bool = False,
+    ) -> Any:
+        """Start a command in the running container and return its `Process`."""
+        raise NotImplementedError
+
+    def attach(self) -> Any:
+        """Return its first process's streams as a `Process`."""
+        raise NotImplementedError
+
+    def logs(
+        self,
+        *,
+        follow: bool = False,
+        since: datetime | float | timedelta | None = None,
+        until: datetime | float | timedelta | None = None,
+        tail: int | None = None,
+        stdout: bool = True,
+        stderr: bool = True,
+    ) -> Any:
+        """Iterate over the lines of its log."""
+        raise NotImplementedError
+
+    def log_text(self, tail: int | None = None) -> str:
+        """Return its log as one text."""
+        raise NotImplementedError

@@ -1,0 +1,352 @@
+"""What changes a container: start, stop, kill, pause, restart, rename, update, remove; and `wait`.
+
+Owns the order of the steps of each verb, and what of it is told as an event.  Must not: speak the
+launcher's protocol beyond one request.  Neighbours: `begin` starts, `birth` unmakes.
+
+Any of them may meet any other from any process: each looks, asks, and looks again when the answer
+says that the container is not what it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal as signals
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from containerkit.errors import (
+    ConfigError,
+    ContainerNotFound,
+    HostError,
+    InvalidStatus,
+    Timeout,
+)
+from containerkit.runtime import begin, birth, packets
+from containerkit.runtime import status as words
+from containerkit.runtime.handle import Handle
+from containerkit.runtime.names import check_name
+from containerkit.state import events
+from containerkit.stdio.waiting import READ, Wait, Waiting, drive
+
+if TYPE_CHECKING:
+    from containerkit.model.exit import Exit
+    from containerkit.model.limits import Limits
+
+DEFAULT_GRACE: Final = 10.0
+_RETRY_SECONDS: Final = 0.005
+_REMOVED: Final = packets.CAUSES.index("removed")
+_GONE: Final = frozenset({errno.ESRCH, errno.ENOENT})
+
+
+class Verbs(Handle):
+    """The part of `Container` that does."""
+
+    __slots__ = ()
+
+    # ---- start and stop
+
+    def start(self) -> None:
+        """Start it, for the first time or again; an owner's container is this process's from now on.
+
+        Raises:
+            InvalidStatus: it runs, or was removed.
+            LaunchError: it could not be started, and is as it was.
+            ConfigError, MissingFeature: an option has no meaning any more, or not here.
+
+        Blocking: until its command runs; on another start or removal of it, at most 60 s.
+        """
+        try:
+            with begin.operation(self._keeper, self.id):
+                self._require("start", "created", "stopped")
+                begin.begin(self._keeper, self._read_row())
+        except (FileNotFoundError, ContainerNotFound):
+            raise self._refusal("start", "removed", "created", "stopped") from None
+
+    def stop(self, *, grace: float | None = None) -> None:
+        """Ask it to end, then kill it; stopping one that has ended is harmless.
+
+        It is not started again by its restart policy.  A first process that does not handle the
+        stop signal is killed at once: the kernel would not deliver it.
+
+        Args:
+            grace: seconds between the stop signal and the kill; None: its option ``stop_grace``,
+                else 10.
+
+        Raises:
+            InvalidStatus: it never ran, or was removed.
+
+        Blocking: until it has ended.
+        """
+        if grace is not None and not grace >= 0:
+            raise ConfigError(f"grace {grace!r} is not a number of seconds")
+        look = self._require("stop", "stopped", *words.LIVE)
+        if not look.is_live:
+            return
+        number, seconds = self._stopping(grace)
+        if seconds <= 0 or not self._handles(number):
+            number = signals.SIGKILL
+        self._signal(number, packets.STOP_ASKED, thaw=look.status == "paused")
+        events.append(self._keeper.root, "stop", self.id, name=self._name_or_none())
+        try:
+            self.wait(timeout=None if number == signals.SIGKILL else seconds)
+        except Timeout:
+            self._signal(signals.SIGKILL, packets.STOP_ASKED, thaw=True)
+            self.wait()
+
+    def kill(self, signal: str | int = "KILL") -> None:
+        """Send a signal to its first process.
+
+        Killed, or sent its stop signal, it is not started again by its restart policy.
+
+        Args:
+            signal: a name with or without SIG, or a number.
+
+        Raises:
+            InvalidStatus: it does not run.
+            ConfigError: there is no such signal.
+        """
+        number = signal_number(signal)
+        look = self._require("kill", *words.LIVE)
+        ends = number in (signals.SIGKILL, self._stopping(None)[0])
+        thaw = look.status == "paused" and number == signals.SIGKILL
+        if not self._signal(number, packets.STOP_ASKED if ends else 0, thaw=thaw):
+            raise self._refusal("kill", self._look().status, *words.LIVE)
+
+    def restart(self, *, grace: float | None = None) -> None:
+        """Stop it and start it again.
+
+        Args:
+            grace: as for `stop`.
+
+        Raises:
+            The errors of `stop` and `start`; one that is not running is just started.
+        """
+        if self._look().is_live:
+            self.stop(grace=grace)
+        self.start()
+
+    def pause(self) -> None:
+        """Freeze all its processes; what they hold stays.
+
+        Raises:
+            InvalidStatus: it does not run, or is paused.
+            MissingFeature: there is no control group to freeze.
+        """
+        self._require("pause", "running")
+        self._demand("pause", packets.FREEZE, "running")
+
+    def unpause(self) -> None:
+        """Let its processes go on.
+
+        Raises:
+            InvalidStatus: it is not paused.
+        """
+        self._require("unpause", "paused")
+        self._demand("unpause", packets.THAW, "paused")
+
+    # ---- wait
+
+    def wait(self, *, timeout: float | None = None) -> Exit:
+        """Wait until it has ended for good; a restart policy's restarts are not its end.
+
+        Args:
+            timeout: seconds; past them `Timeout` is raised and nothing is killed.
+
+        Raises:
+            Timeout: it still runs.
+            InvalidStatus: it never ran, or was removed before.
+        """
+        return drive(self.waiting(timeout=timeout))
+
+    def waiting(self, *, timeout: float | None = None) -> Waiting[Exit]:
+        """Do `wait`, in whichever face."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            found = self.exit
+            if found is not None:
+                return found
+            try:
+                channel = self._connect(packets.WATCH)
+            except InvalidStatus as refusal:
+                if refusal.status == "stopped":  # between its end and what it says of it
+                    yield from _pause(deadline)
+                    if self.exit is not None or self._look().status == "stopped":
+                        continue
+                if self._exit is not None:
+                    return self._exit
+                raise self._refusal("wait for", self._look().status, *words.LIVE) from None
+            try:
+                interest = ((channel.fileno(), READ),)
+                while True:
+                    if not (yield Wait(interest, deadline)):
+                        raise Timeout(
+                            f"container {self.id[:12]} still runs after {timeout} s", result=None
+                        )
+                    event, fds = channel.receive()
+                    for fd in fds:
+                        os.close(fd)
+                    if event is None or event.kind != packets.STARTED:
+                        break
+            finally:
+                channel.close()
+            if event is not None and event.kind == packets.EXITED:
+                self._exit = words.exit_of_event(event)
+                return self._exit
+            if event is not None and event.errnum not in _GONE:
+                yield from _pause(deadline)
+
+    # ---- change
+
+    def rename(self, name: str) -> None:
+        """Give it another name.
+
+        Raises:
+            AlreadyExists: another container has it.
+            InvalidStatus: it was removed.
+            ConfigError: it is no name.
+        """
+        check_name(name)
+        self._require("rename", *words.STATUSES[:-1])
+        old = self._name_or_none()
+        try:
+            birth.rename(self._keeper, self.id, name)
+        except ContainerNotFound:
+            raise self._refusal("rename", "removed", *words.STATUSES[:-1]) from None
+        events.append(self._keeper.root, "rename", self.id, name=name, old=old)
+
+    def update(self, *, limits: Limits) -> None:
+        """Change its limits, now and for later starts.
+
+        Args:
+            limits: those that are None stay as they are.
+
+        Raises:
+            InvalidStatus: it was removed.
+            MissingFeature, HostError: this host can not hold one of them; none is changed for good.
+        """
+        from containerkit.runtime.updating import update
+
+        self._require("update", *words.STATUSES[:-1])
+        update(self, limits)
+        events.append(self._keeper.root, "update", self.id, name=self._name_or_none())
+
+    def remove(self, *, force: bool = False, keep_volumes: bool = False) -> None:
+        """Remove it with all it has written; doing it twice is harmless.
+
+        Args:
+            force: kill it first if it runs.
+            keep_volumes: leave its anonymous volumes; there are none yet.
+
+        Raises:
+            InvalidStatus: it runs, and *force* is not set.
+
+        Blocking: until its processes are dead and its files gone.
+        """
+        del keep_volumes
+        row = self._row
+        try:
+            with begin.operation(self._keeper, self.id):
+                look = self._look()
+                if look.is_live and not force:
+                    raise self._refusal("remove", look.status, "created", "stopped")
+                with contextlib.suppress(ContainerNotFound):
+                    row = self._read_row()
+                while look.is_live:
+                    self._signal(
+                        signals.SIGKILL, packets.STOP_ASKED, cause=_REMOVED, thaw=True
+                    )
+                    with contextlib.suppress(InvalidStatus):
+                        self.wait()
+                    look = self._look()
+                self._exit = self.exit
+                was_this = birth.unmake(self._keeper, self.id)
+        except FileNotFoundError:  # somebody else was first
+            return
+        if was_this and row is not None:
+            events.append(
+                self._keeper.root, "remove", self.id, name=row.name, image=row.reference
+            )
+
+    # ---- within
+
+    def _stopping(self, grace: float | None) -> tuple[int, float]:
+        """Return its stop signal, and for how long it is waited for."""
+        kept = birth.Kept.of(self._read_row())
+        wanted = kept.options.get("stop_signal") or kept.config.stop_signal or "TERM"
+        if grace is None:
+            configured = kept.options.get("stop_grace")
+            grace = DEFAULT_GRACE if configured is None else configured
+        try:
+            return signal_number(wanted), grace
+        except ConfigError:  # the image's
+            return signals.SIGTERM, grace
+
+    def _handles(self, number: int) -> bool:
+        """Whether its first process has a handler for a signal (proc_pid_status(5), SigCgt)."""
+        pid = self.pid
+        if pid is None:
+            return True
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/status", encoding="ascii") as file:
+            caught = file.read().partition("\nSigCgt:")[2].split(None, 1)[0]
+            return bool(int(caught, 16) >> (number - 1) & 1)
+        return True
+
+    def _signal(self, number: int, flags: int, *, cause: int = 0, thaw: bool = False) -> bool:
+        """Send a signal; False when it has ended meanwhile."""
+        with contextlib.suppress(InvalidStatus):
+            event, _fds = self._ask(packets.SIGNAL, values=(number, cause, flags))
+            if thaw:
+                self._ask(packets.THAW)
+            return event is not None and event.kind == packets.DONE
+        return False
+
+    def _demand(self, attempt: str, kind: int, allowed: words.Status) -> None:
+        event, _fds = self._ask(kind)
+        if event is None or event.errnum in _GONE:
+            raise self._refusal(attempt, self._look().status, allowed)
+        if event.kind != packets.DONE:
+            raise HostError(
+                f"cannot {attempt} container {self.id[:12]}: {os.strerror(event.errnum)}",
+                errno=event.errnum,
+            )
+
+    def _name_or_none(self) -> str | None:
+        with contextlib.suppress(ContainerNotFound):
+            return self.name
+        return None
+
+    def _undo_start(self) -> None:
+        """Leave the ``with`` block of a start or a create."""
+        self.remove(force=True)
+
+    def undo_at_exit(self) -> Callable[[], object] | None:
+        """Return what leaving a ``with`` block does for who has made it: nothing to a detached one."""
+        return None if self._read_row().lifetime == "detached" else self._undo_start
+
+
+def _pause(deadline: float | None) -> Waiting[None]:
+    """Wait a moment where the kernel has nothing to wait for."""
+    moment = time.monotonic() + _RETRY_SECONDS
+    yield Wait((), moment if deadline is None else min(moment, deadline))
+
+
+def signal_number(value: str | int) -> int:
+    """Return the number of a signal given by name or number.
+
+    Raises:
+        ConfigError: there is none such.
+    """
+    try:
+        if isinstance(value, int):
+            return signals.Signals(value).value
+        if value.isdecimal():
+            return signals.Signals(int(value)).value
+        name = value.upper()
+        return signals.Signals[name if name.startswith("SIG") else f"SIG{name}"].value
+    except (KeyError, ValueError, AttributeError) as error:
+        raise ConfigError(
+            f"{value!r} is not a signal", hint='as "TERM", "SIGKILL" or 15'
+        ) from error
