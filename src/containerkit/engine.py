@@ -8,18 +8,19 @@ Flow: `Engine.run` resolves an image, leases its layers, and hands both to `Runn
 
 from __future__ import annotations
 
-import contextlib
 import os
-import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, Unpack, cast, overload
 
-from containerkit.errors import ConfigError, MissingFeature, NotReady
+from containerkit.errors import ConfigError, NotReady
+from containerkit.images.wiring import Stores
+from containerkit.runtime.keeper import Keeper
 from containerkit.runtime.recover import Recovered, recover
 from containerkit.runtime.runner import Runner
+from containerkit.runtime.signature import with_options
 from containerkit.state.root import StoreRoot
 
 if TYPE_CHECKING:
@@ -32,10 +33,10 @@ if TYPE_CHECKING:
     from containerkit.model.collected import Collected
     from containerkit.model.options import Command, ContainerOptions
     from containerkit.model.progress import Progress
+    from containerkit.model.ready import Ready
     from containerkit.model.result import Result
-    from containerkit.registry.client import RegistryClient
-    from containerkit.registry.credentials import Credentials
     from containerkit.runtime.container import Container
+    from containerkit.runtime.containers import Containers
     from containerkit.runtime.runner import Startable
     from containerkit.stdio.entry import LogEntry
 
@@ -84,17 +85,13 @@ class Engine:
 
     def __init__(self, root: StoreRoot, config: EngineConfig) -> None:
         self.root: Path = root.path
-        self._store = root
-        self._config = config
-        self._guard = threading.Lock()
-        self._images: Images | None = None
-        self._closers: list[Callable[[], object]] = []
-        self._credentials: Credentials | None = None
-        self._containers: set[Container] = set()
+        self._stores = Stores(root, mirrors=config.mirrors)
         self._runner = Runner(
             root.path, netns_pool=config.netns_pool, classic_overlay=config.classic_overlay
         )
-        self._finalizer = weakref.finalize(self, self._runner.close)
+        self._keeper = Keeper(self._runner, self._stores, reopen=container_of)
+        # Not of the engine: a handle of a container keeps what runs it.
+        self._finalizer = weakref.finalize(self._keeper, self._runner.close)
         self._closed = False
         _living.add(self)
 
@@ -122,50 +119,23 @@ class Engine:
     @property
     def images(self) -> Images:
         """The images of this root: pull, get, list, remove, host."""
-        with self._guard:
-            if self._images is None:
-                self._images = self._wire_images()
-            return self._images
+        self._require_open()
+        return self._stores.images
 
-    def _wire_images(self) -> Images:
-        from containerkit.content.store import ContentStore
-        from containerkit.images.images import Images
-        from containerkit.snapshots.overlay import Snapshots
-        from containerkit.state.catalog import Catalog
+    @property
+    def containers(self) -> Containers:
+        """The containers of this root that are kept: create, start, share, get, list, prune."""
+        from containerkit.runtime.containers import Containers
 
-        catalog = Catalog(self._store.catalog)
-        content = ContentStore(self.root)
-        snapshots = Snapshots(self._store, catalog, content)
-        self._closers += [catalog.close, snapshots.close]
-        return Images(
-            self._store,
-            catalog,
-            content,
-            snapshots,
-            self._registry_client,
-            mirrors=self._config.mirrors,
-        )
-
-    def _registry_client(self) -> RegistryClient:
-        from containerkit.registry.client import RegistryClient
-
-        client = RegistryClient(self._logins())
-        self._closers.append(client.close)
-        return client
-
-    def _logins(self) -> Credentials:
-        from containerkit.registry.credentials import Credentials
-
-        if self._credentials is None:
-            self._credentials = Credentials()
-        return self._credentials
+        self._require_open()
+        return Containers(self._keeper, self._startable)
 
     def login(self, registry: str, *, username: str, password: str) -> None:
         """Use these credentials for a registry, in this process only.
 
         Without a login, docker's config.json and credential helpers are asked.
         """
-        self._logins().login(registry, username=username, password=password)
+        self._stores.logins().login(registry, username=username, password=password)
 
     # ---- run
 
@@ -201,6 +171,7 @@ class Engine:
         **options: Unpack[ContainerOptions],
     ) -> Result[str]: ...
 
+    @with_options
     def run(
         self,
         image: ImageLike,
@@ -257,12 +228,13 @@ class Engine:
         with self._startable(image, options, progress) as what:
             return drive(Run(self._runner, command, options, how).begin(what).waiting())
 
+    @with_options
     def start(
         self,
         image: ImageLike,
         command: Command | None = None,
         *,
-        ready: None = None,
+        ready: Ready | None = None,
         timeout: float = 60,
         progress: Callable[[Progress], object] | None = None,
         **options: Unpack[ContainerOptions],
@@ -272,28 +244,24 @@ class Engine:
         Args:
             image: as in `run`.
             command: as in `run`.
-            ready: conditions to wait for, in a later version.
-            timeout: seconds for them.
+            ready: what to wait for before this returns.
+            timeout: seconds for that.
             progress: called with the events of a pull.
             options: see `ContainerOptions`.
 
         Raises:
-            The errors of `run`, except `Timeout` and `ProcessFailed`.
+            AlreadyExists: the name is taken.
+            NotReady: it ended before it was ready; its last log lines are in the message.
+            Timeout: it was not ready in time.
+            The errors of `run`, except `ProcessFailed`.
+
+        Atomicity: failed or interrupted, nothing is left of it.
         """
-        from containerkit.runtime.container import start
+        return self.containers.start(
+            image, command, ready=ready, timeout=timeout, progress=progress, **options
+        )
 
-        if ready is not None:
-            raise MissingFeature(
-                f"cannot wait {timeout} s for {ready}: this version of containerkit does not wait"
-                " for readiness yet",
-                feature="ready",
-            )
-        with contextlib.ExitStack() as stack:
-            what = stack.enter_context(self._startable(image, options, progress))
-            container = start(self._runner, what, command, options, self._containers)
-            container.keep(stack.pop_all())
-        return container
-
+    @with_options
     def plan(
         self,
         image: ImageLike,
@@ -318,13 +286,14 @@ class Engine:
 
             yield host_image(self.root) if image is None else cast("Startable", image)
             return
-        found = self.images.ensure(
+        images = self._stores.images
+        found = images.ensure(
             cast("str | Image", image),
             pull=options.get("pull", "missing"),
             platform=options.get("platform"),
             progress=progress,
         )
-        with self.images.lease(found):
+        with images.lease(found):
             yield found
 
     # ---- care
@@ -346,16 +315,14 @@ class Engine:
             return
         self._closed = True
         self._finalizer.detach()
+        self._keeper.close()
         self._runner.close()
-        for container in list(self._containers):
-            container.abandon()
-        while self._closers:
-            self._closers.pop()()
+        self._stores.close()
 
     def _forked(self) -> None:
-        """In a forked child: a lock may have been held, and the containers are the parent's."""
-        self._guard = threading.Lock()
-        self._containers = set()
+        """In a forked child: locks may have been held, and the containers are the parent's."""
+        self._stores.forked()
+        self._keeper.own_nothing()
 
     def _require_open(self) -> None:
         if self._closed:
@@ -374,6 +341,19 @@ class Engine:
 
     def __repr__(self) -> str:
         return f"<Engine {self.root}>"
+
+
+def container_of(root: str, identity: str) -> Container:
+    """Return the handle that a pickle stands for, of the engine that has this root open.
+
+    Where none has, one is opened for it; it closes with the last handle, or at exit.
+    """
+    from containerkit.runtime.container import Container
+
+    for engine in list(_living):
+        if str(engine.root) == root and not engine._closed:
+            return Container(engine._keeper, identity)
+    return Container(Engine.open(root)._keeper, identity)
 
 
 def _forked() -> None:

@@ -35,6 +35,7 @@ class ContainerOptions(TypedDict, total=False):
         hostname: the container id's first 12 digits otherwise.
         labels: for finding it again.
         stop_signal: name or number; the image's, else SIGTERM, otherwise.
+        stop_grace: seconds from there to the kill, when `stop` names none; 10 otherwise.
         tty: a terminal of its own instead of pipes; all that it shows is standard output.
         stdin_open: standard input stays open for `attach`; without it there is none.
         platform: "linux/amd64" and so on, where an image is chosen from an index.
@@ -59,6 +60,7 @@ class ContainerOptions(TypedDict, total=False):
     hostname: str | None
     labels: Mapping[str, str] | None
     stop_signal: str | int | None
+    stop_grace: float | None
     tty: bool
     stdin_open: bool
     platform: str | None

@@ -27,7 +27,7 @@ def _policy(value: str) -> Policy:
 
 
 def _retries(value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 31:
+    if type(value) is not int or not 0 <= value < 1 << 31:
         raise ConfigError(f"restart: max_retries {value!r} is not a number from 0")
     return value
 
@@ -59,7 +59,7 @@ class Restart:
             return cls()
         if isinstance(value, Restart):
             return value
-        match = _TEXT.fullmatch(value) if isinstance(value, str) else None
+        match = _TEXT.fullmatch(str(value))
         if match is None:
             raise ConfigError(
                 f"restart {value!r} is not a policy",

@@ -242,7 +242,7 @@ def _leased(keeper: Keeper, kept: Kept) -> Iterator[None]:
                 )
         yield
         return
-    images = keeper.images()
+    images = keeper.stores.images
     try:
         lease = images.lease(images.get(kept.digest))
     except ImageNotFound:

@@ -28,10 +28,10 @@ from containerkit.state import events, record
 from containerkit.state.atomic import remove_tree, sync_directory
 
 if TYPE_CHECKING:
+    from containerkit.launch.plan import Plan
     from containerkit.model.image_config import ImageConfig
     from containerkit.model.options import Command, ContainerOptions
     from containerkit.model.rootfs import Rootfs
-    from containerkit.launch.plan import Plan
     from containerkit.runtime.keeper import Keeper
     from containerkit.runtime.launcher import Launcher
     from containerkit.runtime.runner import Startable
@@ -162,9 +162,7 @@ def _labels(options: ContainerOptions) -> Mapping[str, str]:
     return {str(name): str(value) for name, value in (options.get("labels") or {}).items()}
 
 
-def _make(
-    keeper: Keeper, row: Row, chain_ids: Iterable[str], mark: str, *, named: bool
-) -> Row:
+def _make(keeper: Keeper, row: Row, chain_ids: Iterable[str], mark: str, *, named: bool) -> Row:
     directory = keeper.directory(row.id)
     durable = row.lifetime == "detached"
     try:

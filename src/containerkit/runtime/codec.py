@@ -10,7 +10,8 @@ A value that JSON has goes as it is; any other as ``{"$": kind, "v": …}``.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from enum import Enum
 from os import PathLike, fspath
@@ -55,7 +56,9 @@ def load(text: str) -> Any:
 
 
 def _encode(value: object) -> Any:
-    if value is None or isinstance(value, bool | int | float | str) and not isinstance(value, Enum):
+    if value is None or (
+        isinstance(value, bool | int | float | str) and not isinstance(value, Enum)
+    ):
         return value
     kind = type(value)
     if kind.__module__.startswith(_MODEL):
@@ -70,7 +73,7 @@ def _encode(value: object) -> Any:
         return _encode(fspath(value))
     if isinstance(value, Mapping):
         return {"$": "map", "v": [[_encode(key), _encode(one)] for key, one in value.items()]}
-    if isinstance(value, Set):
+    if isinstance(value, AbstractSet):
         return {"$": "set", "v": sorted((_encode(one) for one in value), key=repr)}
     if isinstance(value, tuple):
         return {"$": "tuple", "v": [_encode(one) for one in value]}

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     ]
 
 _PREFIX: Final = re.compile(r"[0-9a-f]{1,64}")
-_ID_DIGITS: Final = 64
+DEFAULT_TIMEOUT: Final = 60.0
+"""Seconds to wait for readiness, where neither the call nor its `Ready` says another number."""
 
 Labels = str | Collection[str] | Mapping[str, str | None] | None
 
@@ -89,7 +90,7 @@ class Containers:
         command: Command | None = None,
         *,
         ready: Ready | None = None,
-        timeout: float = 60,
+        timeout: float = DEFAULT_TIMEOUT,
         progress: Callable[[Progress], object] | None = None,
         **options: Unpack[ContainerOptions],
     ) -> Container:
@@ -113,17 +114,8 @@ class Containers:
                 container.remove(force=True)
                 raise
         if ready is not None:
-            self._await_ready(container, ready, timeout)
+            _await_ready(container, ready, timeout, container._undo_start)
         return container
-
-    def _await_ready(self, container: Container, ready: Ready, timeout: float) -> None:
-        from containerkit.runtime.ready import wait_for
-
-        try:
-            wait_for(container, ready, timeout)
-        except BaseException:
-            container.remove(force=True)
-            raise
 
     @with_options
     def shared(
@@ -133,7 +125,7 @@ class Containers:
         command: Command | None = None,
         *,
         ready: Ready | None = None,
-        timeout: float = 60,
+        timeout: float = DEFAULT_TIMEOUT,
         progress: Callable[[Progress], object] | None = None,
         **options: Unpack[ContainerOptions],
     ) -> Container:
@@ -160,11 +152,7 @@ class Containers:
         with self._find(image, options, progress) as what:
             container = share(self._keeper, key, what, named(image), command, options)
         if ready is not None:
-            try:
-                container.wait_ready_for(ready, timeout=timeout)
-            except BaseException:
-                container.__exit__(None, None, None)
-                raise
+            _await_ready(container, ready, timeout, lambda: container.__exit__(None, None, None))
         return container
 
     def _made(self, row: Row) -> Container:
@@ -185,9 +173,7 @@ class Containers:
             ContainerNotFound: none is called so.
             Conflict: the digits fit several.
         """
-        wanted = name.id if isinstance(name, Container) else name
-        if not isinstance(wanted, str) or not wanted:
-            raise ConfigError(f"{name!r} is neither a name nor an id of a container")
+        wanted = name.id if isinstance(name, Container) else str(name)
         records = self._keeper.records
         found = records.named(wanted)
         candidates = [] if found is None else [found]
@@ -259,6 +245,25 @@ class Containers:
 
     def __repr__(self) -> str:
         return f"<containers of {self._keeper.root}>"
+
+
+def _await_ready(
+    container: Container, ready: Ready, timeout: float, undo: Callable[[], object]
+) -> None:
+    try:
+        container.wait_ready(
+            port=None if ready.port is None else str(ready.port),
+            log=ready.log,
+            times=ready.times,
+            http=ready.http,
+            command=ready.command,
+            healthy=ready.healthy,
+            timeout=ready.timeout if timeout == DEFAULT_TIMEOUT else timeout,
+            interval=ready.interval,
+        )
+    except BaseException:
+        undo()
+        raise
 
 
 # ---- filters

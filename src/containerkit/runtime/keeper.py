@@ -15,10 +15,9 @@ from containerkit.errors import NotReady
 from containerkit.runtime.alive import is_alive
 
 if TYPE_CHECKING:
-    from containerkit.images.images import Images
+    from containerkit.images.wiring import Stores
     from containerkit.runtime.records import Records
     from containerkit.runtime.runner import Runner
-    from containerkit.state.lock import FileLock
 
 
 class Keeper:
@@ -26,51 +25,44 @@ class Keeper:
 
     Args:
         runner: starts containers in this process's launcher.
-        records: makes the rows' collection, on first use.
-        images: returns the images of the root.
+        stores: of the root.
         reopen: a function of a module, for pickles: (root, id) → handle.
 
     Attributes:
         root: the engine's root directory.
+        closed: whether the engine is.
         leases: of shared containers that this engine has taken.
-        secrets: contents by container, of those that this process created and that have not ended.
+        secrets: contents by container, of those that this process created.
     """
 
     __slots__ = (
         "__weakref__",
-        "_made",
         "_records",
         "closed",
         "guard",
-        "images",
         "leases",
         "reopen",
         "root",
         "runner",
         "secrets",
+        "stores",
     )
 
     def __init__(
-        self,
-        runner: Runner,
-        *,
-        records: Callable[[], Records],
-        images: Callable[[], Images],
-        reopen: Callable[[str, str], Any],
+        self, runner: Runner, stores: Stores, *, reopen: Callable[[str, str], Any]
     ) -> None:
         self.root: Path = runner.root
         self.runner = runner
-        self.images = images
+        self.stores = stores
         self.reopen = reopen
-        self._records = records
         self.closed = False
         self.own_nothing()
 
     def own_nothing(self) -> None:
         """Begin without leases and secrets: at first, and in a forked child."""
         self.guard = threading.Lock()
-        self._made: Records | None = None
-        self.leases: dict[str, list[FileLock]] = {}
+        self._records: Records | None = None
+        self.leases: list[Callable[[], object]] = []
         self.secrets: dict[str, Mapping[str, Any]] = {}
 
     @property
@@ -80,11 +72,21 @@ class Keeper:
         Raises:
             NotReady: the engine is closed.
         """
+        if self._records is None:
+            from containerkit.runtime.records import Records
+
+            self.require_open()
+            self._records = Records(self.stores.catalog)
+        return self._records
+
+    def require_open(self) -> None:
+        """Refuse what a closed engine can not do.
+
+        Raises:
+            NotReady: it is closed.
+        """
         if self.closed:
             raise NotReady(f"cannot use the engine of {self.root}: it is closed")
-        if self._made is None:
-            self._made = self._records()
-        return self._made
 
     def directory(self, container_id: str) -> Path:
         """Return where a container's files are."""
@@ -93,3 +95,10 @@ class Keeper:
     def is_alive(self, launcher_id: str) -> bool:
         """Whether a launcher lives."""
         return is_alive(self.root, launcher_id)
+
+    def close(self) -> None:
+        """Give back what shared containers were taken; handles only look from now on."""
+        while self.leases:
+            self.leases.pop()()
+        self.closed = True
+        self._records = None

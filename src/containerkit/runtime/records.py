@@ -119,7 +119,7 @@ class Records:
                         hint="choose another, or remove that one first",
                         holder=holder[0],
                     )
-            db.execute(f"INSERT INTO containers ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)", row)
+            db.execute("INSERT INTO containers VALUES (?,?,?,?,?,?,?,?,?,?)", row)
             db.executemany(
                 "INSERT OR IGNORE INTO container_layers VALUES (?, ?)",
                 [(row.id, chain_id) for chain_id in chain_ids],
@@ -164,6 +164,4 @@ class Records:
     def forget(self, container_ids: Sequence[str]) -> None:
         """Remove rows; those that are gone already are no error."""
         with self._catalog.transaction(durable=False, frees=True) as db:
-            db.executemany(
-                "DELETE FROM containers WHERE id = ?", [(one,) for one in container_ids]
-            )
+            db.executemany("DELETE FROM containers WHERE id = ?", [(one,) for one in container_ids])

@@ -227,11 +227,8 @@ class Verbs(Handle):
             InvalidStatus: it was removed.
             MissingFeature, HostError: this host can not hold one of them; none is changed for good.
         """
-        from containerkit.runtime.updating import update
-
         self._require("update", *words.STATUSES[:-1])
-        update(self, limits)
-        events.append(self._keeper.root, "update", self.id, name=self._name_or_none())
+        raise NotImplementedError(limits)
 
     def remove(self, *, force: bool = False, keep_volumes: bool = False) -> None:
         """Remove it with all it has written; doing it twice is harmless.
@@ -255,9 +252,7 @@ class Verbs(Handle):
                 with contextlib.suppress(ContainerNotFound):
                     row = self._read_row()
                 while look.is_live:
-                    self._signal(
-                        signals.SIGKILL, packets.STOP_ASKED, cause=_REMOVED, thaw=True
-                    )
+                    self._signal(signals.SIGKILL, packets.STOP_ASKED, cause=_REMOVED, thaw=True)
                     with contextlib.suppress(InvalidStatus):
                         self.wait()
                     look = self._look()
@@ -266,9 +261,7 @@ class Verbs(Handle):
         except FileNotFoundError:  # somebody else was first
             return
         if was_this and row is not None:
-            events.append(
-                self._keeper.root, "remove", self.id, name=row.name, image=row.reference
-            )
+            events.append(self._keeper.root, "remove", self.id, name=row.name, image=row.reference)
 
     # ---- within
 
@@ -276,13 +269,12 @@ class Verbs(Handle):
         """Return its stop signal, and for how long it is waited for."""
         kept = birth.Kept.of(self._read_row())
         wanted = kept.options.get("stop_signal") or kept.config.stop_signal or "TERM"
-        if grace is None:
-            configured = kept.options.get("stop_grace")
-            grace = DEFAULT_GRACE if configured is None else configured
+        configured = kept.options.get("stop_grace") if grace is None else grace
+        seconds = DEFAULT_GRACE if configured is None else configured
         try:
-            return signal_number(wanted), grace
+            return signal_number(wanted), seconds
         except ConfigError:  # the image's
-            return signals.SIGTERM, grace
+            return signals.SIGTERM, seconds
 
     def _handles(self, number: int) -> bool:
         """Whether its first process has a handler for a signal (proc_pid_status(5), SigCgt)."""
