@@ -19,7 +19,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from containerkit.errors import ConfigError, ImageNotFound, InvalidStatus, LaunchError, Timeout
+from containerkit.errors import (
+    ConfigError,
+    ContainerNotFound,
+    ImageNotFound,
+    LaunchError,
+    Timeout,
+)
 from containerkit.launch.ops import Code
 from containerkit.model.digest import Digest
 from containerkit.runtime import facts, marks, packets, supervise
@@ -56,11 +62,15 @@ def operation(keeper: Keeper, identity: str) -> Iterator[None]:
     """Be the only one that starts or removes a container meanwhile.
 
     Raises:
-        FileNotFoundError: it was removed.
+        ContainerNotFound: it was removed.
         Timeout: another operation did not end.
     """
     lock = FileLock(keeper.directory(identity), directory=True)
-    with lock.acquire(deadline=time.monotonic() + LOCK_SECONDS):
+    try:
+        lock.acquire(deadline=time.monotonic() + LOCK_SECONDS)
+    except FileNotFoundError as error:
+        raise ContainerNotFound(f"cannot find container {identity[:12]}: it was removed") from error
+    with lock:
         yield
 
 
@@ -78,7 +88,7 @@ def begin(keeper: Keeper, row: Row, *, born: Born | None = None) -> None:
     """
     kept = born.kept if born else Kept.of(row)
     options = _with_secrets(keeper, row, kept.options)
-    with _leased(keeper, kept):
+    with _leased(keeper, kept), _record_restored(keeper, row.id):
         _make_remountable(keeper, row.id)
         for again in (False, True):
             try:
@@ -95,6 +105,19 @@ def begin(keeper: Keeper, row: Row, *, born: Born | None = None) -> None:
                 return
 
 
+@contextmanager
+def _record_restored(keeper: Keeper, identity: str) -> Iterator[None]:
+    """Let a failed start leave the record that was there: launchers write theirs first."""
+    directory = keeper.directory(identity)
+    before = record.read(directory)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            record.write(directory / record.NAME, before)
+        raise
+
+
 # ---- in whose launcher
 
 
@@ -102,10 +125,9 @@ def _begin_here(
     keeper: Keeper, row: Row, kept: Kept, options: ContainerOptions, born: Born | None
 ) -> None:
     launcher, host = keeper.runner.launcher()
-    directory = keeper.directory(row.id)
     mark = marks.owner_mark(launcher.id)
-    if marks.read(directory) != mark:
-        marks.write(directory, mark)
+    if marks.read(keeper.directory(row.id)) != mark:
+        _hang(keeper, row.id, mark)
     if row.owner != launcher.id:
         keeper.records.own(row.id, launcher.id)
     plan = born.plan if born and born.launcher is launcher else None
@@ -116,8 +138,21 @@ def _begin_here(
         # until the next try hangs it on another launcher.
         with _hung_on_us(keeper, row.id):
             keeper.runner.bury(launcher)
-            marks.write(directory, marks.owner_mark(keeper.runner.launcher()[0].id))
+            _hang(keeper, row.id, marks.owner_mark(keeper.runner.launcher()[0].id))
         raise
+
+
+def _hang(keeper: Keeper, identity: str, mark: str) -> None:
+    """Give it another mark.
+
+    Raises:
+        ContainerNotFound: what it hung on has died, and it was removed with that.
+    """
+    directory = keeper.directory(identity)
+    try:
+        marks.write(directory, mark)
+    except FileNotFoundError as error:
+        raise ContainerNotFound(f"cannot find container {identity[:12]}: it was removed") from error
 
 
 @contextmanager
@@ -125,7 +160,7 @@ def _hung_on_us(keeper: Keeper, identity: str) -> Iterator[None]:
     name = os.urandom(12).hex()
     held = write_record(keeper.root, name, ())
     try:
-        marks.write(keeper.directory(identity), marks.owner_mark(name))
+        _hang(keeper, identity, marks.owner_mark(name))
         yield
     finally:
         held.release(unlink=True)
@@ -136,10 +171,10 @@ def _begin_apart(keeper: Keeper, row: Row, kept: Kept, options: ContainerOptions
     launcher = supervise.spawn(keeper, row)
     try:
         if row.shared is not None:
-            marks.write(directory, marks.owner_mark(launcher.id))
+            _hang(keeper, row.id, marks.owner_mark(launcher.id))
         _send(keeper, row, kept, options, launcher, facts.gather(launcher), None)
         if row.shared is None and marks.read(directory) != marks.DETACHED:
-            marks.write(directory, marks.DETACHED)
+            _hang(keeper, row.id, marks.DETACHED)
         supervise.leave(launcher, row)
     except BaseException:
         launcher.close()
@@ -260,12 +295,3 @@ def _make_remountable(keeper: Keeper, identity: str) -> None:
     """
     for mark in keeper.directory(identity).glob("work/**/incompat"):
         remove_tree(mark)
-
-
-def refused(identity: str, status: str) -> InvalidStatus:
-    """Return the error of starting what is neither created nor stopped."""
-    return InvalidStatus(
-        f"cannot start container {identity[:12]}: it is {status}",
-        status=status,
-        allowed=("created", "stopped"),
-    )

@@ -108,8 +108,6 @@ class Containers:
             try:
                 with begin.operation(self._keeper, born.row.id):
                     begin.begin(self._keeper, born.row, born=born)
-            except FileNotFoundError:
-                raise begin.refused(born.row.id, "removed") from None
             except BaseException:
                 container.remove(force=True)
                 raise

@@ -62,7 +62,7 @@ class Verbs(Handle):
             with begin.operation(self._keeper, self.id):
                 self._require("start", "created", "stopped")
                 begin.begin(self._keeper, self._read_row())
-        except (FileNotFoundError, ContainerNotFound):
+        except ContainerNotFound:
             raise self._refusal("start", "removed", "created", "stopped") from None
 
     def stop(self, *, grace: float | None = None) -> None:
@@ -258,7 +258,7 @@ class Verbs(Handle):
                     look = self._look()
                 self._exit = self.exit
                 was_this = birth.unmake(self._keeper, self.id)
-        except FileNotFoundError:  # somebody else was first
+        except ContainerNotFound:  # somebody else was first
             return
         if was_this and row is not None:
             events.append(self._keeper.root, "remove", self.id, name=row.name, image=row.reference)

@@ -117,10 +117,16 @@ def lost(state: State, now_ns: int) -> State:
     )
 
 
-def write(path: Path, state: State) -> None:
-    """Replace a record, in one write; the caller holds the file's lock."""
+def write(path: Path, state: State | None) -> None:
+    """Replace a record, in one write; None: by none, as before the first start.
+
+    The caller knows that nothing supervises the container.
+    """
     fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        os.pwrite(fd, encode(state), 0)
+        if state is None:
+            os.ftruncate(fd, 0)
+        else:
+            os.pwrite(fd, encode(state), 0)
     finally:
         os.close(fd)

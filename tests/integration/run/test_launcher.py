@@ -183,9 +183,11 @@ def test_packets_on_a_channel(launcher: Launcher, engine: ck.Engine, busybox: st
         assert event.kind in (packets.FAILED, packets.EXITED)
         channel.close()
     with engine.start(busybox, ["sleep", "1000"]) as one:
-        one._channel._socket.send(packets.packet(packets.KILL, value=0xFFFF))
-        one._channel._socket.send(packets.packet(packets.LEAVE))
-        one._channel._socket.send(packets.packet(packets.HELLO))
+        watching = one._connect(packets.WATCH)
+        watching._send(packets.packet(packets.KILL, value=0xFFFF))
+        watching._send(packets.packet(packets.LEAVE))
+        watching._send(packets.packet(packets.HELLO))
+        watching.close()
         assert one.status == "running"
 
 

@@ -249,8 +249,9 @@ with ck.Engine.open(sys.argv[1]) as engine:
                 engine.start(sys.argv[2], ["sleep", "1000"]).remove(force=True)
         except KeyboardInterrupt:
             pass
-        for one in list(engine._containers):  # its removal was interrupted: it is still known
+        for one in engine.containers.list():  # interrupted before it was handed over
             one.remove(force=True)
+        engine.recover()  # interrupted while it was removed
         for _ in range(200):  # what was interrupted before anybody knew it ends in the background
             left = [name for name in os.listdir(engine.root / "containers") if name[0] != "."]
             if not left:

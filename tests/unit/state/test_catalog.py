@@ -137,7 +137,7 @@ def test_a_newer_catalog_is_refused(catalog: Catalog, tmp_path: Path) -> None:
     with catalog.transaction() as db:
         db.execute("PRAGMA user_version=99")
     other = Catalog(tmp_path / "catalog.sqlite", formats={})
-    with pytest.raises(ConfigError, match="schema 99, this is 1; hint: a newer containerkit"):
+    with pytest.raises(ConfigError, match="schema 99, this is 2; hint: a newer containerkit"):
         other.rows("SELECT 1")
 
 
