@@ -1,0 +1,194 @@
+"""Events as they are followed: by other processes, over rotations, without losing any."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from containerkit.errors import ConfigError
+from containerkit.model.event import Event, EventFilter
+from containerkit.state import events
+from containerkit.stdio.aiodrive import adrive
+from containerkit.stdio.events import Described, Events
+from tests.integration.waits import deadline
+
+
+def kinds(found: Events) -> list[str]:
+    with found:
+        return [event.kind for event in found]
+
+
+def test_those_that_were(tmp_path: Path) -> None:
+    events.append(tmp_path, "create", "a" * 64, name="web", image="nginx", note=1)
+    events.append(tmp_path, "start", "a" * 64)
+    with Events(tmp_path) as found:
+        first, second = found
+    assert (first.kind, first.id, first.name, first.image) == ("create", "a" * 64, "web", "nginx")
+    assert first.attributes == {"note": 1}
+    assert abs((datetime.now(UTC) - first.time).total_seconds()) < 60
+    assert (second.kind, second.name, second.image) == ("start", "web", "nginx")
+
+
+def test_names_are_those_of_the_time_or_looked_up(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def describe(identity: str) -> Described | None:
+        asked.append(identity)
+        return Described("old", "img", {"role": "x"}) if identity == "known" else None
+
+    for kind, identity, name in (
+        ("start", "known", None), ("rename", "known", "new"), ("die", "known", None),
+        ("remove", "known", "new"), ("start", "unknown", None),
+    ):  # fmt: skip
+        events.append(tmp_path, kind, identity, name=name)
+    with Events(tmp_path, describe=describe) as found:
+        assert [(event.kind, event.name) for event in found] == [
+            ("start", "old"), ("rename", "new"), ("die", "new"), ("remove", "new"), ("start", ""),
+        ]  # fmt: skip
+    assert asked == ["known", "unknown"]
+    only = EventFilter(label="role=x")
+    with Events(tmp_path, describe=describe, wanted=only) as found:
+        assert {event.id for event in found} == {"known"}
+
+
+def test_since_until_and_kinds(tmp_path: Path) -> None:
+    lines = [events.encode(ns * 10**9, kind, "x", {}) for ns, kind in ((10, "start"), (20, "die"))]
+    (tmp_path / events.NAME).write_bytes(b"".join(lines))
+    assert kinds(Events(tmp_path, since=15)) == ["die"]
+    assert kinds(Events(tmp_path, until=datetime.fromtimestamp(15, UTC))) == ["start"]
+    assert kinds(Events(tmp_path, since=timedelta(seconds=1))) == []
+    assert kinds(Events(tmp_path, wanted=EventFilter(kind="die"))) == ["die"]
+    with pytest.raises(ConfigError):
+        Events(tmp_path, since="yesterday")  # type: ignore[arg-type]
+
+
+def test_following_begins_now_or_as_long_ago_as_asked(tmp_path: Path) -> None:
+    events.append(tmp_path, "create", "x")
+    with Events(tmp_path, follow=True) as new, Events(tmp_path, since=0, follow=True) as all_:
+        events.append(tmp_path, "start", "x")
+        assert next(new).kind == "start"
+        assert [next(all_).kind, next(all_).kind] == ["create", "start"]
+
+
+def test_a_follower_ends_at_until(tmp_path: Path) -> None:
+    events.append(tmp_path, "start", "x")
+    soon = time.time() + 0.05
+    assert kinds(Events(tmp_path, since=0, until=soon, follow=True)) == ["start"]
+    assert time.time() >= soon
+
+
+def test_a_root_without_a_file_is_followed(tmp_path: Path) -> None:
+    with Events(tmp_path, follow=True) as found:
+        events.append(tmp_path, "start", "x")
+        assert next(found).kind == "start"
+
+
+def test_over_rotations(tmp_path: Path) -> None:
+    events.append(tmp_path, "one", "x")
+    events.rotate(tmp_path, least=1)
+    with Events(tmp_path, since=0, follow=True) as found:
+        assert next(found).kind == "one"
+        events.append(tmp_path, "two", "x")
+        events.rotate(tmp_path, least=1)
+        # A launcher that had opened the file just before it was renamed.
+        with (tmp_path / events.OLDER).open("ab") as late:
+            late.write(events.encode(1, "late", "x", {}))
+        events.append(tmp_path, "three", "x")
+        events.rotate(tmp_path, least=1)
+        events.append(tmp_path, "four", "x")
+        assert [next(found).kind for _ in range(4)] == ["two", "late", "three", "four"]
+        with (tmp_path / events.OLDER).open("ab") as late:
+            late.write(events.encode(1, "late", "x", {}))
+        events.append(tmp_path, "five", "x")
+        assert [next(found).kind for _ in range(2)] == ["late", "five"]
+
+
+def test_on_an_event_loop_and_cancelled(tmp_path: Path) -> None:
+    async def follow() -> list[str]:
+        with Events(tmp_path, follow=True) as found:
+            task = asyncio.ensure_future(adrive(found.take()))
+            await asyncio.sleep(0)
+            events.append(tmp_path, "start", "x")
+            event = await task
+            waiting = asyncio.ensure_future(adrive(found.take()))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            events.append(tmp_path, "die", "x")
+            later = await adrive(found.take())
+            assert event is not None
+            assert later is not None
+            return [event.kind, later.kind]
+
+    assert asyncio.run(follow()) == ["start", "die"]
+
+
+FOLLOWER = """
+import sys
+from pathlib import Path
+from containerkit.stdio.events import Events
+with Events(Path(sys.argv[1]), follow=True) as found:
+    print("ready", flush=True)
+    for event in found:
+        print(event.kind, event.id, event.name, flush=True)
+        if event.kind == "remove":
+            break
+"""
+
+
+def test_another_process_sees_them_as_they_come(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", FOLLOWER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "ready\n"
+        for kind in ("create", "start", "die", "remove"):
+            events.append(tmp_path, kind, "x", name="web")
+            assert other.stdout.readline() == f"{kind} x web\n"
+        assert other.wait(timeout=deadline()) == 0
+
+
+WRITERS, EACH = 8, 250
+
+
+def write_many(root: Path, writer: int) -> None:
+    for number in range(EACH):
+        events.append(root, f"w{writer}", str(number))
+        if writer == 0 and number in (80, 160):
+            events.rotate(root, least=1)
+
+
+def test_a_follower_loses_nothing_of_eight_writers(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    with Events(tmp_path, follow=True) as found:
+        writers = [context.Process(target=write_many, args=(tmp_path, n)) for n in range(WRITERS)]
+        for one in writers:
+            one.start()
+        seen = [next(found) for _ in range(WRITERS * EACH)]
+        for one in writers:
+            one.join()
+    assert Counter(event.kind for event in seen) == {f"w{n}": EACH for n in range(WRITERS)}
+    for writer in range(WRITERS):
+        mine = [int(event.id) for event in seen if event.kind == f"w{writer}"]
+        assert mine == list(range(EACH))
+
+
+def test_what_it_has_open_is_closed(tmp_path: Path) -> None:
+    events.append(tmp_path, "start", "x")
+    before = os.listdir("/proc/self/fd")
+    one = Events(tmp_path, since=0, follow=True)
+    assert isinstance(next(one), Event)
+    one.close()
+    one.close()
+    assert not list(one)
+    assert os.listdir("/proc/self/fd") == before
