@@ -28,6 +28,7 @@ enum {
     CK_TRASH = 1024,       /* cgroups waiting to be removed */
     CK_KEPT = 4,           /* places of ended containers, kept for the next spares */
     CK_CONNECTIONS = 1024, /* of other processes, and of watchers */
+    CK_EXECS = 4096,       /* in all containers of one launcher */
     CK_PROBE_OUTPUT = 4096, /* bytes kept of what a health probe says */
     CK_SPARE_NAMESPACES = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS,
 };
@@ -64,6 +65,12 @@ struct ck_log {
     uint64_t max_bytes, size;   /* of one file: its cap, and as it is */
 };
 
+/* A parked process in all of one container's namespaces, which makes its execs. */
+struct ck_agent {
+    int socket, pidfd;       /* socket 0: there is none */
+    pid_t pid;
+};
+
 struct ck_container {
     enum ck_status status;
     uint16_t flags;          /* enum ck_plan_flag */
@@ -77,6 +84,7 @@ struct ck_container {
     struct ck_report failed; /* errnum != 0: the start failed here */
     struct ck_state state;
     struct ck_log log;
+    struct ck_agent agent;
     char dir[96];            /* "containers/ID", relative to the store; "" when none */
 };
 
@@ -86,6 +94,25 @@ enum ck_release {
     CK_SETTLED = 256,        /* it was started to stay: starts do not wait for its end */
     CK_MEMORY = 64, CK_TUNED = 128, /* its cgroup has a limit on memory, on more than pids */
     CK_UNCOMMON = 512,       /* a limit wants a group that only few containers have */
+};
+
+/* One exec: its first process, and all that is in its control group. */
+struct ck_exec {
+    uint8_t status;          /* enum ck_exec_status */
+    uint8_t flags;           /* enum ck_exec_flag */
+    uint16_t container;      /* index */
+    uint32_t generation, number; /* of this table entry; names its group */
+    pid_t agent;             /* and process group at birth */
+    int channel, report;
+    int pidfd;               /* ENDING: of somebody who is left in its group, -1: tried again later */
+    int master;              /* of its terminal, until it has started */
+    struct ck_event event;   /* what its end will tell */
+};
+
+enum ck_exec_status { CK_EXEC_FREE, CK_EXEC_STARTING, CK_EXEC_RUNNING, CK_EXEC_ENDING };
+enum ck_exec_flag {
+    CK_EXEC_QUIET = 1,       /* nobody wants STARTED */
+    CK_EXEC_PROBE = 2, CK_EXEC_ABOUT = 4, CK_EXEC_KILLED = 8,
 };
 
 /* A locked directory and a cgroup of the same number, empty and with every value at its default. */
@@ -131,6 +158,8 @@ struct ck_launcher {
     _Alignas(8) char packet[sizeof(struct ck_packet) + CK_PLAN_INLINE + 4096];
     struct ck_record record; /* the one buffer of all logs */
     uint64_t due;            /* CLOCK_MONOTONIC ns of the next timer; 0: none */
+    uint32_t n_execs, last_exec; /* no entry from n_execs on was ever used */
+    struct ck_exec execs[CK_EXECS];
     struct ck_connection connections[CK_CONNECTIONS];
     struct ck_container containers[CK_CONTAINERS];
 };
@@ -201,9 +230,10 @@ __attribute__((format(printf, 4, 5))) void ck_event_write(struct ck_launcher *l,
                                                           const char *format, ...);
 
 /* exec: plan and inputs stay the caller's; the channel does not, whatever is returned: what there is
- * to say is said on it.  -1: a health probe, whose end ck_life_probed is told. */
+ * to say is said on it.  -1: a health probe, whose end ck_life_probed is told, unless an error is
+ * returned.  A plan above CK_PLAN_INLINE bytes is a memfd's, which is behind the n_fds inputs. */
 int ck_exec_start(struct ck_launcher *l, struct ck_container *c, const void *plan, size_t size,
-                  const int *fds, int n_fds, int channel);
+                  const int *fds, int n_fds, int channel, int quiet);
 void ck_exec_kill_probe(struct ck_launcher *l, struct ck_container *c);
 void ck_exec_event(struct ck_launcher *l, uint64_t tag); /* of the kinds CK_WATCH_EXEC_... */
 void ck_exec_drop_all(struct ck_launcher *l, struct ck_container *c); /* it has ended */
@@ -218,6 +248,7 @@ int ck_log_close_input(struct ck_launcher *l, struct ck_container *c);
 void ck_log_terminal(struct ck_launcher *l, struct ck_container *c, int master); /* of the op PTY */
 
 /* end */
+int ck_launcher_was_oom(const struct ck_launcher *l, struct ck_container *c); /* since last asked */
 void ck_launcher_ended(struct ck_launcher *l, struct ck_container *c);
 void ck_launcher_release(struct ck_launcher *l, struct ck_container *c, uint16_t kind,
                          const struct ck_event *event);

@@ -47,7 +47,7 @@ void ck_launcher_release(struct ck_launcher *l, struct ck_container *c, uint16_t
 /* ---- how it ended */
 
 /* Whether the OOM killer killed in the container's cgroup, of either version, since it started. */
-static int was_oom(const struct ck_launcher *l, struct ck_container *c)
+int ck_launcher_was_oom(const struct ck_launcher *l, struct ck_container *c)
 {
     const char *file = l->unified >= 0 ? "memory.events" : "memory.oom_control", *kills;
     int index = ck_pool_controller(l, "memory");
@@ -69,7 +69,7 @@ static uint32_t cause_of(const struct ck_launcher *l, struct ck_container *c)
 {
     const int killed = c->state.signal == SIGKILL && !c->cause;
 
-    if ((c->release & CK_MEMORY || killed) && was_oom(l, c)) {
+    if ((c->release & CK_MEMORY || killed) && ck_launcher_was_oom(l, c)) {
         c->release |= CK_TUNED; /* the count stays: no group for another container */
         return CK_CAUSE_OOM;
     }
@@ -128,6 +128,7 @@ static void end_all(struct ck_launcher *l)
         if (c->status == CK_FREE)
             continue;
         c->cause = CK_CAUSE_OWNER;
+        ck_exec_drop_all(l, c); /* until its execs are waited for, it does not end */
         ck_wait_readable(c->pidfd);
         ck_launcher_ended(l, c);
     }

@@ -1,28 +1,529 @@
-/* ck_launcher_exec.c - further processes of a running container. */
+/* ck_launcher_exec.c - further processes of a running container.
+ *
+ * The first exec of a container makes its agent: a clone of the launcher that has joined all of the
+ * container's namespaces and control groups and waits for plans.  It clones with CLONE_PARENT, so
+ * that the launcher is the parent of every exec.  What an exec starts stays in a group of its own,
+ * "<container's number>/x<its own>", and is killed as a whole when its first process has ended: what
+ * is left then is frozen, killed and thawed, until the group can be removed.
+ */
+#include <poll.h>
+#include <sys/epoll.h>
+
 #include "ck_launcher.h"
 
-int ck_exec_start(struct ck_launcher *l, struct ck_container *c, const void *plan, size_t size,
-                  const int *fds, int n_fds, int channel)
-{
-    struct ck_event event = {.report = {0xffff, 0, 0, ENOSYS, 0}};
+enum {
+    AGENT_SOCKET = CK_CONTROL_FD, /* all that an agent holds, */
+    AGENT_INIT,                   /* and the container's first process */
+    AGENT_IDLE_MS = 30000,
+    ROUNDS = 8, /* of killing at once */
+    RETRY_NS = 2000000,
+    SEND_MS = 100, /* until the agent has taken what others sent */
+    ALL_NAMESPACES =
+        CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET | CLONE_NEWCGROUP,
+};
 
-    ck_launcher_tell(channel, CK_FAILED, &event, -1);
-    ck_close_at(&channel);
-    return -ENOSYS;
+static struct ck_container *container_of(struct ck_launcher *l, const struct ck_exec *e)
+{
+    return &l->containers[e->container];
 }
 
-void ck_exec_kill_probe(struct ck_launcher *l, struct ck_container *c)
+static int watch(struct ck_launcher *l, const struct ck_exec *e, int fd, int kind)
 {
+    uint64_t tag = ck_launcher_tag(kind, e->generation, (size_t)(e - l->execs));
+
+    return ck_epoll_set(l->epoll, EPOLL_CTL_ADD, fd, EPOLLIN, tag);
+}
+
+/* Whose groups execs are killed in: a directory, -1 where there are none. */
+static int hierarchy(const struct ck_launcher *l, const struct ck_container *c)
+{
+    int index = c->release & CK_HAS_CGROUP ? ck_pool_controller(l, "freezer") : -1;
+
+    return index < 0 ? -1 : l->controllers[index];
+}
+
+static const char *group_path(const struct ck_launcher *l, const struct ck_exec *e, char out[64],
+                              const char *file)
+{
+    snprintf(out, 64, "%u/x%u%s", l->containers[e->container].number, e->number, file);
+    return out;
+}
+
+/* ---- within the agent, and its children */
+
+static int enter(struct ck_launcher *l, const struct ck_container *c)
+{
+    char path[24];
+    int error;
+
+    CK_TRY(ck_new_process_group()); /* its children's too, until they have a session of their own */
+    snprintf(path, sizeof path, "%u/tasks", c->number);
+    for (int i = 0; c->release & CK_HAS_CGROUP && l->unified < 0 && i < l->n_controllers; i++) {
+        error = ck_write_text(l->controllers[i], path, "0");
+        if (error < 0 && (error != -ENOENT || i < l->n_common)) /* not every container has all */
+            return error;
+    }
+    error = ck_setns(c->pidfd, ALL_NAMESPACES | CLONE_NEWUSER);
+    return error == -EINVAL ? ck_setns(c->pidfd, ALL_NAMESPACES) : error; /* the same user's */
+}
+
+/* The exec's first process.  It sends a pidfd of itself before anything else: from then on the
+ * launcher knows it, whatever happens to the agent. */
+static _Noreturn void run(const void *plan, size_t size, const int *fds, int n, int tasks)
+{
+    struct ck_child child = {.root = -1, .report = fds[0]};
+    struct ck_report report = {.section = CK_CHILD};
+    int self = ck_pidfd_open(ck_getpid()), error = self;
+    uint32_t at;
+
+    if (error >= 0)
+        error = (int)ck_send(child.report, "", 1, &self, 1);
+    if (error >= 0 && tasks >= 0)
+        error = ck_write_all(tasks, "0", 1);
+    if (error >= 0)
+        error = ck_plan_check(plan, size, &child.plan, &at);
+    ck_close_at(&self);
+    ck_close(fds[1]);
+    ck_close(AGENT_SOCKET);
+    ck_close(AGENT_INIT);
+    for (int i = 0; i < CK_SLOTS; i++)
+        child.slots[i] = i + 2 < n ? fds[i + 2] : -1;
+    if (error >= 0)
+        ck_child_run(&child);
+    report.errnum = (uint16_t)-error;
+    ck_send(child.report, &report, sizeof report, NULL, 0);
+    ck_exit(126);
+}
+
+/* One exec.  Its packet is the plan, or the size of one in a memfd; its descriptors are the socket for
+ * reports, the way into its group, the plan's inputs, the memfd. */
+static void serve(struct ck_launcher *l, int grouped, int error)
+{
+    struct ck_report report = {.section = CK_CHILD};
+    int fds[CK_FDS_MAX + 2], n = CK_FDS_MAX + 2, pidfd = -1;
+    ssize_t got = ck_receive(AGENT_SOCKET, l->packet, sizeof l->packet, fds, &n, 1);
+    const void *plan = l->packet;
+    size_t size = (size_t)got;
+
+    if (got <= 0 || n < 2)
+        ck_exit(0);
+    if (size == sizeof size) {
+        memcpy(&size, l->packet, sizeof size);
+        plan = ck_map(fds[n - 1], size);
+    }
+    if (!error && !plan)
+        error = -ENOMEM;
+    if (!error)
+        error = ck_clone(CLONE_PARENT, grouped && l->unified >= 0 ? fds[1] : -1, &pidfd);
+    if (!error)
+        run(plan, size, fds, n, grouped && l->unified < 0 ? fds[1] : -1);
+    if (error == -ENOMEM && ck_setns(AGENT_INIT, CLONE_NEWPID) == -ESRCH)
+        error = -ESRCH; /* its namespace takes no more processes: the container is ending */
+    report.errnum = (uint16_t)-error;
+    if (error < 0)
+        ck_send(fds[0], &report, sizeof report, NULL, 0);
+    if (plan && plan != l->packet)
+        ck_unmap((void *)(uintptr_t)plan, size);
+    ck_close_at(&pidfd);
+    while (n > 0)
+        ck_close(fds[--n]);
+}
+
+static _Noreturn void run_agent(struct ck_launcher *l, const struct ck_container *c, int socket)
+{
+    const int grouped = hierarchy(l, c) >= 0, error = enter(l, c);
+    const int init = ck_dup_above(c->pidfd, socket + 1);
+
+    if (ck_dup_to(socket, AGENT_SOCKET) < 0 || ck_dup_to(init, AGENT_INIT) < 0 ||
+        ck_set_cloexec(AGENT_SOCKET) < 0 || ck_set_cloexec(AGENT_INIT) < 0)
+        ck_exit(126);
+    ck_close_range(AGENT_INIT + 1, 0);
+    for (;;) {
+        if (ck_wait_for(AGENT_SOCKET, POLLIN, AGENT_IDLE_MS) == 0)
+            ck_stop_receiving(AGENT_SOCKET); /* what was sent before is served all the same */
+        serve(l, grouped, error);
+    }
+}
+
+/* ---- the agent, seen from the launcher */
+
+static int make_agent(struct ck_launcher *l, struct ck_container *c)
+{
+    uint64_t tag = ck_launcher_tag(CK_WATCH_AGENT, c->generation, (size_t)(c - l->containers));
+    CK_CLEANUP_FD int theirs = -1;
+    int pair[2], pid;
+
+    CK_TRY(ck_socketpair(pair));
+    theirs = pair[1];
+    c->agent = (struct ck_agent){.socket = pair[0], .pidfd = -1};
+    pid = c->release & CK_HAS_CGROUP ? ck_pool_clone(l, c->number, 0, &c->agent.pidfd)
+                                     : ck_clone(0, -1, &c->agent.pidfd);
+    if (pid == 0)
+        run_agent(l, c, theirs);
+    CK_TRY(c->agent.pid = pid);
+    return ck_epoll_set(l->epoll, EPOLL_CTL_ADD, c->agent.pidfd, EPOLLIN, tag);
+}
+
+static void end_agent(struct ck_launcher *l, struct ck_container *c)
+{
+    if (c->agent.pidfd > 0)
+        ck_kill_and_wait(c->agent.pidfd);
+    if (c->agent.socket <= 0)
+        return;
+    ck_launcher_unwatch(l, &c->agent.pidfd);
+    ck_close_at(&c->agent.socket);
+    c->agent.socket = 0;
+}
+
+static int send_to_agent(struct ck_launcher *l, struct ck_container *c, const void *packet,
+                         size_t size, const int *fds, int n)
+{
+    ssize_t sent = c->agent.socket > 0 ? ck_send(c->agent.socket, packet, size, fds, n) : -EPIPE;
+
+    if (sent == -EAGAIN && ck_wait_for(c->agent.socket, POLLOUT, SEND_MS) > 0)
+        sent = ck_send(c->agent.socket, packet, size, fds, n);
+    if (sent != -EPIPE && sent != -ECONNRESET)
+        return (int)sent;
+    end_agent(l, c);
+    CK_TRY(make_agent(l, c));
+    return (int)ck_send(c->agent.socket, packet, size, fds, n);
+}
+
+/* ---- the end of an exec */
+
+static void done(struct ck_launcher *l, struct ck_exec *e)
+{
+    struct ck_container *c = container_of(l, e);
+    const bool failed = e->event.report.errnum;
+
+    ck_launcher_unwatch(l, &e->pidfd);
+    ck_launcher_unwatch(l, &e->report);
+    ck_close_at(&e->master);
+    e->event.finished_ns = ck_now(CLOCK_REALTIME);
+    ck_launcher_tell(e->channel, failed ? CK_FAILED : CK_EXITED, &e->event, -1);
+    ck_launcher_unwatch(l, &e->channel);
+    e->status = CK_EXEC_FREE;
+    if (e->flags & CK_EXEC_PROBE)
+        ck_life_probed(l, c,
+                       failed                               ? -e->event.report.errnum
+                       : e->event.cause == CK_CAUSE_TIMEOUT ? -ETIME
+                       : e->event.signal                    ? 128 + e->event.signal
+                                                            : e->event.code);
+}
+
+/* Kill all that is in an exec's group now; returns one of them, 0 when it is empty. */
+static pid_t kill_group(struct ck_launcher *l, const struct ck_exec *e)
+{
+    const int dir = hierarchy(l, container_of(l, e)), v2 = l->unified >= 0;
+    const char *freezer = v2 ? "/cgroup.freeze" : "/freezer.state";
+    CK_CLEANUP_FD int procs = -1;
+    char path[64], text[4096];
+    pid_t pid = 0, found = 0;
+    ssize_t n;
+
+    if (dir < 0)
+        return 0;
+    ck_write_text(dir, group_path(l, e, path, freezer), v2 ? "1" : "FROZEN");
+    procs = ck_openat(dir, group_path(l, e, path, "/cgroup.procs"), O_RDONLY, 0);
+    while ((n = ck_read(procs, text, sizeof text)) > 0) {
+        for (ssize_t i = 0; i < n; i++) { /* a number may go on in the next piece */
+            if (text[i] != '\n') {
+                pid = pid * 10 + (text[i] - '0');
+                continue;
+            }
+            if (pid > 1 && ck_kill(pid, SIGKILL) == 0)
+                found = pid;
+            pid = 0;
+        }
+    }
+    ck_write_text(dir, group_path(l, e, path, freezer), v2 ? "0" : "THAWED");
+    return found;
+}
+
+/* Remove its group, which is all that is left of it, and tell its end.  While something in the group
+ * is dying, that wakes us again. */
+static void finish(struct ck_launcher *l, struct ck_exec *e)
+{
+    const int dir = hierarchy(l, container_of(l, e));
+    char path[64];
+
+    e->status = CK_EXEC_ENDING;
+    for (int round = 0; round < ROUNDS; round++) {
+        pid_t pid;
+        if (dir < 0 || ck_unlinkat(dir, group_path(l, e, path, ""), AT_REMOVEDIR) != -EBUSY)
+            return done(l, e);
+        pid = kill_group(l, e);
+        e->pidfd = pid ? ck_pidfd_open(pid) : -1;
+        if (e->pidfd >= 0 && watch(l, e, e->pidfd, CK_WATCH_EXEC_PIDFD) >= 0)
+            return;
+        ck_close_at(&e->pidfd);
+        e->pidfd = -1;
+    }
+    ck_life_due(l, ck_now(CLOCK_MONOTONIC) + RETRY_NS);
+}
+
+static void kill_exec(struct ck_launcher *l, struct ck_exec *e, int signal, uint32_t cause)
+{
+    if (cause && !e->event.cause)
+        e->event.cause = cause;
+    if (signal == SIGKILL)
+        e->flags |= CK_EXEC_KILLED;
+    if (e->status != CK_EXEC_ENDING && e->pidfd >= 0) /* then it is somebody else's */
+        ck_pidfd_kill(e->pidfd, signal);
+    if (signal == SIGKILL)
+        kill_group(l, e);
+}
+
+/* ---- its first process */
+
+/* It has been executed. */
+static void started(struct ck_launcher *l, struct ck_exec *e)
+{
+    e->status = CK_EXEC_RUNNING;
+    e->event.started_ns = ck_now(CLOCK_REALTIME);
+    if (!(e->flags & CK_EXEC_QUIET))
+        ck_launcher_tell_started(e->channel, e->event.started_ns, e->pidfd, e->master);
+    ck_close_at(&e->master);
+    e->master = -1;
+}
+
+/* It was never heard of: it died at birth, or the agent did before.  It has been in the agent's
+ * process group only, and can be waited for by that. */
+static void lost(struct ck_launcher *l, struct ck_exec *e)
+{
+    for (int i = 0; i < SEND_MS && e->agent && ck_wait_group(e->agent) == 0; i++)
+        ck_wait_for(-1, 0, 1); /* it is about to be dead */
+    if (!e->event.report.errnum)
+        e->event.report = (struct ck_report){CK_CHILD, 0, 0, ECHILD, SIGKILL};
+    finish(l, e);
+}
+
+/* Take one report; 0 when there is no more now. */
+static int on_report(struct ck_launcher *l, struct ck_exec *e)
+{
+    struct ck_report report;
+    int fd = -1, n = 1;
+    ssize_t got =
+        e->report < 0 ? -EAGAIN : ck_receive(e->report, &report, sizeof report, &fd, &n, 0);
+
+    if (got == -EAGAIN)
+        return 0;
+    if (got > 0 && n == 1 && e->pidfd >= 0) { /* behind its pidfd, its terminal's master */
+        ck_close_at(&e->master);
+        e->master = fd;
+    } else if (got > 0 && n == 1) {
+        e->pidfd = fd;
+        watch(l, e, fd, CK_WATCH_EXEC_PIDFD);
+        if (e->flags & CK_EXEC_KILLED)
+            ck_pidfd_kill(fd, SIGKILL);
+    } else if (got == (ssize_t)sizeof report && report.errnum) {
+        e->event.report = report;
+    } else if (got == (ssize_t)sizeof report) {
+        e->flags |= CK_EXEC_ABOUT;
+    } else {
+        ck_launcher_unwatch(l, &e->report);
+        if (e->pidfd < 0)
+            lost(l, e);
+        else if (e->flags & CK_EXEC_ABOUT && !e->event.report.errnum)
+            started(l, e);
+        return 0;
+    }
+    return 1;
+}
+
+static void on_end(struct ck_launcher *l, struct ck_exec *e)
+{
+    struct ck_event *event = &e->event;
+    struct rusage used = {0};
+
+    if (ck_wait_pidfd(e->pidfd, &event->code, &event->signal, &used) == -EAGAIN)
+        return;
+    if (e->flags & CK_EXEC_ABOUT && !event->report.errnum && e->status == CK_EXEC_STARTING)
+        started(l, e); /* the agent has not closed its end of the report yet */
+    ck_launcher_unwatch(l, &e->pidfd);
+    ck_launcher_unwatch(l, &e->report);
+    if (e->status == CK_EXEC_STARTING && !event->report.errnum)
+        event->report = (struct ck_report){CK_CHILD, 0, 0, ECHILD, event->signal};
+    if (!event->signal)
+        event->cause = CK_CAUSE_EXITED;
+    else if (!event->cause)
+        event->cause = event->signal == SIGKILL && ck_launcher_was_oom(l, container_of(l, e))
+                           ? CK_CAUSE_OOM
+                           : CK_CAUSE_SIGNAL;
+    event->user_us = (uint64_t)used.ru_utime.tv_sec * 1000000U + (uint64_t)used.ru_utime.tv_usec;
+    event->system_us = (uint64_t)used.ru_stime.tv_sec * 1000000U + (uint64_t)used.ru_stime.tv_usec;
+    event->max_rss_kib = (uint64_t)used.ru_maxrss;
+    finish(l, e);
+}
+
+/* Its first process, or one that was left of it, has ended. */
+static void on_pidfd(struct ck_launcher *l, struct ck_exec *e)
+{
+    while (e->status != CK_EXEC_ENDING && on_report(l, e)) /* what it said comes before its end */
+        continue;
+    if (e->status == CK_EXEC_STARTING || e->status == CK_EXEC_RUNNING)
+        return on_end(l, e);
+    ck_launcher_unwatch(l, &e->pidfd);
+    finish(l, e);
+}
+
+static void on_channel(struct ck_launcher *l, struct ck_exec *e)
+{
+    struct ck_packet packet;
+    int fds[4], n = 4;
+    ssize_t got = ck_receive(e->channel, &packet, sizeof packet, fds, &n, 0);
+
+    while (n > 0)
+        ck_close(fds[--n]);
+    if (got == -EAGAIN)
+        return;
+    if (!ck_launcher_is_packet(&packet, got)) { /* the caller has gone, or waits for the end */
+        ck_epoll_set(l->epoll, EPOLL_CTL_DEL, e->channel, 0, 0);
+        kill_exec(l, e, SIGKILL, CK_CAUSE_REMOVED);
+    } else if (packet.kind == CK_KILL) {
+        kill_exec(l, e, (int)(packet.value & 0xffff), packet.value >> 16);
+    }
 }
 
 void ck_exec_event(struct ck_launcher *l, uint64_t tag)
 {
+    struct ck_exec *e = &l->execs[ck_tag_index(tag) % CK_EXECS];
+    struct ck_container *c = &l->containers[ck_tag_index(tag) % CK_CONTAINERS];
+
+    if (ck_tag_kind(tag) == CK_WATCH_AGENT) {
+        if (c->generation == ck_tag_generation(tag) && c->agent.socket > 0)
+            end_agent(l, c); /* it has been idle for long */
+        return;
+    }
+    if (e->generation != ck_tag_generation(tag) || e->status == CK_EXEC_FREE)
+        return;
+    if (ck_tag_kind(tag) == CK_WATCH_EXEC_CHANNEL)
+        return on_channel(l, e);
+    if (ck_tag_kind(tag) == CK_WATCH_EXEC_PIDFD)
+        return on_pidfd(l, e);
+    while (e->status == CK_EXEC_STARTING && on_report(l, e))
+        continue;
 }
 
-void ck_exec_drop_all(struct ck_launcher *l, struct ck_container *c)
+/* ---- requests */
+
+static struct ck_exec *new_exec(struct ck_launcher *l, const struct ck_container *c, int channel)
 {
+    struct ck_exec *e = l->execs;
+
+    while (e < l->execs + CK_EXECS && e->status != CK_EXEC_FREE)
+        e++;
+    if (e == l->execs + CK_EXECS)
+        return NULL;
+    if (e >= l->execs + l->n_execs)
+        l->n_execs = (uint32_t)(e - l->execs) + 1;
+    *e = (struct ck_exec){.generation = e->generation + 1,
+                          .status = CK_EXEC_STARTING,
+                          .container = (uint16_t)(c - l->containers),
+                          .number = ++l->last_exec,
+                          .channel = channel};
+    e->pidfd = e->report = e->master = -1;
+    return e;
+}
+
+/* Make its group and give the plan to the agent; what a failure leaves, finish removes. */
+static int begin(struct ck_launcher *l, struct ck_exec *e, const void *plan, size_t size,
+                 const int *fds, int n)
+{
+    struct ck_container *c = container_of(l, e);
+    const int dir = hierarchy(l, c), v2 = l->unified >= 0;
+    CK_CLEANUP_FD int theirs = -1, group = -1;
+    int pair[2], out[CK_FDS_MAX + 2];
+    char path[64];
+
+    CK_TRY(ck_socketpair(pair));
+    e->report = pair[0];
+    theirs = pair[1];
+    if (dir >= 0) {
+        CK_TRY(ck_mkdirat(dir, group_path(l, e, path, ""), 0755));
+        CK_TRY(group = ck_openat(dir, group_path(l, e, path, v2 ? "" : "/tasks"),
+                                 v2 ? O_PATH | O_DIRECTORY : O_WRONLY, 0));
+    }
+    if (e->channel >= 0)
+        CK_TRY(watch(l, e, e->channel, CK_WATCH_EXEC_CHANNEL));
+    CK_TRY(watch(l, e, e->report, CK_WATCH_EXEC_REPORT));
+    out[0] = theirs;
+    out[1] = group < 0 ? theirs : group;
+    if (size > CK_PLAN_INLINE) { /* its memfd is behind the inputs */
+        plan = &size;
+        n++;
+    }
+    memcpy(out + 2, fds, sizeof *fds * (size_t)n);
+    CK_TRY(send_to_agent(l, c, plan, plan == &size ? sizeof size : size, out, n + 2));
+    return e->agent = c->agent.pid;
+}
+
+int ck_exec_start(struct ck_launcher *l, struct ck_container *c, const void *plan, size_t size,
+                  const int *fds, int n_fds, int channel, int quiet)
+{
+    struct ck_event refused = {.report = {0xffff, 0xffff, 0, 0, 0}};
+    struct ck_exec *e = NULL;
+    struct ck_plan checked;
+    uint32_t at;
+    int error = plan ? ck_plan_check(plan, size, &checked, &at) : -EINVAL;
+
+    if (!error && checked.header->flags != CK_PLAN_EXEC)
+        error = -EINVAL;
+    if (!error && checked.header->n_inputs != n_fds)
+        error = -EBADF;
+    if (!error && c->status != CK_RUNNING)
+        error = -ESRCH;
+    if (!error && c->state.status == CK_STATE_PAUSED)
+        error = -EBUSY;
+    if (!error && !(e = new_exec(l, c, channel)))
+        error = -EMFILE;
+    if (error) {
+        refused.report.errnum = (uint16_t)-error;
+        ck_launcher_tell(channel, CK_FAILED, &refused, -1);
+        ck_close_at(&channel);
+        return error;
+    }
+    e->flags = (quiet ? CK_EXEC_QUIET : 0) | (channel < 0 ? CK_EXEC_PROBE : 0);
+    error = begin(l, e, plan, size, fds, n_fds);
+    if (error >= 0)
+        return 0;
+    e->event.report = (struct ck_report){CK_CHILD, 0, 0, (uint16_t)-error, 0};
+    finish(l, e);
+    return 0;
+}
+
+void ck_exec_kill_probe(struct ck_launcher *l, struct ck_container *c)
+{
+    for (struct ck_exec *e = l->execs; e < l->execs + l->n_execs; e++)
+        if (e->status != CK_EXEC_FREE && e->flags & CK_EXEC_PROBE && container_of(l, e) == c)
+            kill_exec(l, e, SIGKILL, CK_CAUSE_TIMEOUT);
 }
 
 void ck_exec_work(struct ck_launcher *l)
 {
+    for (struct ck_exec *e = l->execs; e < l->execs + l->n_execs; e++)
+        if (e->status == CK_EXEC_ENDING && e->pidfd < 0)
+            finish(l, e);
+}
+
+/* The container has been killed, so that each step here ends. */
+void ck_exec_drop_all(struct ck_launcher *l, struct ck_container *c)
+{
+    end_agent(l, c);
+    for (struct ck_exec *e = l->execs; e < l->execs + l->n_execs; e++) {
+        if (e->status == CK_EXEC_FREE || container_of(l, e) != c)
+            continue;
+        kill_exec(l, e, SIGKILL, c->cause);
+        while (e->status != CK_EXEC_FREE) {
+            if (e->pidfd >= 0) {
+                ck_wait_readable(e->pidfd);
+                on_pidfd(l, e);
+            } else if (e->report >= 0) {
+                ck_wait_readable(e->report);
+                on_report(l, e);
+            } else {
+                finish(l, e);
+            }
+        }
+    }
 }

@@ -74,7 +74,7 @@ static void exec(struct ck_launcher *l, struct ck_connection *at, struct ck_cont
     drop(l, at);
     if (request->value[0] == 1)
         n = ck_launcher_map_plan(&plan, fds, n);
-    ck_exec_start(l, c, plan.plan, plan.size, fds, n, channel);
+    ck_exec_start(l, c, plan.plan, plan.size, fds, n, channel, request->value[1] == 1);
     if (plan.map)
         ck_unmap(plan.map, plan.size);
 }

@@ -53,7 +53,8 @@ int ck_op_pty(struct ck_child *child, const struct ck_op *op)
     if (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(5, 2))
         return -ENODEV; /* something else was mounted there */
     CK_TRY(slave = ck_open_slave(master, (uint16_t)op->value[0], (uint16_t)op->value[1]));
-    tree = ck_open_tree(slave, "", 0);
+    if (child->plan.header->flags != CK_PLAN_EXEC) /* which leaves no mounts behind */
+        tree = ck_open_tree(slave, "", 0);
     if (tree >= 0)
         ck_move_mount(tree, AT_FDCWD, "/dev/console");
     CK_TRY(ck_setsid());

@@ -38,6 +38,11 @@ CK_CALL(pid_t, ck_reap, (int *status), waitpid(-1, status, WNOHANG | __WALL))
 CK_RETRY(int, ck_next_signal, (void), /* of those that are held */
          syscall(SYS_rt_sigtimedwait, (&(uint64_t){~0ULL}), NULL, NULL, 8))
 CK_CALL(int, ck_name_process, (const char *name), prctl(PR_SET_NAME, name, 0, 0, 0))
+CK_CALL(int, ck_pidfd_open, (pid_t pid), syscall(SYS_pidfd_open, pid, 0))
+CK_CALL(pid_t, ck_getpid, (void), getpid())
+CK_CALL(int, ck_new_process_group, (void), setpgid(0, 0))
+/* One that has ended of a process group: its pid, 0 when none has, -ECHILD when there is none. */
+CK_CALL(pid_t, ck_wait_group, (pid_t group), waitpid(-group, NULL, WNOHANG | __WALL))
 CK_CALL(int, ck_setns, (int fd, int kind), syscall(SYS_setns, fd, kind))
 CK_CALL(int, ck_unshare, (int flags), syscall(SYS_unshare, flags))
 CK_CALL(int, ck_execve, (const char *path, char *const argv[], char *const envp[]),
@@ -67,6 +72,9 @@ CK_CALL(int, ck_epoll_set, (int epoll, int op, int fd, uint32_t events, uint64_t
         epoll_ctl(epoll, op, fd, &(struct epoll_event){.events = events, .data.u64 = data}))
 CK_RETRY(int, ck_epoll_wait, (int epoll, struct epoll_event *events, int n, int timeout_ms),
          epoll_wait(epoll, events, n, timeout_ms))
+CK_CALL(int, ck_stop_receiving, (int socket), shutdown(socket, SHUT_RD))
+CK_RETRY(int, ck_wait_for, (int fd, short events, int timeout_ms), /* 0: it timed out */
+         poll(&(struct pollfd){.fd = fd, .events = events}, 1, timeout_ms))
 CK_RETRY(int, ck_wait_readable, (int fd), poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, -1))
 /* ---- identity and limits */
 CK_CALL(int, ck_set_groups, (size_t n, const uint32_t *groups), syscall(SYS_setgroups, n, groups))

@@ -49,7 +49,7 @@ struct ck_packet { /* 16 bytes, before everything */
 
 /* A request about a kept container, first on a connection.  Behind it:
  *   EXEC      the plan, or value[0] = 1: it is the last descriptor, a sealed memfd; its inputs travel
- *             with it
+ *             with it; value[1] = 1: STARTED is left out
  *   SIGNAL    value: signal or 0, enum ck_cause, enum ck_signal_flag
  *   FREEZE, THAW   of all its processes; DONE when they are
  *   UPDATE    a list (u32 count, strings) of triples controller, file, value; written in order; on

@@ -42,6 +42,7 @@ _EXEC_OPS: Final = frozenset(
         Code.KEYRING,
         Code.STDIO,
         Code.SESSION,
+        Code.PTY,
         Code.UMASK,
         Code.GROUPS,
         Code.IDS,

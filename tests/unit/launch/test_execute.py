@@ -58,6 +58,7 @@ CASES: dict[str, dict[str, Any]] = {
     "default": {},
     "changed": {"options": CHANGED},
     "privileged": {"options": CHANGED, "privileged": True, "user": 0, "streams": ()},
+    "terminal": {"tty": True},
     "chosen": {"options": CHANGED, "env": {"LANG": "C"}, "workdir": "/", "user": "daemon:staff"},
 }
 
