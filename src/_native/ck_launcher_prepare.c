@@ -39,6 +39,10 @@ static int do_lock(struct ck_start *start, const struct ck_op *op)
     if (!good_name(dir) || c->dir[0])
         return -EINVAL;
     if (!(op->flags & CK_F_CREATE)) {
+        if (start->spare.ready) { /* the parked child's own is not wanted */
+            ck_close_at(&start->spare.place.lock);
+            ck_pool_drop_ahead(l, c->number);
+        }
         snprintf(name, sizeof name, "%s/lock", dir);
         CK_TRY(c->lock = ck_openat(l->store, name, O_CREAT | O_RDWR | O_NOFOLLOW, 0600));
         CK_TRY(ck_flock(c->lock, LOCK_EX | LOCK_NB));

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+from containerkit.runtime import status as words
 from containerkit.runtime.verbs import Verbs
 
 if TYPE_CHECKING:
@@ -77,5 +78,15 @@ class Inside(Verbs):
         raise NotImplementedError
 
     def log_text(self, tail: int | None = None) -> str:
-        """Return its log as one text."""
-        raise NotImplementedError
+        """Return what it has written so far, both streams in the order they came.
+
+        Args:
+            tail: only so many of the last lines.
+
+        Raises:
+            InvalidStatus: it was removed.
+        """
+        from containerkit.stdio.logs import log_text
+
+        self._require("read the log of", *words.STATUSES[:-1])
+        return log_text(self._directory, tail)

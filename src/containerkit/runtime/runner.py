@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from containerkit.errors import MissingFeature, NotReady
+from containerkit.errors import NotReady
 from containerkit.launch.compile import compile_plan
 from containerkit.launch.request import HostFacts, LaunchRequest
 from containerkit.model.exit import Exit
@@ -179,12 +179,6 @@ class Runner:
             container_id: 64 hexadecimal digits; None: new ones.
             host: facts that hold for the launcher which is to start it; None: for this process's.
         """
-        if options.get("tty"):
-            raise MissingFeature(
-                "cannot give the container a terminal: this version of containerkit does not have"
-                " terminals yet",
-                feature="tty",
-            )
         host = host or self.launcher()[1]
         identity = container_id or os.urandom(32).hex()
         rootfs = image.rootfs
@@ -201,6 +195,7 @@ class Runner:
             file_sources=files_among(options.get("mounts") or ()),
             streams=streams,
             ephemeral=ephemeral,
+            kept=not ephemeral,
             create=ephemeral,
             volatile=options.get("lifetime", "owner") == "owner",
             hosts=host_file("/etc/hosts") if host_network else None,

@@ -14,7 +14,6 @@ import containerkit as ck
 from containerkit.errors import InvalidStatus, Timeout
 
 
-@pytest.mark.xfail(raises=NotImplementedError, reason="logs")
 def test_a_started_container(engine: ck.Engine, busybox: str) -> None:
     with engine.start(busybox, ["sh", "-c", "echo hello; echo there >&2; exec sleep 1000"]) as one:
         assert str(one.status) == "running"
@@ -34,7 +33,6 @@ def test_a_started_container(engine: ck.Engine, busybox: str) -> None:
     assert not (engine.root / "containers" / one.id).exists()
 
 
-@pytest.mark.xfail(raises=NotImplementedError, reason="logs")
 def test_its_own_end(engine: ck.Engine, busybox: str) -> None:
     with engine.start(busybox, ["sh", "-c", "echo bye; exit 7"]) as one:
         assert one.wait(timeout=60).code == 7

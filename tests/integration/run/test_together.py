@@ -242,8 +242,8 @@ with ck.Engine.open(sys.argv[1]) as engine:
     engine.run(sys.argv[2], ["true"])
     for number in range(20):
         timer = threading.Timer(0.001 + number / 1000, os.kill, (os.getpid(), signal.SIGINT))
-        timer.start()
         try:
+            timer.start()
             while True:
                 engine.run(sys.argv[2], ["sleep", "0.002"])
                 engine.start(sys.argv[2], ["sleep", "1000"]).remove(force=True)
