@@ -54,6 +54,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def missing(feature: str) -> str | None:
     """Say what is missing for `feature` on this machine, or None."""
+    if feature == "cgroup2":
+        there = Path("/sys/fs/cgroup/cgroup.controllers").exists()
+        return None if there else "needs cgroup version 2 with controllers (make test-cgroup2)"
     if feature == "root":
         return None if os.geteuid() == 0 else "needs root: namespaces, mounts and cgroups"
     if shutil.which(feature, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin") is None:
