@@ -12,10 +12,10 @@ C_FORMATTED := $(wildcard src/_native/*.c tests/native/*.c)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart dev test test-python test-kernel native lint fmt type bench wheel clean
+.PHONY: help quickstart dev test test-python test-kernel test-cgroup2 native lint fmt type bench wheel clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # ---- environment: stamps make each step run once, and again only when what it reads changes
 
@@ -57,6 +57,11 @@ native: $(DONE)/packages-test ## C tests, with address and undefined-behaviour s
 
 test-kernel: dev $(DONE)/packages-kernel ## part of the tests on Linux 6.1, in user-mode-linux
 	tests/kernel/run $(or $(T),)
+
+# One boot; control groups of version 2 with controllers, handed down as systemd does.
+test-cgroup2: export CONTAINERKIT_TEST_NO_SKIP = 1
+test-cgroup2: dev $(DONE)/packages-kernel ## limits, exec and life with control groups of version 2
+	tests/kernel/run --timeout 600 -q -m 'cgroup2 and not slow' $(or $(T),tests/integration)
 
 lint: dev $(DONE)/packages-test ## ruff, and the C code with every warning an error, in two compilers
 	$(BIN)/ruff check

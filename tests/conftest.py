@@ -40,16 +40,33 @@ KERNEL = (
 )
 """What `make test-kernel` runs: what asks the kernel, without what takes many processes."""
 
+CGROUP2 = (
+    "integration/limits",
+    "integration/exec",
+    "integration/handles",
+    "integration/waits",
+    "integration/logs",
+    "integration/life",
+    "integration/run/test_details.py",
+    "integration/run/test_failures.py",
+    "integration/run/test_life.py",
+    "integration/run/test_run.py",
+)
+"""What `make test-cgroup2` runs: what a control group has a part in."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Everything below tests/integration is an integration test, and needs root."""
     kernel = tuple(str(HERE / path) for path in KERNEL)
+    cgroup2 = tuple(str(HERE / path) for path in CGROUP2)
     for item in items:
         if HERE / "integration" in item.path.parents:
             item.add_marker(pytest.mark.integration)
             item.add_marker(pytest.mark.needs("root"))
         if str(item.path).startswith(kernel):
             item.add_marker(pytest.mark.kernel)
+        if str(item.path).startswith(cgroup2):
+            item.add_marker(pytest.mark.cgroup2)
 
 
 def missing(feature: str) -> str | None:
@@ -71,6 +88,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             reason = missing(feature)
             if reason:
                 pytest.skip(reason)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where everything must be there, as in a guest of our own, a test that was skipped failed."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CONTAINERKIT_TEST_NO_SKIP") and reporter and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 # ---- leaks -------------------------------------------------------------------------------------

@@ -27,6 +27,23 @@ static int give_to_spare(struct ck_start *start)
     return (int)ck_send(c->report, out, CK_SLOTS + start->plan_size, fds, n);
 }
 
+/* Leave a child nothing but what its plan uses: of a launcher with many containers it has more
+ * descriptors than the limit that the plan sets. */
+static void close_others(const struct ck_child *child)
+{
+    unsigned from = 3, next;
+
+    do {
+        next = (unsigned)child->report >= from ? (unsigned)child->report : ~0U;
+        for (int i = 0; i < CK_SLOTS; i++)
+            if ((unsigned)child->slots[i] >= from && (unsigned)child->slots[i] < next)
+                next = (unsigned)child->slots[i]; /* -1, for empty, is never below */
+        if (next > from)
+            ck_close_between(from, next - 1);
+        from = next + 1;
+    } while (next != ~0U);
+}
+
 /* The child of a clone up to its first step.  What fails here is reported as the step that wanted
  * it: the control group's, or the first. */
 static _Noreturn void run_clone(struct ck_start *start, int socket)
@@ -45,8 +62,10 @@ static _Noreturn void run_clone(struct ck_start *start, int socket)
     error = start->container->release & CK_HAS_CGROUP
                 ? ck_pool_join_cgroup(start->launcher, start->container->number)
                 : ck_unshare(CLONE_NEWCGROUP);
-    if (error >= 0)
+    if (error >= 0) {
+        close_others(&child);
         ck_child_run(&child);
+    }
     while (report.index < start->plan.header->n_ops[CK_PREPARE] - 1 &&
            ops[report.index].code != CK_OP_CGROUP)
         report.index++;

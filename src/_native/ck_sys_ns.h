@@ -51,6 +51,8 @@ CK_CALL(int, ck_execveat, (int program, char *const argv[], char *const envp[]),
         syscall(SYS_execveat, program, "", argv, envp, AT_EMPTY_PATH))
 CK_CALL(int, ck_close_range, (unsigned first, int cloexec_only),
         syscall(SYS_close_range, first, ~0U, cloexec_only ? 4U : 0U))
+CK_CALL(int, ck_close_between, (unsigned first, unsigned last), /* and both */
+        syscall(SYS_close_range, first, last, 0))
 CK_CALL(int, ck_dup_to, (int fd, int number), dup2(fd, number))
 CK_CALL(int, ck_dup_above, (int fd, int least), fcntl(fd, F_DUPFD_CLOEXEC, least))
 CK_CALL(int, ck_set_cloexec, (int fd), fcntl(fd, F_SETFD, FD_CLOEXEC))

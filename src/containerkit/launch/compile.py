@@ -24,9 +24,9 @@ from containerkit.launch.identity import resolve_user
 from containerkit.launch.limits import (
     DEFAULT_DISK,
     DEFAULT_SHM,
-    DEFAULTS,
     bytes_of,
     cgroup_settings,
+    limits_of,
     rlimit_ops,
 )
 from containerkit.launch.ops import (
@@ -50,7 +50,6 @@ from containerkit.launch.process import (
 )
 from containerkit.launch.request import HostFacts, LaunchRequest, check_options
 from containerkit.launch.streams import check_streams, connect, inputs_of
-from containerkit.model.limits import Limits, Unlimited
 from containerkit.model.security import Security
 
 if TYPE_CHECKING:
@@ -59,12 +58,6 @@ if TYPE_CHECKING:
 
 _NAMESPACES: Final = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS
 _SECURITY: Final = Security()
-_LIFTED: Final = Limits(
-    memory=Unlimited.UNLIMITED,
-    pids=Unlimited.UNLIMITED,
-    shm_size=Unlimited.UNLIMITED,
-    disk=Unlimited.UNLIMITED,
-)
 # struct sock_filter; BPF_MAXINSNS of them
 _FILTER_MAX: Final = 4096 * 8
 
@@ -277,13 +270,6 @@ class _Compiler:
         paths = candidates(argv[0], env.get("PATH"))
         envp = tuple([f"{name}={value}" for name, value in env.items()])
         child.append(Op(Code.EXEC, arena=(paths, argv, envp)))
-
-
-def limits_of(limits: Limits | Unlimited | None) -> Limits:
-    """Return the limits of an option: the defaults for None, none at all for UNLIMITED."""
-    if limits is None:
-        return DEFAULTS
-    return _LIFTED if isinstance(limits, Unlimited) else limits
 
 
 def _is_host_network(network: object) -> bool:

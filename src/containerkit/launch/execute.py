@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from containerkit.launch import defaults
-from containerkit.launch.compile import limits_of, user_of
+from containerkit.launch.compile import user_of
 from containerkit.launch.confine import bounding_set, confine
 from containerkit.launch.identity import resolve_user
-from containerkit.launch.limits import rlimit_ops
+from containerkit.launch.limits import limits_of, rlimit_ops
 from containerkit.launch.ops import Code, Op
 from containerkit.launch.plan import Input, Plan
 from containerkit.launch.process import (

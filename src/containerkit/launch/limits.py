@@ -79,6 +79,13 @@ _LIFTED: Final = {
 
 DEFAULTS: Final = Limits()
 
+LIFTED: Final = Limits(
+    memory=Unlimited.UNLIMITED,
+    pids=Unlimited.UNLIMITED,
+    shm_size=Unlimited.UNLIMITED,
+    disk=Unlimited.UNLIMITED,
+)
+
 _NO_DEVICES: Final[Mapping[str, str]] = {}
 
 Settings = dict[tuple[str, str, str], str]
@@ -115,6 +122,13 @@ def cgroup_settings(
         _require(settings, facts, limits)
         _check_ulimits(limits.ulimits, facts)
     return _triples(settings)
+
+
+def limits_of(given: Limits | Unlimited | None) -> Limits:
+    """Return the limits that a value of the option means."""
+    if given is None:
+        return DEFAULTS
+    return LIFTED if isinstance(given, Unlimited) else given
 
 
 def merged(old: Limits, new: Limits) -> Limits:

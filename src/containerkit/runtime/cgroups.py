@@ -99,8 +99,11 @@ def parse(cgroup: str, mountinfo: str) -> Hierarchies:
             {name: directories[name] for name in known},
             {name: tops[name] for name in known},
         )
-    if "" in directories and _has_controllers(directories[""]):
-        return Hierarchies("v2", {"unified": directories[""]}, {"unified": tops[""]})
+    if "" in directories:
+        found = Hierarchies("v2", {"unified": directories[""]}, {"unified": tops[""]})
+        # A leaf need not have any: ours is made beside it, where the group above has them.
+        if any(map(_has_controllers, _places(found, "unified", detached=True))):
+            return found
     return NONE
 
 

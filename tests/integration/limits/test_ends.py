@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 import containerkit as ck
+from containerkit.model.limits import Unlimited
 from tests.integration.limits.support import MORE, VERSION, eventually, groups, value
 
 EAT = ["tail", "/dev/zero"]
@@ -16,7 +17,7 @@ EAT = ["tail", "/dev/zero"]
 @pytest.mark.slow
 @pytest.mark.parametrize("swap", [None, "16m", ck.UNLIMITED], ids=["default", "none", "unlimited"])
 def test_every_death_by_memory_is_told(
-    engine: ck.Engine, busybox: str, swap: str | ck.Unlimited | None
+    engine: ck.Engine, busybox: str, swap: str | Unlimited | None
 ) -> None:
     """One after another, with other containers in between that know nothing of it."""
     limits = ck.Limits(memory="16m", memory_swap=swap)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import containerkit as ck
+from containerkit.model.limits import Unlimited
 from tests.integration.limits.support import (
     VERSION,
     eventually,
@@ -36,7 +38,7 @@ def test_processes(engine: ck.Engine, busybox: str) -> None:
     [(None, 128 << 20), ("64m", 64 << 20), ("96m", 96 << 20), (ck.UNLIMITED, None)],
 )
 def test_memory(
-    engine: ck.Engine, busybox: str, swap: str | ck.Unlimited | None, total: int | None
+    engine: ck.Engine, busybox: str, swap: str | Unlimited | None, total: int | None
 ) -> None:
     limits = ck.Limits(memory="64m", memory_swap=swap)
     with engine.start(busybox, SLEEP, limits=limits) as container:
@@ -174,6 +176,16 @@ def test_rlimits(engine: ck.Engine, busybox: str) -> None:
     script = "ulimit -Sn; ulimit -Hn; ulimit -Hc; ulimit -Ss"
     result = engine.run(busybox, ["sh", "-c", script], limits=limits, text=True)
     assert result.stdout.split() == ["20", "30", "0", "1024"]
+
+
+def test_few_files_beside_many_containers(engine: ck.Engine, busybox: str) -> None:
+    """Its own limit counts its own files, however many its launcher has open."""
+    with contextlib.ExitStack() as others:
+        for _ in range(12):
+            others.enter_context(engine.start(busybox, SLEEP))
+        limits = ck.Limits(ulimits={"nofile": 12})
+        for _ in range(3):
+            assert engine.run(busybox, ["true"], limits=limits, workdir="/tmp").exit.ok
 
 
 def test_shared_memory(engine: ck.Engine, busybox: str) -> None:

@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from containerkit.errors import ConfigError
-from containerkit.model.limits import RLIM_INFINITY, UNLIMITED, Limits, Ulimit, parse_size
+from containerkit.model.limits import RLIM_INFINITY, UNLIMITED, IoLimit, Limits, Ulimit, parse_size
 
 
 @pytest.mark.parametrize(
@@ -115,6 +115,10 @@ def test_unlimited_is_one_object() -> None:
         {"pids": "many"},
         {"shm_size": 1},
         {"disk": 1},
+        {"io_weight": 9},
+        {"io_weight": 1001},
+        {"io": [IoLimit("8:0", read_bps=1), IoLimit("8:0", read_iops=1)]},
+        {"io": ["8:0"]},
         {"ulimits": {"files": 1}},
         {"ulimits": {"nofile": (2, 1)}},
         {"ulimits": {"nofile": -2}},
@@ -125,3 +129,29 @@ def test_unlimited_is_one_object() -> None:
 def test_limits_without_meaning(limits: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         Limits(**limits)  # type: ignore[arg-type]
+
+
+def test_rates_of_a_device() -> None:
+    limit = IoLimit("/dev/sda", read_bps="1m", write_iops=5)
+    assert (limit.read_bps, limit.write_iops, limit.write_bps) == (1 << 20, 5, None)
+    assert Limits(io=limit) == Limits(io=[limit]) == Limits(io=(limit,))
+    assert pickle.loads(pickle.dumps(Limits(io=limit))) == Limits(io=limit)
+
+
+@pytest.mark.parametrize(
+    ("device", "rates"),
+    [
+        ("sda", {}),
+        ("", {}),
+        ("8", {}),
+        ("8:0 1", {}),
+        ("/dev/s\nda", {}),
+        ("8:0", {"read_bps": 0}),
+        ("8:0", {"read_bps": "x"}),
+        ("8:0", {"write_iops": -1}),
+        ("8:0", {"write_iops": True}),
+    ],
+)
+def test_rates_without_meaning(device: str, rates: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        IoLimit(device, **rates)  # type: ignore[arg-type]

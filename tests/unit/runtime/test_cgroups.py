@@ -115,3 +115,78 @@ def test_removal(tmp_path: Path, depth: int) -> None:
     cgroups.remove_tree(top)
     assert not top.exists()
     cgroups.remove_tree(top)
+
+
+# ---- where a launcher's group may be made
+
+
+SYSTEMD = (
+    "22 1 253:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw\n"
+    "30 22 0:26 / /sys/fs/cgroup rw,nosuid,nodev,noexec,relatime shared:4 - cgroup2 cgroup2"
+    " rw,nsdelegate,memory_recursiveprot\n"
+)
+
+
+def test_hybrid_with_a_group_of_its_own_in_one_hierarchy() -> None:
+    """Recorded on a virtual machine: only memory is not at the top."""
+    cgroup = (
+        "9:name=systemd:/\n8:pids:/\n7:blkio:/\n6:freezer:/\n5:devices:/\n"
+        "4:memory:/process_api/557f25f6\n3:cpuset:/\n2:cpuacct:/\n1:cpu:/\n0::/\n"
+    )
+    names = ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids")
+    mounts = "".join(mount("cgroup", "/", f"/sys/fs/cgroup/{name}", f"rw,{name}") for name in names)
+    mounts += mount("cgroup", "/", "/sys/fs/cgroup/systemd", "rw,name=systemd")
+    found = parse(cgroup, mounts + mount("cgroup2", "/", "/sys/fs/cgroup/unified"))
+    assert found.version == "hybrid"
+    assert set(found.directories) == set(names)
+    memory = Path("/sys/fs/cgroup/memory")
+    assert found.directories["memory"] == memory / "process_api/557f25f6"
+    assert found.tops["memory"] == memory
+    own = cgroups.planned_paths(found, "x")
+    assert memory / "process_api/557f25f6/containerkit-x" in own
+    apart = cgroups.planned_paths(found, "x", detached=True)
+    assert apart.index(memory / "containerkit-x") < apart.index(
+        memory / "process_api/557f25f6/containerkit-x"
+    )
+    assert len(own) == len(names)
+
+
+@pytest.mark.parametrize("detached", [False, True])
+def test_a_service_of_systemd(detached: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cgroups, "_has_controllers", lambda _: True)
+    found = parse("0::/system.slice/app.service/leaf\n", SYSTEMD)
+    top = Path("/sys/fs/cgroup")
+    service = top / "system.slice/app.service"
+    assert found == Hierarchies("v2", {"unified": service / "leaf"}, {"unified": top})
+    planned = cgroups.planned_paths(found, "x", detached=detached)
+    beneath = (service / "leaf/containerkit-x", service / "containerkit-x")
+    assert planned == ((top / "containerkit-x", *beneath) if detached else beneath)
+
+
+def test_never_above_what_is_mounted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container with a control group namespace, our own group is the top."""
+    monkeypatch.setattr(cgroups, "_has_controllers", lambda _: True)
+    found = parse("0::/\n", SYSTEMD)
+    for detached in (False, True):
+        assert cgroups.planned_paths(found, "x", detached=detached) == (
+            Path("/sys/fs/cgroup/containerkit-x"),
+        )
+
+
+def test_a_group_with_processes_hands_nothing_down(tmp_path: Path) -> None:
+    """A tree of plain files: nothing is tried, nothing is left."""
+    leaf = tmp_path / "leaf"
+    leaf.mkdir()
+    for group in (tmp_path, leaf):
+        (group / "cgroup.type").write_text("domain\n")
+        (group / "cgroup.procs").write_text("1\n")
+        (group / "cgroup.controllers").write_text("memory pids\n")
+        (group / "cgroup.subtree_control").write_text("")
+    places = Hierarchies("v2", {"unified": leaf}, {"unified": tmp_path})
+    made = cgroups.make_group(places, "x")
+    assert (made.controllers, made.names, made.fds, made.paths) == (frozenset(), (), (), ())
+    assert made.missing == tuple(
+        f"no controllers below {place}: there are processes in it" for place in (leaf, tmp_path)
+    )
+    assert (tmp_path / "cgroup.subtree_control").read_text() == ""
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["leaf"]
