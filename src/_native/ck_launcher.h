@@ -9,6 +9,7 @@
  *   ck_launcher_request.c  connections of any process: requests about kept containers
  *   ck_launcher_life.c   what happens to a container while it lives: signals, pauses, limits, health
  *   ck_launcher_exec.c   further processes of a container
+ *   ck_launcher_agent.c  what makes those
  *   ck_launcher_log.c    its output and input
  *   ck_launcher_setup.c  the mount namespace and its templates
  *   ck_launcher_pool.c   what is made ahead: spare child, cgroups, network namespaces
@@ -238,6 +239,13 @@ void ck_exec_kill_probe(struct ck_launcher *l, struct ck_container *c);
 void ck_exec_event(struct ck_launcher *l, uint64_t tag); /* of the kinds CK_WATCH_EXEC_... */
 void ck_exec_drop_all(struct ck_launcher *l, struct ck_container *c); /* it has ended */
 void ck_exec_work(struct ck_launcher *l);                /* its timers: after ck_life_due */
+/* Below whose groups each exec has one: a directory; -1 where there are none. */
+int ck_exec_hierarchy(const struct ck_launcher *l, const struct ck_container *c);
+/* To the container's agent, made when there is none: a plan, or the size_t of one that is in a memfd,
+ * the last descriptor; before it the socket for reports, the exec's group, the plan's inputs. */
+int ck_agent_send(struct ck_launcher *l, struct ck_container *c, const void *packet, size_t size,
+                  const int *fds, int n);
+void ck_agent_end(struct ck_launcher *l, struct ck_container *c);
 
 /* log */
 int ck_log_open(struct ck_start *start, const struct ck_op *op); /* the op LOG */
@@ -248,6 +256,7 @@ int ck_log_close_input(struct ck_launcher *l, struct ck_container *c);
 void ck_log_terminal(struct ck_launcher *l, struct ck_container *c, int master); /* of the op PTY */
 
 /* end */
+void ck_launcher_add_usage(struct ck_event *event, const struct rusage *used);
 int ck_launcher_was_oom(const struct ck_launcher *l, struct ck_container *c); /* since last asked */
 void ck_launcher_ended(struct ck_launcher *l, struct ck_container *c);
 void ck_launcher_release(struct ck_launcher *l, struct ck_container *c, uint16_t kind,

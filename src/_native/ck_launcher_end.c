@@ -78,6 +78,14 @@ static uint32_t cause_of(const struct ck_launcher *l, struct ck_container *c)
     return c->state.signal ? CK_CAUSE_SIGNAL : CK_CAUSE_EXITED;
 }
 
+void ck_launcher_add_usage(struct ck_event *event, const struct rusage *used)
+{
+    event->user_us = (uint64_t)used->ru_utime.tv_sec * 1000000U + (uint64_t)used->ru_utime.tv_usec;
+    event->system_us =
+        (uint64_t)used->ru_stime.tv_sec * 1000000U + (uint64_t)used->ru_stime.tv_usec;
+    event->max_rss_kib = (uint64_t)used->ru_maxrss;
+}
+
 void ck_launcher_fail(struct ck_launcher *l, struct ck_container *c)
 {
     if (c->pidfd >= 0)
@@ -108,9 +116,7 @@ void ck_launcher_ended(struct ck_launcher *l, struct ck_container *c)
     event.cause = c->state.cause;
     event.started_ns = c->state.started_ns;
     event.finished_ns = c->state.finished_ns;
-    event.user_us = (uint64_t)used.ru_utime.tv_sec * 1000000U + (uint64_t)used.ru_utime.tv_usec;
-    event.system_us = (uint64_t)used.ru_stime.tv_sec * 1000000U + (uint64_t)used.ru_stime.tv_usec;
-    event.max_rss_kib = (uint64_t)used.ru_maxrss;
+    ck_launcher_add_usage(&event, &used);
     if (c->flags == CK_PLAN_KEPT && c->dir[0])
         ck_launcher_write_state(c);
     ck_launcher_release(l, c, CK_EXITED, &event);

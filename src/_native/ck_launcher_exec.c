@@ -1,10 +1,8 @@
 /* ck_launcher_exec.c - further processes of a running container.
  *
- * The first exec of a container makes its agent: a clone of the launcher that has joined all of the
- * container's namespaces and control groups and waits for plans.  It clones with CLONE_PARENT, so
- * that the launcher is the parent of every exec.  What an exec starts stays in a group of its own,
- * "<container's number>/x<its own>", and is killed as a whole when its first process has ended: what
- * is left then is frozen, killed and thawed, until the group can be removed.
+ * The container's agent clones an exec's first process.  What that starts stays in a group of its
+ * own, "<container's number>/x<the exec's>", and is killed as a whole when the first process has
+ * ended: what is left then is frozen, killed and thawed, until the group can be removed.
  */
 #include <poll.h>
 #include <sys/epoll.h>
@@ -12,14 +10,9 @@
 #include "ck_launcher.h"
 
 enum {
-    AGENT_SOCKET = CK_CONTROL_FD, /* all that an agent holds, */
-    AGENT_INIT,                   /* and the container's first process */
-    AGENT_IDLE_MS = 30000,
     ROUNDS = 8, /* of killing at once */
     RETRY_NS = 2000000,
-    SEND_MS = 100, /* until the agent has taken what others sent */
-    ALL_NAMESPACES =
-        CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET | CLONE_NEWCGROUP,
+    LOST_MS = 100,
 };
 
 static struct ck_container *container_of(struct ck_launcher *l, const struct ck_exec *e)
@@ -34,8 +27,7 @@ static int watch(struct ck_launcher *l, const struct ck_exec *e, int fd, int kin
     return ck_epoll_set(l->epoll, EPOLL_CTL_ADD, fd, EPOLLIN, tag);
 }
 
-/* Whose groups execs are killed in: a directory, -1 where there are none. */
-static int hierarchy(const struct ck_launcher *l, const struct ck_container *c)
+int ck_exec_hierarchy(const struct ck_launcher *l, const struct ck_container *c)
 {
     int index = c->release & CK_HAS_CGROUP ? ck_pool_controller(l, "freezer") : -1;
 
@@ -47,146 +39,6 @@ static const char *group_path(const struct ck_launcher *l, const struct ck_exec 
 {
     snprintf(out, 64, "%u/x%u%s", l->containers[e->container].number, e->number, file);
     return out;
-}
-
-/* ---- within the agent, and its children */
-
-static int enter(struct ck_launcher *l, const struct ck_container *c)
-{
-    char path[24];
-    int error;
-
-    CK_TRY(ck_new_process_group()); /* its children's too, until they have a session of their own */
-    snprintf(path, sizeof path, "%u/tasks", c->number);
-    for (int i = 0; c->release & CK_HAS_CGROUP && l->unified < 0 && i < l->n_controllers; i++) {
-        error = ck_write_text(l->controllers[i], path, "0");
-        if (error < 0 && (error != -ENOENT || i < l->n_common)) /* not every container has all */
-            return error;
-    }
-    error = ck_setns(c->pidfd, ALL_NAMESPACES | CLONE_NEWUSER);
-    return error == -EINVAL ? ck_setns(c->pidfd, ALL_NAMESPACES) : error; /* the same user's */
-}
-
-/* The exec's first process.  It sends a pidfd of itself before anything else: from then on the
- * launcher knows it, whatever happens to the agent. */
-static _Noreturn void run(const void *plan, size_t size, const int *fds, int n, int tasks)
-{
-    struct ck_child child = {.root = -1, .report = fds[0]};
-    struct ck_report report = {.section = CK_CHILD};
-    int self = ck_pidfd_open(ck_getpid()), error = self;
-    uint32_t at;
-
-    if (error >= 0)
-        error = (int)ck_send(child.report, "", 1, &self, 1);
-    if (error >= 0 && tasks >= 0)
-        error = ck_write_all(tasks, "0", 1);
-    if (error >= 0)
-        error = ck_plan_check(plan, size, &child.plan, &at);
-    ck_close_at(&self);
-    ck_close(fds[1]);
-    ck_close(AGENT_SOCKET);
-    ck_close(AGENT_INIT);
-    for (int i = 0; i < CK_SLOTS; i++)
-        child.slots[i] = i + 2 < n ? fds[i + 2] : -1;
-    if (error >= 0)
-        ck_child_run(&child);
-    report.errnum = (uint16_t)-error;
-    ck_send(child.report, &report, sizeof report, NULL, 0);
-    ck_exit(126);
-}
-
-/* One exec.  Its packet is the plan, or the size of one in a memfd; its descriptors are the socket for
- * reports, the way into its group, the plan's inputs, the memfd. */
-static void serve(struct ck_launcher *l, int grouped, int error)
-{
-    struct ck_report report = {.section = CK_CHILD};
-    int fds[CK_FDS_MAX + 2], n = CK_FDS_MAX + 2, pidfd = -1;
-    ssize_t got = ck_receive(AGENT_SOCKET, l->packet, sizeof l->packet, fds, &n, 1);
-    const void *plan = l->packet;
-    size_t size = (size_t)got;
-
-    if (got <= 0 || n < 2)
-        ck_exit(0);
-    if (size == sizeof size) {
-        memcpy(&size, l->packet, sizeof size);
-        plan = ck_map(fds[n - 1], size);
-    }
-    if (!error && !plan)
-        error = -ENOMEM;
-    if (!error)
-        error = ck_clone(CLONE_PARENT, grouped && l->unified >= 0 ? fds[1] : -1, &pidfd);
-    if (!error)
-        run(plan, size, fds, n, grouped && l->unified < 0 ? fds[1] : -1);
-    if (error == -ENOMEM && ck_setns(AGENT_INIT, CLONE_NEWPID) == -ESRCH)
-        error = -ESRCH; /* its namespace takes no more processes: the container is ending */
-    report.errnum = (uint16_t)-error;
-    if (error < 0)
-        ck_send(fds[0], &report, sizeof report, NULL, 0);
-    if (plan && plan != l->packet)
-        ck_unmap((void *)(uintptr_t)plan, size);
-    ck_close_at(&pidfd);
-    while (n > 0)
-        ck_close(fds[--n]);
-}
-
-static _Noreturn void run_agent(struct ck_launcher *l, const struct ck_container *c, int socket)
-{
-    const int grouped = hierarchy(l, c) >= 0, error = enter(l, c);
-    const int init = ck_dup_above(c->pidfd, socket + 1);
-
-    if (ck_dup_to(socket, AGENT_SOCKET) < 0 || ck_dup_to(init, AGENT_INIT) < 0 ||
-        ck_set_cloexec(AGENT_SOCKET) < 0 || ck_set_cloexec(AGENT_INIT) < 0)
-        ck_exit(126);
-    ck_close_range(AGENT_INIT + 1, 0);
-    for (;;) {
-        if (ck_wait_for(AGENT_SOCKET, POLLIN, AGENT_IDLE_MS) == 0)
-            ck_stop_receiving(AGENT_SOCKET); /* what was sent before is served all the same */
-        serve(l, grouped, error);
-    }
-}
-
-/* ---- the agent, seen from the launcher */
-
-static int make_agent(struct ck_launcher *l, struct ck_container *c)
-{
-    uint64_t tag = ck_launcher_tag(CK_WATCH_AGENT, c->generation, (size_t)(c - l->containers));
-    CK_CLEANUP_FD int theirs = -1;
-    int pair[2], pid;
-
-    CK_TRY(ck_socketpair(pair));
-    theirs = pair[1];
-    c->agent = (struct ck_agent){.socket = pair[0], .pidfd = -1};
-    pid = c->release & CK_HAS_CGROUP ? ck_pool_clone(l, c->number, 0, &c->agent.pidfd)
-                                     : ck_clone(0, -1, &c->agent.pidfd);
-    if (pid == 0)
-        run_agent(l, c, theirs);
-    CK_TRY(c->agent.pid = pid);
-    return ck_epoll_set(l->epoll, EPOLL_CTL_ADD, c->agent.pidfd, EPOLLIN, tag);
-}
-
-static void end_agent(struct ck_launcher *l, struct ck_container *c)
-{
-    if (c->agent.pidfd > 0)
-        ck_kill_and_wait(c->agent.pidfd);
-    if (c->agent.socket <= 0)
-        return;
-    ck_launcher_unwatch(l, &c->agent.pidfd);
-    ck_close_at(&c->agent.socket);
-    c->agent.socket = 0;
-}
-
-static int send_to_agent(struct ck_launcher *l, struct ck_container *c, const void *packet,
-                         size_t size, const int *fds, int n)
-{
-    ssize_t sent = c->agent.socket > 0 ? ck_send(c->agent.socket, packet, size, fds, n) : -EPIPE;
-
-    if (sent == -EAGAIN && ck_wait_for(c->agent.socket, POLLOUT, SEND_MS) > 0)
-        sent = ck_send(c->agent.socket, packet, size, fds, n);
-    if (sent != -EPIPE && sent != -ECONNRESET)
-        return (int)sent;
-    end_agent(l, c);
-    CK_TRY(make_agent(l, c));
-    return (int)ck_send(c->agent.socket, packet, size, fds, n);
 }
 
 /* ---- the end of an exec */
@@ -214,7 +66,7 @@ static void done(struct ck_launcher *l, struct ck_exec *e)
 /* Kill all that is in an exec's group now; returns one of them, 0 when it is empty. */
 static pid_t kill_group(struct ck_launcher *l, const struct ck_exec *e)
 {
-    const int dir = hierarchy(l, container_of(l, e)), v2 = l->unified >= 0;
+    const int dir = ck_exec_hierarchy(l, container_of(l, e)), v2 = l->unified >= 0;
     const char *freezer = v2 ? "/cgroup.freeze" : "/freezer.state";
     CK_CLEANUP_FD int procs = -1;
     char path[64], text[4096];
@@ -244,7 +96,7 @@ static pid_t kill_group(struct ck_launcher *l, const struct ck_exec *e)
  * is dying, that wakes us again. */
 static void finish(struct ck_launcher *l, struct ck_exec *e)
 {
-    const int dir = hierarchy(l, container_of(l, e));
+    const int dir = ck_exec_hierarchy(l, container_of(l, e));
     char path[64];
 
     e->status = CK_EXEC_ENDING;
@@ -291,7 +143,7 @@ static void started(struct ck_launcher *l, struct ck_exec *e)
  * process group only, and can be waited for by that. */
 static void lost(struct ck_launcher *l, struct ck_exec *e)
 {
-    for (int i = 0; i < SEND_MS && e->agent && ck_wait_group(e->agent) == 0; i++)
+    for (int i = 0; i < LOST_MS && e->agent && ck_wait_group(e->agent) == 0; i++)
         ck_wait_for(-1, 0, 1); /* it is about to be dead */
     if (!e->event.report.errnum)
         e->event.report = (struct ck_report){CK_CHILD, 0, 0, ECHILD, SIGKILL};
@@ -350,9 +202,7 @@ static void on_end(struct ck_launcher *l, struct ck_exec *e)
         event->cause = event->signal == SIGKILL && ck_launcher_was_oom(l, container_of(l, e))
                            ? CK_CAUSE_OOM
                            : CK_CAUSE_SIGNAL;
-    event->user_us = (uint64_t)used.ru_utime.tv_sec * 1000000U + (uint64_t)used.ru_utime.tv_usec;
-    event->system_us = (uint64_t)used.ru_stime.tv_sec * 1000000U + (uint64_t)used.ru_stime.tv_usec;
-    event->max_rss_kib = (uint64_t)used.ru_maxrss;
+    ck_launcher_add_usage(event, &used);
     finish(l, e);
 }
 
@@ -391,8 +241,9 @@ void ck_exec_event(struct ck_launcher *l, uint64_t tag)
     struct ck_container *c = &l->containers[ck_tag_index(tag) % CK_CONTAINERS];
 
     if (ck_tag_kind(tag) == CK_WATCH_AGENT) {
-        if (c->generation == ck_tag_generation(tag) && c->agent.socket > 0)
-            end_agent(l, c); /* it has been idle for long */
+        if (c->generation == ck_tag_generation(tag) && c->agent.socket > 0 &&
+            ck_wait_for(c->agent.pidfd, POLLIN, 0) > 0)
+            ck_agent_end(l, c); /* it has been idle for long; and is not another by now */
         return;
     }
     if (e->generation != ck_tag_generation(tag) || e->status == CK_EXEC_FREE)
@@ -431,7 +282,7 @@ static int begin(struct ck_launcher *l, struct ck_exec *e, const void *plan, siz
                  const int *fds, int n)
 {
     struct ck_container *c = container_of(l, e);
-    const int dir = hierarchy(l, c), v2 = l->unified >= 0;
+    const int dir = ck_exec_hierarchy(l, c), v2 = l->unified >= 0;
     CK_CLEANUP_FD int theirs = -1, group = -1;
     int pair[2], out[CK_FDS_MAX + 2];
     char path[64];
@@ -454,7 +305,7 @@ static int begin(struct ck_launcher *l, struct ck_exec *e, const void *plan, siz
         n++;
     }
     memcpy(out + 2, fds, sizeof *fds * (size_t)n);
-    CK_TRY(send_to_agent(l, c, plan, plan == &size ? sizeof size : size, out, n + 2));
+    CK_TRY(ck_agent_send(l, c, plan, plan == &size ? sizeof size : size, out, n + 2));
     return e->agent = c->agent.pid;
 }
 
@@ -509,7 +360,7 @@ void ck_exec_work(struct ck_launcher *l)
 /* The container has been killed, so that each step here ends. */
 void ck_exec_drop_all(struct ck_launcher *l, struct ck_container *c)
 {
-    end_agent(l, c);
+    ck_agent_end(l, c);
     for (struct ck_exec *e = l->execs; e < l->execs + l->n_execs; e++) {
         if (e->status == CK_EXEC_FREE || container_of(l, e) != c)
             continue;

@@ -1,0 +1,159 @@
+/* ck_launcher_agent.c - the process in a container's namespaces that makes its execs.
+ *
+ * A clone of the launcher that has joined all of the container's namespaces and control groups and
+ * waits for plans, for 30 s after the last.  It clones with CLONE_PARENT, so that the launcher is the
+ * parent of every exec.  No process of the container can see it.
+ */
+#include <poll.h>
+#include <sys/epoll.h>
+
+#include "ck_launcher.h"
+
+enum {
+    AGENT_SOCKET = CK_CONTROL_FD, /* all that an agent holds, */
+    AGENT_INIT,                   /* and the container's first process */
+    AGENT_IDLE_MS = 30000,
+    SEND_MS = 100, /* until the agent has taken what others sent */
+    ALL_NAMESPACES =
+        CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET | CLONE_NEWCGROUP,
+};
+
+/* ---- within the agent, and its children */
+
+static int enter(struct ck_launcher *l, const struct ck_container *c)
+{
+    char path[24];
+    int error;
+
+    CK_TRY(ck_new_process_group()); /* its children's too, until they have a session of their own */
+    snprintf(path, sizeof path, "%u/tasks", c->number);
+    for (int i = 0; c->release & CK_HAS_CGROUP && l->unified < 0 && i < l->n_controllers; i++) {
+        error = ck_write_text(l->controllers[i], path, "0");
+        if (error < 0 && (error != -ENOENT || i < l->n_common)) /* not every container has all */
+            return error;
+    }
+    error = ck_setns(c->pidfd, ALL_NAMESPACES | CLONE_NEWUSER);
+    return error == -EINVAL ? ck_setns(c->pidfd, ALL_NAMESPACES) : error; /* the same user's */
+}
+
+/* The exec's first process.  It sends a pidfd of itself before anything else: from then on the
+ * launcher knows it, whatever happens to the agent. */
+static _Noreturn void run(const void *plan, size_t size, const int *fds, int n, int tasks)
+{
+    struct ck_child child = {.root = -1, .report = fds[0]};
+    struct ck_report report = {.section = CK_CHILD};
+    int self = ck_pidfd_open(ck_getpid()), error = self;
+    uint32_t at;
+
+    if (error >= 0)
+        error = (int)ck_send(child.report, "", 1, &self, 1);
+    if (error >= 0 && tasks >= 0)
+        error = ck_write_all(tasks, "0", 1);
+    if (error >= 0)
+        error = ck_plan_check(plan, size, &child.plan, &at);
+    ck_close_at(&self);
+    ck_close(fds[1]);
+    ck_close(AGENT_SOCKET);
+    ck_close(AGENT_INIT);
+    for (int i = 0; i < CK_SLOTS; i++)
+        child.slots[i] = i + 2 < n ? fds[i + 2] : -1;
+    if (error >= 0)
+        ck_child_run(&child);
+    report.errnum = (uint16_t)-error;
+    ck_send(child.report, &report, sizeof report, NULL, 0);
+    ck_exit(126);
+}
+
+/* One exec.  Its packet is the plan, or the size of one in a memfd; its descriptors are the socket for
+ * reports, the way into its group, the plan's inputs, the memfd. */
+static void serve(struct ck_launcher *l, int grouped, int error)
+{
+    struct ck_report report = {.section = CK_CHILD};
+    int fds[CK_FDS_MAX + 2], n = CK_FDS_MAX + 2, pidfd = -1;
+    ssize_t got = ck_receive(AGENT_SOCKET, l->packet, sizeof l->packet, fds, &n, 1);
+    const void *plan = l->packet;
+    size_t size = (size_t)got;
+
+    if (got <= 0 || n < 2)
+        ck_exit(0);
+    if (size == sizeof size) {
+        memcpy(&size, l->packet, sizeof size);
+        plan = ck_map(fds[n - 1], size);
+    }
+    if (!error && !plan)
+        error = -ENOMEM;
+    if (!error)
+        error = ck_clone(CLONE_PARENT, grouped && l->unified >= 0 ? fds[1] : -1, &pidfd);
+    if (!error)
+        run(plan, size, fds, n, grouped && l->unified < 0 ? fds[1] : -1);
+    if (error == -ENOMEM && ck_setns(AGENT_INIT, CLONE_NEWPID) == -ESRCH)
+        error = -ESRCH; /* its namespace takes no more processes: the container is ending */
+    report.errnum = (uint16_t)-error;
+    if (error < 0)
+        ck_send(fds[0], &report, sizeof report, NULL, 0);
+    if (plan && plan != l->packet)
+        ck_unmap((void *)(uintptr_t)plan, size);
+    ck_close_at(&pidfd);
+    while (n > 0)
+        ck_close(fds[--n]);
+}
+
+static _Noreturn void run_agent(struct ck_launcher *l, const struct ck_container *c, int socket)
+{
+    const int grouped = ck_exec_hierarchy(l, c) >= 0, error = enter(l, c);
+    const int init = ck_dup_above(c->pidfd, socket + 1);
+
+    if (ck_dup_to(socket, AGENT_SOCKET) < 0 || ck_dup_to(init, AGENT_INIT) < 0 ||
+        ck_set_cloexec(AGENT_SOCKET) < 0 || ck_set_cloexec(AGENT_INIT) < 0)
+        ck_exit(126);
+    ck_close_range(AGENT_INIT + 1, 0);
+    for (;;) {
+        if (ck_wait_for(AGENT_SOCKET, POLLIN, AGENT_IDLE_MS) == 0)
+            ck_stop_receiving(AGENT_SOCKET); /* what was sent before is served all the same */
+        serve(l, grouped, error);
+    }
+}
+
+/* ---- the agent, seen from the launcher */
+
+static int make_agent(struct ck_launcher *l, struct ck_container *c)
+{
+    uint64_t tag = ck_launcher_tag(CK_WATCH_AGENT, c->generation, (size_t)(c - l->containers));
+    CK_CLEANUP_FD int theirs = -1;
+    int pair[2], pid;
+
+    CK_TRY(ck_socketpair(pair));
+    theirs = pair[1];
+    c->agent = (struct ck_agent){.socket = pair[0], .pidfd = -1};
+    pid = c->release & CK_HAS_CGROUP ? ck_pool_clone(l, c->number, 0, &c->agent.pidfd)
+                                     : ck_clone(0, -1, &c->agent.pidfd);
+    if (pid == 0)
+        run_agent(l, c, theirs);
+    CK_TRY(c->agent.pid = pid);
+    return ck_epoll_set(l->epoll, EPOLL_CTL_ADD, c->agent.pidfd, EPOLLIN, tag);
+}
+
+void ck_agent_end(struct ck_launcher *l, struct ck_container *c)
+{
+    if (c->agent.pidfd > 0)
+        ck_kill_and_wait(c->agent.pidfd);
+    if (c->agent.socket <= 0)
+        return;
+    ck_launcher_unwatch(l, &c->agent.pidfd);
+    ck_close_at(&c->agent.socket);
+    c->agent.socket = 0;
+}
+
+int ck_agent_send(struct ck_launcher *l, struct ck_container *c, const void *packet, size_t size,
+                  const int *fds, int n)
+{
+    ssize_t sent = c->agent.socket > 0 ? ck_send(c->agent.socket, packet, size, fds, n) : -EPIPE;
+
+    if (sent == -EAGAIN && ck_wait_for(c->agent.socket, POLLOUT, SEND_MS) > 0)
+        sent = ck_send(c->agent.socket, packet, size, fds, n);
+    if (sent != -EPIPE && sent != -ECONNRESET)
+        return (int)sent;
+    ck_agent_end(l, c);
+    CK_TRY(make_agent(l, c));
+    return (int)ck_send(c->agent.socket, packet, size, fds, n);
+}
