@@ -23,6 +23,12 @@ def time_of(time_ns: int) -> datetime:
     return _EPOCH + timedelta(microseconds=time_ns // 1000)
 
 
+def ns_of(moment: datetime) -> int:
+    """Return a time, local when it names no zone, in nanoseconds since the epoch."""
+    aware = moment if moment.tzinfo is not None else moment.astimezone()
+    return (aware - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
 class Lines:
     """Cuts the records of one log into entries; holds at most one unfinished line a stream back."""
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from containerkit.errors import ConfigError
 from containerkit.stdio.entry import LogEntry
-from containerkit.stdio.lines import Lines, time_of
+from containerkit.stdio.lines import Lines, ns_of, time_of
 from containerkit.stdio.logfiles import LogFiles
 from containerkit.stdio.waiting import Waiting, drive
 from containerkit.stdio.watch import Watch
@@ -57,7 +57,7 @@ def moment_ns(value: Moment | None, what: str) -> int | None:
     if isinstance(value, timedelta):
         return time.time_ns() - int(value.total_seconds() * 1e9)
     if isinstance(value, datetime):
-        return int(value.timestamp() * 1e6) * 1000
+        return ns_of(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigError(
             f"{what} {value!r} is no time",
@@ -101,7 +101,8 @@ class LogReader:
         _check_count(tail)
         since_ns, until_ns = moment_ns(since, "since"), moment_ns(until, "until")
         self._since = None if since_ns is None else time_of(since_ns)
-        self._until_ns = until_ns
+        # A moment is a whole microsecond, and within.
+        self._until_ns = None if until_ns is None else until_ns // 1000 * 1000 + 999
         wanted = (("stdout", stdout), ("stderr", stderr))
         self._streams = frozenset(name for name, wish in wanted if wish)
         self._life = follow

@@ -1,0 +1,135 @@
+"""A container's terminal is its own: sizes, signals, attached input, and nothing of the caller's."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+import termios
+from typing import TYPE_CHECKING
+
+from containerkit.runtime import packets
+from tests.integration.logs.kept import Kept, kept
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from containerkit.engine import Engine
+    from containerkit.stdio.logs import Logs
+
+
+def until(logs: Logs, wanted: bytes) -> bytes:
+    """Read lines up to one with `wanted`."""
+    said = b""
+    for entry in logs:
+        said += entry.data
+        if wanted in entry.data:
+            return said
+    raise AssertionError(f"{wanted!r} is not in {said!r}")
+
+
+def resize(master: int, rows: int, columns: int) -> None:
+    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("<4H", rows, columns, 0, 0))
+
+
+def typed(container: Kept, *lines: bytes) -> Iterator[None]:
+    master = container.attach()
+    for line in lines:
+        os.write(master, line)
+        yield
+    os.close(master)
+
+
+def test_what_a_terminal_is(engine: Engine, busybox: str) -> None:
+    script = "for i in 0 1 2; do [ -t $i ] && echo $i; done; tty; stty size; echo err >&2"
+    with kept(engine, busybox, script, tty=True) as container:
+        container.wait()
+        with container.logs() as logs:
+            entries = list(logs)
+    assert {entry.stream for entry in entries} == {"stdout"}
+    assert b"".join(entry.data for entry in entries) == (
+        b"0\r\n1\r\n2\r\n/dev/pts/0\r\n24 80\r\nerr\r\n"
+    )
+
+
+def test_it_is_the_controlling_terminal(engine: Engine, busybox: str) -> None:
+    script = "echo shown > /dev/tty; cat /proc/self/stat | cut -d' ' -f7"
+    with kept(engine, busybox, script, tty=True) as container:
+        container.wait()
+        shown, number = container.text().splitlines()
+    assert shown == "shown"
+    assert os.major(int(number)) == 136
+
+
+def test_console_is_the_terminal(engine: Engine, busybox: str) -> None:
+    with kept(engine, busybox, "echo hello > /dev/console; exit 4", tty=True) as container:
+        assert container.wait().exit_code == 4
+        assert container.text() == "hello\r\n"
+
+
+def test_any_user_has_it(engine: Engine, busybox: str) -> None:
+    script = "id -u; echo again > /dev/stdout; echo more > $(tty)"
+    with kept(engine, busybox, script, tty=True, user="1000:1000") as container:
+        assert container.wait().exit_code == 0
+        assert container.text() == "1000\r\nagain\r\nmore\r\n"
+
+
+def test_resize_is_told(engine: Engine, busybox: str) -> None:
+    script = "trap 'stty size' WINCH; echo ready; while :; do sleep 0.05; done"
+    with kept(engine, busybox, script, tty=True) as container, container.follow() as logs:
+        until(logs, b"ready")
+        master = container.attach()
+        resize(master, 40, 132)
+        until(logs, b"40 132")
+        os.close(master)
+
+
+def test_control_c(engine: Engine, busybox: str) -> None:
+    """The terminal makes a signal of it; what runs in the foreground gets it."""
+    script = "trap 'echo interrupted; exit 9' INT; echo ready; while :; do sleep 0.05; done"
+    with kept(engine, busybox, script, tty=True) as container, container.follow() as logs:
+        until(logs, b"ready")
+        master = container.attach()
+        os.write(master, b"\x03")
+        until(logs, b"interrupted")
+        os.close(master)
+        assert container.wait().exit_code == 9
+
+
+def test_attach_detach_attach(engine: Engine, busybox: str) -> None:
+    """An interactive shell; letting go of it ends nothing, control-D does."""
+    with kept(engine, busybox, ["sh"], tty=True) as container, container.follow() as logs:
+        master = container.attach()
+        os.write(master, b"echo $((6*7))\n")
+        until(logs, b"42\r\n")
+        os.close(master)
+        master = container.attach()
+        os.write(master, b"echo $((7*7))\n")
+        until(logs, b"49\r\n")
+        os.write(master, b"\x04")
+        os.close(master)
+        assert container.wait().exit_code == 0
+        assert b"".join(entry.data for entry in logs) is not None
+
+
+def test_input_of_a_terminal_is_not_closed(engine: Engine, busybox: str) -> None:
+    with kept(engine, busybox, ["cat"], tty=True) as container:
+        event, _fds = container.ask(packets.CLOSE_INPUT)
+        assert (event.kind, event.errnum) == (packets.FAILED, errno.ENOTCONN)
+
+
+def test_a_flood_that_nobody_reads(engine: Engine, busybox: str) -> None:
+    with kept(engine, busybox, "seq 1 100000; exit 3", tty=True, log=False) as container:
+        assert container.wait().exit_code == 3
+
+
+def test_nothing_of_the_callers_is_within_reach(engine: Engine, busybox: str) -> None:
+    """One terminal in a devpts of its own: no other to open, and the master is not in there."""
+    script = "ls /dev/pts; ls -l /proc/1/fd | grep -c ptmx; cat /proc/1/mountinfo | grep -c devpts"
+    with kept(engine, busybox, script, tty=True) as container:
+        container.wait()
+        lines = container.text().split()
+    assert sorted(lines[:2]) == ["0", "ptmx"]
+    assert lines[2] == "0"
+    assert lines[3] == "2"  # /dev/pts, and the one terminal on /dev/console
