@@ -36,6 +36,11 @@ def close_all(fds: Iterable[int]) -> None:
         close(fd)
 
 
+def own(fds: Iterable[int]) -> None:
+    """Take ends over that were made elsewhere; `close` closes them."""
+    _ours.update(fds)
+
+
 def _forked() -> None:
     while _ours:
         close(_ours.pop())

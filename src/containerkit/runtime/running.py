@@ -18,12 +18,13 @@ from containerkit.runtime import packets
 from containerkit.runtime.failure import launch_error
 from containerkit.runtime.inputs import close, close_all, make_pipes
 from containerkit.runtime.runner import duration_of, exit_of, usage_of
-from containerkit.stdio.collect import collect
+from containerkit.runtime.terminal import master_of, typed
+from containerkit.stdio.collect import Collected, collect
 
 if TYPE_CHECKING:
     from containerkit.model.options import Command, ContainerOptions
+    from containerkit.runtime.channel import Channel
     from containerkit.runtime.runner import Runner, Startable, Started
-    from containerkit.stdio.collect import Collected
     from containerkit.stdio.entry import LogEntry
     from containerkit.stdio.waiting import Waiting
 
@@ -114,7 +115,9 @@ class Run:
             ConfigError, MissingFeature, HostError: see `compile_plan`.
         """
         self._image = image
-        self._ours, theirs = make_pipes(with_input=self._how.data is not None)
+        theirs: dict[str, int] = {}
+        if not self._options.get("tty"):
+            self._ours, theirs = make_pipes(with_input=self._how.data is not None)
         try:
             self._started = self._runner.start(
                 image, self._command, self._options, streams=theirs, ephemeral=True
@@ -135,22 +138,14 @@ class Run:
         """
         started, self._started = self._started, None
         assert started is not None
-        channel, how, ours = started.channel, self._how, self._ours
-        event = None
+        channel, how, terminal = started.channel, self._how, bool(self._options.get("tty"))
+        event, collected = None, Collected(b"", b"", False, None, False)
         try:
-            collected = yield from collect(
-                exit_channel=channel.fileno(),
-                stdin=ours.get("stdin"),
-                stdout=ours["stdout"],
-                stderr=ours["stderr"],
-                data=bytes(how.data or b""),
-                max_output=how.max_output,
-                on_output=how.on_output,
-                deadline=None if how.timeout is None else time.monotonic() + how.timeout,
-                close=close,
-                kill=lambda: channel.kill(cause=_TIMEOUT),
-            )
-            event = packets.parse_event(collected.exit_packet or b"")
+            if terminal:
+                event, self._ours = yield from master_of(channel, with_input=how.data is not None)
+            if event is None:
+                collected = yield from self._collect(channel, terminal=terminal)
+                event = packets.parse_event(collected.exit_packet or b"")
         finally:
             if event is None:  # interrupted: whatever is still running is killed and removed
                 yield from channel.finishing()
@@ -159,6 +154,22 @@ class Run:
         if event is not None and event.kind == packets.FAILED:
             raise self._failure(event, started)
         return how.judge(self._result(collected, event, started), timed_out=collected.timed_out)
+
+    def _collect(self, channel: Channel, *, terminal: bool) -> Waiting[Collected]:
+        how, ours = self._how, self._ours
+        data = bytes(how.data or b"")
+        return collect(
+            exit_channel=channel.fileno(),
+            stdin=ours.get("stdin"),
+            stdout=ours.get("stdout"),
+            stderr=ours.get("stderr"),
+            data=typed(data) if terminal else data,
+            max_output=how.max_output,
+            on_output=how.on_output,
+            deadline=None if how.timeout is None else time.monotonic() + how.timeout,
+            close=close,
+            kill=lambda: channel.kill(cause=_TIMEOUT),
+        )
 
     def abandon(self) -> None:
         """End one that was begun and will not be waited for.

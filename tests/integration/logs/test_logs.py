@@ -204,7 +204,7 @@ def test_a_flood_stays_under_the_cap(engine: Engine, busybox: str) -> None:
         with container.follow() as logs:
             next(logs)
         before = rss(launcher.pid)
-        seen = set()
+        seen: set[int] = set()
         deadline = time.monotonic() + 30
         while len(seen) < 8 and time.monotonic() < deadline:
             for entry in os.scandir(container.directory):

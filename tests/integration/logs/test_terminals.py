@@ -133,3 +133,41 @@ def test_nothing_of_the_callers_is_within_reach(engine: Engine, busybox: str) ->
     assert sorted(lines[:2]) == ["0", "ptmx"]
     assert lines[2] == "0"
     assert lines[3] == "2"  # /dev/pts, and the one terminal on /dev/console
+
+
+# ---- run
+
+
+def test_run_with_a_terminal(engine: Engine, busybox: str) -> None:
+    script = "[ -t 0 ] && [ -t 1 ] && [ -t 2 ] && echo terminal; echo err >&2; exit 6"
+    result = engine.run(busybox, script, tty=True)
+    assert result.stdout == b"terminal\r\nerr\r\n"
+    assert result.stderr == b""
+    assert result.exit.code == 6
+
+
+def test_run_with_a_terminal_and_input(engine: Engine, busybox: str) -> None:
+    """Input is typed: it is echoed, and ended by control-D."""
+    for given in ("one\ntwo\n", "one\ntwo", ""):
+        result = engine.run(busybox, ["wc", "-l"], tty=True, input=given, text=True, timeout=20)
+        assert result.exit.ok
+        assert result.stdout.endswith(f"{given.count(chr(10))}\r\n")
+
+
+def test_run_with_a_terminal_that_fails(engine: Engine, busybox: str) -> None:
+    import pytest
+
+    from containerkit.errors import CommandNotFound, Timeout
+
+    with pytest.raises(CommandNotFound):
+        engine.run(busybox, ["no-such-command"], tty=True)
+    with pytest.raises(Timeout) as caught:
+        engine.run(busybox, "echo said; sleep 1000", tty=True, timeout=0.5)
+    assert caught.value.result is not None
+    assert caught.value.result.stdout == b"said\r\n"
+    assert caught.value.result.exit.cause == "timeout"
+
+
+def test_much_output_on_a_terminal(engine: Engine, busybox: str) -> None:
+    result = engine.run(busybox, "seq 1 50000", tty=True)
+    assert result.stdout == b"".join(b"%d\r\n" % number for number in range(1, 50001))
