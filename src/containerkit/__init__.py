@@ -26,6 +26,10 @@ _WHERE = {
     "Images": "images.images",
     "HostImage": "images.host",
     "Plan": "launch.plan",
+    "Change": "runtime.changes",
+    "Copied": "runtime.copies",
+    "FileInfo": "runtime.fileinfo",
+    "Files": "runtime.files",
     "LogEntry": "stdio.entry",
     "ContainerOptions": "model.options",
     "Digest": "model.digest",
@@ -60,15 +64,21 @@ _ERRORS = (
     "ContainerNotFound",
     "CorruptContent",
     "DigestMismatch",
+    "FileError",
+    "FileExists",
+    "FileNotFound",
+    "FileTooLarge",
     "HostError",
     "ImageNotFound",
     "InUse",
     "InvalidReference",
     "InvalidSpec",
     "InvalidStatus",
+    "IsADirectory",
     "LaunchError",
     "MissingFeature",
     "NetworkNotFound",
+    "NotADirectory",
     "NotExecutable",
     "NotFound",
     "NotPublished",
@@ -79,6 +89,7 @@ _ERRORS = (
     "RegistryError",
     "SandboxExpired",
     "SizeMismatch",
+    "SpecialFile",
     "Timeout",
     "TransportError",
     "Unauthorized",
@@ -112,15 +123,21 @@ if TYPE_CHECKING:
     from containerkit.errors import ContainerNotFound as ContainerNotFound
     from containerkit.errors import CorruptContent as CorruptContent
     from containerkit.errors import DigestMismatch as DigestMismatch
+    from containerkit.errors import FileError as FileError
+    from containerkit.errors import FileExists as FileExists
+    from containerkit.errors import FileNotFound as FileNotFound
+    from containerkit.errors import FileTooLarge as FileTooLarge
     from containerkit.errors import HostError as HostError
     from containerkit.errors import ImageNotFound as ImageNotFound
     from containerkit.errors import InUse as InUse
     from containerkit.errors import InvalidReference as InvalidReference
     from containerkit.errors import InvalidSpec as InvalidSpec
     from containerkit.errors import InvalidStatus as InvalidStatus
+    from containerkit.errors import IsADirectory as IsADirectory
     from containerkit.errors import LaunchError as LaunchError
     from containerkit.errors import MissingFeature as MissingFeature
     from containerkit.errors import NetworkNotFound as NetworkNotFound
+    from containerkit.errors import NotADirectory as NotADirectory
     from containerkit.errors import NotExecutable as NotExecutable
     from containerkit.errors import NotFound as NotFound
     from containerkit.errors import NotPublished as NotPublished
@@ -131,6 +148,7 @@ if TYPE_CHECKING:
     from containerkit.errors import RegistryError as RegistryError
     from containerkit.errors import SandboxExpired as SandboxExpired
     from containerkit.errors import SizeMismatch as SizeMismatch
+    from containerkit.errors import SpecialFile as SpecialFile
     from containerkit.errors import Timeout as Timeout
     from containerkit.errors import TransportError as TransportError
     from containerkit.errors import Unauthorized as Unauthorized
@@ -160,7 +178,11 @@ if TYPE_CHECKING:
     from containerkit.model.security import Security as Security
     from containerkit.model.stats import Stats as Stats
     from containerkit.model.stats import Task as Task
+    from containerkit.runtime.changes import Change as Change
     from containerkit.runtime.container import Container as Container
+    from containerkit.runtime.copies import Copied as Copied
+    from containerkit.runtime.fileinfo import FileInfo as FileInfo
+    from containerkit.runtime.files import Files as Files
     from containerkit.stdio.entry import LogEntry as LogEntry
 
 

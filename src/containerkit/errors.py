@@ -15,6 +15,10 @@
         DigestMismatch  SizeMismatch  UnsafePath(.entry)  ArchiveError(.entry)
       HostError(OSError)              the host can not do it
         MissingFeature(.feature)  PermissionDenied(PermissionError)
+        FileError                     a file in a container: .path
+          FileNotFound(NotFound, FileNotFoundError)  FileExists(FileExistsError)
+          NotADirectory(NotADirectoryError)  IsADirectory(IsADirectoryError)  SpecialFile
+          FileTooLarge
       LaunchError(OSError)            .op_index .op .errno .plan
         CommandNotFound(FileNotFoundError)  NotExecutable
       NotReady(.exit .log)  NotPublished  SandboxExpired  BuildError(.step .log)
@@ -57,7 +61,9 @@ class ContainerKitError(Exception):
 
 
 def _rebuild(kind: type[ContainerKitError], message: str) -> ContainerKitError:
-    error = kind.__new__(kind, message)
+    # A class that is a LookupError too would otherwise be made by the one that has less room.
+    maker: Any = OSError if issubclass(kind, OSError) else kind
+    error: ContainerKitError = maker.__new__(kind, message)
     Exception.__init__(error, message)
     return error
 
@@ -219,6 +225,40 @@ class MissingFeature(HostError):
 
 class PermissionDenied(HostError, PermissionError):
     """The caller lacks a right that the host could give."""
+
+
+class FileError(HostError):
+    """A file in a container, or the local one beside it, can not be used so.
+
+    Attributes:
+        path: as the caller gave it.
+    """
+
+    path: str = ""
+
+
+class FileNotFound(FileError, NotFound, FileNotFoundError):
+    """There is no such file, or a directory on the way to it is missing."""
+
+
+class FileExists(FileError, FileExistsError):
+    """There is something by this name already."""
+
+
+class NotADirectory(FileError, NotADirectoryError):
+    """A directory is needed where something else is."""
+
+
+class IsADirectory(FileError, IsADirectoryError):
+    """Something else is needed where a directory is."""
+
+
+class SpecialFile(FileError):
+    """A FIFO, socket or device: it has no content of its own to read or replace."""
+
+
+class FileTooLarge(FileError):
+    """There are more bytes than the caller allows."""
 
 
 class LaunchError(_OSErrorMixin):

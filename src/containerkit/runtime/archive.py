@@ -1,0 +1,200 @@
+"""Trees of a container as tar streams: written here, read by `extract`.
+
+Owns the translation of a walk into tar (POSIX.1-2001, "pax"), piece by piece as it is read, so that
+nothing is held in memory.  Headers are tarfile's; extended attributes go as ``SCHILY.xattr.NAME``, as
+GNU tar and Docker write them.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any, Final
+
+from containerkit.runtime import trees
+from containerkit.runtime.beneath import closing, file_error, reopen
+from containerkit.runtime.copies import CHUNK
+
+XATTR: Final = "SCHILY.xattr."
+
+_KINDS: Final = {
+    stat.S_IFREG: tarfile.REGTYPE,
+    stat.S_IFDIR: tarfile.DIRTYPE,
+    stat.S_IFLNK: tarfile.SYMTYPE,
+    stat.S_IFIFO: tarfile.FIFOTYPE,
+    stat.S_IFCHR: tarfile.CHRTYPE,
+    stat.S_IFBLK: tarfile.BLKTYPE,
+}
+_TAKEN: Final = ("user.", "security.capability")
+_OVERLAY: Final = "user.overlay."
+
+
+class TarStream(io.RawIOBase):
+    """A tar that is made while it is read: a binary file, not seekable; or iterate over its pieces.
+
+    Whoever does not read it to its end closes it: what it is made of stays open until then.
+
+    Args:
+        pieces: the stream's.
+        path: of the top, for messages.
+        kept: closed with it.
+    """
+
+    def __init__(self, pieces: Iterator[bytes], path: str, kept: ExitStack) -> None:
+        super().__init__()
+        self._pieces = pieces
+        self._path = path
+        self._kept = kept
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        """Whether it can be read: yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer as far as one piece goes; 0 at the end."""
+        if not self._rest:
+            self._rest = memoryview(self._next() or b"")
+        view = memoryview(buffer).cast("B")
+        count = min(len(view), len(self._rest))
+        view[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the pieces, of up to 1 MiB."""
+        if self._rest:
+            yield bytes(self._rest)
+            self._rest = memoryview(b"")
+        while piece := self._next():
+            yield piece
+
+    def _next(self) -> bytes | None:
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+        try:
+            return next(self._pieces, None)
+        except OSError as error:
+            raise file_error(error, f"cannot archive {self._path}", self._path) from error
+
+    def close(self) -> None:
+        """Let go of what it is made of; harmless when repeated."""
+        if not self.closed:
+            try:
+                close = getattr(self._pieces, "close", None)
+                if close is not None:
+                    close()
+            finally:
+                self._kept.close()
+        super().close()
+
+
+def tar_pieces(
+    top: int,
+    name: str,
+    *,
+    skip: Callable[[str], bool] = lambda _: False,
+    empty: Callable[[str], bool] = lambda _: False,
+) -> Iterator[bytes]:
+    """Yield the pieces of a tar of a file or tree.
+
+    A file that becomes shorter meanwhile is filled up with zeros, as GNU tar does.  Sockets are
+    left out: tar has none.
+
+    Args:
+        top: an O_PATH descriptor; it stays the caller's.
+        name: of the top in the archive; "" puts what is in it at the archive's top.
+        skip: says which directories' contents are left out, by the path from the top.
+        empty: says which files are written without content.
+
+    Raises:
+        OSError: something can not be read.
+    """
+    links: dict[tuple[int, int], str] = {}
+    written = 0
+    for step in trees.walk(top, skip=skip):
+        kind = _KINDS.get(stat.S_IFMT(step.status.st_mode))
+        if step.kind == "leave" or kind is None:
+            continue
+        path = "/".join(filter(None, (name, step.path))) or "."
+        info = _header(step, kind, path, links, empty=empty(step.path))
+        head = info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+        yield head
+        written += len(head)
+        if info.size:
+            yield from _content(step.fd, info.size)
+            written += -(-info.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+    written += 2 * tarfile.BLOCKSIZE
+    yield bytes(2 * tarfile.BLOCKSIZE + -written % tarfile.RECORDSIZE)
+
+
+def _header(
+    step: trees.Step,
+    kind: bytes,
+    path: str,
+    links: dict[tuple[int, int], str],
+    *,
+    empty: bool,
+) -> tarfile.TarInfo:
+    status = step.status
+    info = tarfile.TarInfo(path)
+    info.type = kind
+    info.mode = stat.S_IMODE(status.st_mode)
+    info.uid, info.gid = status.st_uid, status.st_gid
+    records: dict[str, str] = {}
+    seconds, rest = divmod(status.st_mtime_ns, 10**9)
+    info.mtime = seconds
+    if rest or seconds < 0:
+        records["mtime"] = _time(status.st_mtime_ns)
+    if kind in {tarfile.CHRTYPE, tarfile.BLKTYPE}:
+        info.devmajor, info.devminor = os.major(status.st_rdev), os.minor(status.st_rdev)
+    elif kind == tarfile.SYMTYPE:
+        info.linkname = os.readlink("", dir_fd=step.fd)
+    elif kind == tarfile.REGTYPE and status.st_nlink > 1:
+        first = links.setdefault((status.st_dev, status.st_ino), path)
+        if first != path:
+            info.type, info.linkname = tarfile.LNKTYPE, first
+    if info.type == tarfile.REGTYPE and not empty:
+        info.size = status.st_size
+    if info.type in {tarfile.REGTYPE, tarfile.DIRTYPE}:
+        records |= _attributes(step)
+    info.pax_headers = records
+    return info
+
+
+def _time(nanoseconds: int) -> str:
+    sign = "-" if nanoseconds < 0 else ""
+    seconds, rest = divmod(abs(nanoseconds), 10**9)
+    return f"{sign}{seconds}.{rest:09d}"
+
+
+def _attributes(step: trees.Step) -> dict[str, str]:
+    """Return the extended attributes that travel, as pax records."""
+    where = f"/proc/self/fd/{step.fd}"  # an O_PATH descriptor gives none itself
+    found: dict[str, str] = {}
+    try:
+        for name in os.listxattr(where):
+            if name.startswith(_TAKEN) and not name.startswith(_OVERLAY):
+                value = os.getxattr(where, name)
+                found[XATTR + name] = value.decode("utf-8", "surrogateescape")
+    except OSError as error:
+        if error.errno not in {errno.EOPNOTSUPP, errno.ENODATA, errno.EPERM, errno.EACCES}:
+            raise
+    return found
+
+
+def _content(found: int, size: int) -> Iterator[bytes]:
+    left = size
+    with closing(reopen(found, os.O_RDONLY)) as fd:
+        while left and (chunk := os.read(fd, min(CHUNK, left))):
+            left -= len(chunk)
+            yield chunk
+    while left > CHUNK:
+        yield bytes(CHUNK)
+        left -= CHUNK
+    yield bytes(left + -size % tarfile.BLOCKSIZE)

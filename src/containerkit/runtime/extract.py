@@ -1,0 +1,273 @@
+"""Tar streams put into a container, whoever made them.
+
+Owns: reading a tar (tarfile, as a stream; gzip, bzip2 and xz are recognised) and making its members
+beneath the container's root.  A link of the tar, or of the container, leads a member elsewhere in the
+container at most.  Neighbours: `archive` writes tars, `beneath` puts in place.
+"""
+
+from __future__ import annotations
+
+import io
+import lzma
+import os
+import stat
+import tarfile
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import IO, Any, Final, cast
+
+from containerkit.errors import ArchiveError, FileTooLarge, UnsafePath
+from containerkit.runtime.archive import XATTR
+from containerkit.runtime.beneath import (
+    DIRECTORY,
+    LEAF,
+    RootSide,
+    aside,
+    attempt,
+    change_mode,
+    closing,
+    create,
+    make_directory,
+    make_parents,
+    put_in_place,
+    write_all,
+)
+from containerkit.runtime.copies import CHUNK, Copied, Owner, Rules
+from containerkit.runtime.paths import member_parts
+
+Tar = bytes | bytearray | memoryview | str | os.PathLike[str] | IO[bytes] | Iterable[bytes]
+
+_HEADER_MAX: Final = 1 << 20
+_READ: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_BROKEN: Final = (
+    tarfile.TarError,
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    ValueError,
+    OverflowError,
+)
+_EXTENDED: Final = frozenset(
+    (
+        tarfile.XHDTYPE,
+        tarfile.XGLTYPE,
+        tarfile.SOLARIS_XHDTYPE,
+        tarfile.GNUTYPE_LONGNAME,
+        tarfile.GNUTYPE_LONGLINK,
+    )
+)
+
+
+class _Member(tarfile.TarInfo):
+    """A header that does not make tarfile read gigabytes of names, or go backwards."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.size < 0 or (self.type in _EXTENDED and self.size > _HEADER_MAX):
+            raise tarfile.ReadError(f"a header of {self.size} bytes")
+        return cast("tarfile.TarInfo", super()._proc_member(archive))  # type: ignore[misc]
+
+
+class _Pieces(io.RawIOBase):
+    """An iterable of bytes as a file."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        super().__init__()
+        self._pieces = iter(pieces)
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._rest = memoryview(piece)
+        view = memoryview(buffer).cast("B")
+        count = min(len(view), len(self._rest))
+        view[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+
+@contextmanager
+def opened(tar: Tar) -> Iterator[IO[bytes]]:
+    """Give a tar as a binary file; one that was opened here is closed."""
+    if isinstance(tar, bytes | bytearray | memoryview):
+        yield io.BytesIO(tar)
+    elif isinstance(tar, str | os.PathLike):
+        with attempt("read", os.fspath(tar)):
+            file = open(tar, "rb")  # noqa: SIM115
+        with file:
+            yield file
+    elif hasattr(tar, "read"):
+        yield cast("IO[bytes]", tar)
+    else:
+        yield cast("IO[bytes]", io.BufferedReader(_Pieces(tar), CHUNK))
+
+
+class Extractor:
+    """Extracts one tar.
+
+    Args:
+        side: the container.
+        path: of an existing directory in it.
+        rules: whose owner "keep" means the tar's numbers.
+    """
+
+    def __init__(self, side: RootSide, path: str, rules: Rules) -> None:
+        self._side = side
+        self._top = path.rstrip("/")
+        self._rules = rules
+        self._entries = 0
+        self._size = 0
+        self._left_out: list[str] = []
+        # Directories get mode and times at the end, when nothing is made in them any more.
+        self._directories: list[tuple[str, tarfile.TarInfo, tuple[int, int]]] = []
+
+    def run(self, tar: Tar) -> Copied:
+        """Extract all members.  After a failure a part is there.
+
+        Raises:
+            ArchiveError: it is no tar, or a broken one.
+            UnsafePath: a member leads out of the archive.
+            OSError: the container's file system refuses.
+            FileTooLarge: it holds more than the rules allow.
+        """
+        os.close(self._side.open(self._top or "/", DIRECTORY))
+        with opened(tar) as file:
+            for archive, member in self._members(file):
+                self._entries += 1
+                with _reading(member.name):  # its numbers and names may be anything
+                    self._make(archive, member)
+        for path, member, identity in reversed(self._directories):
+            self._finish_directory(path, member, identity)
+        return Copied(self._entries, self._size, tuple(self._left_out))
+
+    def _members(self, file: IO[bytes]) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+        with _reading(), tarfile.open(fileobj=file, mode="r|*", tarinfo=_Member) as archive:
+            while (member := archive.next()) is not None:
+                archive.members = []  # type: ignore[attr-defined]  # or it remembers all of them
+                yield archive, member
+
+    def _make(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        parts = member_parts(member.name)
+        if not parts:
+            return  # the top is there, and stays as it is
+        parent_path = "/".join((self._top, *parts[:-1])) or "/"
+        name = parts[-1]
+        with closing(make_parents(self._side, parent_path)) as parent:
+            if member.isdir():
+                self._directory(parent, f"{parent_path}/{name}", name, member)
+            elif member.islnk():
+                self._hard_link(parent, name, member)
+            elif member.isreg() or member.issym() or member.isfifo():
+                self._other(archive, parent, name, member)
+            else:
+                self._left_out.append("/".join(parts))
+
+    def _directory(self, parent: int, path: str, name: str, member: tarfile.TarInfo) -> None:
+        try:
+            make_directory(parent, name, 0o700)
+        except FileExistsError:
+            with closing(self._side.open(path, DIRECTORY)):  # a link to one is as good
+                pass
+        with closing(self._side.open(path, DIRECTORY)) as found:
+            status = os.fstat(found)
+        self._directories.append((path, member, (status.st_dev, status.st_ino)))
+
+    def _finish_directory(
+        self, path: str, member: tarfile.TarInfo, identity: tuple[int, int]
+    ) -> None:
+        with closing(self._side.open(path, os.O_RDONLY | os.O_DIRECTORY)) as found:
+            status = os.fstat(found)
+            if (status.st_dev, status.st_ino) == identity:  # and not what came there since
+                self._finish(found, member)
+
+    def _hard_link(self, parent: int, name: str, member: tarfile.TarInfo) -> None:
+        parts = member_parts(member.linkname)
+        if not parts:
+            raise UnsafePath(
+                f"cannot extract {member.name!r}: it is a hard link to the archive's top",
+                entry=member.name,
+            )
+        where = "/".join((self._top, *parts[:-1])) or "/"
+        with (
+            closing(self._side.open(where, DIRECTORY)) as other,
+            closing(os.open(parts[-1], LEAF, dir_fd=other)) as target,
+            aside(parent) as made,
+        ):
+            os.link(f"/proc/self/fd/{target}", made, dst_dir_fd=parent, follow_symlinks=True)
+            put_in_place(parent, made, name)
+
+    def _other(
+        self, archive: tarfile.TarFile, parent: int, name: str, member: tarfile.TarInfo
+    ) -> None:
+        with aside(parent) as made:
+            if member.issym():
+                os.symlink(member.linkname, made, dir_fd=parent)
+            elif member.isfifo():
+                os.mkfifo(made, 0o600, dir_fd=parent)
+                change_mode(parent, made, self._mode(member))
+            else:
+                with closing(create(parent, made)) as target:
+                    self._content(archive, member, target)
+                    self._finish(target, member)
+            if not member.isreg():
+                owner = self._owner(member)
+                if owner is not None:
+                    os.chown(made, *owner, dir_fd=parent, follow_symlinks=False)
+                os.utime(made, ns=_times(member), dir_fd=parent, follow_symlinks=False)
+            put_in_place(parent, made, name)
+
+    def _content(self, archive: tarfile.TarFile, member: tarfile.TarInfo, target: int) -> None:
+        self._size += member.size
+        limit = self._rules.max_size
+        if limit is not None and self._size > limit:
+            raise FileTooLarge(f"cannot extract {member.name!r}: more than {limit} bytes in all")
+        content = archive.extractfile(member)
+        while content is not None and (chunk := content.read(CHUNK)):
+            write_all(target, chunk)
+
+    # ---- what it gets
+
+    def _finish(self, target: int, member: tarfile.TarInfo) -> None:
+        owner = self._owner(member)
+        if owner is not None:
+            os.fchown(target, *owner)
+        os.fchmod(target, self._mode(member))
+        for key, value in member.pax_headers.items():
+            attribute = key.removeprefix(XATTR)
+            if attribute != key and self._rules.takes(attribute):
+                os.setxattr(target, attribute, value.encode("utf-8", "surrogateescape"))
+        os.utime(target, ns=_times(member))
+
+    def _owner(self, member: tarfile.TarInfo) -> tuple[int, int] | None:
+        owner: Owner = self._rules.owner
+        return (member.uid, member.gid) if owner == "keep" else owner
+
+    def _mode(self, member: tarfile.TarInfo) -> int:
+        return stat.S_IMODE(member.mode)
+
+
+def _times(member: tarfile.TarInfo) -> tuple[int, int]:
+    exact = member.pax_headers.get("mtime")
+    if exact is None:
+        time = int(member.mtime) * 10**9
+    else:
+        whole, _, fraction = exact.partition(".")
+        time = int(whole) * 10**9
+        rest = int(fraction[:9].ljust(9, "0") or 0)
+        time += -rest if whole.startswith("-") else rest
+    return time, time
+
+
+@contextmanager
+def _reading(entry: str = "") -> Iterator[None]:
+    """Name what is wrong with a tar."""
+    try:
+        yield
+    except _BROKEN as error:
+        raise ArchiveError(f"cannot read the tar: {error}", entry=entry) from error

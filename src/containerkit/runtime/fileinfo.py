@@ -1,0 +1,92 @@
+"""What is known of one file, as a value.
+
+Owns `FileInfo`.  Must not touch a file system.
+"""
+
+from __future__ import annotations
+
+import stat
+from typing import TYPE_CHECKING, Final, Literal
+
+import attrs
+
+if TYPE_CHECKING:
+    import os
+    from datetime import datetime
+
+FileType = Literal["file", "directory", "symlink", "fifo", "socket", "char-device", "block-device"]
+
+_TYPES: Final[dict[int, FileType]] = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "directory",
+    stat.S_IFLNK: "symlink",
+    stat.S_IFIFO: "fifo",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "char-device",
+    stat.S_IFBLK: "block-device",
+}
+
+
+@attrs.frozen
+class FileInfo:
+    """One file of a container.
+
+    Args:
+        name: its last name; "/" for the root.
+        type: "file", "directory", "symlink", "fifo", "socket", "char-device" or "block-device".
+        size: bytes of a file; of anything else what the file system says.
+        mode: permission bits, with set-user-id, set-group-id and sticky.
+        uid, gid: owner, as numbers.
+        mtime: last change of the content, in seconds since 1970.
+        target: where a symbolic link leads, as it says; None for all else.
+    """
+
+    name: str
+    type: FileType
+    size: int
+    mode: int
+    uid: int
+    gid: int
+    mtime: float
+    target: str | None = None
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a regular file."""
+        return self.type == "file"
+
+    @property
+    def is_dir(self) -> bool:
+        """Whether it is a directory."""
+        return self.type == "directory"
+
+    @property
+    def is_symlink(self) -> bool:
+        """Whether it is a symbolic link."""
+        return self.type == "symlink"
+
+    @property
+    def modified(self) -> datetime:
+        """``mtime`` as a time in UTC."""
+        from datetime import UTC, datetime
+
+        return datetime.fromtimestamp(self.mtime, UTC)
+
+
+def type_of(mode: int) -> FileType:
+    """Return the type in the ``st_mode`` of a file."""
+    return _TYPES[stat.S_IFMT(mode)]
+
+
+def info_of(name: str, status: os.stat_result, target: str | None = None) -> FileInfo:
+    """Return what *status* says."""
+    return FileInfo(
+        name=name,
+        type=type_of(status.st_mode),
+        size=status.st_size,
+        mode=stat.S_IMODE(status.st_mode),
+        uid=status.st_uid,
+        gid=status.st_gid,
+        mtime=status.st_mtime,
+        target=target,
+    )

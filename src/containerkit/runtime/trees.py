@@ -1,0 +1,143 @@
+"""Trees, walked by descriptor: name by name, following no link.
+
+Owns the order of a walk, its depth, and removal.  Must not copy (`copies`, `archive` do).
+
+A walk goes down by descriptors that it holds, never up by ``..``: whoever renames a directory
+meanwhile moves what is walked, not the walk.  A tree that changes shows each name at most once, as
+it was when it was looked at.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from typing import Final, Literal, NamedTuple
+
+from containerkit.runtime.beneath import LEAF, closing
+
+DEPTH: Final = 256
+"""Directories below each other; a walk holds a descriptor of each, and a copy two."""
+
+_OPEN: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Step(NamedTuple):
+    """One step of a walk.
+
+    Attributes:
+        kind: "enter" a directory, "leave" it, or what is no directory.
+        path: names from the top, joined by "/"; "" for the top itself.
+        name: the last of them.
+        parent: a descriptor of the directory that it is in; -1 for the top.
+        fd: a descriptor, good until the next step: of a directory, for reading; of anything else
+            an O_PATH one.
+        status: as it was when it was opened.
+    """
+
+    kind: Literal["enter", "leave", "other"]
+    path: str
+    name: str
+    parent: int
+    fd: int
+    status: os.stat_result
+
+
+class _Level(NamedTuple):
+    step: Step
+    names: list[str]
+
+
+def walk(top: int, *, skip: Callable[[str], bool] = lambda _: False) -> Iterator[Step]:
+    """Walk a tree: names in order, each directory before what is in it and left after that.
+
+    Args:
+        top: an O_PATH descriptor of the top; it stays the caller's.
+        skip: says of a path which directory is not to be looked into; it is entered and left.
+
+    Raises:
+        OSError: a directory can not be read; ELOOP: it is deeper than `DEPTH`.
+    """
+    status = os.fstat(top)
+    if not stat.S_ISDIR(status.st_mode):
+        yield Step("other", "", "", -1, top, status)
+        return
+    levels: list[_Level] = []
+    try:
+        levels.append(_enter(top, "", "", -1, status, skip))
+        yield levels[0].step
+        while levels:
+            here, names = levels[-1]
+            if not names:
+                yield here._replace(kind="leave")
+                os.close(levels.pop().step.fd)
+                continue
+            name = names.pop()
+            try:
+                found = os.open(name, LEAF, dir_fd=here.fd)
+            except FileNotFoundError:  # gone since it was listed
+                continue
+            path = f"{here.path}/{name}" if here.path else name
+            with closing(found):
+                status = os.fstat(found)
+                if not stat.S_ISDIR(status.st_mode):
+                    yield Step("other", path, name, here.fd, found, status)
+                    continue
+                if len(levels) > DEPTH:
+                    raise OSError(errno.ELOOP, f"it is deeper than {DEPTH} directories")
+                levels.append(_enter(found, path, name, here.fd, status, skip))
+            yield levels[-1].step
+    finally:
+        for level in levels:
+            os.close(level.step.fd)
+
+
+def _enter(
+    found: int,
+    path: str,
+    name: str,
+    parent: int,
+    status: os.stat_result,
+    skip: Callable[[str], bool],
+) -> _Level:
+    fd = os.open(".", _OPEN, dir_fd=found)
+    try:
+        names = [] if skip(path) else sorted(os.listdir(fd), reverse=True)
+    except BaseException:
+        os.close(fd)
+        raise
+    return _Level(Step("enter", path, name, parent, fd, status), names)
+
+
+def mount_of(fd: int) -> int:
+    """Return the number of the mount that a descriptor lies on (proc(5), fdinfo)."""
+    with open(f"/proc/self/fdinfo/{fd}", "rb") as info:
+        return int(info.read().partition(b"mnt_id:")[2].split()[0])
+
+
+def remove(parent: int, name: str, *, recursive: bool) -> None:
+    """Remove what *name* is in an open directory; a link is removed, not what it leads to.
+
+    Raises:
+        OSError: ENOTEMPTY: not so, and not *recursive*; EBUSY: something is mounted in it, and
+            nothing of that is touched.
+    """
+    try:
+        os.unlink(name, dir_fd=parent)
+        return
+    except IsADirectoryError:
+        if not recursive:
+            os.rmdir(name, dir_fd=parent)
+            return
+    with closing(os.open(name, LEAF | os.O_DIRECTORY, dir_fd=parent)) as top:
+        # What is mounted in it may be the host's: rather nothing is removed of it.
+        mount = mount_of(parent)
+        for step in walk(top):
+            if step.kind == "other":
+                os.unlink(step.name, dir_fd=step.parent)
+            elif step.kind == "enter" and mount_of(step.fd) != mount:
+                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), step.path)
+            elif step.kind == "leave" and step.parent >= 0:
+                os.rmdir(step.name, dir_fd=step.parent)
+    os.rmdir(name, dir_fd=parent)

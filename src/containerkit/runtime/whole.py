@@ -1,0 +1,87 @@
+"""Whole files, read and replaced by descriptor; what `files` does with one of them.
+
+Owns: how much is read of a file that changes meanwhile, and what a replaced one keeps.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import Final
+
+from containerkit.errors import FileTooLarge
+from containerkit.runtime.beneath import (
+    LEAF,
+    aside,
+    closing,
+    create,
+    open_leaf,
+    put_in_place,
+    refuse_special,
+    write_all,
+)
+from containerkit.runtime.copies import CHUNK, UNSIZED
+from containerkit.runtime.fileinfo import FileInfo, info_of
+
+ROOT_OWNER: Final = (0, 0)
+
+
+def size_limit(value: int | str | None) -> int | None:
+    """Return a limit in bytes that was given as them or as a text such as "1MiB"."""
+    if value is None or isinstance(value, int):
+        return value
+    from containerkit.model.limits import parse_size
+
+    return parse_size(value, what="max_size")
+
+
+def stat_at(directory: int, name: str) -> FileInfo:
+    """Return what is known of a name in an open directory, of a link itself."""
+    with closing(os.open(name, LEAF, dir_fd=directory)) as found:
+        status = os.fstat(found)
+        link = os.readlink("", dir_fd=found) if stat.S_ISLNK(status.st_mode) else None
+    return info_of(name, status, link)
+
+
+def read_whole(fd: int, path: str, limit: int | None) -> bytes:
+    """Read a file as long as it is now; one that does not say, to its end."""
+    size = os.fstat(fd).st_size
+    most = size or UNSIZED
+    if limit is not None:
+        most = min(most, limit + 1)
+    content = bytearray()
+    while len(content) < most and (chunk := os.read(fd, min(CHUNK, most - len(content)))):
+        content += chunk
+    if limit is not None and (size > limit or len(content) > limit):
+        raise FileTooLarge(f"cannot read {path}: it has more than {limit} bytes", path=path)
+    return bytes(content)
+
+
+def replace_whole(
+    parent: int,
+    name: str,
+    data: bytes | bytearray | memoryview,
+    mode: int | None,
+    owner: tuple[int, int] | None,
+) -> None:
+    """Write a file aside and put it in place; arguments as `Files.write_bytes`."""
+    try:
+        before = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        bits, ids = 0o644, ROOT_OWNER
+    else:
+        refuse_special(before)
+        bits, ids = stat.S_IMODE(before.st_mode), (before.st_uid, before.st_gid)
+    with aside(parent) as made:
+        with closing(create(parent, made)) as fd:
+            write_all(fd, data)
+            os.fchown(fd, *(owner or ids))
+            os.fchmod(fd, bits if mode is None else mode)
+        try:
+            put_in_place(parent, made, name)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            with closing(open_leaf(parent, name, os.O_WRONLY | os.O_TRUNC)) as fd:
+                write_all(fd, data)

@@ -1,0 +1,1 @@
+"""The files of containers, used and attacked from both sides."""
