@@ -182,6 +182,17 @@ def update_settings(
     before, after = _settings(old, facts, devices), _settings(new, facts, devices)
     _require(after, facts, new)
     _check_begun(before, after, facts)
+    return changed_settings(old, new, facts, devices)
+
+
+def changed_settings(
+    old: Limits,
+    new: Limits,
+    facts: HostFacts,
+    devices: Mapping[str, str] = _NO_DEVICES,
+) -> tuple[str, ...]:
+    """Return what `update_settings` does, of limits that have both held already."""
+    before, after = _settings(old, facts, devices), _settings(new, facts, devices)
     changes = {key: value for key, value in after.items() if before.get(key) != value}
     lifted = {key: _LIFTED[key[1]] for key in before if key not in after}
     total = ("memory", "memory.memsw.limit_in_bytes", "")

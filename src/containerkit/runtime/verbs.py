@@ -225,10 +225,15 @@ class Verbs(Handle):
 
         Raises:
             InvalidStatus: it was removed.
-            MissingFeature, HostError: this host can not hold one of them; none is changed for good.
+            ConfigError: together with the others they have no meaning.
+            MissingFeature, HostError: this host can not hold one of them, or not while it runs; none
+                is changed for good.
         """
+        from containerkit.runtime.updating import update
+
         self._require("update", *words.STATUSES[:-1])
-        raise NotImplementedError(limits)
+        update(self, limits)
+        events.append(self._keeper.root, "update", self.id, name=self._name_or_none())
 
     def remove(self, *, force: bool = False, keep_volumes: bool = False) -> None:
         """Remove it with all it has written; doing it twice is harmless.
