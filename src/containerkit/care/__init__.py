@@ -1,0 +1,1 @@
+"""Care of an engine: what its host can do, whether its root is whole, what it costs, what can go."""
