@@ -104,6 +104,8 @@ def bring_layer(
     event = Progress("done", reference, layer.digest, layer.size, layer.size)
     with store.snapshots.unpack(layer.chain_id, cancelled=cancelled) as unpacking:
         if unpacking.done:
+            if source is not None and not store.content.contains(layer.digest):
+                _fetch_blob(layer, store, source, event, emit, cancelled)
             emit(Progress("exists", reference, layer.digest, layer.size, layer.size))
             return
         bringing = _Bringing(layer, store, unpacking, event, emit, cancelled)
@@ -118,7 +120,7 @@ def bring_layer(
         emit(Progress("verify", reference, layer.digest, layer.size, layer.size))
         unpacking.publish(
             diff_id=layer.diff_id,
-            blob=_descriptor(layer),
+            blob=layer.descriptor,
             size=applied.size,
             entries=applied.entries,
         )
@@ -141,10 +143,40 @@ def restore_layer(layer: LayerRecord, store: Store) -> None:
     )
 
 
-def _descriptor(layer: LayerRecord) -> Descriptor:
-    from containerkit.model.descriptor import Descriptor
+def apply_again(layer: LayerRecord, store: Store, unpacking: Unpacking) -> AppliedLayer:
+    """Unpack a layer's blob into a directory, whatever its tree is like; publish nothing.
 
-    return Descriptor(layer.media_type, layer.digest, layer.size)
+    Raises:
+        BlobNotFound, CorruptContent: there is no blob here, or not that of this layer.
+    """
+    event = Progress("done", str(layer.digest), layer.digest, layer.size, layer.size)
+    bringing = _Bringing(layer, store, unpacking, event, lambda _: None, threading.Event())
+    return bringing._apply(store.content.chunks(layer.digest))
+
+
+def _fetch_blob(
+    layer: LayerRecord,
+    store: Store,
+    source: BlobSource,
+    event: Progress,
+    emit: Emit,
+    cancelled: threading.Event,
+) -> None:
+    """Bring the blob of a layer whose tree is here: a check found it changed, and removed it."""
+    meter = _Meter(emit, event, "download")
+    with store.content.ingest(layer.descriptor, cancelled=cancelled) as ingest:
+        if ingest.done:
+            return
+        ingest.restart()
+        try:
+            for chunk in source.chunks(layer.descriptor, 0):
+                ingest.write(chunk)
+                meter.add(len(chunk))
+            ingest.commit()
+        except BaseException:
+            ingest.restart()
+            raise
+    meter.say()
 
 
 class _Bringing:
@@ -182,7 +214,7 @@ class _Bringing:
 
     def from_source(self, source: BlobSource) -> AppliedLayer:
         """Fetch, check and unpack at once, beginning with what an earlier try left."""
-        with self._content.ingest(_descriptor(self._layer), cancelled=self._cancelled) as ingest:
+        with self._content.ingest(self._layer.descriptor, cancelled=self._cancelled) as ingest:
             if ingest.done:
                 return self._apply(self._content.chunks(self._layer.digest))
             resumed = ingest.offset > 0
@@ -211,7 +243,7 @@ class _Bringing:
             meter.add(len(chunk))
             yield chunk
         if not ingest.complete:
-            for chunk in source.chunks(_descriptor(self._layer), ingest.offset):
+            for chunk in source.chunks(self._layer.descriptor, ingest.offset):
                 ingest.write(chunk)
                 meter.add(len(chunk))
                 yield chunk

@@ -199,7 +199,7 @@ class Pull:
         usable = self.snapshots.usable([layer.chain_id for layer in image.layers])
         wanted: list[LayerRecord] = []
         for layer in image.layers:
-            if layer.chain_id in usable:
+            if layer.chain_id in usable and self.content.contains(layer.digest):
                 self._say("exists", layer)
             else:
                 self._say("download", layer, current=0)

@@ -15,6 +15,7 @@ from containerkit.model.digest import Digest
 if TYPE_CHECKING:
     import sqlite3
 
+    from containerkit.model.descriptor import Descriptor
     from containerkit.model.reference import Reference
     from containerkit.state.catalog import Catalog
 
@@ -27,6 +28,13 @@ class LayerRecord(NamedTuple):
     size: int
     diff_id: Digest
     chain_id: Digest
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """The stored bytes."""
+        from containerkit.model.descriptor import Descriptor
+
+        return Descriptor(self.media_type, self.digest, self.size)
 
 
 class ImageRecord(NamedTuple):

@@ -146,6 +146,13 @@ class Snapshots:
             if str(chain_id) in known and self.path(chain_id).is_dir()
         )
 
+    def trees(self) -> tuple[Digest, ...]:
+        """Return the ChainIDs of all trees that have their names, whole or not."""
+        from containerkit.model.digest import Digest
+
+        names = [path.name for path in self._directory.iterdir() if path.name[0] != "."]
+        return tuple(Digest("sha256", name) for name in sorted(names))
+
     @contextmanager
     def unpack(
         self,
@@ -153,6 +160,7 @@ class Snapshots:
         *,
         deadline: float | None = None,
         cancelled: threading.Event | None = None,
+        again: bool = False,
     ) -> Iterator[Unpacking]:
         """Become the only one that makes this layer, after whoever is doing it now.
 
@@ -162,6 +170,7 @@ class Snapshots:
             chain_id: of the layer.
             deadline: ``time.monotonic`` seconds until which to wait for the other; None: for ever.
             cancelled: set it to end the waiting.
+            again: although its tree is here.
 
         Raises:
             Timeout: somebody else was still at it.
@@ -171,7 +180,7 @@ class Snapshots:
         lock.acquire(deadline=deadline, cancelled=cancelled)
         try:
             unpacking = Unpacking(self, chain_id, destination)
-            unpacking.done = bool(self.usable([chain_id]))
+            unpacking.done = not again and bool(self.usable([chain_id]))
             if not unpacking.done:
                 unpacking.clear()
             try:
