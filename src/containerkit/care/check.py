@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self, cast
 
 from containerkit.care.trees import difference
 from containerkit.errors import BlobNotFound, CorruptContent
@@ -25,6 +25,7 @@ from containerkit.state.lock import FileLock
 
 if TYPE_CHECKING:
     from containerkit.content.store import ContentStore
+    from containerkit.images.images import Images
     from containerkit.snapshots.overlay import Snapshots
     from containerkit.state.catalog import Catalog
     from containerkit.state.root import StoreRoot
@@ -37,6 +38,12 @@ class Parts(NamedTuple):
     catalog: Catalog
     content: ContentStore
     snapshots: Snapshots
+
+    @classmethod
+    def of(cls, images: Images) -> Self:
+        """Return the parts that a collection of images was made of."""
+        snapshots = cast("Snapshots", images._snapshots)  # behind its protocol
+        return cls(images._root, images._catalog, images._content, snapshots)
 
 
 def check(parts: Parts, *, repair: bool = False) -> CheckReport:

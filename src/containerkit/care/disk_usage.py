@@ -1,0 +1,81 @@
+"""`engine.disk_usage()`: what takes how much of the disk.
+
+Owns: the walk over a root.  Must not: judge what could go; `care.prune` and `snapshots.gc` do.
+Never fails on what vanishes meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from containerkit.model.usage import DiskUsage, Space
+
+_BLOCK: Final = 512
+"""The unit of ``st_blocks``, whatever the file system's own (stat(3type))."""
+
+Seen = set[tuple[int, int]]
+
+
+def disk_usage(root: Path) -> DiskUsage:
+    """Add up what lies in a root; see `Engine.disk_usage`."""
+    seen: Seen = set()  # a file with several names is counted where it is met first
+    layers, others = _split(root / "layers")
+    containers, ahead = _split(root / "containers")
+    return DiskUsage(
+        images=_space(_files(root / "blobs"), seen),
+        layers=_space(layers, seen),
+        containers=_space(containers, seen),
+        cache=_space([*_files(root / "ingest"), *others, *ahead, *_children(root / "host")], seen),
+    )
+
+
+def _split(directory: Path) -> tuple[list[str], list[str]]:
+    """Return what has a name of its own in a directory, and what is on its way or made ahead."""
+    paths = _children(directory)
+    hidden = [path for path in paths if os.path.basename(path).startswith(".")]
+    return [path for path in paths if path not in hidden], hidden
+
+
+def _children(directory: Path) -> list[str]:
+    try:
+        return [entry.path for entry in os.scandir(directory)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _files(directory: Path) -> list[str]:
+    """Return the files two levels down: blobs lie below their algorithm."""
+    return [
+        path
+        for child in _children(directory)
+        for path in (_children(Path(child)) if os.path.isdir(child) else [child])
+    ]
+
+
+def _space(paths: Iterable[str], seen: Seen) -> Space:
+    sizes = [_size(path, seen) for path in paths]
+    return Space(len(sizes), sum(sizes))
+
+
+def _size(top: str, seen: Seen) -> int:
+    size = 0
+    todo = [top]
+    while todo:
+        path = todo.pop()
+        try:
+            status = os.lstat(path)
+            if stat.S_ISDIR(status.st_mode):
+                todo += [entry.path for entry in os.scandir(path)]
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
+            key = (status.st_dev, status.st_ino)
+            if key in seen:
+                continue
+            seen.add(key)
+        size += status.st_blocks * _BLOCK
+    return size

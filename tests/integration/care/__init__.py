@@ -1,0 +1,1 @@
+"""The care of a root: checked, measured, pruned."""
