@@ -6,16 +6,24 @@ Owns the signatures and their text; each method is one call of the module that d
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, BinaryIO
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
 
-from containerkit.errors import NotPublished
+from containerkit.errors import InvalidStatus, NotPublished
+from containerkit.runtime import packets
 from containerkit.runtime.inside import Inside
+from containerkit.stdio.waiting import Waiting, drive
 
 if TYPE_CHECKING:
     from re import Pattern
 
     from containerkit.launch.plan import Plan
     from containerkit.model.options import Command
+    from containerkit.model.stats import Stats, Task
+    from containerkit.runtime.stats import Watch
+    from containerkit.runtime.watching import Watching
+
+T = TypeVar("T")
 
 
 class Observed(Inside):
@@ -23,17 +31,43 @@ class Observed(Inside):
 
     __slots__ = ()
 
-    def stats(self) -> Any:
-        """Return what it uses at this moment."""
-        raise NotImplementedError
+    def stats(self) -> Stats:
+        """Return what it uses at this moment.
 
-    def watch_stats(self, interval: float = 1.0) -> Any:
-        """Iterate over what it uses, one value an interval, until it ends."""
-        raise NotImplementedError
+        Raises:
+            InvalidStatus: it has no process.
+        """
+        from containerkit.runtime.stats import read_stats
 
-    def top(self) -> Any:
-        """Return its processes."""
-        raise NotImplementedError
+        return self._look_at("read the statistics of", read_stats)
+
+    def watch_stats(self, interval: float = 1.0) -> Watch:
+        """Iterate over what it uses, one value an interval, until it ends; also a context manager.
+
+        Args:
+            interval: seconds between two; the first comes at once.  All but the first say how many
+                processors were used since the one before.
+
+        Raises:
+            InvalidStatus: it does not run.
+            ConfigError: the interval is none.
+        """
+        from containerkit.runtime.stats import Watch, read_stats
+
+        watching = self._watch("read the statistics of")
+        return Watch(
+            lambda: watching.look(read_stats), watching.until_ended, watching.close, interval
+        )
+
+    def top(self) -> tuple[Task, ...]:
+        """Return its processes, the first one first; those that execs started are among them.
+
+        Raises:
+            InvalidStatus: it has no process.
+        """
+        from containerkit.runtime.top import read_tasks
+
+        return self._look_at("list the processes of", read_tasks)
 
     def wait_ready(
         self,
@@ -46,9 +80,57 @@ class Observed(Inside):
         healthy: bool = False,
         timeout: float = 60,
         interval: float = 0.05,
-    ) -> Any:
-        """Wait until all that is given holds, and return itself."""
-        raise NotImplementedError
+    ) -> Self:
+        """Wait until all that is given holds, and return itself.
+
+        Args:
+            port: somebody listens on it inside: 6379, "53/udp".
+            log: a regular expression that is found in a line of its log since it started.
+            times: in so many lines.
+            http: an address inside that answers with a status below 400: an URL, ":8080/health",
+                or "/health" beside ``port``.
+            command: ends with code 0 when run inside; words, or one text for the shell.
+            healthy: its health check says so.
+            timeout: seconds for all of them; past them nothing is killed.
+            interval: seconds between two looks, where the kernel does not tell.
+
+        Raises:
+            NotReady: it does not run, or ended meanwhile; told at once, with its last log lines.
+            Timeout: one of them did not hold in time; the message says which, and why.
+            ConfigError: nothing is given, or something without meaning.
+            InvalidStatus: it was never started, or was removed.
+        """
+        return drive(
+            self.waiting_ready(
+                port=port, log=log, times=times, http=http, command=command, healthy=healthy,
+                timeout=timeout, interval=interval,
+            )
+        )  # fmt: skip
+
+    def waiting_ready(self, **conditions: Any) -> Waiting[Self]:
+        """Do `wait_ready`, in whichever face."""
+        from containerkit.model.ready import Ready
+        from containerkit.runtime.subject import ContainerSubject
+
+        yield from ContainerSubject(self).ready(Ready(**conditions))
+        return self
+
+    def _watch(self, attempt: str) -> Watching:
+        from containerkit.runtime.watching import Watching
+
+        try:
+            return Watching(self._connect(packets.WATCH))
+        except InvalidStatus:
+            raise self._refusal(attempt, self._look().status, "running", "paused") from None
+
+    def _look_at(self, attempt: str, read: Callable[[int], T]) -> T:
+        """Return what *read* tells of its first process."""
+        with self._watch(attempt) as watching:
+            try:
+                return watching.look(read)
+            except ProcessLookupError:
+                pass
+        raise self._refusal(attempt, self._look().status, "running", "paused")
 
     @property
     def files(self) -> Any:

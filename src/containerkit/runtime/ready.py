@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from containerkit.errors import ConfigError, ContainerKitError, NotReady, Timeout
 from containerkit.runtime.listening import ask, listens
 from containerkit.stdio.together import together
-from containerkit.stdio.waiting import Interest, Wait, Waiting, until_readable
+from containerkit.stdio.waiting import Interest, Wait, Waiting
 
 if TYPE_CHECKING:
     from containerkit.model.exit import Exit
@@ -52,8 +52,8 @@ class Subject(Protocol):
     def health(self) -> str | None:
         """Return "starting", "healthy", "unhealthy", or None without a health check."""
 
-    def ended(self) -> int:
-        """Open a descriptor that is readable once it has ended for good; the caller closes it."""
+    def until_ended(self) -> Waiting[bool]:
+        """Wait until it has ended for good."""
 
     def exit(self) -> Exit | None:
         """Return how it ended."""
@@ -90,11 +90,7 @@ def until_ready(ready: Ready, subject: Subject) -> Waiting[None]:
 
 
 def _guard(subject: Subject, state: dict[str, str]) -> Waiting[None]:
-    fd = subject.ended()
-    try:
-        yield from until_readable(fd)
-    finally:
-        os.close(fd)
+    yield from subject.until_ended()
     raise not_ready(subject, "; ".join(state))
 
 

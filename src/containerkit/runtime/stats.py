@@ -31,7 +31,7 @@ from containerkit.model.stats import (
 )
 from containerkit.runtime import top
 from containerkit.runtime.groups import Group, group_of, text_of
-from containerkit.stdio.waiting import Waiting, drive, until_readable
+from containerkit.stdio.waiting import Waiting, drive
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 # memory.limit_in_bytes without a limit: the largest multiple of a page below 2**63.
@@ -269,7 +269,8 @@ class Watch:
 
     Args:
         read: takes one reading; raises ProcessLookupError when there is no such process any more.
-        ended: opens a descriptor that is readable once the container has ended.
+        until_ended: waits until the container has ended, or a deadline; True when it has.
+        close: called once when nobody watches any more.
         interval: seconds between two readings; the first one is taken at once.
 
     Raises:
@@ -277,32 +278,35 @@ class Watch:
     """
 
     def __init__(
-        self, read: Callable[[], Stats], ended: Callable[[], int], interval: float = 1.0
+        self,
+        read: Callable[[], Stats],
+        until_ended: Callable[[float], Waiting[bool]],
+        close: Callable[[], object],
+        interval: float = 1.0,
     ) -> None:
         given: object = interval
         if not isinstance(given, int | float) or not 0.001 <= interval < 1 << 31:
+            close()
             raise ConfigError(f"interval {interval!r} is not a number of seconds from 0.001 on")
         self._read = read
         self._interval = interval
         self._before: Stats | None = None
         self._next = time.monotonic()
-        self._ended = ended()
-        self._finalizer = weakref.finalize(self, os.close, self._ended)
+        self._until_ended = until_ended
+        self._finalizer = weakref.finalize(self, close)
 
     def waiting(self) -> Waiting[Stats | None]:
         """Wait for the time of the next reading and take it; None: the container has ended."""
-        if not self._finalizer.alive:
-            return None
-        if (yield from until_readable(self._ended, self._next)):
-            return None
-        # Of a slow reader the readings in between are left out, not made up for.
-        self._next = max(self._next + self._interval, time.monotonic())
-        try:
-            now = self._read()
-        except ProcessLookupError:
-            return None
-        before, self._before = self._before, now
-        return now if before is None else now.since(before)
+        while self._finalizer.alive and not (yield from self._until_ended(self._next)):
+            # Of a slow reader the readings in between are left out, not made up for.
+            self._next = max(self._next + self._interval, time.monotonic())
+            try:
+                now = self._read()
+            except ProcessLookupError:  # to be restarted, or about to be told as ended
+                continue
+            before, self._before = self._before, now
+            return now if before is None else now.since(before)
+        return None
 
     def __next__(self) -> Stats:
         found = drive(self.waiting())

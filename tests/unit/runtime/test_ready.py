@@ -60,8 +60,8 @@ class Subject:
             return None
         return self.healths.pop(0) if len(self.healths) > 1 else self.healths[0]
 
-    def ended(self) -> int:
-        return os.dup(self.end)
+    def until_ended(self) -> Waiting[bool]:
+        return until_readable(self.end)
 
     def exit(self) -> Exit | None:
         return self.how

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import select
 from pathlib import Path
 
 import pytest
 
 from containerkit.model.stats import CpuStats, IoStats, MemoryStats, NetworkStats, PidStats, Stats
 from containerkit.runtime import groups, stats
+from containerkit.stdio.waiting import Waiting, until_readable
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -158,48 +158,55 @@ class Source:
     def __init__(self) -> None:
         self.fds = os.pipe()
         self.cpu = 0.0
+        self.closed = 0
 
     def read(self) -> Stats:
         from datetime import UTC, datetime
 
-        if self.cpu > 2.0:
+        if self.cpu == 3.0:
+            os.close(self.fds[1])
             raise ProcessLookupError
         self.cpu += 1.0
         cpu = CpuStats(self.cpu, 0.0, self.cpu)
         return Stats(datetime.now(UTC), cpu, None, None, None, None, None, 0)
 
-    def ended(self) -> int:
-        return os.dup(self.fds[0])
+    def until_ended(self, moment: float) -> Waiting[bool]:
+        return until_readable(self.fds[0], moment)
+
+    def watch(self, interval: float) -> stats.Watch:
+        return stats.Watch(self.read, self.until_ended, self.close, interval)
+
+    def close(self) -> None:
+        self.closed += 1
+        os.close(self.fds[0])
 
 
 def test_watching_ends_with_the_process() -> None:
     source = Source()
-    with stats.Watch(source.read, source.ended, 0.001) as watch:
+    with source.watch(0.001) as watch:
         readings = list(watch)
     assert [reading.cpu.total for reading in readings] == [1.0, 2.0, 3.0]
     assert not readings[0].cpus
     assert readings[1].cpus
-    for fd in source.fds:
-        os.close(fd)
+    assert source.closed == 1
 
 
 def test_watching_ends_at_once_however_long_the_interval() -> None:
     source = Source()
-    watch = stats.Watch(source.read, source.ended, 3600)
+    watch = source.watch(3600)
     next(watch)
     os.close(source.fds[1])
-    with pytest.raises(StopIteration):
-        next(watch)
-    with pytest.raises(StopIteration):
-        next(watch)
-    assert select.select([source.fds[0]], [], [], 0)[0]
-    os.close(source.fds[0])
+    for _ in range(2):
+        with pytest.raises(StopIteration):
+            next(watch)
+    watch.close()
+    assert source.closed == 1
 
 
 @pytest.mark.parametrize("interval", [0, -1, float("nan"), float("inf"), "1"])
 def test_an_interval_that_is_none(interval: float) -> None:
     source = Source()
     with pytest.raises(ValueError, match="interval"):
-        stats.Watch(source.read, source.ended, interval)
-    for fd in source.fds:
-        os.close(fd)
+        source.watch(interval)
+    assert source.closed == 1
+    os.close(source.fds[1])

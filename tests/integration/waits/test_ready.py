@@ -1,0 +1,144 @@
+"""Waiting for readiness: each kind, all together, and what is said when it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import threading
+import time
+
+import pytest
+
+import containerkit as ck
+from containerkit.errors import ConfigError, InvalidStatus, NotReady, Timeout
+from containerkit.stdio.aiodrive import adrive
+from tests.integration.waits import deadline
+
+SERVE = "while :; do printf 'HTTP/1.0 200 OK\\r\\n\\r\\nok' | nc -l -p 8080 >/dev/null; done"
+"""Answers any request; busybox nc takes one connection at a time."""
+
+
+def containers_of(engine: ck.Engine) -> set[str]:
+    return {name for name in os.listdir(engine.root / "containers") if not name.startswith(".")}
+
+
+def test_a_port(engine: ck.Engine, busybox: str) -> None:
+    with engine.start(
+        busybox, ["sh", "-c", f"sleep 0.2; {SERVE}"], ready=ck.Ready(port=8080)
+    ) as one:
+        assert one.status == "running"
+        assert one.wait_ready(port="8080/tcp", timeout=deadline()) is one
+        with pytest.raises(Timeout, match=r"port 8081/tcp: nobody listens"):
+            one.wait_ready(port=8081, timeout=0.2)
+        assert one.status == "running"
+
+
+def test_an_address(engine: ck.Engine, busybox: str) -> None:
+    with engine.start(busybox, ["sh", "-c", f"sleep 0.2; {SERVE}"]) as one:
+        one.wait_ready(http=":8080/health", timeout=deadline())
+        one.wait_ready(http="/", port=8080, timeout=deadline())
+
+
+def test_an_address_that_answers_otherwise(engine: ck.Engine, busybox: str) -> None:
+    busy = SERVE.replace("200 OK", "503 Busy")
+    said = r"http://localhost:8080/x: (status 503|Connection)"
+    with (
+        engine.start(busybox, ["sh", "-c", busy]) as one,
+        pytest.raises(Timeout, match=said),
+    ):
+        one.wait_ready(http=":8080/x", timeout=1)
+
+
+def test_lines_of_its_log(engine: ck.Engine, busybox: str) -> None:
+    command = "echo ready; sleep 0.2; echo ready >&2; sleep 1000"
+    with engine.start(
+        busybox,
+        ["sh", "-c", command],
+        ready=ck.Ready(log=re.compile("^READY$", re.IGNORECASE), times=2),
+    ) as one:
+        assert one.log_text() == "ready\nready\n"
+        with pytest.raises(Timeout, match="found 2 of 3 times"):
+            one.wait_ready(log="ready", times=3, timeout=0.2)
+
+
+def test_the_log_of_an_earlier_run_does_not_count(engine: ck.Engine, busybox: str) -> None:
+    command = "test -e /again || echo ready; touch /again; sleep 1000"
+    with engine.start(busybox, ["sh", "-c", command], ready=ck.Ready(log="ready")) as one:
+        one.kill()
+        one.wait()
+        one.start()
+        with pytest.raises(Timeout):
+            one.wait_ready(log="ready", timeout=0.2)
+
+
+def test_its_end_is_told_at_once_with_its_last_words(engine: ck.Engine, busybox: str) -> None:
+    before = containers_of(engine)
+    command = "echo one; echo cannot bind >&2; exit 3"
+    began = time.monotonic()
+    with pytest.raises(NotReady, match="cannot bind") as caught:
+        engine.start(busybox, ["sh", "-c", command], ready=ck.Ready(port=1, timeout=3600))
+    assert time.monotonic() - began < deadline()
+    assert caught.value.exit == ck.Exit(code=3)
+    assert caught.value.log == ("one", "cannot bind")
+    assert "port 1/tcp" in str(caught.value)
+    assert containers_of(engine) == before
+
+
+def test_one_that_was_not_ready_in_time_is_removed(engine: ck.Engine, busybox: str) -> None:
+    before = containers_of(engine)
+    with pytest.raises(Timeout, match="still starting"):
+        engine.start(
+            busybox,
+            ["sh", "-c", "echo still starting; sleep 1000"],
+            ready=ck.Ready(port=1),
+            timeout=0.3,
+        )
+    assert containers_of(engine) == before
+
+
+def test_killed_by_another_thread_while_it_is_waited_for(engine: ck.Engine, busybox: str) -> None:
+    with engine.start(busybox, ["sh", "-c", "echo up; sleep 1000"]) as one:
+        killer = threading.Thread(target=lambda: one.wait_ready(log="up").kill())
+        killer.start()
+        with pytest.raises(NotReady, match="signal 9"):
+            one.wait_ready(log="never", timeout=3600)
+        killer.join()
+        with pytest.raises(NotReady, match="signal 9"):
+            one.wait_ready(port=1, timeout=3600)
+    with pytest.raises(InvalidStatus, match="removed"):
+        one.wait_ready(port=1)
+
+
+def test_one_that_was_not_started(engine: ck.Engine, busybox: str) -> None:
+    with (
+        engine.containers.create(busybox, ["sleep", "1000"]) as one,
+        pytest.raises(InvalidStatus, match="created"),
+    ):
+        one.wait_ready(port=1)
+
+
+def test_without_a_condition_or_a_check(engine: ck.Engine, busybox: str) -> None:
+    with engine.start(busybox, ["sleep", "1000"]) as one:
+        with pytest.raises(ConfigError, match="nothing to wait for"):
+            one.wait_ready()
+        with pytest.raises(ConfigError, match="no health check"):
+            one.wait_ready(healthy=True)
+
+
+def test_on_an_event_loop(engine: ck.Engine, busybox: str) -> None:
+    async def both() -> None:
+        command = f"echo up; {SERVE}"
+        with engine.start(busybox, ["sh", "-c", command]) as one:
+            await asyncio.gather(
+                adrive(one.waiting_ready(log="up", port=8080, http=":8080")),
+                adrive(one.waiting_ready(port=8080)),
+            )
+            stuck = asyncio.ensure_future(adrive(one.waiting_ready(log="never")))
+            await asyncio.sleep(0)
+            stuck.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await stuck
+            assert one.status == "running"
+
+    asyncio.run(both())

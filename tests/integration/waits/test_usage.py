@@ -1,0 +1,121 @@
+"""What a running container uses, and its processes."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+import containerkit as ck
+from containerkit.errors import InvalidStatus
+from tests.integration.waits import deadline
+
+BURN = "echo up; while :; do :; done"
+
+
+def test_processor_time_grows_under_load(engine: ck.Engine, busybox: str) -> None:
+    with engine.start(busybox, ["sh", "-c", BURN], ready=ck.Ready(log="up")) as one:
+        first = one.stats()
+        end = time.monotonic() + deadline()
+        while (now := one.stats()).cpu.total < first.cpu.total + 0.2:
+            assert time.monotonic() < end
+        assert now.cpu.user + now.cpu.system > 0
+        used = now.since(first).cpus
+        assert used is not None
+        assert 0 < used < 2
+
+
+def test_memory_and_processes(engine: ck.Engine, busybox: str) -> None:
+    # A variable of 16 MiB; dd's block alone would be given back.
+    command = "x=$(dd if=/dev/zero bs=1M count=16 | tr '\\0' x); sleep 1000 & echo up; wait"
+    limits = ck.Limits(memory="256m", pids=64)
+    with engine.start(
+        busybox, ["sh", "-c", command], limits=limits, ready=ck.Ready(log="up")
+    ) as one:
+        found = one.stats()
+        assert found.memory is not None
+        assert found.memory.limit == 256 << 20
+        assert 16 << 20 <= found.memory.working <= found.memory.current <= 256 << 20
+        assert found.memory.peak is None or found.memory.peak >= found.memory.current
+        assert found.pids is not None
+        assert found.pids.limit == 64
+        assert 2 <= found.pids.current <= 8
+        assert found.network is None
+        assert found.oom_kills == 0
+
+
+def test_watching_it_until_it_ends(engine: ck.Engine, busybox: str) -> None:
+    with engine.start(busybox, ["sh", "-c", BURN], ready=ck.Ready(log="up")) as one:
+        with one.watch_stats(0.02) as watch:
+            readings = [next(watch) for _ in range(4)]
+            assert [reading.cpus is None for reading in readings] == [True, False, False, False]
+            totals = [reading.cpu.total for reading in readings]
+            assert totals == sorted(totals)
+            one.kill()
+            assert len(list(watch)) < 1000
+        with pytest.raises(InvalidStatus, match="stopped"):
+            one.stats()
+        with pytest.raises(InvalidStatus, match="stopped"):
+            one.watch_stats()
+        with pytest.raises(InvalidStatus, match="stopped"):
+            one.top()
+
+
+def test_a_watch_that_nobody_closes_keeps_nothing(engine: ck.Engine, busybox: str) -> None:
+    with engine.start(busybox, ["sleep", "1000"]) as one:
+        before = os.listdir("/proc/self/fd")
+        for _ in range(3):
+            next(one.watch_stats())
+        assert os.listdir("/proc/self/fd") == before
+
+
+def test_users_and_commands_of_its_processes(engine: ck.Engine, busybox: str) -> None:
+    command = (
+        "echo 'ann:x:1234:1234::/:/bin/sh' >> /etc/passwd;"
+        "sleep 1001 & sleep 1002 & sh -c 'sleep 1003; :' & echo up; wait"
+    )
+    with engine.start(busybox, ["sh", "-c", command], ready=ck.Ready(log="up")) as one:
+        end = time.monotonic() + deadline()
+        while len(tasks := one.top()) < 5:
+            assert time.monotonic() < end
+        first = tasks[0]
+        assert (first.pid, first.parent, first.user, first.uid) == (1, 0, "root", 0)
+        assert first.host_pid == one.pid
+        assert first.command == ("sh", "-c", command)
+        assert {task.parent for task in tasks[1:]} <= {task.pid for task in tasks}
+        assert ("sleep", "1001") in {task.command for task in tasks}
+        assert ("sleep", "1003") in {task.command for task in tasks}
+        assert all(task.rss >= 0 and task.cpu >= 0 and task.threads == 1 for task in tasks)
+        assert one.started is not None
+        assert abs((first.started - one.started).total_seconds()) < 5
+
+
+def test_a_user_by_name_and_by_number(engine: ck.Engine, busybox: str) -> None:
+    with engine.start(busybox, ["sleep", "1000"], user="1234:1") as one:
+        [task] = one.top()
+        assert (task.user, task.uid) == ("1234", 1234)
+
+
+def test_a_passwd_that_is_no_file_gives_numbers(engine: ck.Engine, busybox: str) -> None:
+    # A link to the host's, and a pipe that nobody writes: neither is followed nor waited for.
+    command = "rm /etc/passwd; {}; echo up; sleep 1000"
+    for trick in ("ln -s /proc/1/root/etc/passwd /etc/passwd", "mkfifo /etc/passwd"):
+        with engine.start(
+            busybox, ["sh", "-c", command.format(trick)], ready=ck.Ready(log="up")
+        ) as one:
+            assert {task.user for task in one.top()} == {"0"}
+
+
+def test_processes_of_a_pid_namespace_made_inside(engine: ck.Engine, busybox: str) -> None:
+    command = "unshare -p -f sh -c 'echo up; sleep 1004; :'; :"
+    security = ck.Security(capabilities=["SYS_ADMIN"])
+    with engine.start(
+        busybox, ["sh", "-c", command], security=security, ready=ck.Ready(log="up")
+    ) as one:
+        end = time.monotonic() + deadline()
+        tasks = one.top()
+        while ("sleep", "1004") not in {task.command for task in tasks}:
+            assert time.monotonic() < end
+            tasks = one.top()
+        assert len({task.pid for task in tasks}) == len(tasks)
