@@ -22,6 +22,9 @@ _WHERE = {
     "Engine": "engine",
     "EngineConfig": "engine",
     "Container": "runtime.container",
+    "ContainerConfig": "model.info",
+    "ContainerInfo": "model.info",
+    "Containers": "runtime.containers",
     "Image": "images.image",
     "Images": "images.images",
     "HostImage": "images.host",
@@ -45,6 +48,7 @@ _WHERE = {
     "Progress": "model.progress",
     "Ready": "model.ready",
     "Reference": "model.reference",
+    "Restart": "model.restart",
     "Result": "model.result",
     "Usage": "model.result",
     "Security": "model.security",
@@ -163,6 +167,8 @@ if TYPE_CHECKING:
     from containerkit.model.event import Event as Event
     from containerkit.model.exit import Exit as Exit
     from containerkit.model.healthcheck import Healthcheck as Healthcheck
+    from containerkit.model.info import ContainerConfig as ContainerConfig
+    from containerkit.model.info import ContainerInfo as ContainerInfo
     from containerkit.model.limits import UNLIMITED as UNLIMITED
     from containerkit.model.limits import IoLimit as IoLimit
     from containerkit.model.limits import Limits as Limits
@@ -173,6 +179,7 @@ if TYPE_CHECKING:
     from containerkit.model.progress import Progress as Progress
     from containerkit.model.ready import Ready as Ready
     from containerkit.model.reference import Reference as Reference
+    from containerkit.model.restart import Restart as Restart
     from containerkit.model.result import Result as Result
     from containerkit.model.result import Usage as Usage
     from containerkit.model.security import Security as Security
@@ -183,6 +190,7 @@ if TYPE_CHECKING:
     from containerkit.runtime.copies import Copied as Copied
     from containerkit.runtime.fileinfo import FileInfo as FileInfo
     from containerkit.runtime.files import Files as Files
+    from containerkit.runtime.containers import Containers as Containers
     from containerkit.stdio.entry import LogEntry as LogEntry
 
 

@@ -49,6 +49,7 @@ from containerkit.launch.process import (
     working_directory,
 )
 from containerkit.launch.request import HostFacts, LaunchRequest, check_options
+from containerkit.launch.restart import restart_steps
 from containerkit.launch.streams import check_streams, connect, inputs_of
 from containerkit.model.security import Security
 
@@ -132,7 +133,7 @@ class _Compiler:
         prepare += sources
         self._files(prepare, child)
         on_prepare, streams = connect(request, self.slots)
-        prepare += on_prepare
+        prepare += on_prepare + restart_steps(request)
         if not request.park:
             prepare.append(defaults.STATE)
         child.append(defaults.PIVOT)

@@ -15,6 +15,7 @@ import attrs
 from containerkit.errors import ConfigError, MissingFeature
 from containerkit.launch.capabilities import ALL_MASK
 from containerkit.model.options import ContainerOptions
+from containerkit.model.restart import Restart
 
 if TYPE_CHECKING:
     from containerkit.model.image_config import ImageConfig
@@ -31,7 +32,6 @@ _LATER: Final[dict[str, tuple[Any, ...]]] = {
     "dns": (None, (), []),
     "extra_hosts": (None, {}),
     "ports": (None, (), [], {}),
-    "restart": (None, "no"),
     "healthcheck": (None,),
 }
 
@@ -70,19 +70,19 @@ def check_options(options: Mapping[str, Any]) -> None:
     lifetime = options.get("lifetime", "owner")
     if lifetime not in {"owner", "detached"}:
         raise ConfigError(f"lifetime {lifetime!r} is neither 'owner' nor 'detached'")
-    if lifetime == "owner" and options.get("restart") not in {None, "no"}:
+    restarts = Restart.of(options.get("restart")).policy != "no"
+    if lifetime == "owner" and restarts:
         raise ConfigError(
             "restart needs lifetime='detached': an owner's container ends with its owner"
         )
     for name in _LATER.keys() & options.keys():
         if options[name] not in _LATER[name]:
             raise _refused(name)
-    if lifetime == "detached":
-        raise MissingFeature(
-            "cannot start a detached container: this version of containerkit does not have them"
-            " yet",
-            feature="lifetime",
-        )
+    grace = options.get("stop_grace")
+    if grace is not None and (isinstance(grace, bool) or not isinstance(grace, int | float)):
+        raise ConfigError(f"stop_grace {grace!r} is not a number of seconds")
+    if grace is not None and not grace >= 0:
+        raise ConfigError(f"stop_grace {grace!r} is not a number of seconds")
 
 
 def _names(value: Iterable[str]) -> frozenset[str]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from containerkit.model.limits import Limits, Unlimited
     from containerkit.model.log import Log
     from containerkit.model.mount import Mount
+    from containerkit.model.restart import Restart
     from containerkit.model.security import Security
 
 Command = str | Sequence[str | PathLike[str]]
@@ -46,10 +47,12 @@ class ContainerOptions(TypedDict, total=False):
         networks, dns, extra_hosts, ports: in a later version.
         limits: None for the engine's defaults; UNLIMITED lifts those.
         security: None for `Security.default()`.
-        lifetime: "owner" (default): it ends with this process; "detached" in a later version.
+        lifetime: "owner" (default): it ends with the process that started it last, and is removed;
+            "detached": it lives on by itself.
         init: a first process that reaps orphans and passes signals on to the command.
         log: how much of its output is kept, a `Log`; False keeps nothing.
-        restart, healthcheck: in a later version.
+        restart: of a detached one, a `Restart` or "no", "on-failure:3", "always", "unless-stopped".
+        healthcheck: in a later version.
     """
 
     name: str | None
@@ -76,6 +79,6 @@ class ContainerOptions(TypedDict, total=False):
     security: Security | None
     lifetime: Literal["owner", "detached"]
     init: bool | None
-    restart: Any
+    restart: Restart | str | None
     healthcheck: Any
     log: Log | bool | None

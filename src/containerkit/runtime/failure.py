@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from containerkit.errors import CommandNotFound, InvalidSpec, LaunchError, NotExecutable
 from containerkit.launch.explain import hint_for
-from containerkit.launch.ops import OPS, SECTIONS, Code
+from containerkit.launch.ops import OPS, PREPARE, SECTIONS, Code
 
 if TYPE_CHECKING:
     from containerkit.launch.plan import Plan
@@ -25,6 +25,8 @@ def launch_error(plan: Plan, event: Event) -> LaunchError | InvalidSpec:
     why = os.strerror(event.errnum)
     if event.code == 0:
         return _without_step(plan, event, why)
+    if event.errnum == errno.EMFILE and event.section == PREPARE:
+        return _too_many(plan)
     op = plan.step(event.section, event.step)
     name = OPS[op.code].name
     step = plan.describe(event.section, event.step)
@@ -93,15 +95,19 @@ def _without_step(plan: Plan, event: Event, why: str) -> LaunchError | InvalidSp
             f"cannot start the container: the launcher refused the plan at {where}: {why}"
         )
     if event.errnum == errno.EMFILE and event.section == _NO_SECTION:
-        return LaunchError(
-            "cannot start the container: this process runs as many of them as its limit of open"
-            " files allows, or 4096",
-            errno=errno.EMFILE,
-            hint="raise the hard limit (ulimit -Hn), or start fewer at once",
-            plan=plan,
-        )
+        return _too_many(plan)
     return LaunchError(
         f"cannot start the container: {why}",
         errno=event.errnum,
+        plan=plan,
+    )
+
+
+def _too_many(plan: Plan) -> LaunchError:
+    return LaunchError(
+        "cannot start the container: this process runs as many of them as its limit of open"
+        " files allows, or 4096",
+        errno=errno.EMFILE,
+        hint="raise the hard limit (ulimit -Hn), or start fewer at once",
         plan=plan,
     )
