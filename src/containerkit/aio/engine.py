@@ -19,6 +19,7 @@ from containerkit.aio.images import Image, Images
 from containerkit.aio.progress import with_progress
 from containerkit.engine import EngineConfig
 from containerkit.runtime.running import Run, exchange
+from containerkit.runtime.signature import with_options
 from containerkit.stdio.aiodrive import adrive
 from containerkit.stdio.threads import Workers
 
@@ -117,6 +118,7 @@ class Engine:
         **options: Unpack[ContainerOptions],
     ) -> Result[str]: ...
 
+    @with_options
     async def run(
         self,
         image: ImageLike,
@@ -155,6 +157,7 @@ class Engine:
         finally:
             begun.close()
 
+    @with_options
     async def plan(
         self,
         image: ImageLike,

@@ -31,10 +31,14 @@ def with_options(function: Callable[P, R]) -> Callable[P, R]:
     own = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
     options = [
         inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=UNSET, annotation=annotation
+            name, inspect.Parameter.KEYWORD_ONLY, default=UNSET, annotation=_text(annotation)
         )
         for name, annotation in ContainerOptions.__annotations__.items()
     ]
     described: Any = function
     described.__signature__ = signature.replace(parameters=[*own, *options])
     return function
+
+
+def _text(annotation: object) -> object:
+    return getattr(annotation, "__forward_arg__", annotation)

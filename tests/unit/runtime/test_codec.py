@@ -55,7 +55,11 @@ def test_text_that_is_no_utf8_comes_back() -> None:
 
 
 def test_the_content_of_a_secret_is_not_kept() -> None:
-    secrets = {"a": b"hidden-a", "b": "hidden-b", "c": Path("/run/c")}
+    secrets: dict[str, bytes | str | Path] = {
+        "a": b"hidden-a",
+        "b": "hidden-b",
+        "c": Path("/run/c"),
+    }
     text = codec.dump(codec.without_secrets({"secrets": secrets, "name": "n"}))
     assert "hidden" not in text
     assert codec.load(text) == {"name": "n", "secrets": {"a": None, "b": None, "c": Path("/run/c")}}
