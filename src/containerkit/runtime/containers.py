@@ -17,6 +17,7 @@ from containerkit.runtime import begin, birth, codec, marks
 from containerkit.runtime import status as words
 from containerkit.runtime.container import Container
 from containerkit.runtime.signature import with_options
+from containerkit.stdio.waiting import Waiting, drive
 
 if TYPE_CHECKING:
     from containerkit.images.host import HostImage
@@ -249,19 +250,24 @@ def _await_ready(
     container: Container, ready: Ready, timeout: float, undo: Callable[[], object]
 ) -> None:
     try:
-        container.wait_ready(
-            port=None if ready.port is None else str(ready.port),
-            log=ready.log,
-            times=ready.times,
-            http=ready.http,
-            command=ready.command,
-            healthy=ready.healthy,
-            timeout=ready.timeout if timeout == DEFAULT_TIMEOUT else timeout,
-            interval=ready.interval,
-        )
+        drive(until_ready(container, ready, timeout))
     except BaseException:
         undo()
         raise
+
+
+def until_ready(container: Container, ready: Ready, timeout: float) -> Waiting[Container]:
+    """Wait until a container that was just started is ready, in whichever face."""
+    return container.waiting_ready(
+        port=None if ready.port is None else str(ready.port),
+        log=ready.log,
+        times=ready.times,
+        http=ready.http,
+        command=ready.command,
+        healthy=ready.healthy,
+        timeout=ready.timeout if timeout == DEFAULT_TIMEOUT else timeout,
+        interval=ready.interval,
+    )
 
 
 # ---- filters

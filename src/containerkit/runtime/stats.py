@@ -295,7 +295,7 @@ class Watch:
         self._until_ended = until_ended
         self._finalizer = weakref.finalize(self, close)
 
-    def waiting(self) -> Waiting[Stats | None]:
+    def take(self) -> Waiting[Stats | None]:
         """Wait for the time of the next reading and take it; None: the container has ended."""
         while self._finalizer.alive and not (yield from self._until_ended(self._next)):
             # Of a slow reader the readings in between are left out, not made up for.
@@ -309,7 +309,7 @@ class Watch:
         return None
 
     def __next__(self) -> Stats:
-        found = drive(self.waiting())
+        found = drive(self.take())
         if found is None:
             self.close()
             raise StopIteration

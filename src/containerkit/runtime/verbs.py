@@ -80,6 +80,10 @@ class Verbs(Handle):
 
         Blocking: until it has ended.
         """
+        drive(self.waiting_stopped(grace=grace))
+
+    def waiting_stopped(self, *, grace: float | None = None) -> Waiting[None]:
+        """Do `stop`, in whichever face; interrupted, it has only asked."""
         if grace is not None and not grace >= 0:
             raise ConfigError(f"grace {grace!r} is not a number of seconds")
         look = self._require("stop", "stopped", *words.LIVE)
@@ -91,10 +95,10 @@ class Verbs(Handle):
         self._signal(number, packets.STOP_ASKED, thaw=look.status == "paused")
         events.append(self._keeper.root, "stop", self.id, name=self._name_or_none())
         try:
-            self.wait(timeout=None if number == signals.SIGKILL else seconds)
+            yield from self.waiting(timeout=None if number == signals.SIGKILL else seconds)
         except Timeout:
             self._signal(signals.SIGKILL, packets.STOP_ASKED, thaw=True)
-            self.wait()
+            yield from self.waiting()
 
     def kill(self, signal: str | int = "KILL") -> None:
         """Send a signal to its first process.
