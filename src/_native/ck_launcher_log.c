@@ -128,7 +128,7 @@ static int add_pipe(struct ck_start *start, int16_t slot, int *ours, int writes)
     CK_TRY(ck_pipe(pair));
     start->slots[slot] = pair[!writes];
     *ours = pair[writes];
-    return ck_set_nonblocking(*ours);
+    return writes ? 0 : ck_set_nonblocking(*ours); /* who attaches may wait to write */
 }
 
 /* Whether a launcher was killed while it ran this container, so that its log may end in half a

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from containerkit.model.options import Command
     from containerkit.stdio.entry import LogEntry
+    from containerkit.stdio.logs import Logs
 
 _MAX_OUTPUT = 64 << 20
 
@@ -73,9 +74,37 @@ class Inside(Verbs):
         tail: int | None = None,
         stdout: bool = True,
         stderr: bool = True,
-    ) -> Any:
-        """Iterate over the lines of its log."""
-        raise NotImplementedError
+    ) -> Logs:
+        """Return an iterator over the lines of its log, closed by ``with`` or at its end.
+
+        Args:
+            follow: go on with what it writes from now on, until it has ended for good; one that was
+                not started yet is waited for.
+            since: leave out what it wrote before: a time, seconds since 1970, or so long ago.
+            until: leave out what it wrote after; following ends then.
+            tail: begin with so many of the last lines.
+            stdout: with standard output; of a terminal: with all that it shows.
+            stderr: with standard error.
+
+        Raises:
+            InvalidStatus: it was removed.
+            ConfigError: a time or number is none.
+
+        Blocking: with *follow*, while it is iterated.
+        """
+        from containerkit.runtime.following import Following
+        from containerkit.stdio.logs import Logs
+
+        self._require("read the log of", *words.STATUSES[:-1])
+        return Logs(
+            self._directory,
+            follow=Following(self) if follow else None,
+            since=since,
+            until=until,
+            tail=tail,
+            stdout=stdout,
+            stderr=stderr,
+        )
 
     def log_text(self, tail: int | None = None) -> str:
         """Return what it has written so far, both streams in the order they came.

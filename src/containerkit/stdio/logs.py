@@ -1,10 +1,10 @@
 """A container's log as entries: since, until, the last n, both streams or one, and as it grows.
 
 A reader needs the container's directory only: any process reads it, while the container runs and
-after.  To follow it must also be told by whom is written (`Life`).
+after.  To follow, it must also be told who writes (`follow.Life`).
 
 Owns what is left out and in which order.  Must not: know launchers or statuses.
-Flow: `logfiles` → `lines` → here → `Container.logs`, the messages of errors, the event loop's face.
+Flow: `logfiles`, `follow` → `lines` → here → `Container.logs`, the messages of errors, the event loop's face.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from collections import deque
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from containerkit.errors import ConfigError
 from containerkit.stdio.entry import LogEntry
+from containerkit.stdio.follow import Follower, Life
 from containerkit.stdio.lines import Lines, ns_of, time_of
 from containerkit.stdio.logfiles import LogFiles
 from containerkit.stdio.waiting import Waiting, drive
-from containerkit.stdio.watch import Watch
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -31,19 +31,6 @@ Moment = datetime | float | timedelta
 
 _LINE_GUESS: Final = 128
 _TAIL_LEAST: Final = 16 << 10
-
-
-class Life(Protocol):
-    """Who writes a log."""
-
-    def over(self) -> bool:
-        """Say whether nothing will be written any more; what was written is there by then."""
-
-    def fileno(self) -> int:
-        """Return a descriptor that is readable when `over` may have changed.
-
-        Asked before each wait; -1 while only the container's directory tells.
-        """
 
 
 def moment_ns(value: Moment | None, what: str) -> int | None:
@@ -75,17 +62,7 @@ def _check_count(tail: object) -> None:
 class LogReader:
     """Entries of one log, taken one by one; see `Logs` for the arguments."""
 
-    __slots__ = (
-        "_files",
-        "_life",
-        "_lines",
-        "_over",
-        "_ready",
-        "_since",
-        "_streams",
-        "_until_ns",
-        "_watch",
-    )
+    __slots__ = ("_files", "_follower", "_lines", "_ready", "_since", "_streams", "_until_ns")
 
     def __init__(
         self,
@@ -105,21 +82,23 @@ class LogReader:
         self._until_ns = None if until_ns is None else until_ns // 1000 * 1000 + 999
         wanted = (("stdout", stdout), ("stderr", stderr))
         self._streams = frozenset(name for name, wish in wanted if wish)
-        self._life = follow
-        self._over = False
         self._ready: deque[LogEntry] = deque()
         self._lines = Lines()
-        # Before the first look at the files, so that nothing that comes later is missed.
-        self._watch = None if follow is None else Watch(directory)
+        self._follower: Follower | None = None
+        if follow is not None:
+            self._follower = Follower(directory, follow, until_ns=self._until_ns)
         try:
-            if tail is None:
-                self._files: LogFiles | None = LogFiles(directory, since_ns=since_ns)
-            else:
-                self._files = self._last(directory, tail)
+            self._files: LogFiles | None = (
+                LogFiles(directory, since_ns=since_ns)
+                if tail is None
+                else self._last(directory, tail)
+            )
         except BaseException:
-            if self._watch is not None:
-                self._watch.close()
+            if self._follower is not None:
+                self._follower.close()
             raise
+        if self._follower is not None:
+            self._follower.files = self._files
 
     # ---- the end of a log
 
@@ -156,7 +135,7 @@ class LogReader:
 
         while records := files.read(grow=False):
             take(self._lines.feed(records))
-        if self._life is None:
+        if self._follower is None:
             take(self._lines.end())
         if not files.whole and (found < count or not all(sure for sure, _entry in last)):
             return False
@@ -170,17 +149,15 @@ class LogReader:
         while not self._ready:
             if self._files is None:
                 return None
-            records = self._files.read(grow=self._life is not None)
-            if records and self._until_ns is not None and records[0].time_ns > self._until_ns:
-                self._finish()
-            elif records:
-                self._take_in(self._lines.feed(records))
-            elif self._life is None or self._over:
-                self._finish()
-            elif self._life.over():
-                self._over = True  # what was written meanwhile is still to be read
+            if self._follower is not None:
+                records = yield from self._follower.take()
             else:
-                yield from self._wait()
+                records = self._files.read(grow=False)
+            if not records or (self._until_ns and records[0].time_ns > self._until_ns):
+                self._take_in(self._lines.end())
+                self.close()
+            else:
+                self._take_in(self._lines.feed(records))
         return self._ready.popleft()
 
     def _take_in(self, entries: list[LogEntry]) -> None:
@@ -193,29 +170,13 @@ class LogReader:
             and (self._until_ns is None or entry.time <= time_of(self._until_ns))
         )
 
-    def _wait(self) -> Waiting[None]:
-        assert self._life is not None
-        assert self._watch is not None
-        deadline = None
-        if self._until_ns is not None:
-            left = (self._until_ns - time.time_ns()) / 1e9
-            if left < 0:  # what is written from now on is later
-                self._over = True
-                return
-            deadline = time.monotonic() + left
-        yield from self._watch.changed(self._life.fileno(), deadline)
-
-    def _finish(self) -> None:
-        self._take_in(self._lines.end())
-        self.close()
-
     def close(self) -> None:
         """Close what it has open; what is ready can still be taken."""
         files, self._files = self._files, None
         if files is not None:
             files.close()
-        if self._watch is not None:
-            self._watch.close()
+        if self._follower is not None:
+            self._follower.close()
 
 
 class Logs(Iterator[LogEntry]):

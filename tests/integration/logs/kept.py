@@ -52,6 +52,9 @@ class Kept:
         poll.register(self.channel, select.POLLIN)
         return self.end is not None or bool(poll.poll(0))
 
+    def close(self) -> None:
+        """A follower ends: nothing to let go of."""
+
     def wait(self) -> packets.Event:
         """Wait for its end."""
         if self.end is None:
