@@ -95,3 +95,6 @@ class _Life:
 
     def fileno(self) -> int:
         return -1
+
+    def close(self) -> None:
+        """Hold nothing."""

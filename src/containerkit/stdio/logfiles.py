@@ -14,7 +14,8 @@ import os
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 from containerkit.stdio.records import RECORD_MAX, BrokenLog, Record, parse, step_back
 
@@ -160,12 +161,10 @@ class LogFiles:
     def _succeed(self) -> bool:
         """Open what is younger than the one open file, if that is not the present one any more."""
         inode = self._files[0].inode if self._files else -1
-        try:
-            present = os.stat("log", dir_fd=self._directory, follow_symlinks=False).st_ino
-        except FileNotFoundError:  # not yet, just now, or not any more
-            return False
-        if present == inode:
-            return False
+        with suppress(FileNotFoundError):  # not yet, just now, or not any more
+            present = os.stat("log", dir_fd=self._directory, follow_symlinks=False)
+            if present.st_ino == inode:
+                return False
         found = self._open_all()
         inodes = [file.inode for file in found]
         skip = inodes.index(inode) + 1 if inode in inodes else 0  # else it was rotated away
@@ -181,3 +180,14 @@ class LogFiles:
         directory, self._directory = self._directory, -1
         if directory >= 0:
             os.close(directory)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
