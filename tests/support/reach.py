@@ -1,23 +1,13 @@
-"""Ways to a `Files`: of a running container, of a plain directory."""
+"""A plain directory as if it were the root of a container."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
-import containerkit as ck
-from containerkit.runtime.contents import root_of
 from containerkit.runtime.files import Files
-
-
-def ended() -> AbstractContextManager[int]:
-    raise AssertionError("the container has ended")
-
-
-def files_of(container: ck.Container) -> Files:
-    return Files(lambda: root_of(lambda: container.pid, ended))
 
 
 def files_in(directory: Path) -> Files:

@@ -88,8 +88,8 @@ def begin(keeper: Keeper, row: Row, *, born: Born | None = None) -> None:
     """
     kept = born.kept if born else Kept.of(row)
     options = _with_secrets(keeper, row, kept.options)
-    with _leased(keeper, kept), _record_restored(keeper, row.id):
-        _make_remountable(keeper, row.id)
+    with leased(keeper, kept), _record_restored(keeper, row.id):
+        make_remountable(keeper, row.id)
         for again in (False, True):
             try:
                 if row.lifetime == "detached" or row.shared is not None:
@@ -267,7 +267,7 @@ def _with_secrets(keeper: Keeper, row: Row, options: ContainerOptions) -> Contai
 
 
 @contextmanager
-def _leased(keeper: Keeper, kept: Kept) -> Iterator[None]:
+def leased(keeper: Keeper, kept: Kept) -> Iterator[None]:
     """Make sure that its layers are whole, and keep them; an image's end does not take them."""
     if not kept.chain_ids:
         for lower in getattr(kept.rootfs.mounts[0], "lowers", ()):
@@ -286,7 +286,7 @@ def _leased(keeper: Keeper, kept: Kept) -> Iterator[None]:
         yield
 
 
-def _make_remountable(keeper: Keeper, identity: str) -> None:
+def make_remountable(keeper: Keeper, identity: str) -> None:
     """Let an upper of an earlier run be mounted again.
 
     The kernel marks the work directory of a volatile overlay, so that nobody trusts it after a

@@ -1,66 +1,178 @@
-"""The way to a container's files: a descriptor of its root.
+"""The way to a container's files: a descriptor of its root, whether it runs or not.
 
-Owns: finding the root of a running or paused container in /proc, and being sure whose it is.
-Must not resolve anything beneath (`beneath` does).
+Owns: which root that is, and being sure whose; holding a container still while all of it is looked
+at.  Must not resolve anything beneath (`beneath` does).
+
+A running or paused container's root is found in /proc, by its pidfd.  A created or stopped one is
+mounted for the time of the call: by the same plan as a start, whose child parks instead of executing
+the command (`parked`).
 """
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import os
+import select
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Final
 
-from containerkit.errors import HostError
-from containerkit.runtime.beneath import DIRECTORY
+from containerkit.errors import ContainerNotFound, HostError, InvalidStatus
+from containerkit.runtime import begin, packets
+from containerkit.runtime import status as words
+from containerkit.runtime.beneath import DIRECTORY, attempt
+from containerkit.runtime.birth import Kept
+from containerkit.runtime.rootplan import root_plan
+
+if TYPE_CHECKING:
+    from containerkit.runtime.changes import Change
+    from containerkit.runtime.export import Sink
+    from containerkit.runtime.handle import Handle
+    from containerkit.runtime.observed import Observed
 
 Reach = Callable[[], AbstractContextManager[int]]
 """Gives an O_PATH descriptor of a container's root, for the time of one call."""
 
+_SETTLE_SECONDS: Final = 10.0
+"""How long a container may be neither running nor stopped: at its end, or between two runs."""
+_POLL_SECONDS: Final = 0.005
+_STILL: Final = ("created", "stopped")
 
-def open_root(pid_of: Callable[[], int | None]) -> int | None:
-    """Open the root directory of a running process; None when it has ended.
 
-    Its number is asked for again afterwards: as long as its pidfd knows one, nobody else can have
-    had it meanwhile.
+# ---- the root ----------------------------------------------------------------------------------
 
-    Args:
-        pid_of: the process's number here, from its pidfd; None when it has ended.
+
+def open_root(pidfd: int) -> int | None:
+    """Open the root directory of a process; None when it has ended.
+
+    Its number is looked up before, and the process found alive afterwards: so nobody else can have
+    had the number meanwhile.
 
     Raises:
         HostError: /proc does not show it.
     """
-    pid = pid_of()
-    if pid is None:
+    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
+        pid = int(file.read().partition("\nPid:")[2].split()[0])
+    if pid <= 0:
         return None
     try:
         fd = os.open(f"/proc/{pid}/root", DIRECTORY)
     except OSError as error:
-        if pid_of() is None or error.errno in {errno.ENOENT, errno.ESRCH}:
+        if _has_ended(pidfd):
             return None
         raise HostError(
             f"cannot reach the files of process {pid}: {error.strerror}", errno=error.errno
         ) from error
-    if pid_of() != pid:
+    if _has_ended(pidfd):
         os.close(fd)
         return None
     return fd
 
 
-@contextmanager
-def root_of(pid_of: Callable[[], int | None], otherwise: Reach) -> Iterator[int]:
-    """Give the root of a container: the running one's, else what *otherwise* gives.
+def _has_ended(pidfd: int) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
 
-    Args:
-        pid_of: as `open_root` takes it.
-        otherwise: reaches the files of a container that does not run.
+
+@contextmanager
+def reach(container: Handle) -> Iterator[int]:
+    """Give a descriptor of a container's root.
+
+    Raises:
+        InvalidStatus: it was removed, or waits to be restarted for too long.
+        HostError: its root can not be reached.
+        LaunchError, ConfigError, MissingFeature: it does not run, and what it needs to be mounted
+            is not there any more.
     """
-    fd = open_root(pid_of)
-    if fd is None:
-        with otherwise() as root:
-            yield root
-        return
+    from containerkit.runtime.parked import parked
+
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    while True:
+        fd = _open_running(container)
+        if fd is not None:
+            try:
+                yield fd
+            finally:
+                os.close(fd)
+            return
+        status = container._look().status
+        if status in _STILL:
+            with contextlib.ExitStack() as stack:
+                try:
+                    root = stack.enter_context(parked(container))
+                except InvalidStatus:  # it was started meanwhile
+                    continue
+                yield root
+            return
+        if status == "removed" or time.monotonic() > deadline:
+            raise container._refusal("reach the files of", status, *words.STATUSES[:-1])
+        time.sleep(_POLL_SECONDS)  # between its end and what it says of it
+
+
+def _open_running(container: Handle) -> int | None:
+    if not container._look().is_live:
+        return None
+    pidfd = container._open_pidfd()
+    if pidfd < 0:
+        return None
     try:
-        yield fd
+        return open_root(pidfd)
     finally:
-        os.close(fd)
+        os.close(pidfd)
+
+
+# ---- all of it at once -------------------------------------------------------------------------
+
+
+@contextmanager
+def held_still(container: Handle) -> Iterator[None]:
+    """Let nothing change a container's files meanwhile: freeze it, or keep it from being started.
+
+    Raises:
+        InvalidStatus: it was removed.
+    """
+    frozen = False
+    with contextlib.ExitStack() as stack:
+        if container._look().status in _STILL:
+            with contextlib.suppress(ContainerNotFound):
+                stack.enter_context(begin.operation(container._keeper, container.id))
+        status = container._require("look through", *words.STATUSES[:-1]).status
+        if status == "running":
+            with contextlib.suppress(InvalidStatus):  # it has just ended
+                event, _fds = container._ask(packets.FREEZE)
+                frozen = event is not None and event.kind == packets.DONE
+        try:
+            yield
+        finally:
+            if frozen:
+                with contextlib.suppress(InvalidStatus):
+                    container._ask(packets.THAW)
+
+
+def diff(container: Observed) -> tuple[Change, ...]:
+    """Do `Container.diff`."""
+    from containerkit.runtime.changes import changes_of
+
+    plan = root_plan(container.plan())
+    kept = Kept.of(container._read_row())
+    with (
+        begin.leased(container._keeper, kept),
+        held_still(container),
+        attempt("compare the files of container", container.id[:12]),
+    ):
+        return changes_of(plan, container._keeper.root, container._directory)
+
+
+def export(container: Observed, file: Sink) -> None:
+    """Do `Container.export`."""
+    from containerkit.runtime.export import export_to
+
+    plan = root_plan(container.plan())
+    with reach(container) as root:
+        if container._look().status == "running":
+            with held_still(container):
+                export_to(file, root, plan)
+        else:
+            export_to(file, root, plan)

@@ -7,7 +7,7 @@ Owns the signatures and their text; each method is one call of the module that d
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 
 from containerkit.errors import InvalidStatus, NotPublished
 from containerkit.runtime import packets
@@ -15,11 +15,14 @@ from containerkit.runtime.inside import Inside
 from containerkit.stdio.waiting import Waiting, drive
 
 if TYPE_CHECKING:
+    from os import PathLike
     from re import Pattern
 
     from containerkit.launch.plan import Plan
     from containerkit.model.options import Command
     from containerkit.model.stats import Stats, Task
+    from containerkit.runtime.changes import Change
+    from containerkit.runtime.files import Files
     from containerkit.runtime.stats import Watch
     from containerkit.runtime.watching import Watching
 
@@ -133,17 +136,41 @@ class Observed(Inside):
         raise self._refusal(attempt, self._look().status, "running", "paused")
 
     @property
-    def files(self) -> Any:
-        """Its files, resolved beneath its root."""
-        raise NotImplementedError
+    def files(self) -> Files:
+        """Its files: read, written, copied, archived; whether it runs or not."""
+        from containerkit.runtime.contents import reach
+        from containerkit.runtime.files import Files
 
-    def diff(self) -> Any:
-        """Return what it changed in its image's files."""
-        raise NotImplementedError
+        return Files(lambda: reach(self))
 
-    def export(self, file: str | BinaryIO) -> Any:
-        """Write all its files as one tar."""
-        raise NotImplementedError
+    def diff(self) -> tuple[Change, ...]:
+        """Return what it changed in its image's files, in the order of paths.
+
+        It is frozen meanwhile, if it runs.  What is mounted over its root is not looked at.
+
+        Raises:
+            InvalidStatus: it was removed.
+            FileError: something can not be read.
+        """
+        from containerkit.runtime.contents import diff
+
+        return diff(self)
+
+    def export(self, file: str | PathLike[str] | IO[bytes]) -> None:
+        """Write all its files as one tar, without what is mounted over its root.
+
+        It is frozen meanwhile, if it runs.
+
+        Args:
+            file: open for writing bytes, or a path, which appears whole or not at all.
+
+        Raises:
+            InvalidStatus: it was removed.
+            FileError: something can not be read, or *file* not be written.
+        """
+        from containerkit.runtime.contents import export
+
+        export(self, file)
 
     def address(self, port: int | str, *, network: str | None = None) -> tuple[str, int]:
         """Return where this process can connect to one of its ports: (host, port).

@@ -166,6 +166,7 @@ class Runner:
         ephemeral: bool,
         container_id: str | None = None,
         host: HostFacts | None = None,
+        park: bool = False,
     ) -> tuple[str, Plan]:
         """Return the id and the plan of a container, without starting it.
 
@@ -178,6 +179,7 @@ class Runner:
                 stays.
             container_id: 64 hexadecimal digits; None: new ones.
             host: facts that hold for the launcher which is to start it; None: for this process's.
+            park: nothing is started; what is mounted for it is held for whoever uses its files.
         """
         host = host or self.launcher()[1]
         identity = container_id or os.urandom(32).hex()
@@ -196,6 +198,7 @@ class Runner:
             streams=streams,
             ephemeral=ephemeral,
             kept=not ephemeral,
+            park=park,
             create=ephemeral,
             volatile=options.get("lifetime", "owner") == "owner",
             hosts=host_file("/etc/hosts") if host_network else None,

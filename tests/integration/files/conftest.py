@@ -8,7 +8,6 @@ import pytest
 
 import containerkit as ck
 from containerkit.runtime.files import Files
-from tests.support.reach import files_of
 
 
 @pytest.fixture
@@ -21,4 +20,4 @@ def box(engine: ck.Engine, busybox: str) -> Iterator[ck.Container]:
 @pytest.fixture
 def files(box: ck.Container) -> Files:
     """The files of that container."""
-    return files_of(box)
+    return box.files

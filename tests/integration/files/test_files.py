@@ -23,7 +23,6 @@ from containerkit.errors import (
     SpecialFile,
 )
 from containerkit.runtime.files import Files
-from tests.support.reach import files_of
 
 
 def root_of(box: ck.Container) -> Path:
@@ -223,7 +222,7 @@ def test_what_is_mounted_is_not_removed(engine: ck.Engine, busybox: str, tmp_pat
     (tmp_path / "kept").write_text("kept")
     mounts = [ck.Mount.bind(tmp_path, "/data/in/volume")]
     with engine.start(busybox, ["sleep", "1000"], mounts=mounts) as box:
-        files = files_of(box)
+        files = box.files
         files.write_text("/data/in/volume/more", "")
         with pytest.raises(FileError) as caught:
             files.remove("/data", recursive=True)
@@ -299,7 +298,7 @@ def test_a_path_must_be_absolute_text(files: Files, path: Any) -> None:
 def test_read_only_mounts_are_permission_denied(engine: ck.Engine, busybox: str) -> None:
     security = ck.Security(read_only=True)
     with engine.start(busybox, ["sleep", "1000"], security=security) as box:
-        files = files_of(box)
+        files = box.files
         with pytest.raises(PermissionDenied, match="read-only"):
             files.write_text("/tmp/x", "")
         with pytest.raises(PermissionError):
