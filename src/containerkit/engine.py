@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from containerkit.images.images import Images
     from containerkit.launch.plan import Plan
     from containerkit.model.collected import Collected
+    from containerkit.model.event import EventFilters
     from containerkit.model.options import Command, ContainerOptions
     from containerkit.model.progress import Progress
     from containerkit.model.ready import Ready
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from containerkit.runtime.containers import Containers
     from containerkit.runtime.runner import Startable
     from containerkit.stdio.entry import LogEntry
+    from containerkit.stdio.events import Events
+    from containerkit.stdio.logs import Moment
 
     ImageLike = str | Image | HostImage | None
 
@@ -297,6 +300,32 @@ class Engine:
             yield found
 
     # ---- care
+
+    def events(
+        self,
+        *,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        follow: bool = False,
+        **filters: Unpack[EventFilters],
+    ) -> Events:
+        """Iterate over what happened in this root, whichever process did it; a context manager.
+
+        Args:
+            since: a time, seconds since the epoch, or a timedelta ago; None: with *follow* from now
+                on, else from the oldest that is kept.
+            until: leave out what is later; a follower ends then.
+            follow: go on with what comes, until it is closed.
+            filters: kind, container (ids, beginnings of ids, names), image, label; one or several
+                of each.
+
+        Raises:
+            ConfigError: there is no such kind or time.
+        """
+        from containerkit.runtime.described import open_events
+
+        self._require_open()
+        return open_events(self._keeper, since, until, filters, follow=follow)
 
     def recover(self) -> Recovered:
         """Remove what crashed processes left in this root; `open` has done it once."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypedDict
 
 from containerkit.errors import ConfigError
 
@@ -42,6 +42,15 @@ class Event(NamedTuple):
     name: str
     image: str
     attributes: Mapping[str, Any]
+
+
+class EventFilters(TypedDict, total=False):
+    """The filters of ``events``, as `EventFilter` takes them."""
+
+    kind: str | Collection[str] | None
+    container: object
+    image: str | Collection[str] | None
+    label: str | Collection[str] | Mapping[str, str | None] | None
 
 
 class EventFilter:

@@ -149,7 +149,10 @@ def create(
     row = _make(keeper, row, chain_ids, mark, named=_given_name(options) is not None)
     if secrets := options.get("secrets"):
         keeper.secrets[identity] = dict(secrets)
-    events.append(keeper.root, "create", identity, name=row.name, image=reference)
+    labels = codec.load(row.labels)
+    events.append(
+        keeper.root, "create", identity, name=row.name, image=reference, labels=labels or None
+    )
     return Born(row, kept, plan, launcher)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import containerkit as ck
 from containerkit.errors import ConfigError
 from containerkit.model.event import Event, EventFilter
 from containerkit.state import events
@@ -192,3 +193,26 @@ def test_what_it_has_open_is_closed(tmp_path: Path) -> None:
     one.close()
     assert not list(one)
     assert os.listdir("/proc/self/fd") == before
+
+
+# ---- of containers
+
+
+def test_a_run_leaves_no_events(engine: ck.Engine, busybox: str) -> None:
+    """It has no name and nothing to be looked at: its caller knows all of it."""
+    began = time.time()
+    engine.run(busybox, ["true"])
+    assert not list(engine.events(since=began))
+
+
+def test_one_that_was_created_and_removed(engine: ck.Engine, busybox: str) -> None:
+    began = time.time()
+    with engine.containers.create(busybox, ["true"], labels={"role": "x"}, name="made") as one:
+        one.rename("renamed")
+    with engine.events(since=began, container=one, kind=("create", "rename", "remove")) as found:
+        seen = [(event.kind, event.name, event.image) for event in found]
+    assert seen == [
+        ("create", "made", busybox), ("rename", "renamed", busybox), ("remove", "renamed", busybox),
+    ]  # fmt: skip
+    with pytest.raises(ConfigError):
+        engine.events(kind="dye")
