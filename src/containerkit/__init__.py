@@ -52,6 +52,7 @@ _WHERE = {
     "Result": "model.result",
     "Usage": "model.result",
     "Security": "model.security",
+    "Process": "runtime.process",
     "Stats": "model.stats",
     "Task": "model.stats",
 }
@@ -188,6 +189,7 @@ if TYPE_CHECKING:
     from containerkit.runtime.changes import Change as Change
     from containerkit.runtime.container import Container as Container
     from containerkit.runtime.containers import Containers as Containers
+    from containerkit.runtime.process import Process as Process
     from containerkit.runtime.copies import Copied as Copied
     from containerkit.runtime.fileinfo import FileInfo as FileInfo
     from containerkit.runtime.files import Files as Files

@@ -48,3 +48,13 @@ def _capabilities() -> int:
         elif line.startswith("CapBnd:"):
             bounding = int(line.split()[1], 16)
     return held & bounding
+
+
+def of_caller() -> HostFacts:
+    """Return what holds for anything that this process starts: its limits and capabilities."""
+    return HostFacts(
+        rlimits=tuple((number, *resource.getrlimit(number)) for number in range(_RESOURCES)),
+        capabilities=_capabilities(),
+        euid=os.geteuid(),
+        hostname=os.uname().nodename,
+    )

@@ -34,13 +34,18 @@ def launch_error(plan: Plan, event: Event) -> LaunchError | InvalidSpec:
     if op.code == Code.EXEC:
         return _exec_error(plan, event, number)
     return LaunchError(
-        f"cannot start the container: cannot {step}: {errno.errorcode.get(event.errnum, '')} ({why})",
+        f"{_attempt(plan)}: cannot {step}: {errno.errorcode.get(event.errnum, '')} ({why})",
         errno=event.errnum,
         hint=hint_for(op.code, event.errnum),
         op_index=number,
         op=name,
         plan=plan,
     )
+
+
+def _attempt(plan: Plan) -> str:
+    what = "execute in" if plan.kind == "exec" else "start"
+    return f"cannot {what} the container"
 
 
 def _exec_error(plan: Plan, event: Event, number: int) -> LaunchError:
@@ -80,7 +85,7 @@ def _exec_error(plan: Plan, event: Event, number: int) -> LaunchError:
 def _without_step(plan: Plan, event: Event, why: str) -> LaunchError | InvalidSpec:
     if event.errnum == errno.ECHILD:
         return LaunchError(
-            f"cannot start the container: it was killed by signal {event.aux} during its set-up",
+            f"{_attempt(plan)}: it was killed by signal {event.aux} during its set-up",
             errno=errno.ECHILD,
             hint="a limit on memory or processes may be too small to start anything",
             plan=plan,
@@ -91,13 +96,18 @@ def _without_step(plan: Plan, event: Event, why: str) -> LaunchError | InvalidSp
             if event.section == _NO_SECTION
             else (f"step {event.step} of section {SECTIONS[event.section]}")
         )
-        return InvalidSpec(
-            f"cannot start the container: the launcher refused the plan at {where}: {why}"
-        )
+        return InvalidSpec(f"{_attempt(plan)}: the launcher refused the plan at {where}: {why}")
     if event.errnum == errno.EMFILE and event.section == _NO_SECTION:
         return _too_many(plan)
+    if event.errnum == errno.EAGAIN and plan.kind == "exec":
+        return LaunchError(
+            f"{_attempt(plan)}: its limit of processes is reached",
+            errno=errno.EAGAIN,
+            hint="update(limits=Limits(pids=…)) raises it; top() shows them",
+            plan=plan,
+        )
     return LaunchError(
-        f"cannot start the container: {why}",
+        f"{_attempt(plan)}: {why}",
         errno=event.errnum,
         plan=plan,
     )

@@ -41,6 +41,11 @@ def own(fds: Iterable[int]) -> None:
     _ours.update(fds)
 
 
+def hand_over(fds: Iterable[int]) -> None:
+    """Leave ends of pipes to somebody else, who closes them from now on, in forked children too."""
+    _ours.difference_update(fds)
+
+
 def _forked() -> None:
     while _ours:
         close(_ours.pop())

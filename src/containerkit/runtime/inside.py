@@ -6,9 +6,11 @@ Owns the signatures and their text; each method is one call of the module that d
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from containerkit.runtime import status as words
 from containerkit.runtime.verbs import Verbs
@@ -16,7 +18,12 @@ from containerkit.runtime.verbs import Verbs
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
+    from containerkit.launch.execute import ExecBase
     from containerkit.model.options import Command
+    from containerkit.model.result import Result
+    from containerkit.runtime.execute import Target
+    from containerkit.runtime.process import Process
+    from containerkit.runtime.records import Row
     from containerkit.stdio.entry import LogEntry
     from containerkit.stdio.logs import Logs
 
@@ -27,6 +34,42 @@ class Inside(Verbs):
     """The part of `Container` that talks with what runs in it."""
 
     __slots__ = ()
+
+    @overload
+    def exec(
+        self,
+        command: Command,
+        *,
+        input: bytes | None = None,
+        text: Literal[False] = False,
+        check: bool = False,
+        timeout: float | None = None,
+        max_output: int | str | None = _MAX_OUTPUT,
+        on_output: Callable[[LogEntry], object] | None = None,
+        env: Mapping[str, str | None] | None = None,
+        workdir: str | PathLike[str] | None = None,
+        user: str | int | None = None,
+        tty: bool = False,
+        privileged: bool = False,
+    ) -> Result[bytes]: ...
+
+    @overload
+    def exec(
+        self,
+        command: Command,
+        *,
+        input: str | None = None,
+        text: Literal[True],
+        check: bool = False,
+        timeout: float | None = None,
+        max_output: int | str | None = _MAX_OUTPUT,
+        on_output: Callable[[LogEntry], object] | None = None,
+        env: Mapping[str, str | None] | None = None,
+        workdir: str | PathLike[str] | None = None,
+        user: str | int | None = None,
+        tty: bool = False,
+        privileged: bool = False,
+    ) -> Result[str]: ...
 
     def exec(
         self,
@@ -43,9 +86,71 @@ class Inside(Verbs):
         user: str | int | None = None,
         tty: bool = False,
         privileged: bool = False,
-    ) -> Any:
-        """Run a command in the running container and return its `Result`."""
-        raise NotImplementedError
+    ) -> Result[bytes] | Result[str]:
+        """Run a command in the running container, to its end and that of all it has started.
+
+        Args:
+            command: a text is given to the image's shell; the entrypoint plays no part.
+            input: what it reads; without, its input is empty.
+            text: give str instead of bytes; UTF-8, what is none is replaced.
+            check: raise `ProcessFailed` unless it ends with code 0.
+            timeout: seconds; past them all that it started is killed, and `Timeout` carries the
+                partial result.
+            max_output: bytes kept of each stream; the rest is read and dropped.
+            on_output: is given each line as it comes, in this thread.
+            env: added to the container's; None removes a name.
+            workdir: absolute, and there; the container's otherwise.
+            user: "name", "uid", "name:group", "uid:gid"; the container's otherwise.
+            tty: give it a terminal; all output is ``stdout`` then.
+            privileged: all capabilities that the host can give, no filter of system calls.
+
+        Raises:
+            CommandNotFound, NotExecutable, LaunchError: it could not be started.
+            InvalidStatus: the container does not run, or is paused.
+            ConfigError: an argument has no meaning.
+
+        Blocking: until its first process has ended and everything else of it is dead.
+        """
+        from containerkit.launch.execute import ExecRequest
+        from containerkit.runtime.execute import exec_
+        from containerkit.runtime.running import exchange
+
+        how = exchange(
+            input=input,
+            text=text,
+            check=check,
+            timeout=timeout,
+            max_output=max_output,
+            on_output=on_output,
+        )
+        request = ExecRequest(command, env, workdir, user, tty, privileged)
+        return exec_(self._target(), request, how)
+
+    @overload
+    def popen(
+        self,
+        command: Command,
+        *,
+        text: Literal[False] = False,
+        env: Mapping[str, str | None] | None = None,
+        workdir: str | PathLike[str] | None = None,
+        user: str | int | None = None,
+        tty: bool = False,
+        privileged: bool = False,
+    ) -> Process[bytes]: ...
+
+    @overload
+    def popen(
+        self,
+        command: Command,
+        *,
+        text: Literal[True],
+        env: Mapping[str, str | None] | None = None,
+        workdir: str | PathLike[str] | None = None,
+        user: str | int | None = None,
+        tty: bool = False,
+        privileged: bool = False,
+    ) -> Process[str]: ...
 
     def popen(
         self,
@@ -57,9 +162,65 @@ class Inside(Verbs):
         user: str | int | None = None,
         tty: bool = False,
         privileged: bool = False,
-    ) -> Any:
-        """Start a command in the running container and return its `Process`."""
-        raise NotImplementedError
+    ) -> Process[bytes] | Process[str]:
+        """Start a command in the running container, and talk with it.
+
+        Args:
+            command: a text is given to the image's shell; the entrypoint plays no part.
+            text: streams take and give str instead of bytes.
+            env: added to the container's; None removes a name.
+            workdir: absolute, and there; the container's otherwise.
+            user: "name", "uid", "name:group", "uid:gid"; the container's otherwise.
+            tty: give it a terminal; all output is ``stdout`` then, and `Process.resize` works.
+            privileged: all capabilities that the host can give, no filter of system calls.
+
+        Returns:
+            It runs; it is killed when the ``with`` block of it is left, or this process ends.
+
+        Raises:
+            CommandNotFound, NotExecutable, LaunchError: it could not be started.
+            InvalidStatus: the container does not run, or is paused.
+            ConfigError: an argument has no meaning.
+        """
+        from containerkit.launch.execute import ExecRequest
+        from containerkit.runtime.execute import popen
+
+        request = ExecRequest(command, env, workdir, user, tty, privileged)
+        return popen(self._target(), request, text=text)
+
+    def _target(self) -> Target:
+        """Return the container as `runtime.execute` wants it."""
+        from containerkit.runtime.execute import Target
+
+        row = self._read_row()
+        base = _base(str(self._keeper.root), row)
+        return Target(base, self._connect, self._open_root, row.image)
+
+    def _open_root(self) -> int:
+        """Return a descriptor of its running root.
+
+        Raises:
+            InvalidStatus: it does not run.
+        """
+        import select
+
+        from containerkit.runtime.execute import pid_of
+
+        pidfd = self._open_pidfd()
+        if pidfd < 0:
+            raise self._refusal("execute in", "stopped", "running")
+        try:
+            fd = os.open(f"/proc/{pid_of(pidfd)}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            if poll.poll(0):  # it may have been another process's
+                os.close(fd)
+                raise self._refusal("execute in", "stopped", "running")
+            return fd
+        except FileNotFoundError:
+            raise self._refusal("execute in", "stopped", "running") from None
+        finally:
+            os.close(pidfd)
 
     def attach(self) -> Any:
         """Return its first process's streams as a `Process`."""
@@ -119,3 +280,25 @@ class Inside(Verbs):
 
         self._require("read the log of", *words.STATUSES[:-1])
         return log_text(self._directory, tail)
+
+
+@lru_cache(maxsize=256)
+def _base(root: str, row: Row) -> ExecBase:
+    """Return what execs inherit of a container: its row says it, and never changes but in limits."""
+    from pathlib import Path
+
+    from containerkit.launch.execute import ExecBase
+    from containerkit.runtime import facts
+    from containerkit.runtime.birth import Kept
+    from containerkit.runtime.rootfiles import accounts
+
+    kept = Kept.of(row)
+    files = accounts(Path(root), kept.rootfs)
+    return ExecBase(
+        row.id,
+        kept.config,
+        kept.options,
+        facts.of_caller(),
+        files.passwd,
+        files.group,
+    )

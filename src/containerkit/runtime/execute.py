@@ -1,0 +1,352 @@
+"""Commands in a running container: planned, sent to the launcher that runs it, collected.
+
+Owns: the pipes and the channel of an exec until it has ended, or until a `Process` has them; reading
+passwd and group of the running root.  Must not: know how a container is stored (`inside` builds the
+`Target`), or what an exec may do (`launch.execute`).
+
+The launcher ends everything an exec has started as soon as its first process has ended, when the
+time is over, and when its caller goes: this process's end closes the channel.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import attrs
+
+from containerkit.errors import InvalidStatus
+from containerkit.launch.execute import ExecBase, ExecRequest, exec_plan
+from containerkit.launch.identity import FILE_MAX
+from containerkit.model.result import Result
+from containerkit.runtime import packets
+from containerkit.runtime.failure import launch_error
+from containerkit.runtime.inputs import close, close_all, hand_over, make_pipes
+from containerkit.runtime.process import Ends, Process
+from containerkit.runtime.runner import duration_of, exit_of, usage_of
+from containerkit.stdio.collect import collect
+from containerkit.stdio.waiting import Waiting, drive, until_readable
+
+if TYPE_CHECKING:
+    from containerkit.launch.plan import Plan
+    from containerkit.runtime.channel import Channel
+    from containerkit.runtime.running import Exchange
+    from containerkit.stdio.collect import Collected
+
+_TIMEOUT: Final = packets.CAUSES.index("timeout")
+_OUTPUTS: Final = ("stdout", "stderr")
+_SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+_END_OF_INPUT: Final = b"\x04"
+"""What a terminal takes for the end of its input (VEOF, termios(3))."""
+
+
+class Connect(Protocol):
+    """Sends a request about a container to the launcher that runs it."""
+
+    def __call__(
+        self, kind: int, *, values: Sequence[int] = (), body: bytes = b"", fds: Sequence[int] = ()
+    ) -> Channel:
+        """Return the channel that it answers on.
+
+        Raises:
+            InvalidStatus: nothing runs it.
+        """
+
+
+@attrs.frozen
+class Target:
+    """A container to execute in.
+
+    Args:
+        base: what an exec inherits.
+        connect: the way to its launcher.
+        open_root: returns a descriptor of its running root, the caller's to close.
+        image_digest: for results.
+    """
+
+    base: ExecBase
+    connect: Connect
+    open_root: Callable[[], int]
+    image_digest: str = ""
+
+
+class Exec:
+    """A command run to its end in a running container.
+
+    Life: made; begun once; waited for once, or abandoned.
+
+    Args:
+        target: the container.
+        request: the command, and what it may choose; its streams are set here.
+        how: its input, output and time.
+
+    Raises:
+        ConfigError, MissingFeature: see `exec_plan`.
+    """
+
+    __slots__ = ("_channel", "_how", "_ours", "_plan", "_target", "_tty")
+
+    def __init__(self, target: Target, request: ExecRequest, how: Exchange) -> None:
+        streams = _OUTPUTS if how.data is None else ("stdin", *_OUTPUTS)
+        self._target = target
+        self._how = how
+        self._tty = request.tty
+        self._plan = planned(target, attrs.evolve(request, streams=streams))
+        self._ours: dict[str, int] = {}
+        self._channel: Channel | None = None
+
+    def begin(self) -> Exec:
+        """Have the launcher start it.
+
+        Raises:
+            InvalidStatus: the container does not run.
+        """
+        if self._tty:
+            self._channel = send(self._target, self._plan, (), quiet=False)
+            return self
+        self._ours, theirs = make_pipes(with_input=self._how.data is not None)
+        try:
+            fds = [theirs[item.kind] for item in self._plan.inputs]
+            self._channel = send(self._target, self._plan, fds, quiet=True)
+        except BaseException:
+            close_all(self._ours.values())
+            raise
+        finally:
+            close_all(theirs.values())
+        return self
+
+    def waiting(self) -> Waiting[Result[Any]]:
+        """Wait until all that it started is dead; interrupted, see to that.
+
+        Raises:
+            LaunchError: it did not start.
+            InvalidStatus: the container is paused, or has ended meanwhile.
+            Timeout, ProcessFailed: see `Exchange.judge`.
+        """
+        channel, self._channel = self._channel, None
+        assert channel is not None
+        event = None
+        try:
+            if self._tty:
+                _pid, master = yield from starting(self._target, self._plan, channel)
+                self._ours = {"stdin": os.dup(master), "stdout": master}
+            collected = yield from self._collect(channel)
+            event = packets.parse_event(collected.exit_packet or b"")
+        finally:
+            if event is None:  # interrupted: whatever is still running is killed
+                yield from channel.finishing()
+            else:
+                channel.close()
+        if event is not None and event.kind == packets.FAILED:
+            raise failure(self._target, self._plan, event)
+        return self._how.judge(self._result(collected, event), timed_out=collected.timed_out)
+
+    def _collect(self, channel: Channel) -> Waiting[Collected]:
+        how, ours = self._how, self._ours
+        data = bytes(how.data or b"")
+        if self._tty:
+            data += _END_OF_INPUT if data[-1:] in (b"", b"\n") else _END_OF_INPUT * 2
+        return (
+            yield from collect(
+                exit_channel=channel.fileno(),
+                stdin=ours.get("stdin"),
+                stdout=ours["stdout"],
+                stderr=ours.get("stderr"),
+                data=data,
+                max_output=how.max_output,
+                on_output=how.on_output,
+                deadline=None if how.timeout is None else time.monotonic() + how.timeout,
+                close=close,
+                kill=lambda: channel.kill(cause=_TIMEOUT),
+            )
+        )
+
+    def abandon(self) -> None:
+        """End one that was begun and will not be waited for.
+
+        Blocking: until nothing is left of it.
+        """
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            close_all(self._ours.values())
+            channel.finish()
+
+    def _result(self, collected: Collected, event: packets.Event | None) -> Result[bytes]:
+        return Result(
+            stdout=collected.stdout,
+            stderr=collected.stderr,
+            exit=exit_of(event),
+            truncated=collected.truncated,
+            duration=duration_of(event),
+            usage=usage_of(event),
+            image_digest=self._target.image_digest,
+            argv=argv_of(self._plan),
+        )
+
+
+def exec_(target: Target, request: ExecRequest, how: Exchange) -> Result[Any]:
+    """Run a command in a running container to its end; see `Exec`.
+
+    Blocking: until everything that it started is dead.
+    """
+    return drive(Exec(target, request, how).begin().waiting())
+
+
+def popen(target: Target, request: ExecRequest, *, text: bool) -> Process[Any]:
+    """Start a command in a running container; it runs when this returns.
+
+    Raises:
+        LaunchError: it did not start.
+        InvalidStatus: the container does not run, or is paused.
+    """
+    return drive(opening(target, request, text=text))
+
+
+def opening(target: Target, request: ExecRequest, *, text: bool) -> Waiting[Process[Any]]:
+    """Do `popen`, in whichever face; interrupted, nothing is left of it."""
+    plan = planned(target, request)
+    ours: dict[str, int] = {}
+    theirs: dict[str, int] = {}
+    if not request.tty:
+        ours, theirs = make_pipes(with_input=True)
+    try:
+        try:
+            fds = [theirs[item.kind] for item in plan.inputs]
+            channel = send(target, plan, fds, quiet=False)
+        finally:
+            close_all(theirs.values())
+        try:
+            pid, master = yield from starting(target, plan, channel)
+        except BaseException:
+            channel.finish()
+            raise
+    except BaseException:
+        close_all(ours.values())
+        raise
+    hand_over(ours.values())
+    ends = Ends(*ours.values()) if master < 0 else Ends(os.dup(master), os.dup(master), -1, master)
+    argv = argv_of(plan)
+    return Process(channel, ends, pid=pid, text=text, argv=argv, image_digest=target.image_digest)
+
+
+# ---- what both have in common
+
+
+def planned(target: Target, request: ExecRequest) -> Plan:
+    """Return the plan of an exec; under a user of its own, that of the running root's files.
+
+    Raises:
+        ConfigError, MissingFeature: see `exec_plan`.
+        InvalidStatus: the container does not run.
+    """
+    base = target.base
+    if request.user is not None:
+        root = target.open_root()
+        try:
+            base = attrs.evolve(
+                base, passwd=_read(root, "/etc/passwd"), group=_read(root, "/etc/group")
+            )
+        finally:
+            os.close(root)
+    return exec_plan(base, request)
+
+
+def _read(root: int, path: str) -> bytes | None:
+    """Return a file of a container's, None when it has none; it chose what lies there."""
+    from containerkit import _native
+
+    try:
+        fd = _native.path_open(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError:
+        return None
+    with open(fd, "rb") as file:
+        return file.read(FILE_MAX + 1) if stat.S_ISREG(os.fstat(fd).st_mode) else None
+
+
+def argv_of(plan: Plan) -> tuple[str, ...]:
+    """Return what an exec's plan executes."""
+    argv = plan.child[-1].arena[1]
+    return argv if isinstance(argv, tuple) else ()
+
+
+def send(target: Target, plan: Plan, fds: Sequence[int], *, quiet: bool) -> Channel:
+    """Send an exec to the launcher that runs the container; return its channel.
+
+    Args:
+        target: the container.
+        plan: what to execute.
+        fds: for its inputs; they stay the caller's to close.
+        quiet: the launcher does not say when it has started.
+
+    Raises:
+        InvalidStatus: the container does not run.
+    """
+    data = plan.encode()
+    if len(data) <= packets.PLAN_INLINE:
+        return target.connect(packets.EXEC, values=(0, quiet), body=data, fds=fds)
+    memfd = os.memfd_create("plan", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        with open(memfd, "wb", closefd=False) as file:
+            file.write(data)
+        fcntl.fcntl(memfd, fcntl.F_ADD_SEALS, _SEALS)
+        return target.connect(packets.EXEC, values=(1, quiet), fds=(*fds, memfd))
+    finally:
+        os.close(memfd)
+
+
+def starting(target: Target, plan: Plan, channel: Channel) -> Waiting[tuple[int, int]]:
+    """Wait until an exec runs.
+
+    Returns:
+        Its pid as this process sees it, and its terminal's master or -1.
+
+    Raises:
+        LaunchError: it did not start.
+        InvalidStatus: the container is paused, or has ended.
+    """
+    yield from until_readable(channel.fileno())
+    event, fds = channel.receive()
+    if event is not None and event.kind == packets.STARTED and fds:
+        try:
+            pid = pid_of(fds[0])
+        finally:
+            os.close(fds[0])
+        return pid, fds[1] if len(fds) > 1 else -1
+    for fd in fds:
+        os.close(fd)
+    if event is None:
+        raise _gone(target)
+    raise failure(target, plan, event)
+
+
+def pid_of(pidfd: int) -> int:
+    """Return the pid behind a pidfd, as this process sees it; -1 when it has ended (pidfd_open(2))."""
+    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
+        return int(file.read().partition("\nPid:")[2].split()[0])
+
+
+def failure(target: Target, plan: Plan, event: packets.Event) -> Exception:
+    """Return the exception for an exec that did not start."""
+    if event.code == 0 and event.errnum == errno.ESRCH:
+        return _gone(target)
+    if event.code == 0 and event.errnum == errno.EBUSY:
+        return InvalidStatus(
+            f"cannot execute in container {target.base.id[:12]}: it is paused",
+            hint="unpause it first",
+            status="paused",
+            allowed=("running",),
+        )
+    return launch_error(plan, event)
+
+
+def _gone(target: Target) -> InvalidStatus:
+    return InvalidStatus(
+        f"cannot execute in container {target.base.id[:12]}: it has ended",
+        status="stopped",
+        allowed=("running",),
+    )

@@ -1,0 +1,271 @@
+"""The caller's ends of a process's streams, as file-like objects of bytes or text.
+
+Owns: the descriptors given to it, buffering, decoding (UTF-8, what is none replaced), and that the
+end of a terminal reads as the end of a file.  Must not: know who is at the other end.
+Neighbours: `runtime.process` makes them for an exec or an attached container.
+
+Thread safety: reads of one reader take turns, as do writes of one writer; closing waits for the one
+under way, which ends when the process does.
+"""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import os
+import threading
+from types import TracebackType
+from typing import Any, AnyStr, Final, Generic, Self
+
+CHUNK: Final = 64 << 10
+"""What a pipe holds at most by default (pipe(7))."""
+
+
+def encoded(data: Any, *, text: bool) -> bytes:
+    """Return what a stream carries of *data*.
+
+    Raises:
+        TypeError: bytes where text is expected, or the reverse.
+    """
+    if isinstance(data, str) is not text:
+        kind = "str" if text else "bytes"
+        raise TypeError(f"{kind} is expected, not {type(data).__name__}")
+    return data.encode() if isinstance(data, str) else bytes(data)
+
+
+class _End:
+    """A descriptor that is closed once, by its owner or in a forked child."""
+
+    __slots__ = ("_fd", "guard")
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self.guard = threading.RLock()
+
+    @property
+    def closed(self) -> bool:
+        return self._fd < 0
+
+    def fileno(self) -> int:
+        if self._fd < 0:
+            raise ValueError("I/O operation on a closed stream")
+        return self._fd
+
+    def close(self) -> None:
+        with self.guard:
+            fd, self._fd = self._fd, -1
+            if fd >= 0:
+                os.close(fd)
+
+    def forget(self) -> None:
+        """In a forked child, where the lock may have been held for ever."""
+        self.guard = threading.RLock()
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class Reader(Generic[AnyStr]):
+    """One output stream of a process: lines when iterated, what is there by `read1`.
+
+    Args:
+        fd: the read end; this object's from now on.
+        text: give str instead of bytes.
+    """
+
+    __slots__ = ("_decoder", "_end", "_ended", "_held")
+
+    def __init__(self, fd: int, *, text: bool) -> None:
+        self._end = _End(fd)
+        self._ended = False
+        self._held = bytearray()
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace") if text else None
+
+    def fileno(self) -> int:
+        """The descriptor; what was read ahead is not seen by whoever reads it directly."""
+        return self._end.fileno()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._end.closed
+
+    @property
+    def ended(self) -> bool:
+        """Whether the end was read, or it is closed; what was read ahead may be left."""
+        return self._ended or self._end.closed
+
+    def read(self, size: int = -1) -> AnyStr:
+        """Read *size* bytes or characters, fewer only at the end; all that comes by default.
+
+        Blocking: until so much is there or the stream has ended.
+        """
+        with self._end.guard:
+            given = self._take(size)
+            while size > len(given):
+                more = self._take(size - len(given))
+                if not more:
+                    break
+                given += more
+            return given
+
+    def read1(self, size: int = CHUNK) -> AnyStr:
+        """Read what is there, at most *size* bytes; empty at the end only.
+
+        Blocking: until there is something.
+        """
+        with self._end.guard:
+            while True:
+                if not self._held:
+                    self.fill()
+                given = self._given(min(size, len(self._held)))
+                if given or self._ended or size <= 0:
+                    return given
+
+    def readline(self) -> AnyStr:
+        """Read a line with its newline; the last may have none; empty at the end.
+
+        Blocking: until there is a whole one.
+        """
+        with self._end.guard:
+            seen = 0
+            while (at := self._held.find(b"\n", seen)) < 0 and not self._ended:
+                seen = len(self._held)
+                self.fill()
+            return self._given(at + 1 if at >= 0 else len(self._held))
+
+    def fill(self) -> None:
+        """Read ahead once.
+
+        Raises:
+            ValueError: it is closed.
+
+        Blocking: until there is something; not at all once it has ended.
+        """
+        with self._end.guard:
+            if self._ended:
+                return
+            try:
+                chunk = os.read(self._end.fileno(), CHUNK)
+            except OSError as error:
+                if error.errno not in (errno.EIO, errno.ECONNRESET):
+                    raise
+                chunk = b""  # so a terminal ends (tty_ioctl(4))
+            self._held += chunk
+            self._ended = not chunk
+
+    def drain(self) -> bytes:
+        """Take what was read ahead, as bytes."""
+        with self._end.guard:
+            held, self._held = bytes(self._held), bytearray()
+            return held
+
+    def _take(self, size: int) -> AnyStr:
+        while not self._ended and (size < 0 or len(self._held) < size):
+            self.fill()
+        return self._given(len(self._held) if size < 0 else min(size, len(self._held)))
+
+    def _given(self, size: int) -> AnyStr:
+        """Hand out the first bytes of what is held."""
+        data = bytes(memoryview(self._held)[:size])
+        del self._held[:size]
+        if self._decoder is None:
+            return data  # type: ignore[return-value]  # AnyStr is bytes
+        final = self._ended and not self._held
+        return self._decoder.decode(data, final=final)  # type: ignore[return-value]
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> AnyStr:
+        line = self.readline()
+        if not line:
+            raise StopIteration
+        return line
+
+    def close(self) -> None:
+        """Close it; who still writes gets SIGPIPE.
+
+        Blocking: while another thread reads.
+        """
+        self._end.close()
+
+    def forget(self) -> None:
+        """In a forked child: it is the parent's."""
+        self._end.forget()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Writer(Generic[AnyStr]):
+    """The input stream of a process; nothing is held back, so there is nothing to flush.
+
+    Args:
+        fd: the write end; this object's from now on.
+        text: take str instead of bytes.
+    """
+
+    __slots__ = ("_end", "_text")
+
+    def __init__(self, fd: int, *, text: bool) -> None:
+        self._end = _End(fd)
+        self._text = text
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._end.fileno()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._end.closed
+
+    def write(self, data: AnyStr) -> int:
+        """Write all of *data*; return its length.
+
+        Raises:
+            TypeError: bytes where text is expected, or the reverse.
+            BrokenPipeError: nobody reads it any more.
+
+        Blocking: until the process has read so much that the rest fits.
+        """
+        rest = memoryview(encoded(data, text=self._text))
+        with self._end.guard:
+            while rest:
+                rest = rest[os.write(self._end.fileno(), rest) :]
+        return len(data)
+
+    def flush(self) -> None:
+        """Do nothing: all that was written is on its way."""
+
+    def close(self) -> None:
+        """Close it: the process reads the end of its input.
+
+        Blocking: while another thread writes.
+        """
+        self._end.close()
+
+    def forget(self) -> None:
+        """In a forked child: it is the parent's."""
+        self._end.forget()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
