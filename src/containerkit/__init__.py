@@ -189,10 +189,10 @@ if TYPE_CHECKING:
     from containerkit.runtime.changes import Change as Change
     from containerkit.runtime.container import Container as Container
     from containerkit.runtime.containers import Containers as Containers
-    from containerkit.runtime.process import Process as Process
     from containerkit.runtime.copies import Copied as Copied
     from containerkit.runtime.fileinfo import FileInfo as FileInfo
     from containerkit.runtime.files import Files as Files
+    from containerkit.runtime.process import Process as Process
     from containerkit.stdio.entry import LogEntry as LogEntry
 
 
