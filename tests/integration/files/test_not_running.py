@@ -17,11 +17,11 @@ def test_a_created_container_is_filled_before_it_starts(engine: ck.Engine, busyb
         box.files.write_text("/etc/config", "given")
         box.files.mkdir("/srv/data", parents=True)
         assert box.files.exists("/bin/sh")
-        assert box.status == "created"
+        assert str(box.status) == "created"
         box.start()
         assert box.wait(timeout=60).code == 3
         assert box.files.read_text("/seen") == "given"
-        assert box.status == "stopped"
+        assert str(box.status) == "stopped"
         assert box.exit is not None
         assert box.exit.code == 3
         box.files.write_text("/etc/config", "again")
@@ -78,10 +78,10 @@ def test_starting_waits_for_those_who_use_the_files(engine: ck.Engine, busybox: 
         starter = threading.Thread(target=box.start)
         starter.start()
         starter.join(0.2)
-        assert box.status == "created"
+        assert str(box.status) == "created"
         tar.close()
         starter.join(60)
-        assert box.status == "running"
+        assert str(box.status) == "running"
 
 
 def test_a_removed_one_has_none(engine: ck.Engine, busybox: str) -> None:
