@@ -29,19 +29,34 @@ def group_of(pid: int) -> Group:
     text = text_of(f"/proc/{pid}/cgroup")
     if text is None:
         raise ProcessLookupError(f"process {pid} has ended")
-    found = cgroups.parse(text, _mounts()).directories
-    return {
-        name: str(directory)
-        for name, directory in found.items()
-        if f"/{cgroups.PREFIX}" in str(directory)  # any other is the caller's own
-    }
+    return parse(text, _mounts())
+
+
+def parse(cgroup: str, mounts: Mapping[str, tuple[str, str]]) -> Group:
+    """Return the groups in the text of a ``/proc/PID/cgroup``.
+
+    Args:
+        cgroup: the text.
+        mounts: controller → (its group that is mounted, where); "" for version 2.
+    """
+    found = {}
+    for line in cgroup.splitlines():
+        _number, names, path = line.split(":", 2)
+        if f"/{cgroups.PREFIX}" not in path:
+            continue  # the caller's own, or one above it
+        for name in names.split(","):
+            top, place = mounts.get(name, ("", ""))
+            if place and (path == top or path.startswith(top.rstrip("/") + "/")):
+                found[name] = place + path.removeprefix(top.rstrip("/"))
+    unified = found.pop("", None)
+    return found or ({} if unified is None else {"unified": unified})
 
 
 @lru_cache(maxsize=1)
-def _mounts() -> str:
-    """Return the lines of mountinfo about control groups; they stay as long as we run."""
+def _mounts() -> Mapping[str, tuple[str, str]]:
+    """Return where hierarchies are mounted; that stays as long as we run."""
     table = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
-    return "\n".join(line for line in table.splitlines() if " - cgroup" in line)
+    return cgroups._mounts(table)
 
 
 def text_of(path: str) -> str | None:

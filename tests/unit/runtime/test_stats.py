@@ -146,7 +146,27 @@ def test_interfaces_are_added_up_without_loopback() -> None:
     assert not stats.parse_net_dev(only_loopback)
 
 
-def test_a_process_of_no_container_has_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
+OWN = "containerkit-0123456789abcdef01234567/4"
+MOUNTS = {"memory": ("/", "/cg/memory"), "cpu": ("/job", "/cg/cpu"), "": ("/", "/cg/unified")}
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "expected"),
+    [
+        (f"4:memory:/a/{OWN}\n0::/\n", {"memory": f"/cg/memory/a/{OWN}"}),
+        (f"1:cpu,cpuacct:/job/{OWN}\n", {"cpu": f"/cg/cpu/{OWN}"}),
+        (f"1:cpu:/elsewhere/{OWN}\n", {}),
+        (f"0::/{OWN}\n", {"unified": f"/cg/unified/{OWN}"}),
+        (f"4:memory:/{OWN}\n0::/{OWN}\n", {"memory": f"/cg/memory/{OWN}"}),
+        ("4:memory:/user.slice\n0::/\n", {}),
+        ("", {}),
+    ],
+)
+def test_where_a_containers_groups_are(cgroup: str, expected: dict[str, str]) -> None:
+    assert groups.parse(cgroup, MOUNTS) == expected
+
+
+def test_a_process_of_no_container_has_no_group() -> None:
     assert not groups.group_of(os.getpid())
     with pytest.raises(ProcessLookupError):
         groups.group_of(1 << 30)
