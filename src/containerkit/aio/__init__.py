@@ -16,9 +16,23 @@ stop only themselves.
 
 from __future__ import annotations
 
-from containerkit.aio.default import default_engine, run
+from containerkit.aio.container import Container
+from containerkit.aio.containers import Containers
+from containerkit.aio.default import default_engine, run, start
 from containerkit.aio.engine import Engine
 from containerkit.aio.face import Eventual
 from containerkit.aio.images import Image, Images
+from containerkit.aio.stream import Stream
 
-__all__ = ["Engine", "Eventual", "Image", "Images", "default_engine", "run"]
+__all__ = [
+    "Container",
+    "Containers",
+    "Engine",
+    "Eventual",
+    "Image",
+    "Images",
+    "Stream",
+    "default_engine",
+    "run",
+    "start",
+]

@@ -10,8 +10,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from containerkit import default as blocking
+from containerkit.aio.container import Container
 from containerkit.aio.engine import Engine
-from containerkit.aio.face import like
+from containerkit.aio.face import Eventual, like
 from containerkit.stdio.threads import Workers
 
 _engine: Engine | None = None
@@ -33,17 +34,27 @@ async def default_engine() -> Engine:
 
 
 if TYPE_CHECKING:
+    # The very signatures of the methods.
     _typed = Engine.__new__(Engine)
     run = _typed.run
+    start = _typed.start
 else:
 
     async def run(*args: Any, **keywords: Any) -> Any:
         """Run a command in a container of the default engine; see `Engine.run`."""
         return await (await default_engine()).run(*args, **keywords)
 
+    def start(*args: Any, **keywords: Any) -> Eventual[Container]:
+        """Start a container of the default engine; see `Engine.start`."""
+
+        async def started() -> Container:
+            return await (await default_engine()).start(*args, **keywords)
+
+        return Eventual(started)
+
     import inspect
 
-    for _function, _method in ((run, Engine.run),):
+    for _function, _method in ((run, Engine.run), (start, Engine.start)):
         _signature = inspect.signature(_method)
         _function.__signature__ = _signature.replace(
             parameters=list(_signature.parameters.values())[1:]

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
 
 from containerkit import engine as blocking
+from containerkit.aio.container import Container
+from containerkit.aio.containers import Containers, plain
 from containerkit.aio.face import Eventual, face_of
 from containerkit.aio.images import Image, Images
 from containerkit.aio.progress import with_progress
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from containerkit.model.collected import Collected
     from containerkit.model.options import Command, ContainerOptions
     from containerkit.model.progress import Progress
+    from containerkit.model.ready import Ready
     from containerkit.model.result import Result
     from containerkit.runtime.recover import Recovered
     from containerkit.stdio.entry import LogEntry
@@ -79,6 +82,11 @@ class Engine:
     def images(self) -> Images:
         """The images of this root: pull, get, list, remove, host."""
         return Images(lambda: self._core.images, self._workers)
+
+    @property
+    def containers(self) -> Containers:
+        """The containers of this root that are kept: create, start, share, get, list, prune."""
+        return Containers(lambda: self._core.containers, self._workers)
 
     def login(self, registry: str, *, username: str, password: str) -> None:
         """Use these credentials for a registry, in this process only."""
@@ -146,7 +154,7 @@ class Engine:
 
         def begin(tell: Callable[[Progress], object] | None) -> contextlib.ExitStack:
             with contextlib.ExitStack() as stack:
-                found = self._core._startable(_plain(image), options, tell)
+                found = self._core._startable(plain(image), options, tell)
                 run.begin(stack.enter_context(found))
                 stack.callback(run.abandon)  # nothing, once it is waited for
                 return stack.pop_all()
@@ -158,6 +166,22 @@ class Engine:
             begun.close()
 
     @with_options
+    def start(
+        self,
+        image: ImageLike,
+        command: Command | None = None,
+        *,
+        ready: Ready | None = None,
+        timeout: float = 60,
+        progress: Callable[[Progress], object] | None = None,
+        **options: Unpack[ContainerOptions],
+    ) -> Eventual[Container]:
+        """Start a container and return its handle; leaving its ``with`` block removes it."""
+        return self.containers.start(
+            image, command, ready=ready, timeout=timeout, progress=progress, **options
+        )
+
+    @with_options
     async def plan(
         self,
         image: ImageLike,
@@ -165,7 +189,7 @@ class Engine:
         **options: Unpack[ContainerOptions],
     ) -> Plan:
         """Return the plan that `run` would follow; ``print(plan.explain())`` shows every step."""
-        return await self._workers.call(lambda: self._core.plan(_plain(image), command, **options))
+        return await self._workers.call(lambda: self._core.plan(plain(image), command, **options))
 
     # ---- care
 
@@ -199,5 +223,6 @@ class Engine:
         return repr(self._core)
 
 
-def _plain(image: ImageLike) -> str | blocking_image.Image | HostImage | None:
-    return image._core if isinstance(image, Image) else image
+def container_of(root: str, identity: str) -> Container:
+    """Return the handle that a pickle stands for; see the blocking face's."""
+    return Container(blocking.container_of(root, identity), Workers())
