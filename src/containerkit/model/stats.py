@@ -49,7 +49,10 @@ class MemoryStats(NamedTuple):
 
 
 class PidStats(NamedTuple):
-    """Processes and threads; ``limit`` None: no limit of its own."""
+    """Processes and threads; ``limit`` None: no limit of its own.
+
+    For half a minute after an exec, the one that the launcher keeps there for the next is counted.
+    """
 
     current: int
     limit: int | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from containerkit.errors import ContainerNotFound, InvalidStatus, MissingFeature
+from containerkit.errors import ContainerNotFound, InvalidStatus
 from containerkit.runtime import packets
 from containerkit.runtime.ready import not_ready, until_ready
 from containerkit.runtime.watching import Watching
@@ -18,13 +18,13 @@ from containerkit.stdio.waiting import Waiting
 if TYPE_CHECKING:
     from containerkit.model.exit import Exit
     from containerkit.model.ready import Ready
-    from containerkit.runtime.handle import Handle
+    from containerkit.runtime.inside import Inside
 
 
 class ContainerSubject:
     """One container, watched."""
 
-    def __init__(self, handle: Handle) -> None:
+    def __init__(self, handle: Inside) -> None:
         self._handle = handle
         self._watching: Watching | None = None
 
@@ -81,13 +81,23 @@ class ContainerSubject:
 
     def probe(self, command: str | tuple[str, ...], seconds: float) -> Waiting[int]:
         """Run a command inside and return its exit code."""
-        raise MissingFeature(f"cannot run {command!r} for {seconds} s", feature="exec")
+        from containerkit.launch.execute import ExecRequest
+        from containerkit.runtime.execute import Exec
+        from containerkit.runtime.running import exchange
+
+        how = exchange(
+            input=None, text=False, check=False, timeout=seconds, max_output=0, on_output=None
+        )
+        result = (
+            yield from Exec(self._handle._target(), ExecRequest(command), how).begin().waiting()
+        )
+        return result.returncode
 
 
 class _Life:
     """Who writes the log: its record changes in its directory, and an end is the guard's matter."""
 
-    def __init__(self, handle: Handle) -> None:
+    def __init__(self, handle: Inside) -> None:
         self._handle = handle
 
     def over(self) -> bool:

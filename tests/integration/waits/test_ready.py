@@ -72,6 +72,34 @@ def test_the_log_of_an_earlier_run_does_not_count(engine: ck.Engine, busybox: st
             one.wait_ready(log="ready", timeout=0.2)
 
 
+def test_a_command(engine: ck.Engine, busybox: str) -> None:
+    command = "sleep 0.2; touch /ok; sleep 1000"
+    with engine.start(
+        busybox, ["sh", "-c", command], ready=ck.Ready(command=["test", "-e", "/ok"])
+    ) as one:
+        one.wait_ready(command="test -e /ok", timeout=deadline())
+        with pytest.raises(Timeout, match=r"command 'exit 3': ended with code 3"):
+            one.wait_ready(command="exit 3", timeout=0.5)
+        with pytest.raises(Timeout, match="not in the container"):
+            one.wait_ready(command=["no-such-command"], timeout=0.3)
+        with pytest.raises(Timeout, match=r"has not ended|still ran"):
+            one.wait_ready(command=["sleep", "1000"], timeout=0.3)
+        assert [task.command for task in one.top()].count(("sleep", "1000")) == 1
+
+
+def test_its_end_while_a_command_runs(engine: ck.Engine, busybox: str) -> None:
+    with engine.start(busybox, ["sh", "-c", "sleep 0.5; echo bye; exit 4"]) as one:
+        with pytest.raises(NotReady, match="bye"):
+            one.wait_ready(command=["sleep", "1000"], timeout=3600)
+        assert one.exit == ck.Exit(code=4)
+
+
+def test_all_of_them(engine: ck.Engine, busybox: str) -> None:
+    ready = ck.Ready(port=8080, log="up", http="/", command=["true"], timeout=deadline())
+    with engine.start(busybox, ["sh", "-c", f"echo up; {SERVE}"], ready=ready) as one:
+        assert one.status == "running"
+
+
 def test_its_end_is_told_at_once_with_its_last_words(engine: ck.Engine, busybox: str) -> None:
     before = containers_of(engine)
     command = "echo one; echo cannot bind >&2; exit 3"
