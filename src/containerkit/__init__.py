@@ -51,6 +51,13 @@ _WHERE = {
     "Restart": "model.restart",
     "Result": "model.result",
     "Usage": "model.result",
+    "HostFeature": "model.host",
+    "HostReport": "model.host",
+    "CheckReport": "model.check",
+    "Problem": "model.check",
+    "DiskUsage": "model.usage",
+    "Pruned": "model.usage",
+    "Space": "model.usage",
     "Security": "model.security",
     "Process": "runtime.process",
     "Stats": "model.stats",
@@ -104,11 +111,12 @@ _ERRORS = (
 )
 
 _WHERE.update(dict.fromkeys(_ERRORS, "errors"))
-_MODULES = ("errors", "progress")
+_MODULES = ("aio", "errors", "progress")
 
 __all__ = ["__version__", *_WHERE, *_MODULES]  # noqa: PLE0604  (all of them are strings)
 
 if TYPE_CHECKING:
+    from containerkit import aio as aio
     from containerkit import errors as errors
     from containerkit import progress as progress
     from containerkit.default import default_engine as default_engine
@@ -164,10 +172,14 @@ if TYPE_CHECKING:
     from containerkit.images.image import Image as Image
     from containerkit.images.images import Images as Images
     from containerkit.launch.plan import Plan as Plan
+    from containerkit.model.check import CheckReport as CheckReport
+    from containerkit.model.check import Problem as Problem
     from containerkit.model.digest import Digest as Digest
     from containerkit.model.event import Event as Event
     from containerkit.model.exit import Exit as Exit
     from containerkit.model.healthcheck import Healthcheck as Healthcheck
+    from containerkit.model.host import HostFeature as HostFeature
+    from containerkit.model.host import HostReport as HostReport
     from containerkit.model.info import ContainerConfig as ContainerConfig
     from containerkit.model.info import ContainerInfo as ContainerInfo
     from containerkit.model.limits import UNLIMITED as UNLIMITED
@@ -186,6 +198,9 @@ if TYPE_CHECKING:
     from containerkit.model.security import Security as Security
     from containerkit.model.stats import Stats as Stats
     from containerkit.model.stats import Task as Task
+    from containerkit.model.usage import DiskUsage as DiskUsage
+    from containerkit.model.usage import Pruned as Pruned
+    from containerkit.model.usage import Space as Space
     from containerkit.runtime.changes import Change as Change
     from containerkit.runtime.container import Container as Container
     from containerkit.runtime.containers import Containers as Containers

@@ -15,10 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, Unpack, cast, overload
 
+from containerkit.care.caring import Caring
 from containerkit.errors import ConfigError, NotReady
 from containerkit.images.wiring import Stores
 from containerkit.runtime.keeper import Keeper
-from containerkit.runtime.recover import Recovered, recover
+from containerkit.runtime.recover import recover
 from containerkit.runtime.runner import Runner
 from containerkit.runtime.signature import with_options
 from containerkit.state.root import StoreRoot
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from containerkit.images.image import Image
     from containerkit.images.images import Images
     from containerkit.launch.plan import Plan
-    from containerkit.model.collected import Collected
     from containerkit.model.event import EventFilters
     from containerkit.model.options import Command, ContainerOptions
     from containerkit.model.progress import Progress
@@ -77,7 +77,7 @@ class EngineConfig:
         self.classic_overlay = classic_overlay
 
 
-class Engine:
+class Engine(Caring):
     """An opened root directory.  Make one with `Engine.open`; close it, or use ``with``.
 
     Containers started through it end with it, or with this process, however that ends.
@@ -299,7 +299,7 @@ class Engine:
         with images.lease(found):
             yield found
 
-    # ---- care
+    # ---- life
 
     def events(
         self,
@@ -326,14 +326,6 @@ class Engine:
 
         self._require_open()
         return open_events(self._keeper, since, until, filters, follow=follow)
-
-    def recover(self) -> Recovered:
-        """Remove what crashed processes left in this root; `open` has done it once."""
-        return recover(self.root)
-
-    def gc(self) -> Collected:
-        """Remove content that nothing refers to; never what a pull or a container needs."""
-        return self.images.gc()
 
     def close(self) -> None:
         """End the containers started through this handle, and let go of the root.

@@ -19,6 +19,7 @@ from containerkit.aio.containers import Containers, plain
 from containerkit.aio.face import Eventual, face_of
 from containerkit.aio.images import Image, Images
 from containerkit.aio.progress import with_progress
+from containerkit.aio.stream import Stream
 from containerkit.engine import EngineConfig
 from containerkit.runtime.running import Run, exchange
 from containerkit.runtime.signature import with_options
@@ -31,13 +32,19 @@ if TYPE_CHECKING:
     from containerkit.images import image as blocking_image
     from containerkit.images.host import HostImage
     from containerkit.launch.plan import Plan
+    from containerkit.model.check import CheckReport
     from containerkit.model.collected import Collected
+    from containerkit.model.event import Event, EventFilters
+    from containerkit.model.host import HostReport
     from containerkit.model.options import Command, ContainerOptions
     from containerkit.model.progress import Progress
     from containerkit.model.ready import Ready
     from containerkit.model.result import Result
+    from containerkit.model.usage import DiskUsage, Pruned
+    from containerkit.runtime.containers import Labels
     from containerkit.runtime.recover import Recovered
     from containerkit.stdio.entry import LogEntry
+    from containerkit.stdio.logs import Moment
 
     ImageLike = str | Image | blocking_image.Image | HostImage | None
 
@@ -191,6 +198,17 @@ class Engine:
         """Return the plan that `run` would follow; ``print(plan.explain())`` shows every step."""
         return await self._workers.call(lambda: self._core.plan(plain(image), command, **options))
 
+    def events(
+        self,
+        *,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        follow: bool = False,
+        **filters: Unpack[EventFilters],
+    ) -> Stream[Event]:
+        """Iterate over what happened in this root, whichever process did it; a context manager."""
+        return Stream(self._core.events(since=since, until=until, follow=follow, **filters))
+
     # ---- care
 
     async def recover(self) -> Recovered:
@@ -200,6 +218,24 @@ class Engine:
     async def gc(self) -> Collected:
         """Remove content that nothing refers to; never what a pull or a container needs."""
         return await self._workers.call(self._core.gc)
+
+    async def prune(self, *, label: Labels = None) -> Pruned:
+        """Remove stopped containers, images without a name, and content that nothing refers to."""
+        return await self._workers.call(lambda: self._core.prune(label=label))
+
+    async def check(self, *, repair: bool = False) -> CheckReport:
+        """Look whether the root holds what its catalog says, byte by byte; it may be in use."""
+        return await self._workers.call(lambda: self._core.check(repair=repair))
+
+    async def disk_usage(self) -> DiskUsage:
+        """Return how many bytes images, layers, containers and caches take of the disk."""
+        return await self._workers.call(self._core.disk_usage)
+
+    async def probe(self) -> HostReport:
+        """Look at what this host offers, feature by feature; ``print`` shows it as a table."""
+        return await self._workers.call(self._core.probe)
+
+    # ---- life
 
     async def close(self) -> None:
         """End the containers started through this handle, and let go of the root."""

@@ -14,6 +14,9 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple, Self, cast
 
+import attrs
+
+from containerkit.care.containers import check_containers
 from containerkit.care.trees import difference
 from containerkit.errors import BlobNotFound, CorruptContent
 from containerkit.images import records
@@ -26,6 +29,7 @@ from containerkit.state.lock import FileLock
 if TYPE_CHECKING:
     from containerkit.content.store import ContentStore
     from containerkit.images.images import Images
+    from containerkit.runtime.keeper import Keeper
     from containerkit.snapshots.overlay import Snapshots
     from containerkit.state.catalog import Catalog
     from containerkit.state.root import StoreRoot
@@ -46,16 +50,26 @@ class Parts(NamedTuple):
         return cls(images._root, images._catalog, images._content, snapshots)
 
 
-def check(parts: Parts, *, repair: bool = False) -> CheckReport:
-    """Look at everything in a root; see `Engine.check`."""
-    return _Check(parts, repair=repair).run()
+def check(parts: Parts, keeper: Keeper | None = None, *, repair: bool = False) -> CheckReport:
+    """Look at everything in a root; see `Engine.check`.
+
+    Args:
+        parts: of the root.
+        keeper: of its containers; None leaves them out.
+        repair: see there.
+    """
+    report = _Check(parts, repair=repair).run()
+    if keeper is None:
+        return report
+    problems, containers = check_containers(keeper, repair=repair)
+    return attrs.evolve(report, problems=(*report.problems, *problems), containers=containers)
 
 
 class _Check:
     """One check, and what it knows so far."""
 
     def __init__(self, parts: Parts, *, repair: bool) -> None:
-        self._root, self._catalog, self._content, self._snapshots = parts
+        _, self._catalog, self._content, self._snapshots = parts
         self._repair = repair
         self._problems: list[Problem] = []
         self._bad_blobs: set[Digest] = set()

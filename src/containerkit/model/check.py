@@ -16,7 +16,6 @@ ProblemKind = Literal[
     "unknown tree",
     "broken image",
     "unknown container",
-    "lost container",
 ]
 
 
