@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 from containerkit.runtime import status as words
 from containerkit.runtime.verbs import Verbs
@@ -222,9 +222,19 @@ class Inside(Verbs):
         finally:
             os.close(pidfd)
 
-    def attach(self) -> Any:
-        """Return its first process's streams as a `Process`."""
-        raise NotImplementedError
+    def attach(self) -> Process[bytes]:
+        """Return its first process's streams as a `Process`.
+
+        What it says from now on is in ``stdout`` and ``stderr``, with a terminal all in ``stdout``;
+        before `start` nothing is lost.  ``stdin`` is there with the option ``stdin_open``, or with a
+        terminal.  Closing it, or leaving its ``with`` block, detaches and ends nothing.
+
+        Raises:
+            InvalidStatus: it has ended, or was removed.
+        """
+        from containerkit.runtime.attach import Attached
+
+        return Attached(self)
 
     def logs(
         self,

@@ -6,6 +6,7 @@ as any other; `runtime.ready` waits for conditions by it.
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -73,7 +74,7 @@ class _Group:
         self._waitings = waitings
         self._guards = guards
         self.waits: dict[int, Wait] = {}
-        self._key: tuple[int, ...] = ()
+        self._key: list[Interest] = []
         self._interest: Interest = ()
 
     def begin(self) -> None:
@@ -89,8 +90,8 @@ class _Group:
     def wait(self, deadline: float | None) -> Wait:
         """Return what all of them wait for; the same object for as long as that is the same."""
         waits = self.waits.values()
-        key = tuple(id(wait.interest) for wait in waits)
-        if key != self._key:
+        key = [wait.interest for wait in waits]  # held, so that no other can be at its address
+        if len(key) != len(self._key) or any(map(operator.is_not, key, self._key)):
             events: dict[int, int] = {}
             for wait in waits:
                 for fd, wanted in wait.interest:

@@ -1,0 +1,336 @@
+"""Attach to a container: its streams as those of a `Process`, whoever started it.
+
+What it writes is followed in its log from now on; what is written to it goes to the launcher's end
+of its input, or to its terminal.  A thread moves the bytes between those and the pipes that a
+`Process` has, and waits for the start of a container that was created only.
+
+Owns: that thread, its pipes, and detaching, which ends nothing in the container.
+Must not: start or judge anything.  Neighbours: `process` is the handle, `following` tells the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, Final
+
+from containerkit.errors import ConfigError, InvalidStatus, Timeout
+from containerkit.runtime import packets
+from containerkit.runtime import status as words
+from containerkit.runtime.birth import Kept
+from containerkit.runtime.following import Following
+from containerkit.runtime.process import Ends, Process
+from containerkit.runtime.terminal import resize, typed
+from containerkit.stdio.follow import Follower
+from containerkit.stdio.logfiles import LogFiles
+from containerkit.stdio.together import together
+from containerkit.stdio.waiting import WRITE, Wait, Waiting, drive, until_readable
+from containerkit.stdio.watch import Watch
+
+if TYPE_CHECKING:
+    from containerkit.model.exit import Exit
+    from containerkit.model.result import Result
+    from containerkit.runtime.verbs import Verbs
+
+_CHUNK: Final = 64 << 10
+_CLOSED: Final = frozenset({errno.EPIPE, errno.EIO})
+_living: weakref.WeakSet[_Pump] = weakref.WeakSet()
+
+
+class _Detached(Exception):
+    """Raised within the pump when its process was closed."""
+
+
+class _Pump:
+    """Moves bytes between a container and the pipes of its `Attached`, in a thread of its own.
+
+    Args:
+        container: created, or running.
+        tty: it has a terminal.
+        with_input: something can be written to it.
+
+    Attributes:
+        ends: the pipes' other ends, for the process.
+    """
+
+    def __init__(self, container: Verbs, *, tty: bool, with_input: bool) -> None:
+        self._container = container
+        self._input = -1
+        self._guard = threading.Lock()
+        self._stop = os.eventfd(0, os.EFD_CLOEXEC)
+        self._fds = [self._stop]
+        self._followers: list[tuple[Follower, int, int]] = []
+        stdin = stdout = stderr = -1
+        try:
+            stdout = self._follow(1)
+            if not tty:
+                stderr = self._follow(2)
+            if with_input:
+                self._input, stdin = os.pipe()
+                self._fds.append(self._input)
+        except BaseException:
+            self._close()
+            for fd in (stdout, stderr, stdin):
+                if fd >= 0:
+                    os.close(fd)
+            raise
+        self.ends = Ends(stdin, stdout, stderr)
+        self._thread = threading.Thread(target=self._run, name="containerkit-attach", daemon=True)
+        _living.add(self)
+        self._thread.start()
+
+    def _follow(self, stream: int) -> int:
+        """Follow one stream from the log's present end on; return where it can be read."""
+        directory = self._container._directory
+        follower = Follower(directory, Following(self._container))
+        ours, theirs = os.pipe()
+        self._followers.append((follower, stream, theirs))
+        self._fds.append(theirs)
+        try:
+            follower.files = LogFiles(directory, tail=1)
+            while follower.files.read(grow=False):
+                continue
+        except BaseException:
+            os.close(ours)
+            raise
+        os.set_blocking(theirs, False)
+        return ours
+
+    def _run(self) -> None:
+        moves = [self._write_out(*each) for each in self._followers]
+        if self._input >= 0:
+            moves.append(self._write_in(self._input))
+        try:
+            with contextlib.suppress(_Detached):
+                drive(together(moves, guards=[self._until_stopped()]))
+        finally:
+            self._close()
+
+    def _until_stopped(self) -> Waiting[None]:
+        yield from until_readable(self._stop)
+        raise _Detached
+
+    # ---- out
+
+    def _write_out(self, follower: Follower, stream: int, pipe: int) -> Waiting[None]:
+        """Write what a stream says to a pipe, then close it."""
+        try:
+            while records := (yield from follower.take()):
+                data = b"".join([r.data for r in records if r.stream == stream])
+                if data and not (yield from _write(pipe, data)):
+                    return
+        finally:
+            follower.close()
+            self._drop(pipe)
+
+    # ---- in
+
+    def _write_in(self, pipe: int) -> Waiting[None]:
+        """Write what comes from a pipe to the container, then close its input."""
+        target = -1
+        try:
+            while True:
+                yield from until_readable(pipe)
+                data = os.read(pipe, _CHUNK)
+                if target < 0:
+                    target = yield from self._reach()
+                if target < 0 or (data and not (yield from _write(target, data))):
+                    return
+                if not data:
+                    self._ask(packets.CLOSE_INPUT)
+                    return
+        finally:
+            if target >= 0:
+                os.close(target)
+            self._drop(pipe)
+
+    def _reach(self) -> Waiting[int]:
+        """Return a descriptor of its input once it runs; -1 when it will not."""
+        watch = Watch(self._container._directory)
+        try:
+            while self._container.status == "created":
+                yield from watch.changed()
+            return open_input(self._container)
+        except InvalidStatus:
+            return -1
+        finally:
+            watch.close()
+
+    def _ask(self, kind: int) -> None:
+        with contextlib.suppress(InvalidStatus):
+            self._container._ask(kind)
+
+    # ---- the end
+
+    def _drop(self, fd: int) -> None:
+        if fd in self._fds:
+            self._fds.remove(fd)
+            os.close(fd)
+
+    def _close(self) -> None:
+        for follower, _stream, _pipe in self._followers:
+            follower.close()
+        with self._guard:
+            while self._fds:
+                os.close(self._fds.pop())
+
+    def stop(self, *, join: bool = True) -> None:
+        """End the thread; what was read from the container and not from the pipes is lost."""
+        with self._guard:
+            if self._stop in self._fds:
+                os.eventfd_write(self._stop, 1)
+        if join and self._thread.is_alive():
+            self._thread.join()
+
+    def forked(self) -> None:
+        """In a forked child, where there is no such thread: close its descriptors."""
+        self._guard = threading.Lock()
+        self._close()
+
+
+def _write(fd: int, data: bytes) -> Waiting[bool]:
+    """Write all of *data* to a descriptor that does not block; False when nobody reads it."""
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[os.write(fd, rest) :]
+        except BlockingIOError:
+            yield Wait(((fd, WRITE),))
+        except OSError as error:
+            if error.errno not in _CLOSED:
+                raise
+            return False
+    return True
+
+
+def open_input(container: Verbs) -> int:
+    """Return a descriptor of a container's input, or of its terminal; writing never blocks.
+
+    Raises:
+        InvalidStatus: it does not run, or its input is closed.
+    """
+    event, fds = container._ask(packets.ATTACH)
+    if event is None or event.kind != packets.DONE or not fds:
+        raise container._refusal("write to", container.status, *words.LIVE)
+    if not stat.S_ISFIFO(os.fstat(fds[0]).st_mode):  # opening a terminal's master makes another
+        return fds[0]
+    try:
+        # Another open file, so that it is nobody else's affair how it is written to.
+        return os.open(f"/proc/self/fd/{fds[0]}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    finally:
+        os.close(fds[0])
+
+
+class Attached(Process[bytes]):
+    """A container's first process, made by `Container.attach`.
+
+    What it says from now on is in `stdout` and `stderr` (with a terminal all in `stdout`), which end
+    when the container has ended for good.  `stdin` is there with the option ``stdin_open``, or with a
+    terminal; closing it ends the container's input, not a terminal's.  `close` and leaving a ``with``
+    block detach and end nothing.
+    """
+
+    __slots__ = ("_container", "_pump", "_tty")
+
+    def __init__(self, container: Verbs) -> None:
+        container._require("attach to", "created", *words.LIVE)
+        kept = Kept.of(container._read_row())
+        self._container = container
+        self._tty = bool(kept.options.get("tty"))
+        with_input = self._tty or bool(kept.options.get("stdin_open"))
+        self._pump = _Pump(container, tty=self._tty, with_input=with_input)
+        try:
+            # What a channel is asked for is answered by the container here; this one only ends.
+            channel: Any = Following(container)
+            pid = container.pid or -1
+            super().__init__(
+                channel, self._pump.ends, pid=pid, text=False, image_digest=kept.digest
+            )
+        except BaseException:
+            self._pump.stop()
+            raise
+
+    # ---- its end
+
+    def _look(self) -> None:
+        if self._exit is None and self._container.status not in ("created", *words.LIVE):
+            self._exit = self._container.exit
+
+    def waiting(self, timeout: float | None = None) -> Waiting[Exit]:
+        """Do `wait`, in whichever face."""
+        self._exit = yield from self._container.waiting(timeout=timeout)
+        return self._exit
+
+    def send_signal(self, number: int) -> None:
+        """Send the container's first process a signal; one that has ended gets none."""
+        with contextlib.suppress(InvalidStatus):
+            self._container.kill(number)
+
+    def resize(self, rows: int, cols: int) -> None:
+        """Say how large its terminal's window is; what runs in it gets SIGWINCH.
+
+        Raises:
+            ConfigError: it has no terminal, or the numbers are none of a window.
+            InvalidStatus: it does not run.
+        """
+        if not self._tty:
+            raise ConfigError(f"cannot resize {self}: it has no terminal", hint="tty=True")
+        master = open_input(self._container)
+        try:
+            resize(master, rows, cols)
+        finally:
+            os.close(master)
+
+    # ---- all of it
+
+    def communicating(
+        self,
+        input: bytes | None = None,  # noqa: A002  (subprocess's name for it)
+        *,
+        timeout: float | None = None,
+    ) -> Waiting[Result[bytes]]:
+        """Do `communicate`, in whichever face."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self._take_input(typed(input) if self._tty and input is not None else input)
+        while interest := self._exchange():
+            if not (yield Wait(interest, deadline)):
+                raise Timeout(f"{self} still runs after {timeout} s", result=None)
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        yield from self.waiting(left)
+        return self._result()
+
+    # ---- letting go
+
+    def close(self) -> None:
+        """Detach; the container goes on.  Harmless when repeated."""
+        self._let_go()
+
+    def _forked(self) -> None:
+        self._pump.forked()  # first: its event is shared with the parent's
+        super()._forked()
+
+    def _let_go(self) -> None:
+        self._pump.stop()  # first: an end of input that is none must not be passed on
+        super()._let_go()
+
+    def __del__(self) -> None:
+        pump = getattr(self, "_pump", None)
+        if pump is not None:
+            pump.stop(join=False)
+
+    def __str__(self) -> str:
+        return f"container {self._container.id[:12]}"
+
+
+def _forked() -> None:
+    for pump in list(_living):
+        pump.forked()
+    _living.clear()
+
+
+os.register_at_fork(after_in_child=_forked)
