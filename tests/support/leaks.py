@@ -167,10 +167,18 @@ def within_its_mount(path: Path) -> str:
 
 def sockets() -> Iterator[str]:
     """Yield the launcher sockets in the run directory on which nobody listens any more."""
-    for path in Path("/run/containerkit").glob("*/*"):
-        with suppress(OSError):
-            if stat.S_ISSOCK(path.lstat().st_mode) and refuses(path):
-                yield str(path)
+    for path in entries(Path("/run/containerkit")):
+        for socket_path in entries(path):
+            with suppress(OSError):
+                if stat.S_ISSOCK(socket_path.lstat().st_mode) and refuses(socket_path):
+                    yield str(socket_path)
+
+
+def entries(directory: Path) -> list[Path]:
+    """Return what is in a directory; nothing once another engine has removed it."""
+    with suppress(OSError):
+        return list(directory.iterdir())
+    return []
 
 
 def refuses(path: Path) -> bool:
