@@ -52,6 +52,9 @@ class Subject(Protocol):
     def health(self) -> str | None:
         """Return "starting", "healthy", "unhealthy", or None without a health check."""
 
+    def health_said(self) -> str:
+        """Return the last line that a probe of its health wrote, "" without."""
+
     def until_ended(self) -> Waiting[bool]:
         """Wait until it has ended for good."""
 
@@ -247,7 +250,8 @@ def _healthy(subject: Subject, interval: float, state: dict[str, str]) -> Waitin
                 f"{subject.label} has no health check, so that it will never be healthy",
                 hint="give it the option healthcheck",
             )
-        state["health"] = health or "not running"
+        said = subject.health_said() if health == "unhealthy" else ""
+        state["health"] = f"{health or 'not running'}{': ' if said else ''}{said}"
         return health == "healthy"
 
     yield from _every(interval, look)

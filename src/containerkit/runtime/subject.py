@@ -61,6 +61,14 @@ class ContainerSubject:
         """Return what its health check says."""
         return self._handle.health
 
+    def health_said(self) -> str:
+        """Return the last line that a probe of its health wrote."""
+        try:
+            text = (self._handle._directory / "health").read_bytes().decode("utf-8", "replace")
+        except FileNotFoundError:
+            return ""
+        return (text.strip().splitlines() or [""])[-1]
+
     def until_ended(self) -> Waiting[bool]:
         """Wait until it has ended for good."""
         assert self._watching is not None

@@ -60,6 +60,9 @@ class Subject:
             return None
         return self.healths.pop(0) if len(self.healths) > 1 else self.healths[0]
 
+    def health_said(self) -> str:
+        return "no answer"
+
     def until_ended(self) -> Waiting[bool]:
         return until_readable(self.end)
 
@@ -135,7 +138,7 @@ def test_health(subject: Subject) -> None:
     subject.healths = ["starting", "unhealthy", "starting", "healthy"]
     wait(subject, healthy=True)
     subject.healths = ["unhealthy"]
-    with pytest.raises(Timeout, match="health: unhealthy"):
+    with pytest.raises(Timeout, match="health: unhealthy: no answer"):
         wait(subject, healthy=True, timeout=0.02)
 
 
