@@ -359,6 +359,9 @@ class Process(Generic[AnyStr]):
         return False
 
     def __del__(self) -> None:
+        """A process that nobody can talk to any more ends: so the launcher takes a closed channel."""
+        if (channel := getattr(self, "_channel", None)) is not None:
+            channel.close()
         terminal, self._terminal = getattr(self, "_terminal", -1), -1
         if terminal >= 0:
             os.close(terminal)

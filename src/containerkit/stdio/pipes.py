@@ -47,6 +47,7 @@ class _End:
         return self._fd < 0
 
     def fileno(self) -> int:
+        """The descriptor; raises ValueError, as files do, when it is closed."""
         if self._fd < 0:
             raise ValueError("I/O operation on a closed stream")
         return self._fd
@@ -102,6 +103,7 @@ class Reader(Generic[AnyStr]):
         Blocking: until so much is there or the stream has ended.
         """
         with self._end.guard:
+            self._end.fileno()
             given = self._take(size)
             while size > len(given):
                 more = self._take(size - len(given))
@@ -116,6 +118,7 @@ class Reader(Generic[AnyStr]):
         Blocking: until there is something.
         """
         with self._end.guard:
+            self._end.fileno()
             while True:
                 if not self._held:
                     self.fill()
@@ -129,6 +132,7 @@ class Reader(Generic[AnyStr]):
         Blocking: until there is a whole one.
         """
         with self._end.guard:
+            self._end.fileno()
             seen = 0
             while (at := self._held.find(b"\n", seen)) < 0 and not self._ended:
                 seen = len(self._held)

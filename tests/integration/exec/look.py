@@ -1,0 +1,33 @@
+"""What is to be seen of execs, from within a container and from outside."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import containerkit as ck
+
+MARK = "987654"
+"""Seconds that only a process of these tests sleeps."""
+
+
+def sleepers(container: ck.Container) -> int:
+    """Count the container's processes that sleep for so long."""
+    listed = container.exec(["ps", "-o", "args"], text=True, check=True).stdout
+    return sum(line.split() == ["sleep", MARK] for line in listed.splitlines())
+
+
+def launcher_of(engine: ck.Engine) -> Any:
+    """The launcher of this process."""
+    runner: Any = engine._runner
+    return runner.launcher()[0]
+
+
+def counts(engine: ck.Engine) -> tuple[int, int]:
+    """Count the launcher's descriptors, and the control groups below its own."""
+    launcher = launcher_of(engine)
+    groups = sum(
+        1 for path in launcher.group.paths for _, folders, _ in os.walk(path) for _ in folders
+    )
+    return len(list(Path(f"/proc/{launcher.pid}/fd").iterdir())), groups

@@ -1,0 +1,194 @@
+"""Whatever an exec has started ends with it, however that ends; and nothing of it is left."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+import containerkit as ck
+from containerkit.errors import InvalidStatus, Timeout
+from tests.integration.exec.look import MARK, counts, sleepers
+
+TREE = f"setsid sleep {MARK} & (sleep {MARK} &); echo up; exec sleep {MARK}"
+"""A session of its own, an orphan, and the first process itself; three that sleep."""
+
+
+def test_what_daemonised_ends_with_the_first_process(box: ck.Container) -> None:
+    result = box.exec(f"setsid sleep {MARK} >/dev/null 2>&1 & (sleep {MARK} &) ; echo done")
+    assert (result.stdout, result.exit.ok) == (b"done\n", True)
+    assert sleepers(box) == 0
+
+
+def test_a_timeout_ends_the_whole_tree(box: ck.Container) -> None:
+    with pytest.raises(Timeout, match="still ran after") as caught:
+        box.exec(TREE, timeout=0.5)
+    result = caught.value.result
+    assert (result.stdout, result.exit.cause, result.exit.signal) == (b"up\n", "timeout", 9)
+    assert sleepers(box) == 0
+
+
+def test_kill_ends_the_whole_tree(box: ck.Container) -> None:
+    with box.popen(TREE) as process:
+        assert next(process.stdout) == b"up\n"  # type: ignore[arg-type]
+        process.kill()
+        assert process.wait(timeout=60) == ck.Exit.by_signal(9)
+        assert sleepers(box) == 0
+
+
+def test_another_signal_goes_to_the_first_process_alone(box: ck.Container) -> None:
+    script = "trap 'echo got it; exit 5' USR1; echo up; while :; do read x; done"
+    with box.popen(script, text=True) as process:
+        assert process.stdout is not None
+        assert next(process.stdout) == "up\n"
+        process.send_signal(signal.SIGUSR1)
+        process.stdin.close()  # type: ignore[union-attr]
+        assert process.stdout.read() == "got it\n"
+        assert process.wait(timeout=60).code == 5
+
+
+def test_leaving_the_block_kills(box: ck.Container) -> None:
+    with box.popen(TREE) as process:
+        assert next(process.stdout) == b"up\n"  # type: ignore[arg-type]
+    assert process.exit is not None
+    assert sleepers(box) == 0
+
+
+def test_an_interrupted_exec_leaves_nothing(box: ck.Container) -> None:
+    def interrupt(_line: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        box.exec(TREE, on_output=interrupt)
+    assert sleepers(box) == 0
+
+
+def test_a_dropped_process_ends(box: ck.Container) -> None:
+    """Without a close: the end of its channel is the end of the exec."""
+    process = box.popen(TREE)
+    assert next(process.stdout) == b"up\n"  # type: ignore[arg-type]
+    pidfd = os.pidfd_open(process.pid)
+    del process
+    assert select.select([pidfd], [], [], 60)[0]
+    os.close(pidfd)
+
+
+CALLER = """
+import sys
+import containerkit as ck
+with ck.Engine.open(sys.argv[1]) as engine:
+    process = engine.containers.get(sys.argv[2]).popen(sys.argv[3])
+    print(next(process.stdout).decode(), process.pid, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_it_ends_with_the_process_that_asked_for_it(engine: ck.Engine, box: ck.Container) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", CALLER, engine.root, box.id, TREE],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as caller:  # fmt: skip
+        assert caller.stdout is not None
+        assert caller.stdout.readline() == "up\n"
+        pidfd = os.pidfd_open(int(caller.stdout.readline()))
+        caller.kill()
+    assert select.select([pidfd], [], [], 60)[0]
+    os.close(pidfd)
+    for _ in range(1000):  # the rest of the tree a moment later
+        if sleepers(box) == 0:
+            break
+    assert sleepers(box) == 0
+
+
+BOMB = """
+import os
+while True:
+    try:
+        os.fork()
+    except OSError:
+        pass
+"""
+
+
+def test_a_fork_bomb_is_ended_by_its_timeout(python: ck.Container) -> None:
+    with pytest.raises(Timeout) as caught:
+        python.exec([sys.executable, "-c", BOMB], timeout=1)
+    assert caught.value.result.exit.cause == "timeout"
+    left = ""
+    for _ in range(1000):  # until its init has reaped what was killed
+        left = python.exec("set -- /proc/[0-9]*; echo $#", text=True).stdout
+        if left == "3\n":
+            break
+    assert left == "3\n"
+
+
+def test_too_much_memory_is_told(engine: ck.Engine) -> None:
+    limits = ck.Limits(memory="48m", memory_swap="48m")
+    with engine.start(None, ["sleep", "9999"], limits=limits) as box:
+        eater = [sys.executable, "-c", "x = bytearray(200 << 20)"]
+        assert box.exec(eater).exit == ck.Exit.by_signal(9, cause="oom")
+        assert box.exec(["true"]).exit.ok
+        assert box.status == "running"
+
+
+# ---- the container's own end
+
+
+def test_execs_end_with_the_container(box: ck.Container) -> None:
+    with box.popen(TREE) as first, box.popen(TREE) as second:
+        assert next(first.stdout) == next(second.stdout) == b"up\n"  # type: ignore[arg-type]
+        box.kill()
+        assert first.wait(timeout=60).signal == second.wait(timeout=60).signal == 9
+    assert box.wait(timeout=60).signal == 9
+
+
+def test_an_engine_that_closes_ends_its_execs(engine: ck.Engine, busybox: str) -> None:
+    with ck.Engine.open(engine.root) as other:
+        process = other.start(busybox, ["sleep", "9999"]).popen(TREE)
+        assert next(process.stdout) == b"up\n"  # type: ignore[arg-type]
+    assert process.wait(timeout=60).signal == 9
+    process.close()
+
+
+def test_execs_into_an_ending_container(box: ck.Container) -> None:
+    """Each comes to its end, was killed, or is refused: whatever the moment."""
+    others: list[BaseException] = []
+    begun = threading.Barrier(9)
+
+    def repeat() -> None:
+        begun.wait()
+        try:
+            while True:
+                found = box.exec(["true"]).exit
+                assert found.ok or found.signal == 9, found
+        except InvalidStatus:
+            pass
+        except BaseException as error:
+            others.append(error)
+
+    threads = [threading.Thread(target=repeat) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    begun.wait()
+    box.exec(["true"])
+    box.kill()
+    for thread in threads:
+        thread.join(60)
+    assert not others
+    assert box.wait(timeout=60).signal == 9
+
+
+# ---- what stays
+
+
+def test_a_thousand_leave_nothing(engine: ck.Engine, box: ck.Container) -> None:
+    box.exec(["true"])
+    before = counts(engine), len(os.listdir("/proc/self/fd"))
+    for _ in range(1000):
+        assert box.exec(["true"]).exit.ok
+    assert (counts(engine), len(os.listdir("/proc/self/fd"))) == before
