@@ -186,15 +186,6 @@ def test_a_container_that_does_not_run(engine: ck.Engine, busybox: str) -> None:
         assert caught.value.status == "stopped"
 
 
-def test_a_paused_container(box: ck.Container) -> None:
-    box.pause()
-    with pytest.raises(InvalidStatus) as caught:
-        box.exec(["true"])
-    assert caught.value.status == "paused"
-    box.unpause()
-    assert box.exec(["true"]).exit.ok
-
-
 def test_a_limit_of_processes_that_is_reached(engine: ck.Engine) -> None:
     """A typed error, and none any more when there is room again.  The agent is one of the six."""
     with engine.start(None, ["sleep", "1000"], limits=ck.Limits(pids=6)) as box:
