@@ -32,6 +32,8 @@ KEPT = ("/memfd:ck-launcher (deleted)",)
 GROUP = re.compile(r"^(?!.*/containerkit-bench-).*/containerkit-[0-9a-f]{24}(/|$)")
 """A launcher's control group; the benchmarks have some of their own, perhaps just now."""
 
+LAUNCHER = re.compile(r"/containerkit-([0-9a-f]{24})(?:/|$)")
+
 KERNEL_FILE_SYSTEMS = frozenset(("overlay", "nsfs", "proc", "mqueue", "devpts", "sysfs"))
 
 
@@ -92,24 +94,36 @@ def mounts() -> Iterator[str]:
 
 
 def cgroups() -> Iterator[str]:
-    """Yield the control groups of ours that hold no process, in them or below them.
+    """Yield the control groups of ours that no living launcher has.
 
-    Those with processes belong to a living launcher: if it is ours, it is reported itself.
+    If one lives that should not, it is reported itself.
     """
     with open("/proc/self/mountinfo", encoding="utf-8") as table:
         roots = [line.split()[4] for line in table if " - cgroup" in line]
-    for root in roots:
-        for directory, _, files in os.walk(root):
-            if "cgroup.procs" in files and GROUP.search(directory) and empty(directory):
-                yield directory
+    found = [
+        directory
+        for root in roots
+        for directory, _, files in os.walk(root)
+        if "cgroup.procs" in files and GROUP.search(directory)
+    ]
+    living = frozenset(launcher_ids()) if found else frozenset()
+    for directory in found:
+        name = LAUNCHER.search(directory)
+        if name is None or name[1] not in living:
+            yield directory
 
 
-def empty(cgroup: str) -> bool:
-    for directory, _, _ in os.walk(cgroup):
-        with suppress(OSError), open(f"{directory}/cgroup.procs", encoding="ascii") as file:
-            if file.read(1):
-                return False
-    return True
+def launcher_ids() -> Iterator[str]:
+    """Yield the ids of the launchers that live: each holds its groups open, and its record."""
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit() or not is_launcher(int(entry)):
+            continue
+        with suppress(OSError):
+            for fd in os.listdir(f"/proc/{entry}/fd"):
+                with suppress(OSError):
+                    name = LAUNCHER.search(os.readlink(f"/proc/{entry}/fd/{fd}"))
+                    if name:
+                        yield name[1]
 
 
 def process_table() -> dict[int, Process]:
