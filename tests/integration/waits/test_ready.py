@@ -63,7 +63,7 @@ def test_lines_of_its_log(engine: ck.Engine, busybox: str) -> None:
 
 
 def test_the_log_of_an_earlier_run_does_not_count(engine: ck.Engine, busybox: str) -> None:
-    command = "test -e /again || echo ready; touch /again; sleep 1000"
+    command = "test -e /again || { touch /again; echo ready; }; sleep 1000"
     with engine.start(busybox, ["sh", "-c", command], ready=ck.Ready(log="ready")) as one:
         one.kill()
         one.wait()

@@ -70,22 +70,29 @@ def test_a_watch_that_nobody_closes_keeps_nothing(engine: ck.Engine, busybox: st
         assert os.listdir("/proc/self/fd") == before
 
 
+def once_it_runs(one: ck.Container, command: tuple[str, ...]) -> tuple[ck.Task, ...]:
+    """Return its processes as soon as one of them has become a command."""
+    end = time.monotonic() + deadline()
+    while True:
+        tasks = one.top()
+        if command in {task.command for task in tasks}:
+            return tasks
+        assert time.monotonic() < end
+
+
 def test_users_and_commands_of_its_processes(engine: ck.Engine, busybox: str) -> None:
     command = (
         "echo 'ann:x:1234:1234::/:/bin/sh' >> /etc/passwd;"
         "sleep 1001 & sleep 1002 & sh -c 'sleep 1003; :' & echo up; wait"
     )
     with engine.start(busybox, ["sh", "-c", command], ready=ck.Ready(log="up")) as one:
-        end = time.monotonic() + deadline()
-        while len(tasks := one.top()) < 5:
-            assert time.monotonic() < end
+        tasks = once_it_runs(one, ("sleep", "1003"))
         first = tasks[0]
         assert (first.pid, first.parent, first.user, first.uid) == (1, 0, "root", 0)
         assert first.host_pid == one.pid
         assert first.command == ("sh", "-c", command)
         assert {task.parent for task in tasks[1:]} <= {task.pid for task in tasks}
-        assert ("sleep", "1001") in {task.command for task in tasks}
-        assert ("sleep", "1003") in {task.command for task in tasks}
+        assert len(tasks) == 5
         assert all(task.rss >= 0 and task.cpu >= 0 and task.threads == 1 for task in tasks)
         assert one.started is not None
         assert abs((first.started - one.started).total_seconds()) < 5
@@ -113,9 +120,5 @@ def test_processes_of_a_pid_namespace_made_inside(engine: ck.Engine, busybox: st
     with engine.start(
         busybox, ["sh", "-c", command], security=security, ready=ck.Ready(log="up")
     ) as one:
-        end = time.monotonic() + deadline()
-        tasks = one.top()
-        while ("sleep", "1004") not in {task.command for task in tasks}:
-            assert time.monotonic() < end
-            tasks = one.top()
+        tasks = once_it_runs(one, ("sleep", "1004"))
         assert len({task.pid for task in tasks}) == len(tasks)
