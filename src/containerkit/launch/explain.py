@@ -277,6 +277,7 @@ _HINTS: Final[dict[tuple[int, int], str]] = {
         errno.ENOMEM,
     ): "too little memory for what the container may write: set limits.disk",
     (Code.UPPER_DIR, errno.ENOSPC): "the store's file system is full: run Engine.gc()",
+    (Code.LOG, errno.ENOSPC): "the store's file system is full: run Engine.gc()",
     (Code.STATE, errno.ENOSPC): "the store's file system is full: run Engine.gc()",
     (Code.ID_MAP, errno.EPERM): "the user has no such range in /etc/subuid and /etc/subgid",
     (

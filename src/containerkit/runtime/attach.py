@@ -20,6 +20,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from containerkit.errors import ConfigError, InvalidStatus, Timeout
+from containerkit.model.log import log_of
 from containerkit.runtime import packets
 from containerkit.runtime import status as words
 from containerkit.runtime.birth import Kept
@@ -242,6 +243,11 @@ class Attached(Process[bytes]):
         kept = Kept.of(container._read_row())
         self._container = container
         self._tty = bool(kept.options.get("tty"))
+        if not log_of(kept.options.get("log")).max_size:
+            raise ConfigError(
+                f"cannot attach to container {container.id[:12]}: what it writes is kept nowhere",
+                hint="start it without log=False",
+            )
         with_input = self._tty or bool(kept.options.get("stdin_open"))
         self._pump = _Pump(container, tty=self._tty, with_input=with_input)
         try:

@@ -231,6 +231,7 @@ class Inside(Verbs):
 
         Raises:
             InvalidStatus: it has ended, or was removed.
+            ConfigError: it keeps no log.
         """
         from containerkit.runtime.attach import Attached
 

@@ -19,7 +19,8 @@ from typing import Final, Self
 
 from containerkit.stdio.records import RECORD_MAX, BrokenLog, Record, parse, step_back
 
-_CHUNK: Final = 4 * RECORD_MAX
+_CHUNK: Final = RECORD_MAX
+"""Bytes of one read: a whole record for certain, and of a flood of short lines no more than that."""
 
 
 class _File:
@@ -76,7 +77,7 @@ class LogFiles:
         FileNotFoundError: there is no such directory.
     """
 
-    __slots__ = ("_directory", "_files", "whole")
+    __slots__ = ("_directory", "_files", "_outrun", "gap", "whole")
 
     def __init__(
         self, directory: Path, *, since_ns: int | None = None, tail: int | None = None
@@ -85,6 +86,9 @@ class LogFiles:
         self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.whole = True
         """Whether it begins where the log does."""
+        self.gap = False
+        """Whether the records last read do not follow those before: some were rotated away."""
+        self._outrun = False
         try:
             self._files.extend(self._open_all())
             if since_ns is not None:
@@ -143,6 +147,7 @@ class LogFiles:
         Args:
             grow: also those that came after this reader was made, or else only what was there.
         """
+        self.gap = False
         while self._files:
             file = self._files[0]
             last = len(self._files) == 1
@@ -154,6 +159,7 @@ class LogFiles:
             if found:
                 return found
             os.close(self._files.popleft().fd)
+            self.gap, self._outrun = self._outrun, False
         if not grow or not self._succeed():
             return []
         return self.read(grow=True)
@@ -167,7 +173,8 @@ class LogFiles:
                 return False
         found = self._open_all()
         inodes = [file.inode for file in found]
-        skip = inodes.index(inode) + 1 if inode in inodes else 0  # else it was rotated away
+        skip = inodes.index(inode) + 1 if inode in inodes else 0
+        self._outrun = skip == 0 and inode >= 0
         for file in found[:skip]:
             os.close(file.fd)
         self._files.extend(found[skip:])

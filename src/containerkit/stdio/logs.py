@@ -157,6 +157,8 @@ class LogReader:
                 self._take_in(self._lines.end())
                 self.close()
             else:
+                if self._files.gap:
+                    self._take_in(self._lines.end())
                 self._take_in(self._lines.feed(records))
         return self._ready.popleft()
 
@@ -255,14 +257,22 @@ class Logs(Iterator[LogEntry]):
 
 
 def log_text(directory: Path, tail: int | None = None) -> str:
-    """Return a log as text, both streams in the order of their lines.
+    """Return a log as text, both streams in the order they came.
 
     Args:
         directory: the container's.
         tail: only so many of the last lines.
     """
-    with Logs(directory, tail=tail) as logs:
-        return b"".join(entry.data for entry in logs).decode("utf-8", "replace")
+    data = bytearray()
+    if tail is None:
+        with LogFiles(directory) as files:
+            while records := files.read(grow=False):
+                data += b"".join([record.data for record in records])
+    else:
+        with Logs(directory, tail=tail) as logs:
+            for entry in logs:
+                data += entry.data
+    return data.decode("utf-8", "replace")
 
 
 def last_lines(directory: Path, count: int = 10) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -103,9 +103,16 @@ class Kept:
 
 @contextmanager
 def kept(
-    engine: Engine, image: str, command: Command, **options: Unpack[ContainerOptions]
+    engine: Engine,
+    image: str,
+    command: Command,
+    before: Callable[[Path], object] | None = None,
+    **options: Unpack[ContainerOptions],
 ) -> Iterator[Kept]:
-    """A kept container that runs `command`; killed and removed at the end."""
+    """A kept container that runs `command`; killed and removed at the end.
+
+    `before`: given its directory before the start, as if it had run already.
+    """
     with engine._startable(image, options, None) as what:
         launcher, facts = engine._runner.launcher()
         request = LaunchRequest(
@@ -116,7 +123,12 @@ def kept(
             options=options,
             ephemeral=False,
             kept=True,
+            create=before is None,
         )
+        if before is not None:
+            directory = engine.root / "containers" / request.id
+            directory.mkdir(mode=0o700)
+            before(directory)
         channel = launcher.start(compile_plan(request, facts).encode(), ())
         container = Kept(engine.root, request.id, launcher.id, channel)
         try:

@@ -171,6 +171,18 @@ def test_a_reader_that_is_outrun_goes_on_with_what_is_left(writer: Writer) -> No
     files.close()
 
 
+def test_what_is_left_of_a_line_stands_alone(writer: Writer) -> None:
+    """A line whose rest was rotated away is not continued by the middle of another one."""
+    writer.write(b"whole\nbegun ")
+    with Logs(writer.directory, follow=writer) as logs:
+        assert next(logs).data == b"whole\n"
+        for data in (b"lost\n", b"lost ", b"end\n", b"a\n", b"b\n"):
+            writer.rotate()
+            writer.write(data)
+        writer.ended = True
+        assert [entry.data for entry in logs] == [b"begun ", b"end\n", b"a\n", b"b\n"]
+
+
 def test_a_log_that_begins_later(writer: Writer) -> None:
     files = LogFiles(writer.directory)
     assert everything(files) == b""
