@@ -29,6 +29,7 @@ from containerkit.runtime.failure import launch_error
 from containerkit.runtime.inputs import close, close_all, hand_over, make_pipes
 from containerkit.runtime.process import Ends, Process
 from containerkit.runtime.runner import duration_of, exit_of, usage_of
+from containerkit.runtime.terminal import typed
 from containerkit.stdio.collect import collect
 from containerkit.stdio.waiting import Waiting, drive, until_readable
 
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
 _TIMEOUT: Final = packets.CAUSES.index("timeout")
 _OUTPUTS: Final = ("stdout", "stderr")
 _SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-_END_OF_INPUT: Final = b"\x04"
-"""What a terminal takes for the end of its input (VEOF, termios(3))."""
 
 
 class Connect(Protocol):
@@ -149,15 +148,13 @@ class Exec:
     def _collect(self, channel: Channel) -> Waiting[Collected]:
         how, ours = self._how, self._ours
         data = bytes(how.data or b"")
-        if self._tty:
-            data += _END_OF_INPUT if data[-1:] in (b"", b"\n") else _END_OF_INPUT * 2
         return (
             yield from collect(
                 exit_channel=channel.fileno(),
                 stdin=ours.get("stdin"),
                 stdout=ours["stdout"],
                 stderr=ours.get("stderr"),
-                data=data,
+                data=typed(data) if self._tty else data,
                 max_output=how.max_output,
                 on_output=how.on_output,
                 deadline=None if how.timeout is None else time.monotonic() + how.timeout,

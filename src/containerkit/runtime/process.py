@@ -10,12 +10,9 @@ it is not closed in between, and waiting is done on a copy.  A forked child owns
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import select
 import signal
-import struct
-import termios
 import threading
 import time
 import weakref
@@ -25,6 +22,7 @@ from containerkit.errors import ConfigError, Timeout
 from containerkit.model.result import Result, decoded
 from containerkit.runtime import packets
 from containerkit.runtime.runner import duration_of, exit_of, usage_of
+from containerkit.runtime.terminal import resize, typed
 from containerkit.stdio.pipes import Reader, Writer, encoded
 from containerkit.stdio.waiting import READ, WRITE, Interest, Wait, Waiting, drive
 
@@ -34,8 +32,6 @@ if TYPE_CHECKING:
     from containerkit.model.exit import Exit
     from containerkit.runtime.channel import Channel
 
-_END_OF_INPUT: Final = b"\x04"
-"""What a terminal takes for the end of its input (VEOF, termios(3))."""
 _DRAIN_SECONDS: Final = 0.25
 _KILL_SECONDS: Final = 10.0
 
@@ -205,9 +201,7 @@ class Process(Generic[AnyStr]):
         with self._guard:
             if self._terminal < 0:
                 raise ConfigError(f"cannot resize {self}: it has no terminal", hint="tty=True")
-            if not (0 < rows < 1 << 16 and 0 < cols < 1 << 16):
-                raise ConfigError(f"{rows} rows of {cols} columns are no window")
-            fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))
+            resize(self._terminal, rows, cols)
 
     # ---- all of it
 
@@ -266,9 +260,7 @@ class Process(Generic[AnyStr]):
         if self._rest is None and self.stdin is not None and not self.stdin.closed:
             data = b"" if given is None else encoded(given, text=self._text)
             if self._terminal >= 0:
-                data = (
-                    data + (b"" if data[-1:] in (b"", b"\n") else _END_OF_INPUT)
-                ) + _END_OF_INPUT
+                data = typed(data)
             self._rest = memoryview(data)
 
     def _exchange(self) -> tuple[tuple[int, int], ...]:

@@ -33,14 +33,14 @@ def resize(master: int, rows: int, columns: int) -> None:
     """Set a terminal's window size; what runs in it gets SIGWINCH.
 
     Raises:
-        ConfigError: not numbers from 0 to 65535.
+        ConfigError: the numbers are none of a window.
     """
     try:
         size = struct.pack("<4H", rows, columns, 0, 0)
-    except struct.error as error:
-        raise ConfigError(
-            f"a terminal can not have {rows!r} rows of {columns!r} columns"
-        ) from error
+    except struct.error:
+        size = b""
+    if not size or not rows or not columns:
+        raise ConfigError(f"{rows!r} rows of {columns!r} columns are no window")
     fcntl.ioctl(master, termios.TIOCSWINSZ, size)
 
 
