@@ -1,4 +1,4 @@
-"""Run the benchmarks: `python -m benchmarks [--quick] [start pull import boot size]`.
+"""Run the benchmarks: `python -m benchmarks [--quick] [section …]`.
 
 Without names: all sections, and docs/benchmarks.md is written.  Needs root: peers' daemons, loop
 devices and cgroups do.
@@ -24,6 +24,9 @@ _SECTIONS = {
     "import": ("benchmarks.cold", []),
     "boot": ("benchmarks.boot", ["busybox"]),
     "size": ("benchmarks.size", []),
+    "exec": ("benchmarks.exec", ["busybox"]),
+    "parallel": ("benchmarks.parallel", ["busybox"]),
+    "density": ("benchmarks.density", ["busybox"]),
 }
 _PROGRAMS = ["dockerd", "containerd", "runc", "crun", "bwrap", "podman", "igzip", "linux.uml"]
 _QUIET = 0.5
@@ -36,6 +39,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="few rounds; writes no page")
     parser.add_argument("--peers-only", action="store_true", help="leave containerkit out")
     parser.add_argument("--rounds", type=int, help="rounds instead of each section's own number")
+    parser.add_argument(
+        "--containers", type=int, default=1000, help="how many the density section keeps alive"
+    )
     parser.add_argument(
         "--output", type=Path, help="the page to write (default docs/benchmarks.md)"
     )
@@ -99,7 +105,7 @@ def _measure(parsed: argparse.Namespace, options: Options) -> int:
 def main() -> int:
     """Run what the command line asks for; return the exit code."""
     parsed = _parse()
-    options = Options(parsed.quick, parsed.peers_only, parsed.rounds)
+    options = Options(parsed.quick, parsed.peers_only, parsed.rounds, parsed.containers)
     try:
         if parsed.inside:
             return _measure(parsed, options)

@@ -9,6 +9,7 @@ containerkit's is, but mounted once, outside of the measured time: in the peers'
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,14 @@ def docker_spec(dockerd: Dockerd, reference: str) -> dict[str, Any]:
     return spec
 
 
-def write_bundle(directory: Path, spec: dict[str, Any], rootfs: Path, name: str) -> Path:
-    """Write a bundle that runs /bin/true, and mount its root."""
+def write_bundle(
+    directory: Path,
+    spec: dict[str, Any],
+    rootfs: Path,
+    name: str,
+    command: Sequence[str] = ("/bin/true",),
+) -> Path:
+    """Write a bundle that runs a command, and mount its root."""
     upper = directory / "upper"
     root = directory / "rootfs"
     for path in (upper, root):
@@ -46,7 +53,7 @@ def write_bundle(directory: Path, spec: dict[str, Any], rootfs: Path, name: str)
     options = f"lowerdir={rootfs},upperdir={upper}/upper,workdir={upper}/work"
     call(["mount", "-t", "overlay", "-o", options, "overlay", root])
     mounts = [mount for mount in spec["mounts"] if not mount["destination"].startswith("/etc/")]
-    process = spec["process"] | {"args": ["/bin/true"], "terminal": False}
+    process = spec["process"] | {"args": list(command), "terminal": False}
     ours = spec | {
         "root": {"path": str(root)},
         "process": process,

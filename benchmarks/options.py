@@ -17,6 +17,8 @@ class Options:
     """Leave containerkit out."""
     rounds: int | None = None
     """Rounds instead of a section's own number."""
+    containers: int = 1000
+    """How many the density section keeps alive."""
     began: float = field(default_factory=time.monotonic)
 
     def say(self, text: str) -> None:
