@@ -8,11 +8,11 @@ DONE := $(VENV)/.done
 C_FILES := $(wildcard src/_native/*.[ch]) src/_native/build_native.py
 
 # Headers hold tables laid out by hand.
-C_FORMATTED := $(wildcard src/_native/*.c tests/native/*.c)
+C_FORMATTED := $(wildcard src/_native/*.c tests/native/*.c tests/faults/*.c)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart dev test test-python test-kernel test-cgroup2 native lint fmt type bench wheel clean
+.PHONY: help quickstart dev test test-python test-kernel test-cgroup2 native lint fmt type bench wheel clean sweep-faults sweep-kills
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +76,14 @@ fmt: dev ## put Python and C into the one format
 
 type: dev ## mypy --strict on the library, its tests, examples and benchmarks
 	$(BIN)/mypy --strict src tests benchmarks $(wildcard examples)
+
+# ---- the same at size; `make test` runs a sample of each
+
+sweep-faults: dev $(DONE)/packages-test ## every call that can fail, failing (hours); S=600 for so many seconds
+	$(BIN)/python -m tests.faults.sweep_faults $(if $(S),--seconds $(S))
+
+sweep-kills: dev $(DONE)/packages-test ## the process killed at 540 points; N=… for so many
+	$(BIN)/python -m tests.faults.sweep_kills $(if $(N),--points $(N))
 
 # ---- the rest
 

@@ -56,11 +56,11 @@ CGROUP2 = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything below tests/integration is an integration test, and needs root."""
+    """Everything below tests/integration and tests/faults is an integration test, and needs root."""
     kernel = tuple(str(HERE / path) for path in KERNEL)
     cgroup2 = tuple(str(HERE / path) for path in CGROUP2)
     for item in items:
-        if HERE / "integration" in item.path.parents:
+        if {HERE / "integration", HERE / "faults"} & set(item.path.parents):
             item.add_marker(pytest.mark.integration)
             item.add_marker(pytest.mark.needs("root"))
         if str(item.path).startswith(kernel):

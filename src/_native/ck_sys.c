@@ -27,20 +27,29 @@ static long result(long value)
     return value < 0 ? -(long)errno : value;
 }
 
+/* In the build of the fault sweeps every call asks first whether it is its turn to fail. */
+#ifdef CK_FAULT
+int ck_fault(const char *name); /* 0 or a negative errno; tests/faults/ck_fault.c */
+#else
+#define ck_fault(name) 0
+#endif
+
 #define CK_CALL(type, name, parameters, call)                                                      \
     type name parameters;                                                                          \
     type name parameters                                                                           \
     {                                                                                              \
-        return (type)result(call);                                                                 \
+        const long fault = ck_fault(#name);                                                        \
+        return (type)(fault ? fault : result(call));                                               \
     }
 #define CK_RETRY(type, name, parameters, call)                                                     \
     type name parameters;                                                                          \
     type name parameters                                                                           \
     {                                                                                              \
         long value;                                                                                \
-        do                                                                                         \
-            value = result(call);                                                                  \
-        while (value == -EINTR);                                                                   \
+        do {                                                                                       \
+            value = ck_fault(#name);                                                               \
+            value = value ? value : result(call);                                                  \
+        } while (value == -EINTR);                                                                 \
         return (type)value;                                                                        \
     }
 #include "ck_sys_ns.h" /* here its rows become functions */
@@ -67,9 +76,10 @@ int ck_openat2(int dirfd, const char *path, int flags, mode_t mode, uint64_t res
         .flags = (uint64_t)(unsigned)(flags | O_CLOEXEC), .mode = mode, .resolve = resolve};
     long fd;
 
-    do /* EAGAIN: a rename raced with the walk and the kernel could not be sure */
-        fd = result(syscall(SYS_openat2, dirfd, path, &how, sizeof how));
-    while (fd == -EINTR || fd == -EAGAIN);
+    do { /* EAGAIN: a rename raced with the walk and the kernel could not be sure */
+        fd = ck_fault("ck_openat2");
+        fd = fd ? fd : result(syscall(SYS_openat2, dirfd, path, &how, sizeof how));
+    } while (fd == -EINTR || fd == -EAGAIN);
     return (int)fd;
 }
 
@@ -110,6 +120,7 @@ int ck_new_mount(const char *type, const char *options, uint32_t n, unsigned att
     CK_CLEANUP_FD int fs = (int)result(syscall(SYS_fsopen, type, FSOPEN_CLOEXEC));
     char key[32];
 
+    CK_TRY(ck_fault("ck_new_mount"));
     CK_TRY(fs);
     for (; n > 0; n--, options += strlen(options) + 1) {
         const char *equals = strchr(options, '=');
@@ -146,6 +157,7 @@ pid_t ck_clone(uint64_t flags, int cgroup, int *pidfd)
 {
     struct clone_args raw = {.flags = flags | CLONE_PIDFD, .pidfd = (uint64_t)(uintptr_t)pidfd};
 
+    CK_TRY(ck_fault("ck_clone"));
     if (cgroup >= 0) {
         raw.flags |= CLONE_INTO_CGROUP;
         raw.cgroup = (unsigned)cgroup;
@@ -286,8 +298,10 @@ uint64_t ck_now(clockid_t clock)
 void *ck_map(int fd, size_t size)
 {
     const int prot = fd < 0 ? PROT_READ | PROT_WRITE : PROT_READ;
-    void *at = mmap(NULL, size, prot, fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_PRIVATE, fd, 0);
+    void *at = MAP_FAILED;
 
+    if (!ck_fault("ck_map"))
+        at = mmap(NULL, size, prot, fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_PRIVATE, fd, 0);
     return at == MAP_FAILED ? NULL : at;
 }
 

@@ -1,0 +1,167 @@
+"""The fault sweep: the n-th call of each kind fails, for n = 1, 2, … until a run is clean.
+
+    python -m tests.faults.sweep_faults [--seconds S] [--seed N] [--only OPERATION …]
+
+Without --seconds: the whole product of operations, kinds of calls and errors.  With it: points of that
+product drawn at random for so long.  Prints what was wrong, then one line of figures; exits with 1
+when something was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import random
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from tests import conftest
+from tests.faults.build import FaultBuild, build
+from tests.faults.operations import OPERATIONS
+from tests.faults.page import CLASSES, ERRORS
+from tests.faults.sufferer import Silent, Sufferer
+from tests.support import leaks, ocibuild
+from tests.support.registry import RegistryServer
+
+
+class Point(NamedTuple):
+    """One call that fails."""
+
+    operation: str
+    kind: str
+    error: int
+    nth: int
+
+    def __str__(self) -> str:
+        return f"{self.operation}: {self.kind} {self.nth} {errno.errorcode[self.error]}"
+
+
+class Sweep:
+    """Points and what came of them.
+
+    Attributes:
+        points: calls that were made to fail.
+        findings: what must not have happened, one text each.
+    """
+
+    def __init__(self, fault_build: FaultBuild, image: str) -> None:
+        self.points = 0
+        self.findings: list[str] = []
+        self._build = fault_build
+        self._image = image
+
+    def operation(self, name: str, chosen: Iterator[Point]) -> None:
+        """Try points of one operation, each victim on a root of its own."""
+        while self._one_victim(name, chosen):
+            continue
+
+    def _one_victim(self, name: str, chosen: Iterator[Point]) -> bool:
+        """Try points until they are used up, or until the victim has to be replaced (True)."""
+        root = conftest.make_root()
+        before = leaks.take()
+        replaced = False
+        try:
+            with Sufferer(self._build, root / "root", self._image) as victim:
+                victim.ask(name)
+                for point in chosen:
+                    if not self._try(victim, point):
+                        replaced = True
+                        break
+            left = leaks.settle(before)
+            if left:
+                self.findings.append(f"{name}: left by its victim: {left}")
+        except Silent as silent:
+            self.findings.append(f"{name}: it did not even work unharmed: {silent}")
+            return False
+        finally:
+            conftest.remove_root(root)
+        return replaced
+
+    def _try(self, victim: Sufferer, point: Point) -> bool:
+        """Try one point; False when the victim is of no use any more."""
+        try:
+            answer = victim.ask(point.operation, CLASSES[point.kind], point.error, point.nth)
+        except Silent as silent:
+            self.findings.append(f"{point}: {silent}")
+            victim.kill()
+            return False
+        self.last_hit = bool(answer["hit"])
+        if not self.last_hit:
+            return True
+        self.points += 1
+        found = list(self._wrong(answer))
+        self.findings += [f"{point} ({answer['name']}): {text}" for text in found]
+        return not found
+
+    @staticmethod
+    def _wrong(answer: dict[str, Any]) -> Iterator[str]:
+        if answer["outcome"].startswith("untyped"):
+            yield answer["outcome"]
+        if answer["left"]:
+            yield f"left: {answer['left']}"
+        if answer["again"] != "ok":
+            yield f"the same did not work afterwards: {answer['again']}"
+
+    def every(self, name: str) -> Iterator[Point]:
+        """Yield the whole product of one operation: n counts up until a run is clean."""
+        for kind in CLASSES:
+            for error in ERRORS[kind]:
+                nth = 0
+                self.last_hit = True
+                while self.last_hit:
+                    nth += 1
+                    yield Point(name, kind, error, nth)
+
+
+def sample(name: str, noise: random.Random, deadline: float) -> Iterator[Point]:
+    """Yield random points of one operation until the deadline."""
+    while time.monotonic() < deadline:
+        kind = noise.choice(tuple(CLASSES))
+        nth = int(noise.random() ** 2 * 60) + 1
+        yield Point(name, kind, noise.choice(ERRORS[kind]), nth)
+
+
+def sweep(
+    *, image: str, seconds: float | None, seed: int, only: list[str], fault_build: FaultBuild
+) -> Sweep:
+    """Run a sweep and return what it found."""
+    done = Sweep(fault_build, image)
+    names = only or list(OPERATIONS)
+    noise = random.Random(seed)
+    begin = time.monotonic()
+    for number, name in enumerate(names):
+        if seconds is None:
+            done.operation(name, done.every(name))
+        else:
+            deadline = begin + seconds * (number + 1) / len(names)
+            done.operation(name, sample(name, noise, deadline))
+    return done
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", nargs="*", default=[], choices=[*OPERATIONS])
+    parsed = parser.parse_args()
+    begin = time.monotonic()
+    with RegistryServer() as registry:
+        image = registry.push("test/busybox:latest", ocibuild.busybox())
+        done = sweep(
+            image=image,
+            seconds=parsed.seconds,
+            seed=parsed.seed,
+            only=parsed.only,
+            fault_build=build(),
+        )
+    for finding in done.findings:
+        print(finding)
+    spent = time.monotonic() - begin
+    print(f"fault sweep: {done.points} calls failed, {len(done.findings)} findings, {spent:.0f} s")
+    return bool(done.findings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
