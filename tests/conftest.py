@@ -48,9 +48,7 @@ CGROUP2 = (
     "integration/logs",
     "integration/life",
     "integration/run/test_details.py",
-    "integration/run/test_failures.py",
     "integration/run/test_life.py",
-    "integration/run/test_run.py",
 )
 """What `make test-cgroup2` runs: what a control group has a part in."""
 

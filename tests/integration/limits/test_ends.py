@@ -14,7 +14,6 @@ EAT = ["tail", "/dev/zero"]
 """Remembers a line that does not end."""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("swap", [None, "16m", ck.UNLIMITED], ids=["default", "none", "unlimited"])
 def test_every_death_by_memory_is_told(
     engine: ck.Engine, busybox: str, swap: str | Unlimited | None

@@ -90,7 +90,7 @@ def test_options_without_a_meaning(
         engine.run(busybox, ["true"], **options)  # type: ignore[call-overload]
 
 
-@pytest.mark.parametrize("options", [{"tty": True}, {"ports": [80]}, {"lifetime": "detached"}])
+@pytest.mark.parametrize("options", [{"ports": [80]}, {"dns": ["192.0.2.1"]}])
 def test_options_of_a_later_version(
     engine: ck.Engine, busybox: str, options: dict[str, object]
 ) -> None:
