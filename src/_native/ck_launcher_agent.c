@@ -101,14 +101,12 @@ static void serve(struct ck_launcher *l, int grouped, int error)
 static _Noreturn void run_agent(struct ck_launcher *l, const struct ck_container *c, int socket)
 {
     const int grouped = ck_exec_hierarchy(l, c) >= 0, error = enter(l, c);
-    const int init = ck_dup_above(c->pidfd, socket + 1);
 
-    if (ck_dup_to(socket, AGENT_SOCKET) < 0 || ck_dup_to(init, AGENT_INIT) < 0 ||
-        ck_set_cloexec(AGENT_SOCKET) < 0 || ck_set_cloexec(AGENT_INIT) < 0)
+    if (ck_dup_to(socket, AGENT_SOCKET) < 0 || ck_dup_to(c->pidfd, AGENT_INIT) < 0)
         ck_exit(126);
     ck_close_range(AGENT_INIT + 1, 0);
     for (;;) {
-        if (ck_wait_for(AGENT_SOCKET, POLLIN, AGENT_IDLE_MS) == 0)
+        if (error < 0 || ck_wait_for(AGENT_SOCKET, POLLIN, AGENT_IDLE_MS) == 0)
             ck_stop_receiving(AGENT_SOCKET); /* what was sent before is served all the same */
         serve(l, grouped, error);
     }

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import signal
 import stat
 import time
 from collections.abc import Callable, Sequence
@@ -65,12 +66,14 @@ class Target:
         base: what an exec inherits.
         connect: the way to its launcher.
         open_root: returns a descriptor of its running root, the caller's to close.
+        is_ending: whether its first process has ended, or does within a second.
         image_digest: for results.
     """
 
     base: ExecBase
     connect: Connect
     open_root: Callable[[], int]
+    is_ending: Callable[[], bool]
     image_digest: str = ""
 
 
@@ -330,6 +333,10 @@ def pid_of(pidfd: int) -> int:
 def failure(target: Target, plan: Plan, event: packets.Event) -> Exception:
     """Return the exception for an exec that did not start."""
     if event.code == 0 and event.errnum == errno.ESRCH:
+        return _gone(target)
+    # A container that ends takes with it what is just being started in it.
+    killed = event.code == 0 and (event.errnum, event.aux) == (errno.ECHILD, signal.SIGKILL)
+    if killed and target.is_ending():
         return _gone(target)
     if event.code == 0 and event.errnum == errno.EBUSY:
         return InvalidStatus(

@@ -25,9 +25,13 @@ def launcher_of(engine: ck.Engine) -> Any:
 
 
 def counts(engine: ck.Engine) -> tuple[int, int]:
-    """Count the launcher's descriptors, and the control groups below its own."""
+    """Count the launcher's descriptors, and the control groups below its own.
+
+    Without the network namespaces that it keeps ready, which come and go by themselves.
+    """
     launcher = launcher_of(engine)
+    leads = [os.readlink(path) for path in Path(f"/proc/{launcher.pid}/fd").iterdir()]
     groups = sum(
         1 for path in launcher.group.paths for _, folders, _ in os.walk(path) for _ in folders
     )
-    return len(list(Path(f"/proc/{launcher.pid}/fd").iterdir())), groups
+    return sum(not lead.startswith("net:") for lead in leads), groups
