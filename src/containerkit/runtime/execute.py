@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from containerkit.stdio.collect import Collected
 
 _TIMEOUT: Final = packets.CAUSES.index("timeout")
+_ENDING_SECONDS: Final = 1.0
 _OUTPUTS: Final = ("stdout", "stderr")
 _SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
@@ -65,15 +66,13 @@ class Target:
     Args:
         base: what an exec inherits.
         connect: the way to its launcher.
-        open_root: returns a descriptor of its running root, the caller's to close.
-        is_ending: whether its first process has ended, or does within a second.
+        open_pidfd: returns a pidfd of its first process, the caller's to close; -1: none runs.
         image_digest: for results.
     """
 
     base: ExecBase
     connect: Connect
-    open_root: Callable[[], int]
-    is_ending: Callable[[], bool]
+    open_pidfd: Callable[[], int]
     image_digest: str = ""
 
 
@@ -246,7 +245,7 @@ def planned(target: Target, request: ExecRequest) -> Plan:
     """
     base = target.base
     if request.user is not None:
-        root = target.open_root()
+        root = _open_root(target)
         try:
             base = attrs.evolve(
                 base, passwd=_read(root, "/etc/passwd"), group=_read(root, "/etc/group")
@@ -254,6 +253,42 @@ def planned(target: Target, request: ExecRequest) -> Plan:
         finally:
             os.close(root)
     return exec_plan(base, request)
+
+
+def _open_root(target: Target) -> int:
+    """Return a descriptor of the container's running root.
+
+    Raises:
+        InvalidStatus: it does not run.
+    """
+    pidfd = target.open_pidfd()
+    if pidfd < 0:
+        raise _gone(target)
+    try:
+        fd = os.open(f"/proc/{pid_of(pidfd)}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise _gone(target) from None
+    else:
+        if not _has_ended(pidfd, 0):
+            return fd
+        os.close(fd)  # it may be another process's
+        raise _gone(target)
+    finally:
+        os.close(pidfd)
+
+
+def _is_ending(target: Target) -> bool:
+    """Whether the container's first process has ended, or does so now."""
+    pidfd = target.open_pidfd()
+    try:
+        return pidfd < 0 or _has_ended(pidfd, _ENDING_SECONDS)
+    finally:
+        if pidfd >= 0:
+            os.close(pidfd)
+
+
+def _has_ended(pidfd: int, seconds: float) -> bool:
+    return drive(until_readable(pidfd, time.monotonic() + seconds))
 
 
 def _read(root: int, path: str) -> bytes | None:
@@ -336,7 +371,7 @@ def failure(target: Target, plan: Plan, event: packets.Event) -> Exception:
         return _gone(target)
     # A container that ends takes with it what is just being started in it.
     killed = event.code == 0 and (event.errnum, event.aux) == (errno.ECHILD, signal.SIGKILL)
-    if killed and target.is_ending():
+    if killed and _is_ending(target):
         return _gone(target)
     if event.code == 0 and event.errnum == errno.EBUSY:
         return InvalidStatus(

@@ -6,7 +6,6 @@ Owns the signatures and their text; each method is one call of the module that d
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from os import PathLike
@@ -194,33 +193,7 @@ class Inside(Verbs):
 
         row = self._read_row()
         base = _base(str(self._keeper.root), row)
-        return Target(base, self._connect, self._open_root, row.image)
-
-    def _open_root(self) -> int:
-        """Return a descriptor of its running root.
-
-        Raises:
-            InvalidStatus: it does not run.
-        """
-        import select
-
-        from containerkit.runtime.execute import pid_of
-
-        pidfd = self._open_pidfd()
-        if pidfd < 0:
-            raise self._refusal("execute in", "stopped", "running")
-        try:
-            fd = os.open(f"/proc/{pid_of(pidfd)}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            poll = select.poll()
-            poll.register(pidfd, select.POLLIN)
-            if poll.poll(0):  # it may have been another process's
-                os.close(fd)
-                raise self._refusal("execute in", "stopped", "running")
-            return fd
-        except FileNotFoundError:
-            raise self._refusal("execute in", "stopped", "running") from None
-        finally:
-            os.close(pidfd)
+        return Target(base, self._connect, self._open_pidfd, row.image)
 
     def attach(self) -> Process[bytes]:
         """Return its first process's streams as a `Process`.

@@ -105,11 +105,8 @@ class Reader(Generic[AnyStr]):
         with self._end.guard:
             self._end.fileno()
             given = self._take(size)
-            while size > len(given):
-                more = self._take(size - len(given))
-                if not more:
-                    break
-                given += more
+            while size > len(given) and (self._held or not self._ended):
+                given += self._take(size - len(given))  # characters of several bytes
             return given
 
     def read1(self, size: int = CHUNK) -> AnyStr:

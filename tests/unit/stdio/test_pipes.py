@@ -1,0 +1,140 @@
+"""Streams of a process: bytes and text come out as they went in, however they are cut."""
+
+from __future__ import annotations
+
+import os
+import pty
+import threading
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from containerkit.stdio.pipes import Reader, Writer
+
+
+def filled(data: bytes, *, text: bool) -> Reader[bytes] | Reader[str]:
+    """A reader of a pipe that holds so much and has ended."""
+    read, write = os.pipe()
+    os.write(write, data)
+    os.close(write)
+    return Reader[str](read, text=True) if text else Reader[bytes](read, text=False)
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[Reader[bytes], Writer[bytes]]]:
+    read, write = os.pipe()
+    with Reader[bytes](read, text=False) as reader, Writer[bytes](write, text=False) as writer:
+        yield reader, writer
+
+
+SMALL = st.binary(max_size=300)
+
+
+@given(SMALL)
+def test_lines_joined_are_what_was_written(data: bytes) -> None:
+    with filled(data, text=False) as reader:
+        lines = [bytes(line) for line in reader]  # type: ignore[arg-type]
+    assert b"".join(lines) == data
+    assert (
+        lines == data.splitlines(keepends=True)
+        or b"\r" in data
+        or set(data) & set(b"\v\f\x1c\x1d\x1e\x85")
+    )
+    assert all(line.endswith(b"\n") for line in lines[:-1])  # type: ignore[arg-type]
+
+
+@given(SMALL, st.lists(st.integers(1, 50), max_size=20))
+def test_text_is_the_same_however_it_is_read(data: bytes, sizes: list[int]) -> None:
+    """Characters cut in two by a read come whole, and what is no UTF-8 is replaced once."""
+    with filled(data, text=True) as reader:
+        said = ""
+        for number, size in enumerate(sizes):
+            said += [reader.read, reader.read1, lambda _size: reader.readline()][number % 3](size)  # type: ignore[operator]
+        said += reader.read()  # type: ignore[operator]
+    assert said == data.decode("utf-8", "replace")
+
+
+@given(st.text(max_size=100), st.integers(0, 120))
+def test_a_size_of_text_is_counted_in_characters(text: str, size: int) -> None:
+    text = text.encode("utf-8", "replace").decode()
+    with filled(text.encode(), text=True) as reader:
+        assert reader.read(size) == text[:size]
+        assert reader.read() == text[size:]
+
+
+def test_read1_gives_what_is_there(pipe: tuple[Reader[bytes], Writer[bytes]]) -> None:
+    reader, writer = pipe
+    assert writer.write(b"some") == 4
+    assert (reader.read1(2), reader.read1()) == (b"so", b"me")
+    writer.close()
+    assert (reader.read1(), reader.ended, reader.readline(), reader.read()) == (b"", True, b"", b"")
+
+
+def test_half_a_character_is_waited_for() -> None:
+    read, write = os.pipe()
+    with Reader[str](read, text=True) as reader:
+        os.write(write, b"\xc3")
+        thread = threading.Thread(target=lambda: os.write(write, b"\xa9"))
+        thread.start()
+        assert reader.read1() == "é"
+        thread.join()
+        os.close(write)
+
+
+def test_a_closed_stream(pipe: tuple[Reader[bytes], Writer[bytes]]) -> None:
+    reader, writer = pipe
+    writer.write(b"left over")
+    assert reader.read1(1) == b"l"
+    for stream in pipe:
+        stream.close()
+        stream.close()
+        assert stream.closed
+    for call in (reader.read, reader.read1, reader.readline, reader.fileno, writer.fileno):
+        with pytest.raises(ValueError, match="closed"):
+            call()
+    with pytest.raises(ValueError, match="closed"):
+        writer.write(b"x")
+
+
+def test_nobody_reads(pipe: tuple[Reader[bytes], Writer[bytes]]) -> None:
+    reader, writer = pipe
+    reader.close()
+    with pytest.raises(BrokenPipeError):
+        writer.write(b"x")
+
+
+def test_kinds_are_not_mixed(pipe: tuple[Reader[bytes], Writer[bytes]]) -> None:
+    _reader, writer = pipe
+    with pytest.raises(TypeError, match="bytes is expected, not str"):
+        writer.write("x")  # type: ignore[arg-type]
+    with Writer[str](os.dup(writer.fileno()), text=True) as texts:
+        assert texts.write("é") == 1
+        with pytest.raises(TypeError, match="str is expected"):
+            texts.write(b"x")  # type: ignore[arg-type]
+        texts.flush()
+
+
+def test_a_terminal_ends_as_a_file_does() -> None:
+    master, slave = pty.openpty()
+    os.write(slave, b"last words\n")
+    os.close(slave)
+    with Reader[bytes](master, text=False) as reader:
+        assert reader.read() == b"last words\r\n"
+
+
+def test_a_dropped_stream_closes_its_descriptor() -> None:
+    read, write = os.pipe()
+    reader = Reader[bytes](read, text=False)
+    del reader
+    with pytest.raises(BrokenPipeError):
+        os.write(write, b"x")
+    os.close(write)
+
+
+def test_what_was_read_ahead_can_be_taken(pipe: tuple[Reader[bytes], Writer[bytes]]) -> None:
+    reader, writer = pipe
+    writer.write(b"one\ntwo\n")
+    assert reader.readline() == b"one\n"
+    assert (reader.drain(), reader.drain()) == (b"two\n", b"")
