@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import struct
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from containerkit.runtime.listening import listeners, status_of
+from containerkit.runtime.sockets import answers
 from containerkit.runtime.stats import parse_net_dev
 
 ADDRESS = st.binary(min_size=4, max_size=4) | st.binary(min_size=16, max_size=16)
@@ -38,6 +42,23 @@ def test_an_interface(numbers: list[int], name: str) -> None:
         assert found is None
     else:
         assert found == (numbers[0], numbers[8], numbers[1], numbers[9])
+
+
+@given(st.lists(st.integers(0, (1 << 32) - 1)), st.booleans())
+def test_inodes_that_the_kernel_tells(inodes: list[int], last: bool) -> None:
+    data = b"".join(
+        struct.pack("=IHHII", 88, 20, 2, 1, 0) + bytes(68) + struct.pack("=I", inode)
+        for inode in inodes
+    )
+    if last:
+        data += struct.pack("=IHHIIi", 20, 3, 2, 1, 0, 0)
+    assert list(answers(data)) == inodes + ([None] if last else [])
+
+
+@given(st.binary())
+def test_any_packet_is_an_answer_or_an_error(data: bytes) -> None:
+    with contextlib.suppress(OSError):
+        assert len(list(answers(data))) <= len(data) // 16
 
 
 @given(st.binary())

@@ -1,13 +1,10 @@
 """Is somebody listening inside a container, and does it answer?
 
-Owns: reading the sockets of a container's network from the host's /proc, and making a socket that
-lives in that network.  Must not: need an address: a container without any network has a loopback of
-its own.  Neighbours: `ready` asks again and again.
+Owns: what counts as listening and as an answer.  Must not: need an address: a container without any
+network has a loopback of its own, and a connection just to see would be the service's first client.
+Neighbours: `sockets` reaches into the network; `ready` asks again and again.
 
-A socket belongs for good to the network namespace of the thread that made it, so one is made by a
-thread of its own that enters the namespace, and ends; the caller's threads stay where they are.
-
-Spec: proc_pid_net(5), network_namespaces(7), setns(2); RFC 9112 for the request.
+Spec: proc_pid_net(5); RFC 9112 for the request.
 """
 
 from __future__ import annotations
@@ -17,22 +14,18 @@ import errno
 import os
 import re
 import socket
-import threading
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from containerkit.errors import HostError, PermissionDenied
 from containerkit.model.ready import Http, Port
-from containerkit.runtime.top import candidates
+from containerkit.runtime.sockets import Diagnosis, socket_in
+from containerkit.runtime.top import read_tasks
 from containerkit.stdio.waiting import READ, WRITE, Interest, Wait, Waiting
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 # include/net/tcp_states.h; an unconnected UDP socket that is bound shows as closed.
-_LISTENS: Final = {"tcp": "0A", "udp": "07"}
-_CLONE_NEWNET: Final = 0x40000000
+_PROTOCOLS: Final = {"tcp": (socket.IPPROTO_TCP, 10), "udp": (socket.IPPROTO_UDP, 7)}
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[ \r\n]")
 _ANSWER_MAX: Final = 4096
 _ADDRESSES: Final = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
@@ -41,26 +34,78 @@ _ADDRESSES: Final = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 # ---- who listens
 
 
-def listens(pid: int, port: Port) -> bool:
-    """Say whether a process of a container listens on a port, on whichever address.
+class Listening:
+    """Looks whether somebody in a container listens on a port, again and again.
 
     Args:
-        pid: of the container's first process, as this process sees it.
         port: tcp: somebody accepts; udp: somebody has it bound.
     """
+
+    __slots__ = ("_diagnosis", "_pid", "_port")
+
+    def __init__(self, port: Port) -> None:
+        self._port = port
+        self._pid = -1
+        self._diagnosis: Diagnosis | None = None
+
+    def look(self, pid: int) -> bool:
+        """Say whether a process of the container listens, on whichever address.
+
+        Args:
+            pid: of the container's first process, as this process sees it.
+        """
+        try:
+            if pid != self._pid:
+                self._turn_to(pid)
+            inodes = self._inodes(pid)
+            if inodes and os.path.samefile(f"/proc/{pid}/ns/net", "/proc/self/ns/net"):
+                # The host's network: others listen there, too.
+                members = read_tasks(pid)
+                return any(inodes & set(_sockets(member.host_pid)) for member in members)
+        except (FileNotFoundError, ProcessLookupError):  # it has ended
+            return False
+        return bool(inodes)
+
+    def _turn_to(self, pid: int) -> None:
+        self.close()
+        namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._diagnosis = Diagnosis(namespace)
+        except HostError:  # without the right to enter it: by its table
+            self._diagnosis = None
+        finally:
+            os.close(namespace)
+        self._pid = pid
+
+    def _inodes(self, pid: int) -> set[int]:
+        number, state = _PROTOCOLS[self._port.protocol]
+        if self._diagnosis is not None:
+            try:
+                return self._diagnosis.inodes(number, self._port.number, state)
+            except OSError:  # a kernel without inet_diag
+                self.close()
+        return listening_inodes(pid, self._port)
+
+    def close(self) -> None:
+        """Look no more; harmless when repeated."""
+        if self._diagnosis is not None:
+            self._diagnosis.close()
+            self._diagnosis = None
+        self._pid = -1
+
+
+def listening_inodes(pid: int, port: Port) -> set[int]:
+    """Return the inodes of the listening sockets in the tables of a process's network.
+
+    For tcp that takes the kernel milliseconds: it walks the sockets of all networks.
+    """
     inodes: set[int] = set()
+    state = f"{_PROTOCOLS[port.protocol][1]:02X}"
     for family in ("", "6"):
         with contextlib.suppress(OSError):  # no IPv6 here, or it has ended
             table = _read(f"/proc/{pid}/net/{port.protocol}{family}")
-            inodes |= listeners(table, port.number, _LISTENS[port.protocol])
-    if not inodes:
-        return False
-    with contextlib.suppress(OSError):
-        if os.path.samefile(f"/proc/{pid}/ns/net", "/proc/self/ns/net"):
-            # The host's network: others listen there, too.
-            return any(inodes & set(_sockets(member)) for member in candidates(pid))
-        return True
-    return False
+            inodes |= listeners(table, port.number, state)
+    return inodes
 
 
 def listeners(table: str, port: int, state: str) -> set[int]:
@@ -97,58 +142,6 @@ def _read(path: str) -> str:
         return file.read()
 
 
-# ---- a socket in there
-
-
-def socket_in(namespace: int, family: socket.AddressFamily) -> socket.socket:
-    """Return a TCP socket that lives in a network namespace.
-
-    Args:
-        namespace: an open descriptor of it.
-        family: AF_INET or AF_INET6.
-
-    Raises:
-        PermissionDenied: the caller may not enter it.
-        HostError: the kernel has no such family, or no socket left.
-    """
-    made: list[socket.socket | OSError] = []
-
-    def make() -> None:
-        try:
-            _enter()(namespace, _CLONE_NEWNET)
-            made.append(socket.socket(family, socket.SOCK_STREAM))
-        except OSError as error:
-            made.append(error)
-
-    thread = threading.Thread(target=make, name="containerkit-socket", daemon=True)
-    thread.start()
-    thread.join()
-    [one] = made
-    if isinstance(one, OSError):
-        kind = PermissionDenied if one.errno == errno.EPERM else HostError
-        raise kind(
-            f"cannot make a socket in the container's network: {one.strerror}", errno=one.errno
-        ) from one
-    return one
-
-
-def _enter() -> Callable[[int, int], None]:
-    """Return setns(2): of `os` since Python 3.12, else of the C library."""
-    found: Callable[[int, int], None] | None = getattr(os, "setns", None)
-    if found is not None:
-        return found
-    import ctypes
-
-    library = ctypes.CDLL(None, use_errno=True)
-
-    def setns(fd: int, kind: int) -> None:
-        if library.setns(fd, kind) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
-
-    return setns
-
-
 # ---- does it answer
 
 
@@ -170,7 +163,7 @@ def ask(namespace: int, request: Http, *, seconds: float) -> Waiting[int | str]:
     why = ""
     for family, address in _ADDRESSES:
         try:
-            with socket_in(namespace, family) as connection:
+            with socket_in(namespace, family, socket.SOCK_STREAM) as connection:
                 return (yield from _exchange(connection, address, request, deadline))
         except PermissionDenied:
             raise

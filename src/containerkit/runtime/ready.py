@@ -14,7 +14,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Final, Protocol
 
 from containerkit.errors import ConfigError, ContainerKitError, NotReady, Timeout
-from containerkit.runtime.listening import ask, listens
+from containerkit.runtime.listening import Listening, ask
 from containerkit.stdio.together import together
 from containerkit.stdio.waiting import Interest, Wait, Waiting
 
@@ -166,9 +166,10 @@ def _every(interval: float, look: Callable[[], bool]) -> Waiting[None]:
 def _listening(subject: Subject, port: Port, interval: float) -> Waiting[None]:
     def look() -> bool:
         pid = subject.pid()
-        return pid is not None and listens(pid, port)
+        return pid is not None and listening.look(pid)
 
-    yield from _every(interval, look)
+    with closing(Listening(port)) as listening:
+        yield from _every(interval, look)
 
 
 def _logged(subject: Subject, ready: Ready, state: dict[str, str], name: str) -> Waiting[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import socket
 import threading
 import time
 
@@ -32,6 +33,18 @@ def test_a_port(engine: ck.Engine, busybox: str) -> None:
         with pytest.raises(Timeout, match=r"port 8081/tcp: nobody listens"):
             one.wait_ready(port=8081, timeout=0.2)
         assert one.status == "running"
+
+
+def test_in_the_hosts_network_only_its_own_processes_count(engine: ck.Engine, busybox: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as ours:
+        port = ours.getsockname()[1]
+        with (
+            engine.start(busybox, ["sleep", "1000"], network="host") as one,
+            pytest.raises(Timeout),
+        ):
+            one.wait_ready(port=port, timeout=0.1)
+    with engine.start(busybox, ["nc", "-l", "-p", str(port)], network="host") as one:
+        one.wait_ready(port=port, timeout=deadline())
 
 
 def test_an_address(engine: ck.Engine, busybox: str) -> None:

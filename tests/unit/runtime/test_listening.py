@@ -6,10 +6,11 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 
+from containerkit.errors import PermissionDenied
 from containerkit.model.ready import Http, Port
 from containerkit.runtime import listening
 from containerkit.stdio.waiting import drive
@@ -41,6 +42,28 @@ def test_an_empty_or_odd_table() -> None:
     assert not listening.listeners("header\nnonsense\n\n 0: 1:0050 2 0A 3 4 5 6 7 x\n", 80, "0A")
 
 
+def listens(port: Port) -> bool:
+    """Say so of this process, which is in the host's network."""
+    with closing(listening.Listening(port)) as one:
+        return one.look(os.getpid())
+
+
+@pytest.fixture(params=["netlink", "proc"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By questions to the kernel, and by the tables in /proc where those are not answered."""
+    if request.param == "netlink":
+        if os.geteuid() != 0:
+            pytest.skip("needs root: setns")
+        monkeypatch.setattr(listening, "listening_inodes", None)
+        return
+
+    def refuse(_namespace: int) -> None:
+        raise PermissionDenied("no")
+
+    monkeypatch.setattr(listening, "Diagnosis", refuse)
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
 def test_a_listener_of_this_process_is_found_in_the_hosts_network(
     family: socket.AddressFamily,
@@ -48,22 +71,24 @@ def test_a_listener_of_this_process_is_found_in_the_hosts_network(
     with socket.socket(family) as one:
         one.bind(("", 0))
         port = Port(one.getsockname()[1])
-        assert not listening.listens(os.getpid(), port)
+        assert not listens(port)
         one.listen()
-        assert listening.listens(os.getpid(), port)
-    assert not listening.listens(os.getpid(), port)
+        assert listens(port)
+    assert not listens(port)
 
 
+@pytest.mark.usefixtures("way")
 def test_a_datagram_socket_counts_once_bound() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
         one.bind(("127.0.0.1", 0))
         number = one.getsockname()[1]
-        assert listening.listens(os.getpid(), Port(number, "udp"))
-        assert not listening.listens(os.getpid(), Port(number))
+        assert listens(Port(number, "udp"))
+        assert not listens(Port(number))
 
 
 def test_nobody_listens_in_a_process_that_has_ended() -> None:
-    assert not listening.listens(1 << 30, Port(80))
+    with closing(listening.Listening(Port(80))) as one:
+        assert not one.look(1 << 30)
 
 
 # ---- HTTP
