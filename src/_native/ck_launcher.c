@@ -49,13 +49,18 @@ void ck_launcher_unwatch(struct ck_launcher *l, int *fd)
     ck_close(ck_steal_fd(fd));
 }
 
-/* The kernel hands out the lowest number, so one close to the limit says that few are left: a start
- * is refused while it can still be answered. */
+/* The kernel hands out the lowest number, so one in use close to the limit says that few are left: a
+ * start is refused while it, and requests about those that run, can still be answered. */
 int ck_launcher_is_full(int fd)
 {
-    CK_CLEANUP_FD int far = ck_dup_above(fd, fd + 2 * CK_FDS_MAX);
+    CK_CLEANUP_FD int far = -1;
+    uint64_t files[2] = {0};
+    int first;
 
-    return far < 0;
+    ck_get_rlimit(RLIMIT_NOFILE, files);
+    first = (int)(files[0] / 2 < 2 * CK_FDS_MAX ? files[0] / 2 : files[0] - 2 * CK_FDS_MAX);
+    far = ck_dup_above(fd, first);
+    return far != first;
 }
 
 /* ---- requests */
@@ -94,7 +99,16 @@ static void start_request(struct ck_launcher *l, const struct ck_packet *packet,
         ck_unmap(given.map, given.size);
 }
 
-/* One packet from the control socket; -1 when the engine has closed it. */
+/* The owner lets go: from now on it lives for its containers alone. */
+static void leave(struct ck_launcher *l)
+{
+    ck_pwrite(l->claim, "alone", 5, 0); /* over "owner": nobody waits for its end any more */
+    ck_launcher_unwatch(l, &l->owner);
+    ck_launcher_unwatch(l, &l->control);
+    l->left = true;
+}
+
+/* One packet from the control socket; 0: there is none now, -1: the engine has closed it. */
 static int on_control(struct ck_launcher *l)
 {
     const struct ck_packet *packet = (const void *)l->packet;
@@ -102,16 +116,18 @@ static int on_control(struct ck_launcher *l)
     ssize_t got = ck_receive(l->control, l->packet, sizeof l->packet, fds, &n, 0);
 
     if (got == -EAGAIN || got == -EMSGSIZE)
-        return 0;
+        return got == -EMSGSIZE;
     if (got <= 0)
         return -1;
     if (ck_launcher_is_packet(packet, got) && packet->kind == CK_START && n >= 1) {
         start_request(l, packet, fds, n);
-        return 0;
+        return 1;
     }
     while (n > 0)
         ck_close(fds[--n]);
-    return 0;
+    if (ck_launcher_is_packet(packet, got) && packet->kind == CK_LEAVE)
+        leave(l);
+    return 1;
 }
 
 static void on_channel(struct ck_launcher *l, struct ck_container *c)
@@ -131,11 +147,8 @@ static void on_channel(struct ck_launcher *l, struct ck_container *c)
         c->state.flags |= CK_STATE_STOP_ASKED;
         packet = (struct ck_packet){.kind = CK_KILL, .value = CK_CAUSE_REMOVED << 16 | SIGKILL};
     }
-    if (packet.kind == CK_KILL && c->pidfd >= 0) {
-        if (packet.value >> 16)
-            c->cause = packet.value >> 16;
-        ck_pidfd_kill(c->pidfd, (int)(packet.value & 0xffff));
-    }
+    if (packet.kind == CK_KILL)
+        ck_life_kill(l, c, (int)(packet.value & 0xffff), packet.value >> 16);
 }
 
 /* It runs, or is parked.  An ephemeral one's caller sees it end; but a terminal it must be given. */
@@ -152,6 +165,9 @@ static void on_started(struct ck_launcher *l, struct ck_container *c, int parked
         ck_launcher_unwatch(l, &c->log.output[0]);
         return;
     }
+    ck_life_started(l, c);
+    if (c->state.restarts) /* all that wait for it know */
+        return;
     c->release |= CK_SETTLED;
     l->live--;
     ck_request_tell(l, c, CK_STARTED, &(struct ck_event){.started_ns = now});
@@ -203,6 +219,8 @@ static void on_event(struct ck_launcher *l, uint64_t tag)
         return on_channel(l, c);
     if (kind == CK_WATCH_LOG_STDOUT || kind == CK_WATCH_LOG_STDERR)
         return ck_log_event(l, c, kind);
+    if (kind == CK_WATCH_PROBE)
+        return ck_health_output(l, c);
     while (on_report(l, c)) /* also at its end: what it said last comes before that */
         continue;
     if (kind == CK_WATCH_PIDFD)
@@ -228,10 +246,10 @@ static _Noreturn void loop(struct ck_launcher *l)
 {
     struct epoll_event events[64];
 
-    for (;;) {
+    while (!l->left || l->present) {
         const int pool = pool_patience(l), life = ck_life_patience(l);
         const int patience = life >= 0 && (pool < 0 || life < pool) ? life : pool;
-        int n = ck_epoll_wait(l->epoll, events, 64, patience), control = 0;
+        int n = ck_epoll_wait(l->epoll, events, 64, patience), control = 0, owner = 0;
 
         ck_life_work(l);
         if (n == 0) {
@@ -241,16 +259,22 @@ static _Noreturn void loop(struct ck_launcher *l)
         }
         for (int i = 0; i < n; i++) {
             if (ck_tag_kind(events[i].data.u64) == CK_WATCH_OWNER)
-                ck_launcher_shutdown(l);
-            if (ck_tag_kind(events[i].data.u64) == CK_WATCH_CONTROL)
+                owner = 1;
+            else if (ck_tag_kind(events[i].data.u64) == CK_WATCH_CONTROL)
                 control = 1; /* last: it may reuse entries that other events free */
             else
                 on_event(l, events[i].data.u64);
         }
-        if (control && on_control(l) < 0)
+        for (int more = control || owner; more && l->control >= 0; more = owner && more) {
+            more = on_control(l); /* an owner's last word may be LEAVE */
+            if (more < 0)
+                ck_launcher_shutdown(l);
+        }
+        if (owner && !l->left)
             ck_launcher_shutdown(l);
         l->idle_since = ck_now(CLOCK_MONOTONIC);
     }
+    ck_launcher_shutdown(l);
 }
 
 /* ---- start */
@@ -295,6 +319,7 @@ static int watch_all(struct ck_launcher *l)
     CK_TRY(l->epoll = ck_epoll());
     CK_TRY(watch(l, l->control, CK_WATCH_CONTROL));
     CK_TRY(watch(l, l->owner, CK_WATCH_OWNER));
+    CK_TRY(l->reserve = ck_dup_above(l->listener, 0));
     return watch(l, l->listener, CK_WATCH_LISTENER);
 }
 

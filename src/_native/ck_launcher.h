@@ -8,6 +8,7 @@
  *   ck_launcher.c        the loop, HELLO, packets
  *   ck_launcher_request.c  connections of any process: requests about kept containers
  *   ck_launcher_life.c   what happens to a container while it lives: signals, pauses, limits, health
+ *   ck_launcher_health.c  probes of its health
  *   ck_launcher_exec.c   further processes of a container
  *   ck_launcher_agent.c  what makes those
  *   ck_launcher_log.c    its output and input
@@ -72,6 +73,36 @@ struct ck_agent {
     pid_t pid;
 };
 
+/* To start a container again: its plan, and copies of the inputs that it reads. */
+struct ck_again {
+    size_t size;
+    int inputs[CK_SLOTS];    /* 0: none */
+    _Alignas(8) char plan[];
+};
+
+/* A health check; times in ns. */
+struct ck_probe {
+    uint64_t interval, timeout, start_period, start_interval;
+    uint64_t at;             /* CLOCK_MONOTONIC: when it begins, or has had its time */
+    uint32_t retries;
+    bool running, late;
+    int out, n_inputs;       /* our end of the pipe of its output; inputs of its plan */
+    size_t used, size;       /* of the output, of the plan */
+    char output[CK_PROBE_OUTPUT];
+    _Alignas(8) char plan[];
+};
+
+/* What goes on with a kept container; ck_launcher_life.c.  Times are ns of CLOCK_MONOTONIC. */
+struct ck_life {
+    struct ck_again *again;
+    struct ck_probe *probe;
+    uint32_t policy, retries;   /* enum ck_restart */
+    uint64_t started, backoff;  /* since when it runs; the last pause before a restart */
+    uint64_t at;                /* RESTARTING: when */
+    uint64_t freezing;          /* until when it may take; 0: it is not asked for */
+    bool frozen;
+};
+
 struct ck_container {
     enum ck_status status;
     uint16_t flags;          /* enum ck_plan_flag */
@@ -86,6 +117,7 @@ struct ck_container {
     struct ck_state state;
     struct ck_log log;
     struct ck_agent agent;
+    struct ck_life life;
     char dir[96];            /* "containers/ID", relative to the store; "" when none */
 };
 
@@ -126,7 +158,7 @@ struct ck_place {
 struct ck_spare {
     int ready, joined;       /* joined: it has been told to enter its cgroup */
     struct ck_place place;   /* its directory is containers/.LAUNCHER-NUMBER */
-    int pidfd, socket;
+    int pidfd, pid, socket;
 };
 
 /* A process that has connected: it asks one thing, and is answered or watches. */
@@ -135,11 +167,10 @@ struct ck_connection {
     uint16_t kind;           /* 0 before its request; WATCH, FREEZE: it waits for something */
     uint16_t container;      /* index and generation of what it waits for */
     uint32_t of, generation;
-    uint64_t deadline;       /* CLOCK_MONOTONIC ns */
 };
 
 struct ck_launcher {
-    int control, owner, listener, run, epoll, store, host_net;
+    int control, owner, listener, run, claim, reserve, epoll, store, host_net;
     int n_controllers, controllers[CK_CONTROLLERS];
     int n_common;            /* the first of them, of which every container has a group */
     int unified;             /* index of the cgroup v2 controller directory or -1 */
@@ -148,6 +179,8 @@ struct ck_launcher {
     uint32_t last_number;
     uint32_t live;           /* containers that are starting, or run to their end */
     uint32_t first_free;     /* no entry of the table before this one is free */
+    uint32_t used, present;  /* entries ever used; those in use */
+    bool left;               /* it lives on without an owner, until nothing is present */
     uint64_t idle_since;     /* CLOCK_MONOTONIC ns of the last work */
     int busy;                /* a cgroup could not be removed yet: try again after a pause */
     struct ck_hello hello;
@@ -175,11 +208,13 @@ struct ck_start {
     struct ck_spare spare;   /* the child that was ready; .ready 0: none */
     char upper[128];         /* "/up" or "/store/containers/ID": where uppers and files are made */
     uint32_t files;
+    bool again;              /* a restart: what outlives the first start is there */
     const char *uid_map, *gid_map;
 };
 
 /* setup */
 int ck_launcher_enter(struct ck_launcher *l);
+void ck_launcher_leave_group(const struct ck_launcher *l);
 
 /* pool */
 int ck_pool_make_cgroup(struct ck_launcher *l, uint32_t number);
@@ -189,6 +224,8 @@ pid_t ck_pool_clone(struct ck_launcher *l, uint32_t number, uint64_t namespaces,
 int ck_pool_join_cgroup(struct ck_launcher *l, uint32_t number);
 int ck_pool_controller(const struct ck_launcher *l, const char *name); /* its index */
 int ck_pool_write_cgroup(struct ck_launcher *l, uint32_t number, const char *triples, uint32_t n);
+int ck_pool_read_cgroup(const struct ck_launcher *l, uint32_t number, const char *controller,
+                        const char *file, char text[512]); /* bytes, or an errno */
 int ck_pool_netns(struct ck_launcher *l);
 int ck_pool_make_dir(struct ck_launcher *l, uint32_t number);
 void ck_pool_drop_ahead(struct ck_launcher *l, uint32_t number);
@@ -203,6 +240,7 @@ void ck_pool_work(struct ck_launcher *l); /* one step of refilling or cleaning *
 /* prepare, start */
 int ck_launcher_prepare(struct ck_start *start);
 void ck_launcher_start(struct ck_launcher *l, const void *plan, size_t size, int *fds, int n_fds);
+void ck_launcher_start_again(struct ck_launcher *l, struct ck_container *c);
 int ck_launcher_write_state(struct ck_container *c);
 
 /* request: the connections */
@@ -211,17 +249,20 @@ void ck_request_event(struct ck_launcher *l, uint64_t tag);
 /* To its channel and to all that watch it. */
 void ck_request_tell(struct ck_launcher *l, struct ck_container *c, uint16_t kind,
                      const struct ck_event *event);
-void ck_request_drop_all(struct ck_launcher *l);
+void ck_request_answer_frozen(struct ck_launcher *l, struct ck_container *c, int error);
 
-/* life: signals, pauses, limits, restarts, health, events; prepare ops and requests */
-int ck_life_restart(struct ck_start *start, const struct ck_op *op);
-int ck_life_health(struct ck_start *start, const struct ck_op *op);
+/* life: signals, pauses, limits, restarts, events */
+int ck_life_restart(struct ck_start *start, const struct ck_op *op); /* the op RESTART */
+int ck_life_remember(struct ck_start *start);
+void ck_life_forget(struct ck_container *c);
+void ck_life_started(struct ck_launcher *l, struct ck_container *c);
+bool ck_life_ended(struct ck_launcher *l, struct ck_container *c);
+void ck_life_kill(struct ck_launcher *l, struct ck_container *c, int signal, uint32_t cause);
 int ck_life_signal(struct ck_launcher *l, struct ck_container *c, const uint32_t value[4]);
-int ck_life_freeze(struct ck_launcher *l, struct ck_container *c, int frozen);
+int ck_life_freeze(struct ck_launcher *l, struct ck_container *c);
+int ck_life_thaw(struct ck_launcher *l, struct ck_container *c);
 int ck_life_update(struct ck_launcher *l, struct ck_container *c, const char *list, size_t size,
                    int32_t *failed);
-/* A probe has ended (code >= 0), or could not be started or was killed (a negative errno). */
-void ck_life_probed(struct ck_launcher *l, struct ck_container *c, int code);
 void ck_life_due(struct ck_launcher *l, uint64_t when); /* have ck_life_work called then */
 int ck_life_patience(const struct ck_launcher *l);      /* ms until then, -1: for ever */
 void ck_life_work(struct ck_launcher *l);               /* all timers that are due */
@@ -229,6 +270,15 @@ void ck_life_work(struct ck_launcher *l);               /* all timers that are d
 __attribute__((format(printf, 4, 5))) void ck_event_write(struct ck_launcher *l, const char *kind,
                                                           const struct ck_container *c,
                                                           const char *format, ...);
+
+/* health */
+int ck_health_open(struct ck_start *start, const struct ck_op *op); /* the op HEALTH */
+void ck_health_forget(struct ck_container *c);
+void ck_health_schedule(struct ck_launcher *l, struct ck_container *c);
+void ck_health_output(struct ck_launcher *l, struct ck_container *c);
+void ck_health_work(struct ck_launcher *l, struct ck_container *c, uint64_t now);
+/* A probe has ended (code >= 0, 128 + signal), or could not be started (a negative errno). */
+void ck_life_probed(struct ck_launcher *l, struct ck_container *c, int code);
 
 /* exec: plan and inputs stay the caller's; the channel does not, whatever is returned: what there is
  * to say is said on it.  -1: a health probe, whose end ck_life_probed is told, unless an error is
@@ -259,8 +309,8 @@ void ck_log_terminal(struct ck_launcher *l, struct ck_container *c, int master);
 void ck_launcher_add_usage(struct ck_event *event, const struct rusage *used);
 int ck_launcher_was_oom(const struct ck_launcher *l, struct ck_container *c); /* since last asked */
 void ck_launcher_ended(struct ck_launcher *l, struct ck_container *c);
-void ck_launcher_release(struct ck_launcher *l, struct ck_container *c, uint16_t kind,
-                         const struct ck_event *event);
+void ck_launcher_release(struct ck_launcher *l, struct ck_container *c, uint16_t kind);
+void ck_drop_source(const char *path);
 void ck_launcher_fail(struct ck_launcher *l, struct ck_container *c);
 _Noreturn void ck_launcher_shutdown(struct ck_launcher *l);
 
@@ -283,5 +333,6 @@ void ck_launcher_tell_started(int channel, uint64_t started_ns, int pidfd, int t
 enum {
     CK_WATCH_CONTROL, CK_WATCH_OWNER, CK_WATCH_LISTENER, CK_WATCH_CONNECTION,
     CK_WATCH_PIDFD, CK_WATCH_CHANNEL, CK_WATCH_REPORT, CK_WATCH_LOG_STDOUT, CK_WATCH_LOG_STDERR,
+    CK_WATCH_PROBE,
     CK_WATCH_EXEC_PIDFD, CK_WATCH_EXEC_CHANNEL, CK_WATCH_EXEC_REPORT, CK_WATCH_AGENT,
 };

@@ -5,6 +5,13 @@
 
 /* ---- release: each step may be repeated and may find nothing to do */
 
+void ck_drop_source(const char *path)
+{
+    ck_umount(path);
+    if (ck_unlinkat(AT_FDCWD, path, AT_REMOVEDIR) == -ENOTDIR)
+        ck_unlinkat(AT_FDCWD, path, 0);
+}
+
 static void drop_sources(struct ck_container *c)
 {
     char path[48];
@@ -13,16 +20,25 @@ static void drop_sources(struct ck_container *c)
         if (!(c->sources & 1))
             continue;
         snprintf(path, sizeof path, "/src/%u-%u", c->number, slot);
-        ck_umount(path);
-        if (ck_unlinkat(AT_FDCWD, path, AT_REMOVEDIR) == -ENOTDIR)
-            ck_unlinkat(AT_FDCWD, path, 0);
+        ck_drop_source(path);
     }
 }
 
 /* Let nothing remain of a container, then tell its caller so. */
-void ck_launcher_release(struct ck_launcher *l, struct ck_container *c, uint16_t kind,
-                         const struct ck_event *event)
+void ck_launcher_release(struct ck_launcher *l, struct ck_container *c, uint16_t kind)
 {
+    const struct ck_state *state = &c->state;
+    const struct ck_event event = {.report = c->failed,
+                                   .code = state->code,
+                                   .signal = state->signal,
+                                   .cause = state->cause,
+                                   .started_ns = state->started_ns,
+                                   .finished_ns = state->finished_ns,
+                                   .user_us = state->user_us,
+                                   .system_us = state->system_us,
+                                   .max_rss_kib = state->max_rss_kib};
+
+    ck_life_forget(c);
     ck_exec_drop_all(l, c);
     ck_log_finish(l, c);
     drop_sources(c);
@@ -35,9 +51,10 @@ void ck_launcher_release(struct ck_launcher *l, struct ck_container *c, uint16_t
     ck_close_at(&c->lock);
     ck_launcher_unwatch(l, &c->report);
     ck_launcher_unwatch(l, &c->pidfd);
-    ck_request_tell(l, c, kind, event);
+    ck_request_tell(l, c, kind, &event);
     ck_launcher_unwatch(l, &c->channel);
     c->status = CK_FREE;
+    l->present--;
     if (!(c->release & CK_SETTLED))
         l->live--;
     if (c - l->containers < l->first_free)
@@ -50,16 +67,13 @@ void ck_launcher_release(struct ck_launcher *l, struct ck_container *c, uint16_t
 int ck_launcher_was_oom(const struct ck_launcher *l, struct ck_container *c)
 {
     const char *file = l->unified >= 0 ? "memory.events" : "memory.oom_control", *kills;
-    int index = ck_pool_controller(l, "memory");
     uint32_t before = c->oom_kills;
-    char path[48], text[512] = "";
-    CK_CLEANUP_FD int fd = -1;
+    char text[512];
 
-    if (index < 0 || !(c->release & CK_HAS_CGROUP))
+    if (!(c->release & CK_HAS_CGROUP))
         return 0;
-    snprintf(path, sizeof path, "%u/%s", c->number, file);
-    fd = ck_openat(l->controllers[index], path, O_RDONLY, 0);
-    kills = ck_read(fd, text, sizeof text - 1) > 0 ? strstr(text, "oom_kill ") : NULL;
+    kills = ck_pool_read_cgroup(l, c->number, "memory", file, text) > 0 ? strstr(text, "oom_kill ")
+                                                                        : NULL;
     c->oom_kills = kills ? (uint32_t)atoi(kills + 9) : before;
     return c->oom_kills > before;
 }
@@ -86,11 +100,27 @@ void ck_launcher_add_usage(struct ck_event *event, const struct rusage *used)
     event->max_rss_kib = (uint64_t)used->ru_maxrss;
 }
 
+/* For good, or to be started again. */
+static void finish(struct ck_launcher *l, struct ck_container *c)
+{
+    c->state.finished_ns = ck_now(CLOCK_REALTIME);
+    if (c->flags == CK_PLAN_EPHEMERAL || !ck_life_ended(l, c))
+        ck_launcher_release(l, c, CK_EXITED);
+}
+
 void ck_launcher_fail(struct ck_launcher *l, struct ck_container *c)
 {
     if (c->pidfd >= 0)
         ck_kill_and_wait(c->pidfd);
-    ck_launcher_release(l, c, CK_FAILED, &(struct ck_event){.report = c->failed});
+    if (!c->state.restarts) {
+        ck_launcher_release(l, c, CK_FAILED);
+        return;
+    }
+    if (!c->state.signal)
+        c->state.code = 127; /* what ran before can not run again: that ends it, as with Docker */
+    c->state.cause = cause_of(l, c);
+    ck_life_forget(c);
+    finish(l, c);
 }
 
 void ck_launcher_ended(struct ck_launcher *l, struct ck_container *c)
@@ -107,36 +137,39 @@ void ck_launcher_ended(struct ck_launcher *l, struct ck_container *c)
         ck_launcher_fail(l, c);
         return;
     }
+    ck_exec_drop_all(l, c);
     ck_log_finish(l, c); /* whoever reads that it has ended finds all that it said */
-    c->state.status = CK_STATE_STOPPED;
-    c->state.finished_ns = ck_now(CLOCK_REALTIME);
     c->state.cause = cause_of(l, c);
-    event.code = c->state.code;
-    event.signal = c->state.signal;
-    event.cause = c->state.cause;
-    event.started_ns = c->state.started_ns;
-    event.finished_ns = c->state.finished_ns;
     ck_launcher_add_usage(&event, &used);
-    if (c->flags == CK_PLAN_KEPT && c->dir[0])
-        ck_launcher_write_state(c);
-    ck_launcher_release(l, c, CK_EXITED, &event);
+    c->state.user_us = event.user_us;
+    c->state.system_us = event.system_us;
+    c->state.max_rss_kib = event.max_rss_kib;
+    finish(l, c);
 }
 
 /* ---- the end of the launcher */
 
+/* All are killed before any is waited for: they die at the same time. */
 static void end_all(struct ck_launcher *l)
 {
-    for (uint32_t i = 0; i < CK_CONTAINERS; i++)
-        if (l->containers[i].pidfd > 0)
-            ck_pidfd_kill(l->containers[i].pidfd, SIGKILL);
-    for (uint32_t i = 0; i < CK_CONTAINERS; i++) {
+    for (uint32_t i = 0; i < l->used; i++) {
         struct ck_container *c = &l->containers[i];
         if (c->status == CK_FREE)
             continue;
-        c->cause = CK_CAUSE_OWNER;
+        ck_life_kill(l, c, SIGKILL, CK_CAUSE_OWNER);
+        c->state.flags |= CK_STATE_STOP_ASKED;
+    }
+    for (uint32_t i = 0; i < l->used; i++) {
+        struct ck_container *c = &l->containers[i];
+        if (c->status == CK_FREE)
+            continue;
         ck_exec_drop_all(l, c); /* until its execs are waited for, it does not end */
-        ck_wait_readable(c->pidfd);
-        ck_launcher_ended(l, c);
+        if (c->pidfd >= 0)
+            ck_wait_readable(c->pidfd);
+        if (c->pidfd >= 0)
+            ck_launcher_ended(l, c);
+        else
+            finish(l, c);
     }
 }
 
@@ -151,6 +184,7 @@ _Noreturn void ck_launcher_shutdown(struct ck_launcher *l)
     ck_pool_drop_kept(l);
     while (l->trashed)
         ck_pool_drop_cgroup(l, l->trash[--l->trashed]);
+    ck_launcher_leave_group(l);
     snprintf(name, sizeof name, "../containerkit-%s", l->hello.id);
     for (int i = 0; i < l->n_controllers; i++) /* of "cpu,cpuacct", the second is gone */
         left |= ck_unlinkat(l->controllers[i], name, AT_REMOVEDIR) == -EBUSY;

@@ -1,7 +1,17 @@
-/* ck_launcher_life.c - what happens to a container while it lives: signals, pauses, limits, health. */
+/* ck_launcher_life.c - what happens to a container while it lives: signals, pauses, limits, restarts;
+ * what is told of it: its record and events; and the timers of all that. */
 #include <stdarg.h>
 
 #include "ck_launcher.h"
+
+enum {
+    MS = 1000000, /* ns */
+    BACKOFF_FIRST = 100,
+    BACKOFF_MOST = 60000,
+    SETTLED_AFTER = 10000, /* ms, as Docker has them */
+    FREEZE_POLL = 1,
+    FREEZE_MOST = 10000,
+};
 
 /* ---- events */
 
@@ -19,49 +29,251 @@ void ck_event_write(struct ck_launcher *l, const char *kind, const struct ck_con
     n += vsnprintf(line + n, 250, format, args);
     va_end(args);
     n += snprintf(line + n, 3, "}\n");
-    if (fd >= 0)
+    if (fd >= 0) /* a full disk loses an event, never a container */
         ck_write(fd, line, (size_t)n);
 }
 
-/* ---- prepare ops */
+/* ---- pauses: the loop asks until all are frozen, since some may be slow to arrive there */
 
-int ck_life_restart(struct ck_start *start, const struct ck_op *op)
+static int write_freezer(struct ck_launcher *l, struct ck_container *c, int frozen)
 {
-    return -ENOSYS;
+    int index = ck_pool_controller(l, "freezer");
+    const bool v2 = index >= 0 && index == l->unified;
+    const char *word = v2 ? (frozen ? "1" : "0") : frozen ? "FROZEN" : "THAWED";
+    char path[48];
+
+    if (index < 0 || !(c->release & CK_HAS_CGROUP))
+        return -EOPNOTSUPP;
+    snprintf(path, sizeof path, "%u/%s", c->number, v2 ? "cgroup.freeze" : "freezer.state");
+    return ck_write_text(l->controllers[index], path, word);
 }
 
-int ck_life_health(struct ck_start *start, const struct ck_op *op)
+static bool is_frozen(struct ck_launcher *l, struct ck_container *c)
 {
-    return -ENOSYS;
+    char text[512];
+
+    return l->unified >= 0
+               ? ck_pool_read_cgroup(l, c->number, "freezer", "cgroup.events", text) > 0 &&
+                     strstr(text, "frozen 1")
+               : ck_pool_read_cgroup(l, c->number, "freezer", "freezer.state", text) > 0 &&
+                     strncmp(text, "FROZEN", 6) == 0;
 }
 
-/* ---- requests */
+static void set_status(struct ck_container *c, uint16_t status)
+{
+    c->state.status = status;
+    ck_launcher_write_state(c);
+}
+
+static void thaw(struct ck_launcher *l, struct ck_container *c)
+{
+    if (!c->life.freezing && !c->life.frozen)
+        return;
+    write_freezer(l, c, 0);
+    if (c->life.frozen) {
+        set_status(c, CK_STATE_RUNNING);
+        ck_event_write(l, "unpause", c, "%s", "");
+        ck_health_schedule(l, c);
+    } else {
+        ck_request_answer_frozen(l, c, -EINTR);
+    }
+    c->life.freezing = c->life.frozen = 0;
+}
+
+int ck_life_thaw(struct ck_launcher *l, struct ck_container *c)
+{
+    if (c->status != CK_RUNNING)
+        return -ESRCH;
+    thaw(l, c);
+    return 0;
+}
+
+/* 1 when it is frozen already; 0: ck_request_answer_frozen will be called. */
+int ck_life_freeze(struct ck_launcher *l, struct ck_container *c)
+{
+    if (c->status != CK_RUNNING)
+        return -ESRCH;
+    if (c->life.frozen)
+        return 1;
+    CK_TRY(write_freezer(l, c, 1));
+    c->life.freezing = ck_now(CLOCK_MONOTONIC) + FREEZE_MOST * (uint64_t)MS;
+    ck_life_due(l, 1);
+    return 0;
+}
+
+static void poll_freezing(struct ck_launcher *l, struct ck_container *c, uint64_t now)
+{
+    if (is_frozen(l, c)) {
+        c->life.frozen = 1;
+        c->life.freezing = 0;
+        set_status(c, CK_STATE_PAUSED);
+        ck_event_write(l, "pause", c, "%s", "");
+        ck_request_answer_frozen(l, c, 0);
+    } else if (now >= c->life.freezing) {
+        ck_request_answer_frozen(l, c, -ETIMEDOUT);
+        thaw(l, c);
+    } else {
+        ck_life_due(l, now + FREEZE_POLL * MS);
+    }
+}
+
+/* ---- signals, limits */
+
+/* Of several causes the gravest is told: they are numbered so. */
+void ck_life_kill(struct ck_launcher *l, struct ck_container *c, int signal, uint32_t cause)
+{
+    if (cause && (!c->cause || cause < c->cause))
+        c->cause = cause;
+    if (c->pidfd < 0 || !signal)
+        return;
+    ck_pidfd_kill(c->pidfd, signal);
+    if (signal == SIGKILL) /* what is frozen does not die */
+        thaw(l, c);
+    if (c->flags == CK_PLAN_KEPT)
+        ck_event_write(l, "kill", c, ",\"signal\":%d", signal);
+}
 
 int ck_life_signal(struct ck_launcher *l, struct ck_container *c, const uint32_t value[4])
 {
-    if (value[2] & CK_STOP_ASKED)
+    if (value[0] >= NSIG)
+        return -EINVAL;
+    if (value[2] & CK_STOP_ASKED) {
         c->state.flags |= CK_STATE_STOP_ASKED;
-    if (value[1])
-        c->cause = value[1];
-    return c->pidfd < 0 || !value[0] ? 0 : ck_pidfd_kill(c->pidfd, (int)value[0]);
+        if (c->status == CK_RUNNING)
+            ck_launcher_write_state(c);
+        if (c->status == CK_RESTARTING) { /* it does not run, and will not */
+            set_status(c, CK_STATE_STOPPED);
+            ck_launcher_release(l, c, CK_EXITED);
+            return 0;
+        }
+        if (value[0])
+            thaw(l, c);
+    }
+    if (c->pidfd < 0)
+        return -ESRCH;
+    ck_life_kill(l, c, (int)value[0], value[1]);
+    return 0;
 }
 
-int ck_life_freeze(struct ck_launcher *l, struct ck_container *c, int frozen)
-{
-    return -ENOSYS;
-}
-
+/* list: u32 count, then so many strings, from another process. */
 int ck_life_update(struct ck_launcher *l, struct ck_container *c, const char *list, size_t size,
                    int32_t *failed)
 {
-    return -ENOSYS;
+    uint32_t count = 0, strings = 0;
+    const char *item = list + sizeof count;
+
+    if (size > sizeof count)
+        memcpy(&count, list, sizeof count);
+    for (size_t i = sizeof count; i < size; i++)
+        strings += !list[i];
+    if (!count || count % 3 || count != strings || list[size - 1])
+        return -EINVAL;
+    if (!(c->release & CK_HAS_CGROUP))
+        return -EOPNOTSUPP;
+    for (uint32_t i = 0; i < count; i += 3) {
+        *failed = (int32_t)(i / 3);
+        CK_TRY(ck_pool_write_cgroup(l, c->number, item, 3));
+        c->release |= CK_TUNED | (strcmp(item, "memory") == 0 ? CK_MEMORY : 0);
+        item = ck_plan_next(ck_plan_next(ck_plan_next(item)));
+    }
+    return 0;
+}
+
+/* ---- restarts */
+
+int ck_life_restart(struct ck_start *start, const struct ck_op *op)
+{
+    start->container->life.policy = (uint32_t)op->value[0];
+    start->container->life.retries = (uint32_t)op->value[1];
+    return op->value[0] <= CK_RESTART_UNLESS_STOPPED ? 0 : -EINVAL;
+}
+
+/* Keep the plan and what it reads of the caller's; its sources are attached by now. */
+int ck_life_remember(struct ck_start *start)
+{
+    struct ck_container *c = start->container;
+    struct ck_again *again = c->life.again;
+    const size_t size = start->plan_size;
+    const int n = start->plan.header->n_inputs;
+
+    if (!c->life.policy || again)
+        return 0;
+    again = c->life.again = ck_map(-1, sizeof *again + size);
+    if (!again)
+        return -ENOMEM;
+    again->size = size;
+    memcpy(again->plan, start->plan.header, size);
+    for (int i = 0; i < n; i++)
+        if (!(c->sources >> i & 1))
+            CK_TRY(again->inputs[i] = ck_dup_above(start->slots[i], CK_CONTROL_FD + 1));
+    return 0;
+}
+
+void ck_life_forget(struct ck_container *c)
+{
+    struct ck_again *again = c->life.again;
+
+    for (int i = 0; again && i < CK_SLOTS; i++)
+        if (again->inputs[i] > 0)
+            ck_close(again->inputs[i]);
+    if (again)
+        ck_unmap(again, sizeof *again + again->size);
+    c->life.again = NULL;
+    ck_health_forget(c);
+}
+
+static bool wants_restart(const struct ck_container *c)
+{
+    if (!c->life.again || c->state.flags & CK_STATE_STOP_ASKED || c->cause == CK_CAUSE_OWNER)
+        return false;
+    if (c->life.policy != CK_RESTART_ON_FAILURE)
+        return true;
+    return (c->state.code || c->state.signal) &&
+           (!c->life.retries || c->state.restarts < c->life.retries);
+}
+
+/* It runs now, for the first time or again. */
+void ck_life_started(struct ck_launcher *l, struct ck_container *c)
+{
+    c->life.started = ck_now(CLOCK_MONOTONIC);
+    c->state.health = c->life.probe ? CK_HEALTH_STARTING : CK_HEALTH_NONE;
+    c->state.failing = 0;
+    set_status(c, CK_STATE_RUNNING);
+    ck_event_write(l, c->state.restarts ? "restart" : "start", c, "%s", "");
+    ck_health_schedule(l, c);
+}
+
+/* It has ended, and its record says how.  True: not for good. */
+bool ck_life_ended(struct ck_launcher *l, struct ck_container *c)
+{
+    static const char *const causes[] = {"exited", "signal",     "oom",     "timeout",
+                                         "output", "owner-died", "removed", "lost"};
+    const uint64_t now = ck_now(CLOCK_MONOTONIC);
+    uint64_t *backoff = &c->life.backoff;
+
+    if (c->state.cause == CK_CAUSE_OOM)
+        ck_event_write(l, "oom", c, "%s", "");
+    ck_event_write(l, "die", c, ",\"code\":%d,\"signal\":%d,\"cause\":\"%s\"", c->state.code,
+                   c->state.signal, causes[c->state.cause % 8]);
+    if (c->life.freezing)
+        ck_request_answer_frozen(l, c, -ESRCH);
+    c->life.freezing = c->life.frozen = 0;
+    c->state.pid = 0;
+    set_status(c, wants_restart(c) ? CK_STATE_RESTARTING : CK_STATE_STOPPED);
+    if (c->state.status == CK_STATE_STOPPED)
+        return false;
+    *backoff = *backoff && now - c->life.started < SETTLED_AFTER * (uint64_t)MS
+                   ? *backoff * 2
+                   : BACKOFF_FIRST * MS;
+    if (*backoff > BACKOFF_MOST * (uint64_t)MS)
+        *backoff = BACKOFF_MOST * (uint64_t)MS;
+    c->status = CK_RESTARTING;
+    c->life.at = now + *backoff;
+    ck_life_due(l, c->life.at);
+    return true;
 }
 
 /* ---- timers */
-
-void ck_life_probed(struct ck_launcher *l, struct ck_container *c, int code)
-{
-}
 
 void ck_life_due(struct ck_launcher *l, uint64_t when)
 {
@@ -75,13 +287,26 @@ int ck_life_patience(const struct ck_launcher *l)
 
     if (!l->due)
         return -1;
-    return l->due <= now ? 0 : (int)((l->due - now) / 1000000 + 1);
+    return l->due <= now ? 0 : (int)((l->due - now) / MS + 1);
 }
 
 void ck_life_work(struct ck_launcher *l)
 {
-    if (!l->due || ck_now(CLOCK_MONOTONIC) < l->due)
+    const uint64_t now = ck_now(CLOCK_MONOTONIC);
+
+    if (!l->due || now < l->due)
         return;
     l->due = 0;
+    for (uint32_t i = 0; i < l->used; i++) {
+        struct ck_container *c = &l->containers[i];
+        if (c->status == CK_RESTARTING && c->life.at <= now)
+            ck_launcher_start_again(l, c);
+        else if (c->status == CK_RESTARTING)
+            ck_life_due(l, c->life.at);
+        else if (c->status == CK_RUNNING && c->life.freezing)
+            poll_freezing(l, c, now);
+        if (c->status == CK_RUNNING && c->life.probe)
+            ck_health_work(l, c, now);
+    }
     ck_exec_work(l);
 }

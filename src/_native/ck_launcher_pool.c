@@ -62,7 +62,8 @@ int ck_pool_join_cgroup(struct ck_launcher *l, uint32_t number)
     char path[40];
     int error;
 
-    snprintf(path, sizeof path, "%u/cgroup.procs", number);
+    snprintf(path, sizeof path, "%u/tasks",
+             number); /* one thread that moves itself does not wait */
     for (int i = 0; i < l->n_controllers; i++) {
         error = i == l->unified ? 0 : ck_write_text(l->controllers[i], path, "0");
         if (error != -ENOENT || i < l->n_common)
@@ -101,6 +102,22 @@ int ck_pool_write_cgroup(struct ck_launcher *l, uint32_t number, const char *tri
         triples = ck_plan_next(value);
     }
     return 0;
+}
+
+int ck_pool_read_cgroup(const struct ck_launcher *l, uint32_t number, const char *controller,
+                        const char *file, char text[512])
+{
+    const int index = ck_pool_controller(l, controller);
+    CK_CLEANUP_FD int fd = -1;
+    char path[128];
+    ssize_t n;
+
+    CK_TRY(index);
+    snprintf(path, sizeof path, "%u/%s", number, file);
+    CK_TRY(fd = ck_openat(l->controllers[index], path, O_RDONLY, 0));
+    CK_TRY(n = ck_read(fd, text, 511));
+    text[n] = 0;
+    return (int)n;
 }
 
 /* ---- network namespaces */
@@ -286,6 +303,7 @@ static int make_spare(struct ck_launcher *l)
     pid = ck_pool_clone(l, spare->place.number, CK_SPARE_NAMESPACES, &spare->pidfd);
     if (pid == 0)
         serve_as_spare(l, theirs);
+    spare->pid = pid;
     return pid;
 }
 

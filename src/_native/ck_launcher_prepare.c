@@ -36,6 +36,8 @@ static int do_lock(struct ck_start *start, const struct ck_op *op)
     char name[96];
     int error;
 
+    if (start->again)
+        return 0;
     if (!good_name(dir) || c->dir[0])
         return -EINVAL;
     if (!(op->flags & CK_F_CREATE)) {
@@ -79,16 +81,28 @@ int ck_launcher_write_state(struct ck_container *c)
     return (int)ck_pwrite(c->lock, &c->state, sizeof c->state, 0);
 }
 
+/* A kept one's record says how it was until it runs: here is only made sure that there is room. */
 static int do_state(struct ck_start *start, const struct ck_op *op)
 {
+    static const struct ck_state none;
     struct ck_container *c = start->container;
+    struct ck_state *state = &c->state;
+    struct stat st;
 
     if (!c->dir[0])
         return -EINVAL;
-    c->state = (struct ck_state){.magic = CK_WIRE_MAGIC, .version = CK_WIRE_VERSION, .status = 1};
-    memcpy(c->state.launcher, start->launcher->hello.id, sizeof c->state.launcher);
-    c->state.started_ns = ck_now(CLOCK_REALTIME);
-    return ck_launcher_write_state(c);
+    *state = (struct ck_state){.magic = CK_WIRE_MAGIC,
+                               .version = CK_WIRE_VERSION,
+                               .status = CK_STATE_RUNNING,
+                               .started_ns = ck_now(CLOCK_REALTIME),
+                               .restarts = state->restarts,
+                               .flags = state->flags,
+                               .dropped = state->dropped};
+    memcpy(state->launcher, start->launcher->hello.id, sizeof state->launcher);
+    if (c->flags == CK_PLAN_EPHEMERAL)
+        return ck_launcher_write_state(c);
+    CK_TRY(ck_fstat(c->lock, &st));
+    return st.st_size ? 0 : (int)ck_pwrite(c->lock, &none, sizeof none, 0);
 }
 
 /* ---- cgroup, network */
@@ -100,6 +114,8 @@ static int do_cgroup(struct ck_start *start, const struct ck_op *op)
     uint32_t n;
     const char *triples = ck_plan_list(&start->plan, op->arena[0], &n);
 
+    if (start->again)
+        return 0; /* with what limits were changed to since */
     if (!start->spare.ready) {
         c->release |= CK_HAS_CGROUP;
         CK_TRY(ck_pool_make_cgroup(l, c->number));
@@ -135,8 +151,11 @@ static int do_source(struct ck_start *start, const struct ck_op *op)
     char path[48];
     struct stat st;
 
+    if (start->again)
+        return 0;
     source_path(path, c, (unsigned)op->fd[0]);
     CK_TRY(ck_fstat(tree, &st));
+    ck_drop_source(path); /* of an earlier container of this number, should one be stuck */
     CK_TRY(S_ISDIR(st.st_mode) ? ck_mkdirat(AT_FDCWD, path, 0700)
                                : ck_mknodat(AT_FDCWD, path, S_IFREG | 0600, 0));
     c->sources |= 1ULL << op->fd[0];
@@ -243,18 +262,27 @@ static int add_upper(struct options *o, const struct ck_start *start, const char
 {
     char path[256];
     struct stat st;
+    int error;
 
     CK_TRY(ck_fstatat(AT_FDCWD, top, &st, 0));
     snprintf(path, sizeof path, "%s/work/%s", start->upper, name);
     CK_TRY(ck_make_dir(AT_FDCWD, path, 0700));
     CK_TRY(add_option(o, "workdir=%s", path));
+    /* what a volatile mount leaves says that it may have been lost: not without a reboot */
+    snprintf(path, sizeof path, "%s/work/%s/work/incompat/volatile", start->upper, name);
+    ck_unlinkat(AT_FDCWD, path, AT_REMOVEDIR);
+    path[strlen(path) - strlen("/volatile")] = 0;
+    ck_unlinkat(AT_FDCWD, path, AT_REMOVEDIR);
     snprintf(path, sizeof path, "%s/upper/%s", start->upper, name);
-    CK_TRY(ck_make_dir(AT_FDCWD, path, st.st_mode & 07777));
+    CK_TRY(add_option(o, "upperdir=%s", path));
+    error = ck_mkdirat(AT_FDCWD, path, st.st_mode & 07777);
+    if (error < 0) /* one that is there has what the container made of it */
+        return error == -EEXIST ? 0 : error;
     if (st.st_uid || st.st_gid)
         CK_TRY(ck_fchownat(AT_FDCWD, path, st.st_uid, st.st_gid, 0));
     if (st.st_mode & 07000)
         CK_TRY(ck_fchmodat(AT_FDCWD, path, st.st_mode & 07777));
-    return add_option(o, "upperdir=%s", path);
+    return 0;
 }
 
 /* Before Linux 6.5 all lowers are one string of at most 255 bytes: links with short names in a

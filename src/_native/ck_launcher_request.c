@@ -28,8 +28,14 @@ void ck_request_accept(struct ck_launcher *l)
     CK_CLEANUP_FD int fd = ck_accept(l->listener);
     uid_t uid;
 
-    if (fd < 0 || ck_peer_uid(fd, &uid) < 0 || (uid != 0 && uid != ck_geteuid()) ||
-        ck_launcher_is_full(fd))
+    if (fd == -EMFILE) { /* with the one kept for this: it must not stay in the queue for ever */
+        ck_close(l->reserve);
+        fd = ck_accept(l->listener);
+        ck_close_at(&fd);
+        fd = -1;
+        l->reserve = ck_dup_above(l->listener, 0);
+    }
+    if (fd < 0 || ck_peer_uid(fd, &uid) < 0 || (uid != 0 && uid != ck_geteuid()))
         return;
     for (size_t i = 0; i < CK_CONNECTIONS; i++) {
         struct ck_connection *at = &l->connections[i];
@@ -43,7 +49,7 @@ void ck_request_accept(struct ck_launcher *l)
 
 static struct ck_container *find(struct ck_launcher *l, const char id[64])
 {
-    for (uint32_t i = 0; i < CK_CONTAINERS; i++) {
+    for (uint32_t i = 0; i < l->used; i++) {
         struct ck_container *c = &l->containers[i];
         if (c->status != CK_FREE && c->flags == CK_PLAN_KEPT &&
             strncmp(c->dir, "containers/", 11) == 0 && strncmp(c->dir + 11, id, 64) == 0)
@@ -54,14 +60,21 @@ static struct ck_container *find(struct ck_launcher *l, const char id[64])
 
 /* ---- the requests */
 
-static void watch(struct ck_launcher *l, struct ck_connection *at, struct ck_container *c)
+static void wait_for(struct ck_launcher *l, struct ck_connection *at, struct ck_container *c,
+                     uint16_t kind)
 {
-    at->kind = CK_WATCH;
+    at->kind = kind;
     at->container = (uint16_t)(c - l->containers);
     at->of = c->generation;
-    if (c->status != CK_STARTING)
-        ck_launcher_tell(at->fd, CK_STARTED, &(struct ck_event){.started_ns = c->state.started_ns},
-                         c->pidfd);
+}
+
+static void watch(struct ck_launcher *l, struct ck_connection *at, struct ck_container *c)
+{
+    const struct ck_event event = {.started_ns = c->state.started_ns};
+
+    wait_for(l, at, c, CK_WATCH);
+    if (c->status != CK_STARTING || c->state.restarts)
+        ck_launcher_tell(at->fd, CK_STARTED, &event, c->status == CK_RUNNING ? c->pidfd : -1);
 }
 
 static void exec(struct ck_launcher *l, struct ck_connection *at, struct ck_container *c,
@@ -95,8 +108,12 @@ static void handle(struct ck_launcher *l, struct ck_connection *at,
         return exec(l, at, c, request, got - sizeof *request, fds, n);
     else if (request->packet.kind == CK_SIGNAL)
         error = ck_life_signal(l, c, request->value);
-    else if (request->packet.kind == CK_FREEZE || request->packet.kind == CK_THAW)
-        error = ck_life_freeze(l, c, request->packet.kind == CK_FREEZE);
+    else if (request->packet.kind == CK_FREEZE) {
+        error = ck_life_freeze(l, c);
+        if (error == 0)
+            return wait_for(l, at, c, CK_FREEZE);
+    } else if (request->packet.kind == CK_THAW)
+        error = ck_life_thaw(l, c);
     else if (request->packet.kind == CK_UPDATE)
         error = ck_life_update(l, c, (const char *)(request + 1), got - sizeof *request, &aux);
     else if (request->packet.kind == CK_ATTACH)
@@ -129,6 +146,13 @@ void ck_request_event(struct ck_launcher *l, uint64_t tag)
 
 /* ---- those who wait */
 
+static bool waits_for(struct ck_launcher *l, const struct ck_connection *at,
+                      const struct ck_container *c, uint16_t kind)
+{
+    return at->fd > 0 && at->kind == kind && &l->containers[at->container] == c &&
+           at->of == c->generation;
+}
+
 void ck_request_tell(struct ck_launcher *l, struct ck_container *c, uint16_t kind,
                      const struct ck_event *event)
 {
@@ -139,11 +163,17 @@ void ck_request_tell(struct ck_launcher *l, struct ck_container *c, uint16_t kin
         return;
     for (size_t i = 0; i < CK_CONNECTIONS; i++) {
         struct ck_connection *at = &l->connections[i];
-        if (at->fd <= 0 || !at->kind || at->of != c->generation ||
-            &l->containers[at->container] != c)
+        if (!waits_for(l, at, c, CK_WATCH))
             continue;
         ck_launcher_tell(at->fd, kind, event, fd);
         if (kind != CK_STARTED)
             drop(l, at);
     }
+}
+
+void ck_request_answer_frozen(struct ck_launcher *l, struct ck_container *c, int error)
+{
+    for (size_t i = 0; i < CK_CONNECTIONS; i++)
+        if (waits_for(l, &l->connections[i], c, CK_FREEZE))
+            answer(l, &l->connections[i], error, 0, -1);
 }

@@ -120,11 +120,31 @@ static int enter_root(struct ck_launcher *l, int store)
 static int claim_owner_record(struct ck_launcher *l)
 {
     char name[64];
-    int lock;
 
     snprintf(name, sizeof name, "owners/%s", l->hello.id);
-    CK_TRY(lock = ck_openat(l->store, name, O_RDWR | O_NOFOLLOW, 0));
-    return ck_flock(lock, LOCK_SH | LOCK_NB);
+    CK_TRY(l->claim = ck_openat(l->store, name, O_RDWR | O_NOFOLLOW, 0));
+    return ck_flock(l->claim, LOCK_SH | LOCK_NB);
+}
+
+/* Version 2: who manages the owner's group may kill all that is in it, and is not to mean us. */
+static int enter_group(const struct ck_launcher *l)
+{
+    if (l->unified < 0 || !(l->hello.flags & CK_OUTSIDE))
+        return 0;
+    CK_TRY(ck_make_dir(l->controllers[l->unified], "self", 0755));
+    return ck_write_text(l->controllers[l->unified], "self/cgroup.procs", "0");
+}
+
+/* So that it can be removed. */
+void ck_launcher_leave_group(const struct ck_launcher *l)
+{
+    CK_CLEANUP_FD int above = -1;
+
+    if (l->unified < 0 || !(l->hello.flags & CK_OUTSIDE))
+        return;
+    above = ck_openat(l->controllers[l->unified], "../cgroup.procs", O_WRONLY, 0);
+    ck_write(above, "0", 1);
+    ck_unlinkat(l->controllers[l->unified], "self", AT_REMOVEDIR);
 }
 
 /* Does overlayfs take its lowers one by one (6.5)?  Before it had a parser of its own it took every
@@ -151,6 +171,7 @@ int ck_launcher_enter(struct ck_launcher *l)
     CK_TRY(l->host_net = ck_openat(AT_FDCWD, "/proc/self/ns/net", O_RDONLY, 0));
     l->step = 7;
     CK_TRY(claim_owner_record(l));
+    CK_TRY(enter_group(l));
     l->step = 8;
     if (!(l->hello.flags & CK_CLASSIC_OVERLAY) && probe_overlay_append())
         l->features |= CK_HAS_OVERLAY_APPEND;

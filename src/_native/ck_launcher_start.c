@@ -12,6 +12,7 @@ static int give_to_spare(struct ck_start *start)
     int fds[CK_SLOTS], n = 0;
 
     c->pidfd = start->spare.pidfd;
+    c->state.pid = (uint32_t)start->spare.pid;
     c->report = start->spare.socket;
     start->spare.ready = 0;
     if (!start->spare.joined)
@@ -92,6 +93,7 @@ static int clone_child(struct ck_start *start)
                                             : ck_clone(namespaces, -1, &c->pidfd));
     if (pid == 0)
         run_clone(start, theirs);
+    c->state.pid = (uint32_t)pid;
     if (!start->uid_map)
         return 0;
     snprintf(path, sizeof path, "proc/%d/uid_map", pid);
@@ -116,6 +118,9 @@ static struct ck_container *new_container(struct ck_launcher *l)
     c->pidfd = c->lock = c->report = c->channel = -1;
     c->log = (struct ck_log){.input = -1, .output = {-1, -1}, .file = -1};
     l->live++;
+    l->present++;
+    if (l->first_free >= l->used)
+        l->used = l->first_free + 1;
     return c;
 }
 
@@ -172,13 +177,14 @@ static int start_child(struct ck_start *start)
     int error;
 
     CK_TRY(ck_launcher_prepare(start));
+    CK_TRY(ck_life_remember(start)); /* before a spare child's plan is moved */
     error = start->spare.ready ? give_to_spare(start) : clone_child(start);
     if (error < 0)
         c->failed = (struct ck_report){CK_CHILD, 0, 0, (uint16_t)-error, 0};
     CK_TRY(error);
     CK_TRY(ck_launcher_watch(l, c, c->pidfd, CK_WATCH_PIDFD));
     CK_TRY(ck_launcher_watch(l, c, c->report, CK_WATCH_REPORT));
-    return ck_launcher_watch(l, c, c->channel, CK_WATCH_CHANNEL);
+    return start->again ? 0 : ck_launcher_watch(l, c, c->channel, CK_WATCH_CHANNEL);
 }
 
 static void start_container(struct ck_start *start)
@@ -187,10 +193,12 @@ static void start_container(struct ck_start *start)
     struct ck_container *c = start->container;
     int error;
 
-    c->flags = start->plan.header->flags;
-    c->release = release_bits(l, &start->plan);
-    take_spare(start);
-    c->number = start->spare.ready ? start->spare.place.number : ++l->last_number;
+    if (!start->again) {
+        c->flags = start->plan.header->flags;
+        c->release = release_bits(l, &start->plan);
+        take_spare(start);
+        c->number = start->spare.ready ? start->spare.place.number : ++l->last_number;
+    }
     error = start_child(start);
     if (strcmp(start->upper, "/up") == 0) /* while the child works: its overlays hold it by now, */
         ck_umount("/up");                 /* and with the last of them it is gone */
@@ -235,4 +243,24 @@ void ck_launcher_start(struct ck_launcher *l, const void *plan, size_t size, int
         ck_close_at(&start.slots[i]);
     for (int i = CK_SLOTS + 1; i < n_fds; i++)
         ck_close(fds[i]);
+}
+
+/* A container that has ended: with the same number, group, sources and record. */
+void ck_launcher_start_again(struct ck_launcher *l, struct ck_container *c)
+{
+    const struct ck_again *again = c->life.again;
+    struct ck_start start = {
+        .launcher = l, .container = c, .plan_size = again->size, .again = true};
+    uint32_t at;
+
+    ck_plan_check(again->plan, again->size, &start.plan, &at); /* as it was */
+    for (int i = 0; i < CK_SLOTS; i++)
+        start.slots[i] = again->inputs[i] > 0 ? ck_dup_above(again->inputs[i], 4) : -1;
+    c->status = CK_STARTING;
+    c->release &= (uint16_t)~CK_ABOUT_TO_EXEC;
+    c->cause = 0;
+    c->state.restarts++;
+    start_container(&start);
+    for (int i = 0; i < CK_SLOTS; i++)
+        ck_close_at(&start.slots[i]);
 }

@@ -45,7 +45,7 @@ CK_PREPARE_OP(LOG, 12, ANY, "ooo", "---", ck_log_open)
 CK_PREPARE_OP(RESTART, 13, ANY, "---", "---", ck_life_restart)
 /* the encoded exec plan of a probe; value0 interval << 32 | timeout, value1 start period << 32 |
  * interval in it, all ms; flags: retries */
-CK_PREPARE_OP(HEALTH, 14, ANY, "---", "b--", ck_life_health)
+CK_PREPARE_OP(HEALTH, 14, ANY, "---", "b--", ck_health_open)
 
 /* fd0: setns */
 CK_CHILD_OP(JOIN_NET, 32, BEFORE_PIVOT, "i--", "---", ck_op_join_net)

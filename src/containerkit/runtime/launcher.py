@@ -61,6 +61,10 @@ class Launcher:
         spares: 1 to keep a child parked for the next start, 0 not to.
         idle_ms: pause after which it prepares for the next start while containers still run.
         classic_overlay: mount as on kernels before 6.5, wherever it runs.
+        detached: it is to outlive this process, after `leave`: its groups are outside of this
+            process's own, where the host allows that.
+        owner: what it ends with instead of this process: a descriptor that becomes readable or
+            hangs up, such as the reading end of a FIFO; it stays the caller's to close.
 
     Raises:
         PermissionDenied: the caller may not make namespaces.
@@ -89,24 +93,28 @@ class Launcher:
         spares: int = 1,
         idle_ms: int = 20,
         classic_overlay: bool = False,
+        detached: bool = False,
+        owner: int | None = None,
     ) -> None:
         self.id = os.urandom(12).hex()
         self._pidfd = self.pid = -1
         self.group = cgroups.NO_GROUP
         hierarchies = cgroups.find()
-        planned = cgroups.planned_paths(hierarchies, self.id)
+        planned = cgroups.planned_paths(hierarchies, self.id, detached=detached)
         flags = packets.CLASSIC_OVERLAY if classic_overlay else 0
+        flags |= packets.OUTSIDE if detached else 0
         self._root = root
         self._home = home.run_directory(root)
-        record = write_record(root, self.id, planned)
+        record = write_record(root, self.id, planned, owned=owner is None)
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             listener, run = home.listen(root, self.id)
             try:
-                self.group = cgroups.make_group(hierarchies, self.id)
+                self.group = cgroups.make_group(hierarchies, self.id, detached=detached)
                 self._spawn(theirs.fileno())
                 theirs.close()
-                self._say_hello((listener.fileno(), run), netns_pool, spares, idle_ms, flags)
+                fds = (listener.fileno(), run)
+                self._say_hello(owner, fds, netns_pool, spares, idle_ms, flags)
             finally:
                 listener.close()
                 for fd in (run, *self.group.fds):
@@ -137,7 +145,13 @@ class Launcher:
             ) from error
 
     def _say_hello(
-        self, home_fds: tuple[int, int], netns_pool: int, spares: int, idle_ms: int, flags: int
+        self,
+        owner: int | None,
+        home_fds: tuple[int, int],
+        netns_pool: int,
+        spares: int,
+        idle_ms: int,
+        flags: int,
     ) -> None:
         status = os.stat(self._root)
         hello = packets.hello(
@@ -150,11 +164,12 @@ class Launcher:
             idle_ms=idle_ms,
             flags=flags,
         )
-        owner = os.pidfd_open(os.getpid())
+        pidfd = os.pidfd_open(os.getpid())
         try:
-            self._send(hello, (owner, *home_fds, *self.group.fds))
+            first = pidfd if owner is None else owner
+            self._send(hello, (first, *home_fds, *self.group.fds))
         finally:
-            os.close(owner)
+            os.close(pidfd)
 
     def _await_ready(self) -> int:
         poll = select.poll()
@@ -210,6 +225,16 @@ class Launcher:
             self._send(packets.packet(packets.START, value=1), (*fds, memfd))
         finally:
             os.close(memfd)
+
+    def leave(self) -> None:
+        """Let it live on without this process, until its last container has ended for good.
+
+        Raises:
+            BrokenPipeError, ConnectionResetError: it has died.
+        """
+        self._control.send(packets.packet(packets.LEAVE), socket.MSG_NOSIGNAL)
+        _living.discard(self)
+        self._abandon()
 
     @property
     def alive(self) -> bool:

@@ -1,27 +1,42 @@
 """Find and remove what a crash left, and nothing that lives.
 
 Owns the walk over ``owners/`` and ``containers/``.  A held lock is a living launcher or a
-supervised container; a free one is debris, whatever its age.  A launcher's processes are gone with
-it (its pid namespace), so only names are left to remove: control groups and directories.
+supervised container; what a free one means, the mark of the container's directory says:
+
+    no mark            debris: a `run`, or a container that was being made or removed
+    owner, dead        it goes with its launcher
+    owner, alive       it waits to be started, or has ended
+    detached           it is kept; if its record says that it runs, it was lost
+
+A launcher's processes are gone with it (its pid namespace), so only names are left to remove:
+control groups, sockets, directories, rows.
 
 Neighbours: `launcher` writes its record before it makes anything; `Engine.open` runs this.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from containerkit.runtime import cgroups
+from containerkit.errors import ContainerKitError
+from containerkit.runtime import cgroups, home, marks
+from containerkit.state import events, record
 from containerkit.state.atomic import remove_tree
 from containerkit.state.lock import FileLock
 
 AHEAD: Final = "."
 """A directory that a launcher made ahead begins with this and the launcher's id."""
+
+_ENDING_SECONDS: Final = 2.0
+_PAUSE: Final = 0.002
+_OWNER: Final = "owner"
 
 
 class Recovered(NamedTuple):
@@ -39,40 +54,187 @@ class Recovered(NamedTuple):
 def recover(root: Path) -> Recovered:
     """Remove the debris of dead processes in one root.
 
+    Blocking: while launchers of dead processes are ending what they ran, at most 2 s.
+
     Atomicity: may run in any number of processes at once.
     """
-    launchers = []
+    sockets = home.run_directory(root)
+    launchers, living, ending = [], set(), []
     for name in os.listdir(root / "owners"):
-        record = root / "owners" / name
-        with _free(record) as free:
-            if free:
-                _remove_groups(record)
-                _remove_ahead(root, name)
-                record.unlink(missing_ok=True)
-                launchers.append(name)
-    containers = []
-    for name in os.listdir(root / "containers"):
-        directory = root / "containers" / name
-        if name.startswith(AHEAD):
-            continue
-        with _free(directory / "lock") as free:
-            # Without a lock file: somebody began to remove it.
-            if free or (free is None and directory.is_dir()):
-                remove_tree(directory)
-                containers.append(name)
-    return Recovered(tuple(launchers), tuple(containers))
+        if _bury(root, name, sockets):
+            launchers.append(name)
+        elif _lost_its_owner(root / "owners" / name):
+            ending.append(name)
+        else:
+            living.add(name)
+    deadline = time.monotonic() + _ENDING_SECONDS
+    for name in ending:
+        while (root / "owners" / name).exists() and not _bury(root, name, sockets):
+            if time.monotonic() > deadline:
+                living.add(name)
+                break
+            time.sleep(_PAUSE)
+    return Recovered(tuple(launchers), tuple(_recover_containers(root, living)))
 
 
-def write_record(root: Path, launcher_id: str, groups: tuple[Path, ...]) -> FileLock:
+# ---- launchers
+
+
+def write_record(
+    root: Path, launcher_id: str, groups: tuple[Path, ...], *, owned: bool = True
+) -> FileLock:
     """Write down which groups a launcher is about to have, before they are made.
+
+    Args:
+        root: the engine's root directory.
+        launcher_id: names the record.
+        groups: their directories.
+        owned: it ends with this process, unless it is told to leave.
 
     Returns:
         The record's lock, held shared: released when the launcher has taken it too.
     """
     lock = FileLock(root / "owners" / launcher_id, shared=True)
     lock.acquire()
-    os.write(lock.fd, "".join(f"{group}\n" for group in groups).encode("utf-8", "surrogateescape"))
+    lines = [" ".join((_OWNER if owned else "alone", *_identity("self"))), *map(str, groups)]
+    os.write(lock.fd, "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
     return lock
+
+
+def _identity(pid: str) -> tuple[str, str, str]:
+    """Return pid, start time and pid namespace: of this process, or of another as it is seen here.
+
+    Raises:
+        FileNotFoundError, ProcessLookupError: there is none.
+    """
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        number, _, rest = file.read().partition(b" ")
+    fields = rest.rpartition(b")")[2].split()
+    if fields[0] in (b"Z", b"X"):
+        raise ProcessLookupError
+    return number.decode(), fields[19].decode(), str(os.stat("/proc/self/ns/pid").st_ino)
+
+
+def _lost_its_owner(path: Path) -> bool:
+    """Whether a living launcher is about to end, because the process it belongs to is dead."""
+    try:
+        word, *identity = path.read_bytes().split(b"\n", 1)[0].decode("ascii", "replace").split()
+    except (FileNotFoundError, ValueError):
+        return False
+    if word != _OWNER or len(identity) != 3 or identity[2] != _identity("self")[2]:
+        return False
+    try:
+        return _identity(identity[0]) != tuple(identity)
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def _bury(root: Path, name: str, sockets: Path) -> bool:
+    """Remove what a launcher has left if it is dead; False when it lives."""
+    path = root / "owners" / name
+    with _free(path) as free:
+        if not free:
+            return False
+        _remove_groups(path)
+        _remove_ahead(root, name)
+        home.forget(sockets, name)
+        path.unlink(missing_ok=True)
+        return True
+
+
+def _remove_groups(path: Path) -> None:
+    text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    for line in text.splitlines():
+        if Path(line).name.startswith(cgroups.PREFIX):
+            cgroups.remove_tree(Path(line))
+
+
+def _remove_ahead(root: Path, launcher_id: str) -> None:
+    for name in os.listdir(root / "containers"):
+        if name.startswith(f"{AHEAD}{launcher_id}-"):
+            remove_tree(root / "containers" / name)
+
+
+# ---- containers
+
+
+def _recover_containers(root: Path, living: set[str]) -> Iterator[str]:
+    """Yield the ids of those that are removed."""
+    with_rows = []
+    for name in os.listdir(root / "containers"):
+        if name.startswith(AHEAD):
+            continue
+        directory = root / "containers" / name
+        mark = marks.read(directory)
+        if mark is None:
+            if _remove_unmarked(directory):
+                yield name
+        elif mark == marks.DETACHED:
+            _look_for_lost(root, name, living)
+        elif marks.owner_of(mark) not in living and _remove_owned(root, directory, mark):
+            with_rows.append(name)
+            yield name
+    if with_rows:
+        _forget_rows(root, with_rows)
+
+
+def _remove_unmarked(directory: Path) -> bool:
+    with _free(directory / record.NAME) as free:
+        if free and marks.read(directory) is None:
+            remove_tree(directory)
+            return True
+    if free is not None:
+        return False
+    # Without a lock file: it is being made, and still empty, or somebody began to remove it.
+    try:
+        directory.rmdir()
+    except OSError:
+        if not directory.is_dir() or (directory / record.NAME).exists():
+            return False
+        remove_tree(directory)
+    return True
+
+
+def _remove_owned(root: Path, directory: Path, mark: str) -> bool:
+    """Remove what belonged to a dead launcher; False when it has come to another one since."""
+    owner = marks.owner_of(mark)
+    if owner is None or (root / "owners" / owner).exists():  # a new one, since the walk
+        return False
+    with _free(directory / record.NAME) as free:
+        if free is False or marks.read(directory) != mark:
+            return False
+        marks.drop(directory)
+        remove_tree(directory)
+        return True
+
+
+def _look_for_lost(root: Path, name: str, living: set[str]) -> None:
+    """Write down that a container was lost, when its launcher died before it could tell its end."""
+    directory = root / "containers" / name
+    state = record.read(directory)
+    if state is None or not state.is_live or state.launcher in living:
+        return
+    with _free(directory / record.NAME) as free:
+        state = record.read(directory) if free else None
+        if state is not None and state.is_live:
+            record.write(directory / record.NAME, record.lost(state, time.time_ns()))
+            events.append(root, "die", name, cause="lost")
+
+
+def _forget_rows(root: Path, names: list[str]) -> None:
+    from containerkit.runtime.records import Records
+    from containerkit.state.catalog import Catalog
+
+    # A row without a mark is no container: whoever meets one drops it, should this fail.
+    with contextlib.suppress(ContainerKitError, OSError):
+        catalog = Catalog(root / "catalog.sqlite")
+        try:
+            Records(catalog).forget(names)
+        finally:
+            catalog.close()
+
+
+# ---- locks
 
 
 @contextmanager
@@ -103,16 +265,3 @@ def _is_named(fd: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(fd), os.stat(path))
     except FileNotFoundError:
         return False
-
-
-def _remove_groups(record: Path) -> None:
-    text = record.read_text(encoding="utf-8", errors="surrogateescape")
-    for path in text.splitlines():
-        if Path(path).name.startswith(cgroups.PREFIX):
-            cgroups.remove_tree(Path(path))
-
-
-def _remove_ahead(root: Path, launcher_id: str) -> None:
-    for name in os.listdir(root / "containers"):
-        if name.startswith(f"{AHEAD}{launcher_id}-"):
-            remove_tree(root / "containers" / name)

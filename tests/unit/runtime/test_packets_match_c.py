@@ -47,7 +47,10 @@ def test_constants() -> None:
     assert plain["CK_FDS_MAX"] == ops.SLOTS + 2
     assert packets.PLAN_INLINE == ops.PLAN_INLINE
     assert enum("ck_signal_flag") == {"CK_STOP_ASKED": packets.STOP_ASKED}
-    assert enum("ck_hello_flag") == {"CK_CLASSIC_OVERLAY": packets.CLASSIC_OVERLAY}
+    assert enum("ck_hello_flag") == {
+        "CK_CLASSIC_OVERLAY": packets.CLASSIC_OVERLAY,
+        "CK_OUTSIDE": packets.OUTSIDE,
+    }
 
 
 def test_sizes() -> None:
