@@ -55,12 +55,12 @@ int ck_launcher_is_full(int fd)
 {
     CK_CLEANUP_FD int far = -1;
     uint64_t files[2] = {0};
-    int first;
+    int limit;
 
     ck_get_rlimit(RLIMIT_NOFILE, files);
-    first = (int)(files[0] / 2 < 2 * CK_FDS_MAX ? files[0] / 2 : files[0] - 2 * CK_FDS_MAX);
-    far = ck_dup_above(fd, first);
-    return far != first;
+    limit = (int)files[0];
+    far = ck_dup_above(fd, limit < 4 * CK_FDS_MAX ? limit / 2 : limit - 2 * CK_FDS_MAX);
+    return far < 0 || limit - far < (limit < 4 * CK_FDS_MAX ? limit / 4 : CK_FDS_MAX);
 }
 
 /* ---- requests */
