@@ -133,7 +133,7 @@ class _Compiler:
         prepare += sources
         self._files(prepare, child)
         on_prepare, streams = connect(request, self.slots)
-        prepare += on_prepare + restart_steps(request)
+        prepare += on_prepare + restart_steps(request) + self._health()
         if not request.park:
             prepare.append(defaults.STATE)
         child.append(defaults.PIVOT)
@@ -151,6 +151,13 @@ class _Compiler:
             kind="ephemeral" if request.ephemeral or request.park else "kept",
             notes=self.notes,
         )
+
+    def _health(self) -> list[Op]:
+        if self.options.get("healthcheck") is None and self.request.image.healthcheck is None:
+            return []
+        from containerkit.launch.health import health_steps  # it compiles an exec, with our help
+
+        return health_steps(self.request, self.facts)
 
     def _network(self, prepare: list[Op]) -> list[Op]:
         if self.host_network:

@@ -9,11 +9,39 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from containerkit.errors import ConfigError
 from containerkit.launch.execute import ExecBase, ExecRequest, exec_plan
-from containerkit.launch.ops import Code, Op
+from containerkit.launch.ops import PLAN_INLINE, Code, Op
+from containerkit.model.healthcheck import effective
 
 if TYPE_CHECKING:
+    from containerkit.launch.request import HostFacts, LaunchRequest
     from containerkit.model.healthcheck import Healthcheck
+
+
+def health_steps(request: LaunchRequest, facts: HostFacts) -> list[Op]:
+    """Return the step that has a kept container probed, if it has a check.
+
+    A `run` has no health: nobody but its caller sees it, who waits for its end.
+
+    Raises:
+        ConfigError: the option is none, the command names nothing to run.
+    """
+    if request.ephemeral or request.park:
+        return []
+    check = effective(request.options.get("healthcheck"), request.image)
+    if check is None:
+        return []
+    base = ExecBase(
+        id=request.id,
+        image=request.image,
+        options=request.options,
+        facts=facts,
+        passwd=request.passwd,
+        group=request.group,
+        oom_score_adj=request.oom_score_adj,
+    )
+    return [health_op(check, base)]
 
 
 def health_op(check: Healthcheck, base: ExecBase) -> Op:
@@ -22,17 +50,24 @@ def health_op(check: Healthcheck, base: ExecBase) -> Op:
     Args:
         check: with a command.
         base: the container, as an exec in it sees it; its probes run as its user, in its workdir
-            and environment, and what they write is dropped.
+            and environment.  The launcher keeps the beginning of what the last one wrote.
 
     Raises:
-        ConfigError: the command names nothing to run.
+        ConfigError: the command names nothing to run, or its environment is too large.
     """
     assert check.command is not None
-    plan = exec_plan(base, ExecRequest(check.command, streams=()))
+    plan = exec_plan(base, ExecRequest(check.command, streams=("stdout", "stderr")))
+    data = plan.encode()
+    if len(data) > PLAN_INLINE:
+        raise ConfigError(
+            f"healthcheck: with its environment the command has {len(data)} bytes, more than"
+            f" {PLAN_INLINE}",
+            hint="run a script of the image's",
+        )
     return Op(
         Code.HEALTH,
         flags=check.retries,
-        arena=(plan.encode(), None, None),
+        arena=(data, None, None),
         value=(
             milliseconds(check.interval) << 32 | milliseconds(check.timeout),
             milliseconds(check.start_period) << 32 | milliseconds(check.start_interval),

@@ -32,7 +32,6 @@ _LATER: Final[dict[str, tuple[Any, ...]]] = {
     "dns": (None, (), []),
     "extra_hosts": (None, {}),
     "ports": (None, (), [], {}),
-    "healthcheck": (None,),
 }
 
 _KNOWN: Final = frozenset(ContainerOptions.__annotations__)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 if TYPE_CHECKING:
+    from containerkit.model.healthcheck import Healthcheck
     from containerkit.model.limits import Limits, Unlimited
     from containerkit.model.log import Log
     from containerkit.model.mount import Mount
@@ -52,7 +53,8 @@ class ContainerOptions(TypedDict, total=False):
         init: a first process that reaps orphans and passes signals on to the command.
         log: how much of its output is kept, a `Log`; False keeps nothing.
         restart: of a detached one, a `Restart` or "no", "on-failure:3", "always", "unless-stopped".
-        healthcheck: in a later version.
+        healthcheck: how the launcher finds out whether it works; None: as the image says,
+            `Healthcheck.none()`: not at all.  A `run` has none.
     """
 
     name: str | None
@@ -80,5 +82,5 @@ class ContainerOptions(TypedDict, total=False):
     lifetime: Literal["owner", "detached"]
     init: bool | None
     restart: Restart | str | None
-    healthcheck: Any
+    healthcheck: Healthcheck | Command | None
     log: Log | bool | None

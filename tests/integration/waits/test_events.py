@@ -198,6 +198,61 @@ def test_what_it_has_open_is_closed(tmp_path: Path) -> None:
 # ---- of containers
 
 
+def told(found: Events, identity: str) -> list[str]:
+    return [event.kind for event in found if event.id == identity]
+
+
+def test_the_life_of_a_container(engine: ck.Engine, busybox: str) -> None:
+    began = time.time()
+    with engine.start(busybox, ["sh", "-c", "exit 3"], labels={"role": "x"}, name="lived") as one:
+        one.wait(timeout=deadline())
+    with engine.events(since=began, container=one) as found:
+        events_ = list(found)
+    assert [event.kind for event in events_] == ["create", "start", "die", "remove"]
+    assert {event.name for event in events_} == {"lived"}
+    assert {event.image for event in events_} == {busybox}
+    die = events_[2]
+    assert (die.attributes["code"], die.attributes["cause"]) == (3, "exited")
+    assert told(engine.events(since=began, label="role=x"), one.id) == [
+        "create", "start", "die", "remove",
+    ]  # fmt: skip
+    assert told(engine.events(since=began, label="role=y"), one.id) == []
+    assert told(engine.events(since=began, kind=("die", "oom")), one.id) == ["die"]
+    assert told(engine.events(since=began, container="lived"), one.id)
+    assert told(engine.events(since=began, image=busybox), one.id)
+    with pytest.raises(ConfigError):
+        engine.events(kind="dye")
+
+
+CHILD = """
+import sys, containerkit as ck
+with ck.Engine.open(sys.argv[1]) as engine:
+    with engine.start(sys.argv[2], ["sleep", "1000"], name="theirs") as one:
+        one.kill("TERM")
+        one.rename("theirs-too")
+        print(one.id, flush=True)
+"""
+
+
+def test_what_another_process_does(engine: ck.Engine, busybox: str) -> None:
+    with engine.events(follow=True) as found:
+        done = subprocess.run(
+            [sys.executable, "-c", CHILD, str(engine.root), busybox],
+            check=True, stdout=subprocess.PIPE, text=True, timeout=deadline(),
+        )  # fmt: skip
+        identity = done.stdout.strip()
+        seen: list[tuple[str, str]] = []
+        while not seen or seen[-1][0] != "remove":
+            event = next(found)
+            if event.id == identity:
+                seen.append((event.kind, event.name))
+    kinds_ = [kind for kind, _name in seen]
+    assert kinds_[0] == "create"
+    assert kinds_.index("start") < kinds_.index("rename") < kinds_.index("die")
+    assert ("rename", "theirs-too") in seen
+    assert ("die", "theirs-too") in seen
+
+
 def test_a_run_leaves_no_events(engine: ck.Engine, busybox: str) -> None:
     """It has no name and nothing to be looked at: its caller knows all of it."""
     began = time.time()
