@@ -221,8 +221,11 @@ class Containers:
             if labels and not _has(codec.load(row.labels), labels):
                 continue
             container = Container(self._keeper, row.id, row=row)
-            if container.status in wanted:
+            word = container.status
+            if word in wanted:
                 found.append(container)
+            elif word == "removed":
+                birth.drop_orphan(self._keeper, row.id)
         return tuple(found)
 
     def prune(self, *, label: Labels = None) -> tuple[str, ...]:

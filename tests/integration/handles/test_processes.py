@@ -108,7 +108,7 @@ sys.stdin.read()
         assert one.wait(timeout=30).cause in ("owner-died", "lost")
         other.wait()
     engine.recover()
-    assert one.status == "removed"
+    assert str(one.status) == "removed"
 
 
 def test_a_fork_owns_nothing(engine: ck.Engine, busybox: str) -> None:
@@ -168,7 +168,7 @@ def test_closing_the_engine_removes_its_own(
         assert engine.containers.list() == (kept,)
         with engine.containers.create(busybox, name="closed"):
             pass
-        with pytest.raises(ck.NotReady):
+        with pytest.raises(ck.InvalidStatus):
             one.start()
 
 
