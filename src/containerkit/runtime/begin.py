@@ -175,7 +175,7 @@ def _begin_apart(keeper: Keeper, row: Row, kept: Kept, options: ContainerOptions
         _send(keeper, row, kept, options, launcher, facts.gather(launcher), None)
         if row.shared is None and marks.read(directory) != marks.DETACHED:
             _hang(keeper, row.id, marks.DETACHED)
-        supervise.leave(launcher, row)
+        launcher.leave(owned=row.shared is not None)
     except BaseException:
         launcher.close()
         raise

@@ -154,6 +154,9 @@ class Containers:
             _await_ready(container, ready, timeout, lambda: container.__exit__(None, None, None))
         return container
 
+    def _handle(self, identity: str) -> Container:
+        return Container(self._keeper, identity)
+
     def _made(self, row: Row) -> Container:
         """Return the handle of a container that this call has made."""
         container = Container(self._keeper, row.id, row=row)

@@ -84,20 +84,20 @@ class Runner:
 
     __slots__ = (
         "__weakref__",
-        "_classic_overlay",
         "_closed",
         "_facts",
         "_guard",
         "_launcher",
         "_netns_pool",
         "_repeats",
+        "classic_overlay",
         "root",
     )
 
     def __init__(self, root: Path, *, netns_pool: int, classic_overlay: bool = False) -> None:
         self.root = root
         self._netns_pool = netns_pool
-        self._classic_overlay = classic_overlay
+        self.classic_overlay = classic_overlay
         self._closed = False
         self._own_nothing()
         _living.add(self)
@@ -124,7 +124,7 @@ class Runner:
                 self._launcher = Launcher(
                     self.root,
                     netns_pool=self._netns_pool,
-                    classic_overlay=self._classic_overlay,
+                    classic_overlay=self.classic_overlay,
                 )
                 self._facts = facts.gather(self._launcher)
                 self._repeats.clear()

@@ -1,18 +1,21 @@
 """A launcher of its own for a container that outlives its maker: detached, or shared by several.
 
-Owns: when that launcher lets go of this process.  Must not: start anything in it (`begin` does).
+Owns: what that launcher hangs on, and when it lets go of this process.  Must not: start anything in
+it (`begin` does).
 
 It begins as every other: owned by the process that spawned it, so that one killed half-way leaves
 nothing.  When the container has started it is told to leave, and lives until that has ended for
-good.  The one of a shared container ends, with it, when the last of those who share it is gone: its
-owner is not a process but the FIFO that they hold open (see `shared`).
+good.  The one of a shared container hangs from the first on what those who share it hold open (see
+`shared`), and on no process.
 """
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from containerkit.runtime.launcher import Launcher
+from containerkit.runtime.leases import open_watch
 
 if TYPE_CHECKING:
     from containerkit.runtime.keeper import Keeper
@@ -20,13 +23,23 @@ if TYPE_CHECKING:
 
 
 def spawn(keeper: Keeper, row: Row) -> Launcher:
-    """Return a launcher for one container; it ends with this process until it is told to leave.
+    """Return a launcher for one container.
+
+    A detached one's ends with this process until it is told to leave; a shared one's with the last
+    of those who share it.
 
     Blocking: until it is set up, some milliseconds.
     """
-    raise NotImplementedError
-
-
-def leave(launcher: Launcher, row: Row) -> None:
-    """Let a launcher live without this process."""
-    raise NotImplementedError
+    watch = None if row.shared is None else open_watch(keeper.directory(row.id))
+    try:
+        return Launcher(
+            keeper.root,
+            netns_pool=0,
+            spares=0,
+            classic_overlay=keeper.runner.classic_overlay,
+            detached=row.shared is None,
+            owner=watch,
+        )
+    finally:
+        if watch is not None:
+            os.close(watch)
