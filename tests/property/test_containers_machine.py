@@ -28,7 +28,7 @@ from containerkit.runtime.recover import recover, write_record
 from containerkit.state.lock import FileLock
 from containerkit.state.root import StoreRoot
 
-NAMES = st.sampled_from(["a", "b", "web-1", "0", "f00d", "bad name", ""])
+NAMES = st.sampled_from(["x", "y", "web-1", "0", "f00d", "bad name", ""])
 
 
 class FakeImage:
@@ -184,7 +184,7 @@ class Machine(RuleBasedStateMachine):
             assert one.labels == {"from": "image", "own": "1"}
             assert self.all.get(identity) == one
             assert (one in self.all.list(lifetime="detached")) == detached
-        for name in ("a", "nothing"):
+        for name in ("x", "nothing"):
             if name not in self.model:
                 with pytest.raises(ContainerNotFound):
                     self.all.get(name)
