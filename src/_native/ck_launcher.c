@@ -99,11 +99,12 @@ static void start_request(struct ck_launcher *l, const struct ck_packet *packet,
         ck_unmap(given.map, given.size);
 }
 
-/* The owner lets go: from now on it lives for its containers alone. */
-static void leave(struct ck_launcher *l)
+/* The engine lets go: from now on it lives for its containers alone, or for its owner still. */
+static void leave(struct ck_launcher *l, int owned)
 {
     ck_pwrite(l->claim, "alone", 5, 0); /* over "owner": nobody waits for its end any more */
-    ck_launcher_unwatch(l, &l->owner);
+    if (!owned)
+        ck_launcher_unwatch(l, &l->owner);
     ck_launcher_unwatch(l, &l->control);
     l->left = true;
 }
@@ -126,7 +127,7 @@ static int on_control(struct ck_launcher *l)
     while (n > 0)
         ck_close(fds[--n]);
     if (ck_launcher_is_packet(packet, got) && packet->kind == CK_LEAVE)
-        leave(l);
+        leave(l, packet->value == 1);
     return 1;
 }
 
@@ -270,7 +271,7 @@ static _Noreturn void loop(struct ck_launcher *l)
             if (more < 0)
                 ck_launcher_shutdown(l);
         }
-        if (owner && !l->left)
+        if (owner && l->owner >= 0)
             ck_launcher_shutdown(l);
         l->idle_since = ck_now(CLOCK_MONOTONIC);
     }

@@ -58,7 +58,7 @@ struct ck_packet { /* 16 bytes, before everything */
  *             master, if it has one); FAILED with ENOTCONN when it has no open input
  *   CLOSE_INPUT    the launcher's own end of the input is closed: end-of-file when no other is left
  * LEAVE (control socket, no request): the launcher lives on without its owner, until its last
- * container has ended. */
+ * container has ended; with value 1 its owner (no process, but what HELLO gave) still ends it. */
 struct ck_request {
     struct ck_packet packet;
     char id[64];

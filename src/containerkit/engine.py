@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, Self, Unpack, cast, overload
 from containerkit.care.caring import Caring
 from containerkit.errors import ConfigError, NotReady
 from containerkit.images.wiring import Stores
-from containerkit.runtime.keeper import Keeper
+from containerkit.runtime.keeper import Keeper, living
 from containerkit.runtime.recover import recover
 from containerkit.runtime.runner import Runner
 from containerkit.runtime.signature import with_options
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 
 _STREAMS = ("stdout", "stderr")
 _MAX_OUTPUT = 64 << 20
-
-_living: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
 class EngineConfig:
@@ -96,7 +94,6 @@ class Engine(Caring):
         # Not of the engine: a handle of a container keeps what runs it.
         self._finalizer = weakref.finalize(self._keeper, self._runner.close)
         self._closed = False
-        _living.add(self)
 
     @classmethod
     def open(
@@ -340,11 +337,6 @@ class Engine(Caring):
         self._runner.close()
         self._stores.close()
 
-    def _forked(self) -> None:
-        """In a forked child: locks may have been held, and the containers are the parent's."""
-        self._stores.forked()
-        self._keeper.own_nothing()
-
     def _require_open(self) -> None:
         if self._closed:
             raise NotReady(f"cannot use the engine of {self.root}: it is closed")
@@ -371,15 +363,7 @@ def container_of(root: str, identity: str) -> Container:
     """
     from containerkit.runtime.container import Container
 
-    for engine in list(_living):
-        if str(engine.root) == root and not engine._closed:
-            return Container(engine._keeper, identity)
+    for keeper in list(living):
+        if str(keeper.root) == root and not keeper.closed:
+            return Container(keeper, identity)
     return Container(Engine.open(root)._keeper, identity)
-
-
-def _forked() -> None:
-    for engine in list(_living):
-        engine._forked()
-
-
-os.register_at_fork(after_in_child=_forked)

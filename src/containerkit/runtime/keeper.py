@@ -6,7 +6,9 @@ logic of containers: `birth`, `begin`, `verbs` have it.  Neighbours: `engine` ma
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from containerkit.images.wiring import Stores
     from containerkit.runtime.records import Records
     from containerkit.runtime.runner import Runner
+
+
+living: weakref.WeakSet[Keeper] = weakref.WeakSet()
+"""Those of this process, by which a pickled handle finds its engine again."""
 
 
 class Keeper:
@@ -57,6 +63,7 @@ class Keeper:
         self.reopen = reopen
         self.closed = False
         self.own_nothing()
+        living.add(self)
 
     def own_nothing(self) -> None:
         """Begin without leases and secrets: at first, and in a forked child."""
@@ -102,3 +109,13 @@ class Keeper:
             self.leases.pop()()
         self.closed = True
         self._records = None
+
+
+def _forked() -> None:
+    """In a forked child: locks may have been held, and what was taken is the parent's."""
+    for keeper in list(living):
+        keeper.stores.forked()
+        keeper.own_nothing()
+
+
+os.register_at_fork(after_in_child=_forked)

@@ -226,13 +226,16 @@ class Launcher:
         finally:
             os.close(memfd)
 
-    def leave(self) -> None:
+    def leave(self, *, owned: bool = False) -> None:
         """Let it live on without this process, until its last container has ended for good.
+
+        Args:
+            owned: it still ends with the *owner* that it was made with.
 
         Raises:
             BrokenPipeError, ConnectionResetError: it has died.
         """
-        self._control.send(packets.packet(packets.LEAVE), socket.MSG_NOSIGNAL)
+        self._control.send(packets.packet(packets.LEAVE, value=int(owned)), socket.MSG_NOSIGNAL)
         _living.discard(self)
         self._abandon()
 
