@@ -14,6 +14,7 @@ SOURCE = Path(ck.__file__)
 PROMISED = (
     "Engine", "EngineConfig", "Container", "Image", "Result", "Exit", "Mount", "Limits", "UNLIMITED",
     "Security", "LogEntry", "Progress", "Plan", "run", "start", "echo", "default_engine", "progress",
+    "Ready", "Healthcheck", "Stats", "Task", "Event", "NotReady", "Timeout",
 )  # fmt: skip
 """Names of the surface that exist by now; a later version only adds."""
 

@@ -6,8 +6,9 @@ Owns the format of a line, appending, rotation and reading.  Must not: wait for 
 Atomicity: an event is one write of one line to a file opened for appending, so writers never mix
 (write(2), O_APPEND) and need no lock among themselves.  Python's hold the file's lock shared while
 they write; who renames the full file holds it alone, so that no event is written into a file that
-is not read to its end again.  Launchers take no lock: they open, write and close, and a line that
-one of them writes in that instant lands at the end of the older file, which readers read first.
+is not read to its end again.  Nobody waits for that lock: a stopped process may hold it.  Launchers
+take none: they open, write and close; a line that comes in that instant lands at the end of the
+older file, which followers look at once more.
 
 A line begins with ``{"t":``.  What a full disk has torn has no newline, so that the next event comes
 to stand behind it: it is found by that beginning, and only the torn one is lost.
@@ -72,7 +73,8 @@ def append(root: Path, kind: str, identity: str, **fields: Any) -> bool:
         finally:
             os.close(fd)  # and the lock with it
         if full:
-            rotate(root)
+            with contextlib.suppress(OSError):
+                rotate(root)
         return written
     return False
 
@@ -118,38 +120,40 @@ def _decode(text: bytes) -> Record | None:
 
 
 def _open_locked(root: Path) -> int:
-    """Open the file for appending, with its lock held shared; it is the one of that name."""
+    """Open the file for appending, if possible with its lock held shared; it is the one so named."""
     path = root / NAME
-    while True:
+    for _ in range(_TRIES):
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(fd, fcntl.LOCK_SH)
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(fd), os.stat(path)):
                 return fd
-        except FileNotFoundError:
-            pass
+        except (BlockingIOError, FileNotFoundError):  # somebody renames it at this moment
+            os.sched_yield()
         except BaseException:
             os.close(fd)
             raise
         os.close(fd)
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def rotate(root: Path, *, least: int = ROTATE_BYTES) -> bool:
-    """Make the file the older one when it has at least so many bytes; False when not.
+    """Make the file the older one when it has at least so many bytes.
 
-    Blocking: while others are in the middle of a write.
+    Returns:
+        False when it has not, or somebody is in the middle of a write: the next one will do it.
     """
     path = root / NAME
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         status = os.fstat(fd)
         # Somebody else has done it meanwhile, or it is not full.
         if status.st_size < least or not os.path.samestat(status, os.stat(path)):
             return False
         os.rename(path, root / OLDER)
         return True
-    except FileNotFoundError:
+    except (BlockingIOError, FileNotFoundError):
         return False
     finally:
         os.close(fd)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 from collections import Counter
@@ -86,6 +87,16 @@ def test_events_renamed_between_two_opens_come_once(
 
     monkeypatch.setattr(events, "open_file", rotating)
     assert kinds(tmp_path) == ["one"]
+
+
+@pytest.mark.parametrize("lock", [fcntl.LOCK_SH, fcntl.LOCK_EX])
+def test_a_stopped_writer_or_renamer_holds_nobody_up(tmp_path: Path, lock: int) -> None:
+    events.append(tmp_path, "one", "x")
+    with (tmp_path / events.NAME).open("ab") as stopped:
+        fcntl.flock(stopped, lock)
+        assert not events.rotate(tmp_path, least=1)
+        assert events.append(tmp_path, "two", "x")
+    assert kinds(tmp_path) == ["one", "two"]
 
 
 def write_many(root: Path, writer: int, count: int) -> None:
