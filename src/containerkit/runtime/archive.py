@@ -155,7 +155,7 @@ def _header(
         info.devmajor, info.devminor = os.major(status.st_rdev), os.minor(status.st_rdev)
     elif kind == tarfile.SYMTYPE:
         info.linkname = os.readlink("", dir_fd=step.fd)
-    elif kind == tarfile.REGTYPE and status.st_nlink > 1:
+    if kind != tarfile.DIRTYPE and status.st_nlink > 1:
         first = links.setdefault((status.st_dev, status.st_ino), path)
         if first != path:
             info.type, info.linkname = tarfile.LNKTYPE, first
@@ -194,7 +194,7 @@ def _content(found: int, size: int) -> Iterator[bytes]:
         while left and (chunk := os.read(fd, min(CHUNK, left))):
             left -= len(chunk)
             yield chunk
-    while left > CHUNK:
-        yield bytes(CHUNK)
-        left -= CHUNK
-    yield bytes(left + -size % tarfile.BLOCKSIZE)
+    left += -size % tarfile.BLOCKSIZE
+    while left:  # never an empty piece: it would be the end
+        yield bytes(min(CHUNK, left))
+        left -= min(CHUNK, left)
