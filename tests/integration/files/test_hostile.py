@@ -9,7 +9,6 @@ import contextlib
 import errno
 import os
 import stat
-import subprocess
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -280,16 +279,13 @@ def test_the_control_of_the_tars(box: ck.Container, canary: Path) -> None:
     victim = canary.parent / "victim"
     victim.mkdir()
     (victim / "secret").write_text(SECRET)
-    archive = canary.parent / "hostile.tar"
-    archive.write_bytes(ocibuild.tar(hostile_tars(victim)["through a link"], parents=False))
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            tar.extract(member, inside(box, "/tmp"), **_trusting())
+    for name, member in hostile_tars(victim)["through a link"]:
+        path = inside(box, "/tmp") / name
+        if member.kind == tarfile.SYMTYPE:
+            path.symlink_to(member.target)
+        else:
+            path.write_bytes(member.data)
     assert (victim / "secret").read_text() == "changed"
-
-
-def _trusting() -> dict[str, str]:
-    return {"filter": "fully_trusted"} if hasattr(tarfile, "fully_trusted_filter") else {}
 
 
 MALFORMED = {
@@ -343,4 +339,4 @@ def test_a_large_hole_is_not_filled(files: Files, tmp_path: Path) -> None:
     got = files.get("/tmp/hole", tmp_path / "hole")
     assert got.size <= 1 << 16
     assert (tmp_path / "hole").stat().st_size == 1 << 43
-    assert subprocess.run(["du", "-k", tmp_path / "hole"], capture_output=True, check=True)
+    assert (tmp_path / "hole").stat().st_blocks <= 256
