@@ -22,6 +22,7 @@ from containerkit.aio.default import default_engine, run, start
 from containerkit.aio.engine import Engine
 from containerkit.aio.face import Eventual
 from containerkit.aio.images import Image, Images
+from containerkit.aio.process import Process, Reader, Writer
 from containerkit.aio.stream import Stream
 
 __all__ = [
@@ -31,7 +32,10 @@ __all__ = [
     "Eventual",
     "Image",
     "Images",
+    "Process",
+    "Reader",
     "Stream",
+    "Writer",
     "default_engine",
     "run",
     "start",

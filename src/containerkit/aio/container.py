@@ -7,11 +7,12 @@ generators of the blocking handle.  Properties are read in place, as they are th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from re import Pattern
 from typing import TYPE_CHECKING, Any, Self
 
 from containerkit.aio.face import face_of
+from containerkit.aio.inside import Inside
 from containerkit.aio.stream import Stream
 from containerkit.runtime import container as blocking
 from containerkit.stdio.aiodrive import adrive
@@ -26,19 +27,13 @@ if TYPE_CHECKING:
     from containerkit.model.options import Command
     from containerkit.model.stats import Stats, Task
     from containerkit.runtime.status import Health, Status
-    from containerkit.stdio.entry import LogEntry
-    from containerkit.stdio.threads import Workers
 
 
 @face_of(blocking.Container)
-class Container:
+class Container(Inside):
     """A container that was created or started; made by the engine, never by hand."""
 
-    __slots__ = ("__weakref__", "_core", "_workers")
-
-    def __init__(self, core: blocking.Container, workers: Workers) -> None:
-        self._core = core
-        self._workers = workers
+    __slots__ = ()
 
     # ---- what it is
 
@@ -171,27 +166,6 @@ class Container:
         await self._workers.call(lambda: self._core.remove(force=force, keep_volumes=keep_volumes))
 
     # ---- what is seen of it
-
-    def logs(
-        self,
-        *,
-        follow: bool = False,
-        since: datetime | float | timedelta | None = None,
-        until: datetime | float | timedelta | None = None,
-        tail: int | None = None,
-        stdout: bool = True,
-        stderr: bool = True,
-    ) -> Stream[LogEntry]:
-        """Return an iterator over the lines of its log, closed by ``with`` or at its end."""
-        return Stream(
-            self._core.logs(
-                follow=follow, since=since, until=until, tail=tail, stdout=stdout, stderr=stderr
-            )
-        )
-
-    async def log_text(self, tail: int | None = None) -> str:
-        """Return what it has written so far, both streams in the order they came."""
-        return await self._workers.call(lambda: self._core.log_text(tail))
 
     async def stats(self) -> Stats:
         """Return what it uses at this moment."""

@@ -98,5 +98,5 @@ def _document(member: Any, twin: Any) -> None:
         assert member.fget is not None
         # A property keeps the docstring it was made with, and that can be set.
         member.__doc__ = twin.__doc__
-    else:
+    elif callable(member) or isinstance(member, classmethod):  # no slot
         getattr(member, "__func__", member).__doc__ = twin.__doc__

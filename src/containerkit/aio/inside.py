@@ -1,0 +1,189 @@
+"""What goes on in a container, in the asyncio face: more commands, its streams, its log.
+
+A cancelled `exec` kills everything it has started, as one does whose time is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from containerkit.aio.face import Eventual, face_of
+from containerkit.aio.process import Process
+from containerkit.aio.stream import Stream
+from containerkit.launch.execute import ExecRequest
+from containerkit.runtime import container as blocking
+from containerkit.runtime.execute import Exec
+from containerkit.runtime.running import exchange
+from containerkit.stdio.aiodrive import adrive
+
+if TYPE_CHECKING:
+    from containerkit.model.options import Command
+    from containerkit.model.result import Result
+    from containerkit.runtime import process as blocking_process
+    from containerkit.stdio.entry import LogEntry
+    from containerkit.stdio.threads import Workers
+
+_MAX_OUTPUT = 64 << 20
+
+
+@face_of(blocking.Container)
+class Inside:
+    """The part of `Container` that talks with what runs in it."""
+
+    __slots__ = ("__weakref__", "_core", "_workers")
+
+    def __init__(self, core: blocking.Container, workers: Workers) -> None:
+        self._core = core
+        self._workers = workers
+
+    @overload
+    async def exec(
+        self,
+        command: Command,
+        *,
+        input: bytes | None = None,
+        text: Literal[False] = False,
+        check: bool = False,
+        timeout: float | None = None,
+        max_output: int | str | None = _MAX_OUTPUT,
+        on_output: Callable[[LogEntry], object] | None = None,
+        env: Mapping[str, str | None] | None = None,
+        workdir: str | PathLike[str] | None = None,
+        user: str | int | None = None,
+        tty: bool = False,
+        privileged: bool = False,
+    ) -> Result[bytes]: ...
+
+    @overload
+    async def exec(
+        self,
+        command: Command,
+        *,
+        input: str | None = None,
+        text: Literal[True],
+        check: bool = False,
+        timeout: float | None = None,
+        max_output: int | str | None = _MAX_OUTPUT,
+        on_output: Callable[[LogEntry], object] | None = None,
+        env: Mapping[str, str | None] | None = None,
+        workdir: str | PathLike[str] | None = None,
+        user: str | int | None = None,
+        tty: bool = False,
+        privileged: bool = False,
+    ) -> Result[str]: ...
+
+    async def exec(
+        self,
+        command: Command,
+        *,
+        input: bytes | str | None = None,  # noqa: A002  (subprocess.run's name for it)
+        text: bool = False,
+        check: bool = False,
+        timeout: float | None = None,
+        max_output: int | str | None = _MAX_OUTPUT,
+        on_output: Callable[[LogEntry], object] | None = None,
+        env: Mapping[str, str | None] | None = None,
+        workdir: str | PathLike[str] | None = None,
+        user: str | int | None = None,
+        tty: bool = False,
+        privileged: bool = False,
+    ) -> Result[bytes] | Result[str]:
+        """Run a command in the running container, to its end and that of all it has started."""
+        how = exchange(
+            input=input,
+            text=text,
+            check=check,
+            timeout=timeout,
+            max_output=max_output,
+            on_output=on_output,
+        )
+        request = ExecRequest(command, env, workdir, user, tty, privileged)
+        begun = await self._workers.call(
+            lambda: Exec(self._core._target(), request, how).begin(), undo=Exec.abandon
+        )
+        return await adrive(begun.waiting())
+
+    @overload
+    def popen(
+        self,
+        command: Command,
+        *,
+        text: Literal[False] = False,
+        env: Mapping[str, str | None] | None = None,
+        workdir: str | PathLike[str] | None = None,
+        user: str | int | None = None,
+        tty: bool = False,
+        privileged: bool = False,
+    ) -> Eventual[Process[bytes]]: ...
+
+    @overload
+    def popen(
+        self,
+        command: Command,
+        *,
+        text: Literal[True],
+        env: Mapping[str, str | None] | None = None,
+        workdir: str | PathLike[str] | None = None,
+        user: str | int | None = None,
+        tty: bool = False,
+        privileged: bool = False,
+    ) -> Eventual[Process[str]]: ...
+
+    def popen(
+        self,
+        command: Command,
+        *,
+        text: bool = False,
+        env: Mapping[str, str | None] | None = None,
+        workdir: str | PathLike[str] | None = None,
+        user: str | int | None = None,
+        tty: bool = False,
+        privileged: bool = False,
+    ) -> Eventual[Process[bytes]] | Eventual[Process[str]]:
+        """Start a command in the running container, and talk with it."""
+
+        def work() -> blocking_process.Process[Any]:
+            opened: Any = self._core.popen
+            started: blocking_process.Process[Any] = opened(
+                command,
+                text=text,
+                env=env,
+                workdir=workdir,
+                user=user,
+                tty=tty,
+                privileged=privileged,
+            )
+            return started
+
+        return self._process(work)
+
+    def _process(self, work: Callable[[], blocking_process.Process[Any]]) -> Eventual[Process[Any]]:
+        async def made() -> Process[Any]:
+            core = await self._workers.call(work, undo=lambda process: process.close())
+            return Process(core, self._workers)
+
+        return Eventual(made)
+
+    def logs(
+        self,
+        *,
+        follow: bool = False,
+        since: datetime | float | timedelta | None = None,
+        until: datetime | float | timedelta | None = None,
+        tail: int | None = None,
+        stdout: bool = True,
+        stderr: bool = True,
+    ) -> Stream[LogEntry]:
+        """Return an iterator over the lines of its log, closed by ``with`` or at its end."""
+        return Stream(
+            self._core.logs(
+                follow=follow, since=since, until=until, tail=tail, stdout=stdout, stderr=stderr
+            )
+        )
+
+    async def log_text(self, tail: int | None = None) -> str:
+        """Return what it has written so far, both streams in the order they came."""
+        return await self._workers.call(lambda: self._core.log_text(tail))
