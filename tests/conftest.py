@@ -31,6 +31,8 @@ BASE = leaks.BASE
 
 KERNEL = (
     "integration/run",
+    "integration/logs/test_init.py",
+    "integration/logs/test_terminals.py",
     "integration/store",
     "integration/layers/test_whiteouts.py",
     "integration/layers/test_hostile.py",

@@ -250,18 +250,16 @@ static _Noreturn void loop(struct ck_launcher *l)
     while (!l->left || l->present) {
         const int pool = pool_patience(l), life = ck_life_patience(l);
         const int patience = life >= 0 && (pool < 0 || life < pool) ? life : pool;
-        int n = ck_epoll_wait(l->epoll, events, 64, patience), control = 0, owner = 0;
+        int n = ck_epoll_wait(l->epoll, events, 64, patience);
+        int control = 0, owner = 0, busy = 0;
 
         ck_life_work(l);
-        if (n == 0) {
-            if (pool_patience(l) == 0)
-                ck_pool_work(l);
-            continue;
-        }
         for (int i = 0; i < n; i++) {
-            if (ck_tag_kind(events[i].data.u64) == CK_WATCH_OWNER)
+            const int kind = ck_tag_kind(events[i].data.u64);
+            busy |= kind != CK_WATCH_LOG_STDOUT && kind != CK_WATCH_LOG_STDERR;
+            if (kind == CK_WATCH_OWNER)
                 owner = 1;
-            else if (ck_tag_kind(events[i].data.u64) == CK_WATCH_CONTROL)
+            else if (kind == CK_WATCH_CONTROL)
                 control = 1; /* last: it may reuse entries that other events free */
             else
                 on_event(l, events[i].data.u64);
@@ -273,7 +271,10 @@ static _Noreturn void loop(struct ck_launcher *l)
         }
         if (owner && l->owner >= 0)
             ck_launcher_shutdown(l);
-        l->idle_since = ck_now(CLOCK_MONOTONIC);
+        if (busy)
+            l->idle_since = ck_now(CLOCK_MONOTONIC);
+        else if (pool_patience(l) == 0) /* also beside a container that never stops talking */
+            ck_pool_work(l);
     }
     ck_launcher_shutdown(l);
 }

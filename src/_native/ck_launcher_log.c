@@ -182,7 +182,9 @@ int ck_log_input(struct ck_launcher *l, struct ck_container *c)
 {
     const int input = c->log.terminal ? c->log.output[0] : c->log.input;
 
-    return input < 0 ? -ENOTCONN : ck_dup_above(input, 0);
+    if (input < 0)
+        return c->status == CK_STARTING ? -EAGAIN : -ENOTCONN; /* its terminal comes yet */
+    return ck_dup_above(input, 0);
 }
 
 int ck_log_close_input(struct ck_launcher *l, struct ck_container *c)

@@ -55,7 +55,8 @@ struct ck_packet { /* 16 bytes, before everything */
  *   UPDATE    a list (u32 count, strings) of triples controller, file, value; written in order; on
  *             FAILED report.aux is the triple's index
  *   ATTACH    DONE with a descriptor: what is written to it is its standard input (its terminal's
- *             master, if it has one); FAILED with ENOTCONN when it has no open input
+ *             master, if it has one); FAILED with ENOTCONN when it has no open input,
+ *             EAGAIN when that can not be told before it has started
  *   CLOSE_INPUT    the launcher's own end of the input is closed: end-of-file when no other is left
  * LEAVE (control socket, no request): the launcher lives on without its owner, until its last
  * container has ended; with value 1 its owner (no process, but what HELLO gave) still ends it. */

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from containerkit.runtime.verbs import Verbs
 
 _CHUNK: Final = 64 << 10
+_STARTING_SECONDS: Final = 0.002
 _CLOSED: Final = frozenset({errno.EPIPE, errno.EIO})
 _living: weakref.WeakSet[_Pump] = weakref.WeakSet()
 
@@ -156,7 +157,7 @@ class _Pump:
         try:
             while self._container.status == "created":
                 yield from watch.changed()
-            return open_input(self._container)
+            return (yield from opening_input(self._container))
         except InvalidStatus:
             return -1
         finally:
@@ -209,13 +210,16 @@ def _write(fd: int, data: bytes) -> Waiting[bool]:
     return True
 
 
-def open_input(container: Verbs) -> int:
+def opening_input(container: Verbs) -> Waiting[int]:
     """Return a descriptor of a container's input, or of its terminal; writing never blocks.
 
     Raises:
         InvalidStatus: it does not run, or its input is closed.
     """
     event, fds = container._ask(packets.ATTACH)
+    while event is not None and event.errnum == errno.EAGAIN:  # its terminal is being made
+        yield Wait((), time.monotonic() + _STARTING_SECONDS)
+        event, fds = container._ask(packets.ATTACH)
     if event is None or event.kind != packets.DONE or not fds:
         raise container._refusal("write to", container.status, *words.LIVE)
     if not stat.S_ISFIFO(os.fstat(fds[0]).st_mode):  # opening a terminal's master makes another
@@ -286,7 +290,7 @@ class Attached(Process[bytes]):
         """
         if not self._tty:
             raise ConfigError(f"cannot resize {self}: it has no terminal", hint="tty=True")
-        master = open_input(self._container)
+        master = drive(opening_input(self._container))
         try:
             resize(master, rows, cols)
         finally:

@@ -142,6 +142,20 @@ def test_a_terminal(engine: Engine, busybox: str) -> None:
         assert result.exit.code == 4
 
 
+def test_a_terminal_before_the_start(engine: Engine, busybox: str) -> None:
+    """What is typed early is not lost while the terminal is being made."""
+    for _ in range(5):
+        with (
+            engine.containers.create(busybox, "read x; echo got $x", tty=True) as container,
+            container.attach() as process,
+        ):
+            assert process.stdin is not None
+            process.stdin.write(b"early\n")
+            container.start()
+            result = process.communicate(timeout=20)
+            assert b"got early\r\n" in result.stdout
+
+
 def test_what_can_not_be_attached_to(engine: Engine, busybox: str) -> None:
     with engine.start(busybox, ["true"]) as container:
         container.wait(timeout=20)

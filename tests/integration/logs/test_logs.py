@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
 from pathlib import Path
@@ -325,6 +325,21 @@ def test_without_stdin_open_there_is_no_input(engine: Engine, busybox: str) -> N
         for kind in (packets.ATTACH, packets.CLOSE_INPUT):
             event, fds = container.ask(kind)
             assert (event.kind, event.errnum, fds) == (packets.FAILED, errno.ENOTCONN, [])
+
+
+def test_a_flood_keeps_nothing_else_waiting(engine: Engine, busybox: str) -> None:
+    """Beside it the launcher makes the next start ready, and clears away what has ended."""
+    with ExitStack() as floods:
+        for _ in range(2):
+            floods.enter_context(kept(engine, busybox, ["yes"], log=Log("1m", 2)))
+        launcher = engine._runner.launcher()[0]
+        children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children")
+        for _ in range(3):
+            before = set(children.read_text(encoding="ascii").split())
+            assert engine.run(busybox, ["true"]).exit.ok
+            deadline = time.monotonic() + 10
+            while set(children.read_text(encoding="ascii").split()) <= before:
+                assert time.monotonic() < deadline, "no child is parked for the next start"
 
 
 def test_following_a_flood_costs_little_memory(engine: Engine, busybox: str) -> None:
