@@ -215,23 +215,23 @@ def test_a_flood_stays_under_the_cap(engine: Engine, busybox: str) -> None:
                         seen.add(status.st_mtime_ns)
             assert engine.run(busybox, ["true"]).exit.ok
         assert len(seen) >= 8
-        assert names(container) == ["log", "log.1", "log.2"]
         assert rss(launcher.pid) - before < 1 << 20
         container.kill()
         container.wait()
+        assert names(container) == ["log", "log.1", "log.2"]
         with container.logs() as entries:
             assert all(e.data == b"0123456789abcdef\n" for e in list(entries)[1:-1])
 
 
 def test_follow_across_rotations(engine: Engine, busybox: str) -> None:
-    """A follower that keeps up sees every byte."""
+    """A follower sees every byte that was not rotated away."""
     script = 'i=0; while [ $i -lt 60000 ]; do i=$((i+1)); echo "line $i of many of the same"; done'
-    log = Log(max_size="512k", max_files=4)
+    log = Log(max_size="256k", max_files=50)
     with kept(engine, busybox, script, log=log) as container, container.follow() as logs:
         for number, entry in enumerate(logs, 1):
             assert entry.data == b"line %d of many of the same\n" % number
         assert number == 60000
-        assert len(names(container)) == 4
+        assert 5 < len(names(container)) < 50
 
 
 def test_what_was_rotated_away_is_skipped(engine: Engine, busybox: str) -> None:
