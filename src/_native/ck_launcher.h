@@ -295,6 +295,7 @@ int ck_exec_hierarchy(const struct ck_launcher *l, const struct ck_container *c)
  * the last descriptor; before it the socket for reports, the exec's group, the plan's inputs. */
 int ck_agent_send(struct ck_launcher *l, struct ck_container *c, const void *packet, size_t size,
                   const int *fds, int n);
+void ck_agent_event(struct ck_launcher *l, uint64_t tag); /* it has ended */
 void ck_agent_end(struct ck_launcher *l, struct ck_container *c);
 
 /* log */

@@ -36,12 +36,18 @@ static int enter(struct ck_launcher *l, const struct ck_container *c)
     return error == -EINVAL ? ck_setns(c->pidfd, ALL_NAMESPACES) : error; /* the same user's */
 }
 
+static void fail(int socket, int error)
+{
+    const struct ck_report report = {.section = CK_CHILD, .errnum = (uint16_t)-error};
+
+    ck_send(socket, &report, sizeof report, NULL, 0);
+}
+
 /* The exec's first process.  It sends a pidfd of itself before anything else: from then on the
  * launcher knows it, whatever happens to the agent. */
 static _Noreturn void run(const void *plan, size_t size, const int *fds, int n, int tasks)
 {
     struct ck_child child = {.root = -1, .report = fds[0]};
-    struct ck_report report = {.section = CK_CHILD};
     int self = ck_pidfd_open(ck_getpid()), error = self;
     uint32_t at;
 
@@ -59,8 +65,7 @@ static _Noreturn void run(const void *plan, size_t size, const int *fds, int n, 
         child.slots[i] = i + 2 < n ? fds[i + 2] : -1;
     if (error >= 0)
         ck_child_run(&child);
-    report.errnum = (uint16_t)-error;
-    ck_send(child.report, &report, sizeof report, NULL, 0);
+    fail(child.report, error);
     ck_exit(126);
 }
 
@@ -68,7 +73,6 @@ static _Noreturn void run(const void *plan, size_t size, const int *fds, int n, 
  * reports, the way into its group, the plan's inputs, the memfd. */
 static void serve(struct ck_launcher *l, int grouped, int error)
 {
-    struct ck_report report = {.section = CK_CHILD};
     int fds[CK_FDS_MAX + 2], n = CK_FDS_MAX + 2, pidfd = -1;
     ssize_t got = ck_receive(AGENT_SOCKET, l->packet, sizeof l->packet, fds, &n, 1);
     const void *plan = l->packet;
@@ -88,9 +92,8 @@ static void serve(struct ck_launcher *l, int grouped, int error)
         run(plan, size, fds, n, grouped && l->unified < 0 ? fds[1] : -1);
     if (error == -ENOMEM && ck_setns(AGENT_INIT, CLONE_NEWPID) == -ESRCH)
         error = -ESRCH; /* its namespace takes no more processes: the container is ending */
-    report.errnum = (uint16_t)-error;
     if (error < 0)
-        ck_send(fds[0], &report, sizeof report, NULL, 0);
+        fail(fds[0], error);
     if (plan && plan != l->packet)
         ck_unmap((void *)(uintptr_t)plan, size);
     ck_close_at(&pidfd);
@@ -129,6 +132,15 @@ static int make_agent(struct ck_launcher *l, struct ck_container *c)
         run_agent(l, c, theirs);
     CK_TRY(c->agent.pid = pid);
     return ck_epoll_set(l->epoll, EPOLL_CTL_ADD, c->agent.pidfd, EPOLLIN, tag);
+}
+
+void ck_agent_event(struct ck_launcher *l, uint64_t tag)
+{
+    struct ck_container *c = &l->containers[ck_tag_index(tag)];
+
+    if (c->generation == ck_tag_generation(tag) && c->agent.socket > 0 &&
+        ck_wait_for(c->agent.pidfd, POLLIN, 0) > 0) /* it may be another one by now */
+        ck_agent_end(l, c);
 }
 
 void ck_agent_end(struct ck_launcher *l, struct ck_container *c)

@@ -45,22 +45,18 @@ static const char *group_path(const struct ck_launcher *l, const struct ck_exec 
 
 static void done(struct ck_launcher *l, struct ck_exec *e)
 {
-    struct ck_container *c = container_of(l, e);
-    const bool failed = e->event.report.errnum;
+    const struct ck_event *event = &e->event;
+    const int error = -event->report.errnum;
 
     ck_launcher_unwatch(l, &e->pidfd);
     ck_launcher_unwatch(l, &e->report);
     ck_close_at(&e->master);
     e->event.finished_ns = ck_now(CLOCK_REALTIME);
-    ck_launcher_tell(e->channel, failed ? CK_FAILED : CK_EXITED, &e->event, -1);
+    ck_launcher_tell(e->channel, error ? CK_FAILED : CK_EXITED, event, -1);
     ck_launcher_unwatch(l, &e->channel);
     e->status = CK_EXEC_FREE;
     if (e->flags & CK_EXEC_PROBE)
-        ck_life_probed(l, c,
-                       failed                               ? -e->event.report.errnum
-                       : e->event.cause == CK_CAUSE_TIMEOUT ? -ETIME
-                       : e->event.signal                    ? 128 + e->event.signal
-                                                            : e->event.code);
+        ck_life_probed(l, container_of(l, e), error ? error : event->signal ? -EINTR : event->code);
 }
 
 /* Kill all that is in an exec's group now; returns one of them, 0 when it is empty. */
@@ -73,8 +69,6 @@ static pid_t kill_group(struct ck_launcher *l, const struct ck_exec *e)
     pid_t pid = 0, found = 0;
     ssize_t n;
 
-    if (dir < 0)
-        return 0;
     ck_write_text(dir, group_path(l, e, path, freezer), v2 ? "1" : "FROZEN");
     procs = ck_openat(dir, group_path(l, e, path, "/cgroup.procs"), O_RDONLY, 0);
     while ((n = ck_read(procs, text, sizeof text)) > 0) {
@@ -100,6 +94,7 @@ static void finish(struct ck_launcher *l, struct ck_exec *e)
     char path[64];
 
     e->status = CK_EXEC_ENDING;
+    ck_launcher_unwatch(l, &e->pidfd);
     for (int round = 0; round < ROUNDS; round++) {
         pid_t pid;
         if (dir < 0 || ck_unlinkat(dir, group_path(l, e, path, ""), AT_REMOVEDIR) != -EBUSY)
@@ -108,8 +103,7 @@ static void finish(struct ck_launcher *l, struct ck_exec *e)
         e->pidfd = pid ? ck_pidfd_open(pid) : -1;
         if (e->pidfd >= 0 && watch(l, e, e->pidfd, CK_WATCH_EXEC_PIDFD) >= 0)
             return;
-        ck_close_at(&e->pidfd);
-        e->pidfd = -1;
+        ck_launcher_unwatch(l, &e->pidfd);
     }
     ck_life_due(l, ck_now(CLOCK_MONOTONIC) + RETRY_NS);
 }
@@ -118,17 +112,16 @@ static void kill_exec(struct ck_launcher *l, struct ck_exec *e, int signal, uint
 {
     if (cause && !e->event.cause)
         e->event.cause = cause;
-    if (signal == SIGKILL)
-        e->flags |= CK_EXEC_KILLED;
-    if (e->status != CK_EXEC_ENDING && e->pidfd >= 0) /* then it is somebody else's */
+    if (e->status != CK_EXEC_ENDING && e->pidfd >= 0) /* then it is of somebody else */
         ck_pidfd_kill(e->pidfd, signal);
-    if (signal == SIGKILL)
-        kill_group(l, e);
+    if (signal != SIGKILL)
+        return;
+    e->flags |= CK_EXEC_KILLED;
+    kill_group(l, e);
 }
 
 /* ---- its first process */
 
-/* It has been executed. */
 static void started(struct ck_launcher *l, struct ck_exec *e)
 {
     e->status = CK_EXEC_RUNNING;
@@ -139,7 +132,7 @@ static void started(struct ck_launcher *l, struct ck_exec *e)
     e->master = -1;
 }
 
-/* It was never heard of: it died at birth, or the agent did before.  It has been in the agent's
+/* Nothing was heard of it: it died at birth, or the agent did before.  It has been in the agent's
  * process group only, and can be waited for by that. */
 static void lost(struct ck_launcher *l, struct ck_exec *e)
 {
@@ -160,40 +153,34 @@ static int on_report(struct ck_launcher *l, struct ck_exec *e)
 
     if (got == -EAGAIN)
         return 0;
-    if (got > 0 && n == 1 && e->pidfd >= 0) { /* behind its pidfd, its terminal's master */
+    if (got <= 0) {
+        ck_launcher_unwatch(l, &e->report);
+        if (e->pidfd < 0)
+            lost(l, e);
+        return 0;
+    }
+    if (n == 1 && e->pidfd >= 0) { /* behind its pidfd, its terminal's master */
         ck_close_at(&e->master);
         e->master = fd;
-    } else if (got > 0 && n == 1) {
+    } else if (n == 1) {
         e->pidfd = fd;
         watch(l, e, fd, CK_WATCH_EXEC_PIDFD);
         if (e->flags & CK_EXEC_KILLED)
             ck_pidfd_kill(fd, SIGKILL);
-    } else if (got == (ssize_t)sizeof report && report.errnum) {
+    } else if (report.errnum) {
         e->event.report = report;
-    } else if (got == (ssize_t)sizeof report) {
-        e->flags |= CK_EXEC_ABOUT;
     } else {
-        ck_launcher_unwatch(l, &e->report);
-        if (e->pidfd < 0)
-            lost(l, e);
-        else if (e->flags & CK_EXEC_ABOUT && !e->event.report.errnum)
-            started(l, e);
-        return 0;
+        e->flags |= CK_EXEC_ABOUT;
     }
     return 1;
 }
 
-static void on_end(struct ck_launcher *l, struct ck_exec *e)
+static void on_end(struct ck_launcher *l, struct ck_exec *e, const struct rusage *used)
 {
     struct ck_event *event = &e->event;
-    struct rusage used = {0};
 
-    if (ck_wait_pidfd(e->pidfd, &event->code, &event->signal, &used) == -EAGAIN)
-        return;
-    if (e->flags & CK_EXEC_ABOUT && !event->report.errnum && e->status == CK_EXEC_STARTING)
-        started(l, e); /* the agent has not closed its end of the report yet */
-    ck_launcher_unwatch(l, &e->pidfd);
     ck_launcher_unwatch(l, &e->report);
+    ck_launcher_add_usage(event, used);
     if (e->status == CK_EXEC_STARTING && !event->report.errnum)
         event->report = (struct ck_report){CK_CHILD, 0, 0, ECHILD, event->signal};
     if (!event->signal)
@@ -202,58 +189,57 @@ static void on_end(struct ck_launcher *l, struct ck_exec *e)
         event->cause = event->signal == SIGKILL && ck_launcher_was_oom(l, container_of(l, e))
                            ? CK_CAUSE_OOM
                            : CK_CAUSE_SIGNAL;
-    ck_launcher_add_usage(event, &used);
     finish(l, e);
 }
 
-/* Its first process, or one that was left of it, has ended. */
-static void on_pidfd(struct ck_launcher *l, struct ck_exec *e)
+/* Something has come or ended: see how far it is.  What it has said comes before its end, and that
+ * it was executed once its socket is closed, by the agent also, or it has ended. */
+static void go_on(struct ck_launcher *l, struct ck_exec *e)
 {
-    while (e->status != CK_EXEC_ENDING && on_report(l, e)) /* what it said comes before its end */
+    struct rusage used = {0};
+    int ended;
+
+    while (e->status == CK_EXEC_STARTING && on_report(l, e))
         continue;
-    if (e->status == CK_EXEC_STARTING || e->status == CK_EXEC_RUNNING)
-        return on_end(l, e);
-    ck_launcher_unwatch(l, &e->pidfd);
-    finish(l, e);
+    if (e->status == CK_EXEC_ENDING)
+        return finish(l, e);
+    if (e->status == CK_EXEC_FREE || e->pidfd < 0)
+        return;
+    ended = ck_wait_pidfd(e->pidfd, &e->event.code, &e->event.signal, &used) != -EAGAIN;
+    if (e->status == CK_EXEC_STARTING && e->flags & CK_EXEC_ABOUT && !e->event.report.errnum &&
+        (ended || e->report < 0))
+        started(l, e);
+    if (ended)
+        on_end(l, e, &used);
 }
 
 static void on_channel(struct ck_launcher *l, struct ck_exec *e)
 {
     struct ck_packet packet;
-    int fds[4], n = 4;
-    ssize_t got = ck_receive(e->channel, &packet, sizeof packet, fds, &n, 0);
+    int fd, n = 0;
+    ssize_t got = ck_receive(e->channel, &packet, sizeof packet, &fd, &n, 0);
 
-    while (n > 0)
-        ck_close(fds[--n]);
     if (got == -EAGAIN)
         return;
-    if (!ck_launcher_is_packet(&packet, got)) { /* the caller has gone, or waits for the end */
-        ck_epoll_set(l->epoll, EPOLL_CTL_DEL, e->channel, 0, 0);
-        kill_exec(l, e, SIGKILL, CK_CAUSE_REMOVED);
-    } else if (packet.kind == CK_KILL) {
-        kill_exec(l, e, (int)(packet.value & 0xffff), packet.value >> 16);
-    }
+    if (ck_launcher_is_packet(&packet, got) && packet.kind == CK_KILL)
+        return kill_exec(l, e, (int)(packet.value & 0xffff), packet.value >> 16);
+    ck_epoll_set(l->epoll, EPOLL_CTL_DEL, e->channel, 0,
+                 0); /* who has closed his half may listen */
+    kill_exec(l, e, SIGKILL, CK_CAUSE_REMOVED);
 }
 
 void ck_exec_event(struct ck_launcher *l, uint64_t tag)
 {
     struct ck_exec *e = &l->execs[ck_tag_index(tag) % CK_EXECS];
-    struct ck_container *c = &l->containers[ck_tag_index(tag) % CK_CONTAINERS];
 
-    if (ck_tag_kind(tag) == CK_WATCH_AGENT) {
-        if (c->generation == ck_tag_generation(tag) && c->agent.socket > 0 &&
-            ck_wait_for(c->agent.pidfd, POLLIN, 0) > 0)
-            ck_agent_end(l, c); /* it has been idle for long; and is not another by now */
+    if (ck_tag_kind(tag) == CK_WATCH_AGENT)
+        ck_agent_event(l, tag);
+    else if (e->generation != ck_tag_generation(tag) || e->status == CK_EXEC_FREE)
         return;
-    }
-    if (e->generation != ck_tag_generation(tag) || e->status == CK_EXEC_FREE)
-        return;
-    if (ck_tag_kind(tag) == CK_WATCH_EXEC_CHANNEL)
-        return on_channel(l, e);
-    if (ck_tag_kind(tag) == CK_WATCH_EXEC_PIDFD)
-        return on_pidfd(l, e);
-    while (e->status == CK_EXEC_STARTING && on_report(l, e))
-        continue;
+    else if (ck_tag_kind(tag) == CK_WATCH_EXEC_CHANNEL)
+        on_channel(l, e);
+    else
+        go_on(l, e);
 }
 
 /* ---- requests */
@@ -268,11 +254,10 @@ static struct ck_exec *new_exec(struct ck_launcher *l, const struct ck_container
         return NULL;
     if (e >= l->execs + l->n_execs)
         l->n_execs = (uint32_t)(e - l->execs) + 1;
-    *e = (struct ck_exec){.generation = e->generation + 1,
-                          .status = CK_EXEC_STARTING,
-                          .container = (uint16_t)(c - l->containers),
-                          .number = ++l->last_exec,
-                          .channel = channel};
+    *e = (struct ck_exec){.status = CK_EXEC_STARTING, .generation = e->generation + 1};
+    e->container = (uint16_t)(c - l->containers);
+    e->number = ++l->last_exec;
+    e->channel = channel;
     e->pidfd = e->report = e->master = -1;
     return e;
 }
@@ -309,26 +294,28 @@ static int begin(struct ck_launcher *l, struct ck_exec *e, const void *plan, siz
     return e->agent = c->agent.pid;
 }
 
+static int refuse(const struct ck_container *c, const void *plan, size_t size, int n_fds)
+{
+    struct ck_plan checked;
+    uint32_t at;
+
+    CK_TRY(plan ? ck_plan_check(plan, size, &checked, &at) : -EINVAL);
+    if (checked.header->flags != CK_PLAN_EXEC || checked.header->n_inputs != n_fds)
+        return -EINVAL;
+    if (c->status != CK_RUNNING)
+        return -ESRCH;
+    return c->state.status == CK_STATE_PAUSED ? -EBUSY : 0;
+}
+
 int ck_exec_start(struct ck_launcher *l, struct ck_container *c, const void *plan, size_t size,
                   const int *fds, int n_fds, int channel, int quiet)
 {
-    struct ck_event refused = {.report = {0xffff, 0xffff, 0, 0, 0}};
-    struct ck_exec *e = NULL;
-    struct ck_plan checked;
-    uint32_t at;
-    int error = plan ? ck_plan_check(plan, size, &checked, &at) : -EINVAL;
+    struct ck_event refused = {.report = {.section = 0xffff, .index = 0xffff}};
+    int error = refuse(c, plan, size, n_fds);
+    struct ck_exec *e = error ? NULL : new_exec(l, c, channel);
 
-    if (!error && checked.header->flags != CK_PLAN_EXEC)
-        error = -EINVAL;
-    if (!error && checked.header->n_inputs != n_fds)
-        error = -EBADF;
-    if (!error && c->status != CK_RUNNING)
-        error = -ESRCH;
-    if (!error && c->state.status == CK_STATE_PAUSED)
-        error = -EBUSY;
-    if (!error && !(e = new_exec(l, c, channel)))
-        error = -EMFILE;
-    if (error) {
+    if (!e) {
+        error = error ? error : -EMFILE;
         refused.report.errnum = (uint16_t)-error;
         ck_launcher_tell(channel, CK_FAILED, &refused, -1);
         ck_close_at(&channel);
@@ -336,12 +323,14 @@ int ck_exec_start(struct ck_launcher *l, struct ck_container *c, const void *pla
     }
     e->flags = (quiet ? CK_EXEC_QUIET : 0) | (channel < 0 ? CK_EXEC_PROBE : 0);
     error = begin(l, e, plan, size, fds, n_fds);
-    if (error >= 0)
-        return 0;
-    e->event.report = (struct ck_report){CK_CHILD, 0, 0, (uint16_t)-error, 0};
-    finish(l, e);
+    if (error < 0) {
+        e->event.report = (struct ck_report){CK_CHILD, 0, 0, (uint16_t)-error, 0};
+        finish(l, e);
+    }
     return 0;
 }
+
+/* ---- all of them */
 
 void ck_exec_kill_probe(struct ck_launcher *l, struct ck_container *c)
 {
@@ -366,15 +355,9 @@ void ck_exec_drop_all(struct ck_launcher *l, struct ck_container *c)
             continue;
         kill_exec(l, e, SIGKILL, c->cause);
         while (e->status != CK_EXEC_FREE) {
-            if (e->pidfd >= 0) {
-                ck_wait_readable(e->pidfd);
-                on_pidfd(l, e);
-            } else if (e->report >= 0) {
-                ck_wait_readable(e->report);
-                on_report(l, e);
-            } else {
-                finish(l, e);
-            }
+            int fd = e->pidfd >= 0 ? e->pidfd : e->report;
+            ck_wait_for(fd, POLLIN, fd >= 0 ? -1 : 1);
+            go_on(l, e);
         }
     }
 }
