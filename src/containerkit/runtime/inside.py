@@ -6,6 +6,7 @@ Owns the signatures and their text; each method is one call of the module that d
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from os import PathLike
@@ -241,15 +242,20 @@ class Inside(Verbs):
         from containerkit.stdio.logs import Logs
 
         self._require("read the log of", *words.STATUSES[:-1])
-        return Logs(
-            self._directory,
-            follow=Following(self) if follow else None,
-            since=since,
-            until=until,
-            tail=tail,
-            stdout=stdout,
-            stderr=stderr,
-        )
+        try:
+            return Logs(
+                self._directory,
+                follow=Following(self) if follow else None,
+                since=since,
+                until=until,
+                tail=tail,
+                stdout=stdout,
+                stderr=stderr,
+            )
+        except OSError as error:  # removed since
+            if error.errno != errno.ENOENT:
+                raise
+            raise self._refusal("read the log of", "removed", *words.STATUSES[:-1]) from None
 
     def log_text(self, tail: int | None = None) -> str:
         """Return what it has written so far, both streams in the order they came.

@@ -279,3 +279,15 @@ def test_options_that_are_none(engine: Engine, busybox: str) -> None:
     with pytest.raises(ConfigError, match="max_files"):
         ck.Log(max_files=0)
     assert ck.Log.none().max_size == 0
+
+
+def test_how_much_is_kept_is_an_option(engine: Engine, busybox: str) -> None:
+    with engine.start(busybox, "seq 1 100000", log=ck.Log("128k", 2)) as container:
+        container.wait(timeout=60)
+        assert container.config.options.get("log") == ck.Log("128k", 2)
+        assert container.log_text(tail=1) == "100000\n"
+        assert len(container.log_text()) < 256 << 10
+    with engine.start(busybox, "seq 1 100000; sleep 1000", log=False) as container:
+        assert container.log_text() == ""
+        with pytest.raises(ConfigError, match="kept nowhere"):
+            container.attach()
