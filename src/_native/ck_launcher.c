@@ -167,10 +167,10 @@ static void on_started(struct ck_launcher *l, struct ck_container *c, int parked
         return;
     }
     ck_life_started(l, c);
-    if (c->state.restarts) /* all that wait for it know */
-        return;
-    c->release |= CK_SETTLED;
-    l->live--;
+    if (!c->state.restarts) {
+        c->release |= CK_SETTLED;
+        l->live--;
+    }
     ck_request_tell(l, c, CK_STARTED, &(struct ck_event){.started_ns = now});
 }
 
