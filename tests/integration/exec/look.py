@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,10 @@ def counts(engine: ck.Engine) -> tuple[int, int]:
     Without the network namespaces that it keeps ready, which come and go by themselves.
     """
     launcher = launcher_of(engine)
-    leads = [os.readlink(path) for path in Path(f"/proc/{launcher.pid}/fd").iterdir()]
+    leads = []
+    for path in Path(f"/proc/{launcher.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            leads.append(os.readlink(path))
     groups = sum(
         1 for path in launcher.group.paths for _, folders, _ in os.walk(path) for _ in folders
     )

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -191,4 +192,8 @@ def test_a_thousand_leave_nothing(engine: ck.Engine, box: ck.Container) -> None:
     before = counts(engine), len(os.listdir("/proc/self/fd"))
     for _ in range(1000):
         assert box.exec(["true"]).exit.ok
-    assert (counts(engine), len(os.listdir("/proc/self/fd"))) == before
+    # The launcher tidies up while others ask: it is judged when it has had the time.
+    deadline = time.monotonic() + 20
+    while (counts(engine), len(os.listdir("/proc/self/fd"))) != before:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

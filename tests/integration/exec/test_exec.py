@@ -189,16 +189,13 @@ def test_a_container_that_does_not_run(engine: ck.Engine, busybox: str) -> None:
 def test_a_limit_of_processes_that_is_reached(engine: ck.Engine) -> None:
     """A typed error, and none any more when there is room again.  The agent is one of the six."""
     with engine.start(None, ["sleep", "1000"], limits=ck.Limits(pids=6)) as box:
-        with box.popen(["sh", "-c", "sleep 1000 & sleep 1000 & sleep 1000 & wait"]) as full:
-            seen = None
-            for _ in range(100):  # until the third is there
-                try:
-                    box.exec(["true"])
-                except LaunchError as error:
-                    seen = error
-                    break
-            assert seen is not None
-            assert seen.errno == errno.EAGAIN
+        script = "sleep 1000 & sleep 1000 & sleep 1000 & echo full; wait"
+        with box.popen(["sh", "-c", script]) as full:
+            assert full.stdout is not None
+            assert next(full.stdout) == b"full\n"
+            with pytest.raises(LaunchError) as caught:
+                box.exec(["true"])
+            assert caught.value.errno == errno.EAGAIN
             full.kill()
             full.wait(timeout=30)
         assert box.exec(["true"]).exit.ok
