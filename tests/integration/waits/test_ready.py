@@ -60,7 +60,7 @@ def test_an_address_that_answers_otherwise(engine: ck.Engine, busybox: str) -> N
         engine.start(busybox, ["sh", "-c", busy]) as one,
         pytest.raises(Timeout, match=said),
     ):
-        one.wait_ready(http=":8080/x", timeout=1)
+        one.wait_ready(http=":8080/x", timeout=2)
 
 
 def test_lines_of_its_log(engine: ck.Engine, busybox: str) -> None:
@@ -92,7 +92,7 @@ def test_a_command(engine: ck.Engine, busybox: str) -> None:
     ) as one:
         one.wait_ready(command="test -e /ok", timeout=deadline())
         with pytest.raises(Timeout, match=r"command 'exit 3': ended with code 3"):
-            one.wait_ready(command="exit 3", timeout=0.5)
+            one.wait_ready(command="exit 3", timeout=1)
         with pytest.raises(Timeout, match="not in the container"):
             one.wait_ready(command=["no-such-command"], timeout=0.3)
         with pytest.raises(Timeout, match=r"has not ended|still ran"):

@@ -81,10 +81,7 @@ def once_it_runs(one: ck.Container, command: tuple[str, ...]) -> tuple[ck.Task, 
 
 
 def test_users_and_commands_of_its_processes(engine: ck.Engine, busybox: str) -> None:
-    command = (
-        "echo 'ann:x:1234:1234::/:/bin/sh' >> /etc/passwd;"
-        "sleep 1001 & sleep 1002 & sh -c 'sleep 1003; :' & echo up; wait"
-    )
+    command = "sleep 1001 & sleep 1002 & sh -c 'sleep 1003; :' & echo up; wait"
     with engine.start(busybox, ["sh", "-c", command], ready=ck.Ready(log="up")) as one:
         tasks = once_it_runs(one, ("sleep", "1003"))
         first = tasks[0]
@@ -96,6 +93,27 @@ def test_users_and_commands_of_its_processes(engine: ck.Engine, busybox: str) ->
         assert all(task.rss >= 0 and task.cpu >= 0 and task.threads == 1 for task in tasks)
         assert one.started is not None
         assert abs((first.started - one.started).total_seconds()) < 5
+
+
+def test_execs_are_among_them_and_what_starts_them_is_not(engine: ck.Engine, busybox: str) -> None:
+    with engine.start(busybox, ["sleep", "1000"]) as one:
+        one.exec(["sh", "-c", "echo 'ann:x:1234:1234::/:/bin/sh' >> /etc/passwd"], check=True)
+        with one.popen(["sleep", "1005"], user="ann") as process:
+            first, second = once_it_runs(one, ("sleep", "1005"))
+            assert first.command == ("sleep", "1000")
+            assert (second.user, second.uid, second.parent) == ("ann", 1234, 0)
+            assert second.host_pid == process.pid
+        assert [task.pid for task in one.top()] == [1]
+
+
+def test_a_paused_one_is_looked_at_as_well(engine: ck.Engine, busybox: str) -> None:
+    with engine.start(busybox, ["sh", "-c", BURN], ready=ck.Ready(log="up")) as one:
+        one.pause()
+        before = one.stats()
+        [task] = one.top()
+        assert task.rss > 0
+        assert one.stats().cpu.total == before.cpu.total
+        one.unpause()
 
 
 def test_a_user_by_name_and_by_number(engine: ck.Engine, busybox: str) -> None:
