@@ -294,11 +294,14 @@ static int begin(struct ck_launcher *l, struct ck_exec *e, const void *plan, siz
     return e->agent = c->agent.pid;
 }
 
-static int refuse(const struct ck_container *c, const void *plan, size_t size, int n_fds)
+static int refuse(const struct ck_container *c, const void *plan, size_t size, int n_fds,
+                  int channel)
 {
     struct ck_plan checked;
     uint32_t at;
 
+    if (channel < 0 && size > CK_PLAN_INLINE)
+        return -E2BIG; /* a probe has no memfd */
     CK_TRY(plan ? ck_plan_check(plan, size, &checked, &at) : -EINVAL);
     if (checked.header->flags != CK_PLAN_EXEC || checked.header->n_inputs != n_fds)
         return -EINVAL;
@@ -311,7 +314,7 @@ int ck_exec_start(struct ck_launcher *l, struct ck_container *c, const void *pla
                   const int *fds, int n_fds, int channel, int quiet)
 {
     struct ck_event refused = {.report = {.section = 0xffff, .index = 0xffff}};
-    int error = refuse(c, plan, size, n_fds);
+    int error = refuse(c, plan, size, n_fds, channel);
     struct ck_exec *e = error ? NULL : new_exec(l, c, channel);
 
     if (!e) {

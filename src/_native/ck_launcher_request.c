@@ -87,6 +87,8 @@ static void exec(struct ck_launcher *l, struct ck_connection *at, struct ck_cont
     drop(l, at);
     if (request->value[0] == 1)
         n = ck_launcher_map_plan(&plan, fds, n);
+    else if (size > CK_PLAN_INLINE)
+        plan.plan = NULL; /* then it must be a memfd */
     ck_exec_start(l, c, plan.plan, plan.size, fds, n, channel, request->value[1] == 1);
     if (plan.map)
         ck_unmap(plan.map, plan.size);

@@ -68,12 +68,14 @@ class Target:
         connect: the way to its launcher.
         open_pidfd: returns a pidfd of its first process, the caller's to close; -1: none runs.
         image_digest: for results.
+        tell: called once the launcher has been asked for an exec: it is an event.
     """
 
     base: ExecBase
     connect: Connect
     open_pidfd: Callable[[], int]
     image_digest: str = ""
+    tell: Callable[[], object] = lambda: None
 
 
 class Exec:
@@ -109,6 +111,7 @@ class Exec:
         """
         if self._tty:
             self._channel = send(self._target, self._plan, (), quiet=False)
+            self._target.tell()
             return self
         self._ours, theirs = make_pipes(with_input=self._how.data is not None)
         try:
@@ -119,6 +122,7 @@ class Exec:
             raise
         finally:
             close_all(theirs.values())
+        self._target.tell()
         return self
 
     def waiting(self) -> Waiting[Result[Any]]:
@@ -227,6 +231,7 @@ def opening(target: Target, request: ExecRequest, *, text: bool) -> Waiting[Proc
     except BaseException:
         close_all(ours.values())
         raise
+    target.tell()
     hand_over(ours.values())
     ends = Ends(*ours.values()) if master < 0 else Ends(os.dup(master), os.dup(master), -1, master)
     argv = argv_of(plan)

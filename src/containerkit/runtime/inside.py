@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from os import PathLike
 from typing import TYPE_CHECKING, Literal, overload
 
 from containerkit.runtime import status as words
 from containerkit.runtime.verbs import Verbs
+from containerkit.state import events
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -188,13 +189,18 @@ class Inside(Verbs):
         request = ExecRequest(command, env, workdir, user, tty, privileged)
         return popen(self._target(), request, text=text)
 
-    def _target(self) -> Target:
-        """Return the container as `runtime.execute` wants it."""
+    def _target(self, *, told: bool = True) -> Target:
+        """Return the container as `runtime.execute` wants it; *told*: its execs are events."""
         from containerkit.runtime.execute import Target
 
         row = self._read_row()
         base = _base(str(self._keeper.root), row)
-        return Target(base, self._connect, self._open_pidfd, row.image)
+        if not told:
+            return Target(base, self._connect, self._open_pidfd, row.image)
+        tell = partial(
+            events.append, self._keeper.root, "exec", self.id, name=row.name, image=row.reference
+        )
+        return Target(base, self._connect, self._open_pidfd, row.image, tell)
 
     def attach(self) -> Process[bytes]:
         """Return its first process's streams as a `Process`.

@@ -235,6 +235,14 @@ def test_many_at_once(box: ck.Container) -> None:
     assert sorted(found) == sorted(f"{number} {number}\n" for number in range(64))
 
 
+def test_it_is_an_event(engine: ck.Engine, box: ck.Container) -> None:
+    box.exec(["true"])
+    with box.popen(["true"]):
+        pass
+    kinds = [event.kind for event in engine.events(container=box.id) if event.kind == "exec"]
+    assert kinds == ["exec"] * 2
+
+
 def test_a_forked_child_can_execute_too(box: ck.Container) -> None:
     read, write = os.pipe()
     pid = os.fork()
