@@ -62,7 +62,7 @@ def _check_count(tail: object) -> None:
 class LogReader:
     """Entries of one log, taken one by one; see `Logs` for the arguments."""
 
-    __slots__ = ("_files", "_follower", "_lines", "_ready", "_since", "_streams", "_until_ns")
+    __slots__ = ("_files", "_follower", "_lines", "_since", "_streams", "_until_ns", "ready")
 
     def __init__(
         self,
@@ -82,7 +82,8 @@ class LogReader:
         self._until_ns = None if until_ns is None else until_ns // 1000 * 1000 + 999
         wanted = (("stdout", stdout), ("stderr", stderr))
         self._streams = frozenset(name for name, wish in wanted if wish)
-        self._ready: deque[LogEntry] = deque()
+        self.ready: deque[LogEntry] = deque()
+        """Entries that can be taken without waiting."""
         self._lines = Lines()
         self._follower: Follower | None = None
         if follow is not None:
@@ -139,14 +140,14 @@ class LogReader:
             take(self._lines.end())
         if not files.whole and (found < count or not all(sure for sure, _entry in last)):
             return False
-        self._ready.extend(entry for _sure, entry in last)
+        self.ready.extend(entry for _sure, entry in last)
         return True
 
     # ---- one by one
 
     def take(self) -> Waiting[LogEntry | None]:
         """Return the next entry; None after the last one."""
-        while not self._ready:
+        while not self.ready:
             if self._files is None:
                 return None
             if self._follower is not None:
@@ -160,10 +161,10 @@ class LogReader:
                 if self._files.gap:
                     self._take_in(self._lines.end())
                 self._take_in(self._lines.feed(records))
-        return self._ready.popleft()
+        return self.ready.popleft()
 
     def _take_in(self, entries: list[LogEntry]) -> None:
-        self._ready.extend(entry for entry in entries if self._wanted(entry))
+        self.ready.extend(entry for entry in entries if self._wanted(entry))
 
     def _wanted(self, entry: LogEntry) -> bool:
         return (
@@ -230,6 +231,9 @@ class Logs(Iterator[LogEntry]):
         return entry
 
     def __next__(self) -> LogEntry:
+        reader = self._reader
+        if reader is not None and reader.ready:
+            return reader.ready.popleft()
         entry = drive(self.take())
         if entry is None:
             raise StopIteration

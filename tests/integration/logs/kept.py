@@ -48,21 +48,27 @@ class Kept:
         return self.channel.fileno()
 
     def over(self) -> bool:
+        return self._take(0)
+
+    def _take(self, seconds: float) -> bool:
+        """Take what the launcher says until it has ended, or has said nothing for so long."""
         poll = select.poll()
         poll.register(self.channel, select.POLLIN)
-        return self.end is not None or bool(poll.poll(0))
+        while self.end is None and poll.poll(seconds * 1000):
+            event, fds = self.channel.receive()
+            for fd in fds:  # it was started again
+                os.close(fd)
+            assert event is not None
+            if event.kind != packets.STARTED:
+                self.end = event
+        return self.end is not None
 
     def close(self) -> None:
         """A follower ends: nothing to let go of."""
 
     def wait(self) -> packets.Event:
         """Wait for its end."""
-        if self.end is None:
-            poll = select.poll()
-            poll.register(self.channel, select.POLLIN)
-            assert poll.poll(SECONDS * 1000), "it still runs"
-            self.end, fds = self.channel.receive()
-            assert not fds
+        assert self._take(SECONDS), "it still runs"
         assert self.end is not None
         return self.end
 
@@ -124,6 +130,7 @@ def kept(
             ephemeral=False,
             kept=True,
             create=before is None,
+            volatile=options.get("lifetime") != "detached",
         )
         if before is not None:
             directory = engine.root / "containers" / request.id

@@ -350,3 +350,20 @@ def test_following_a_flood_costs_little_memory(engine: Engine, busybox: str) -> 
         for _ in range(5):
             assert all(entry.data for entry in islice(logs, 100_000))
             assert rss(os.getpid()) - before < 16 << 20
+
+
+def test_the_log_of_restarts(engine: Engine, busybox: str) -> None:
+    """One log for all of them, and following goes on until it has ended for good."""
+    with (
+        kept(
+            engine,
+            busybox,
+            "echo again; exit 1",
+            lifetime="detached",
+            restart="on-failure:2",
+            log=Log("128k", 2),
+        ) as container,
+        container.follow() as logs,
+    ):
+        assert [entry.data for entry in logs] == [b"again\n"] * 3
+        assert names(container) == ["log"]
