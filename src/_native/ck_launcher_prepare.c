@@ -268,11 +268,10 @@ static int add_upper(struct options *o, const struct ck_start *start, const char
     snprintf(path, sizeof path, "%s/work/%s", start->upper, name);
     CK_TRY(ck_make_dir(AT_FDCWD, path, 0700));
     CK_TRY(add_option(o, "workdir=%s", path));
-    /* what a volatile mount leaves says that it may have been lost: not without a reboot */
-    snprintf(path, sizeof path, "%s/work/%s/work/incompat/volatile", start->upper, name);
-    ck_unlinkat(AT_FDCWD, path, AT_REMOVEDIR);
-    path[strlen(path) - strlen("/volatile")] = 0;
-    ck_unlinkat(AT_FDCWD, path, AT_REMOVEDIR);
+    /* what a volatile mount leaves says that it may be incomplete: not without a crash of the host */
+    snprintf(path, sizeof path, "%s/work/%s/work/incompat/volatile/dirty", start->upper, name);
+    for (int i = 0; i < 3; i++, *strrchr(path, '/') = 0)
+        ck_unlinkat(AT_FDCWD, path, i ? AT_REMOVEDIR : 0);
     snprintf(path, sizeof path, "%s/upper/%s", start->upper, name);
     CK_TRY(add_option(o, "upperdir=%s", path));
     error = ck_mkdirat(AT_FDCWD, path, st.st_mode & 07777);

@@ -135,18 +135,30 @@ def _bury(root: Path, name: str, sockets: Path) -> bool:
     with _free(path) as free:
         if not free:
             return False
-        _remove_groups(path)
         _remove_ahead(root, name)
         home.forget(sockets, name)
-        path.unlink(missing_ok=True)
+        if _remove_groups(path):
+            path.unlink(missing_ok=True)
         return True
 
 
-def _remove_groups(path: Path) -> None:
+def _remove_groups(path: Path) -> bool:
+    """Remove a dead launcher's groups; False when something still dies in them.
+
+    The kernel closes a process's files, and so lets go of its lock, before it kills what is left in
+    the pid namespace that it was the first process of.
+    """
     text = path.read_text(encoding="utf-8", errors="surrogateescape")
-    for line in text.splitlines():
-        if Path(line).name.startswith(cgroups.PREFIX):
-            cgroups.remove_tree(Path(line))
+    groups = [Path(line) for line in text.splitlines()]
+    groups = [group for group in groups if group.name.startswith(cgroups.PREFIX)]
+    deadline = time.monotonic() + _ENDING_SECONDS
+    while True:
+        for group in groups:
+            cgroups.remove_tree(group)
+        groups = [group for group in groups if group.is_dir()]
+        if not groups or time.monotonic() > deadline:
+            return not groups
+        time.sleep(_PAUSE)
 
 
 def _remove_ahead(root: Path, launcher_id: str) -> None:

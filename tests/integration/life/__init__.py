@@ -1,0 +1,1 @@
+"""Kept containers while they live, asked of their launcher by packets."""
