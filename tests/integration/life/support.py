@@ -47,6 +47,18 @@ def receive(channel: Channel) -> tuple[packets.Event | None, list[int]]:
     return channel.receive()
 
 
+def end_of(channel: Channel) -> packets.Event:
+    """Return the last event of a watched container; each start before it is told with a pidfd."""
+    event, fds = receive(channel)
+    while event is not None and event.kind == packets.STARTED:
+        for fd in fds:
+            os.close(fd)
+        event, fds = receive(channel)
+    assert event is not None
+    assert not fds
+    return event
+
+
 class Kept:
     """A kept container as any process of the root sees it."""
 

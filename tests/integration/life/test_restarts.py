@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from containerkit.model.mount import Mount
 from containerkit.runtime import packets
 from containerkit.runtime.launcher import Launcher
 from containerkit.state import record
-from tests.integration.life.support import begin, receive, restart, until
+from tests.integration.life.support import begin, end_of, restart, until
 
 
 def sh(script: str) -> list[str]:
@@ -28,13 +27,8 @@ def sh(script: str) -> list[str]:
 def test_failures_are_counted(engine: ck.Engine, busybox: str, launcher: Launcher) -> None:
     one = begin(engine, busybox, sh("exit 3"), launcher, restart(RESTART_ON_FAILURE, 2))
     with one.watch() as channel:
-        event, fds = receive(channel)
-        while event is not None and event.kind == packets.STARTED:
-            for fd in fds:
-                os.close(fd)
-            event, fds = receive(channel)
-        assert event is not None
-        assert (event.kind, event.exit_code, fds) == (packets.EXITED, 3, [])
+        event = end_of(channel)
+        assert (event.kind, event.exit_code) == (packets.EXITED, 3)
     state = one.wait()
     assert (state.restarts, state.code) == (2, 3)
     assert one.kinds() == ["start", "die", "restart", "die", "restart", "die"]
@@ -83,12 +77,7 @@ def test_stop_ends_it_while_it_waits(
     with one.watch() as channel:
         one.until(lambda state: state.restarts >= 3 and state.status == record.RESTARTING)
         one.kill(15, flags=packets.STOP_ASKED)
-        event, fds = receive(channel)
-        if event is not None and event.kind == packets.STARTED:
-            for fd in fds:
-                os.close(fd)
-            event, fds = receive(channel)
-        assert event is not None
+        event = end_of(channel)
         assert (event.kind, event.exit_code) == (packets.EXITED, 4)
     state = one.wait()
     assert state.flags & record.STOP_ASKED
@@ -120,12 +109,7 @@ def test_what_can_not_run_again_has_ended(
 ) -> None:
     one = begin(engine, busybox, sh("rm /bin/sh; exit 9"), launcher, restart(RESTART_ALWAYS))
     with one.watch() as channel:
-        event, fds = receive(channel)
-        while event is not None and event.kind == packets.STARTED:
-            for fd in fds:
-                os.close(fd)
-            event, fds = receive(channel)
-        assert event is not None
+        event = end_of(channel)
         assert (event.kind, event.exit_code) == (packets.EXITED, 127)
     state = one.wait()
     assert (state.code, state.restarts) == (127, 1)
