@@ -3,8 +3,8 @@
  * The control socket, the owner's, carries HELLO once, then START requests: header, plan, and by
  * SCM_RIGHTS a channel of its own for every request (first descriptor) and the plan's inputs.  A
  * plan above CK_PLAN_INLINE bytes is a sealed memfd, the last descriptor.  On its channel the request
- * gets STARTED (with a pidfd; left out for ephemeral plans without a terminal) or FAILED, then
- * EXITED; the caller may send KILL there.
+ * gets STARTED (with a pidfd, and the terminal's master for ephemeral plans; left out for those without
+ * a terminal that do not park) or FAILED, then EXITED; the caller may send KILL there.
  *
  *   ephemeral  everything of it is gone when EXITED or FAILED comes; end-of-file on its channel kills
  *   kept       its directory and record stay; end-of-file before STARTED kills, later lets go of it

@@ -160,6 +160,10 @@ class Inside:
 
         return self._process(work)
 
+    def attach(self) -> Eventual[Process[bytes]]:
+        """Return its first process's streams as a `Process`."""
+        return self._process(self._core.attach)
+
     def _process(self, work: Callable[[], blocking_process.Process[Any]]) -> Eventual[Process[Any]]:
         async def made() -> Process[Any]:
             core = await self._workers.call(work, undo=lambda process: process.close())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import os
 import pickle
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import containerkit as ck
+from containerkit import aio
 from containerkit.errors import ConfigError, InvalidStatus, Timeout
 
 if TYPE_CHECKING:
@@ -218,6 +220,32 @@ def test_from_a_fork(engine: Engine, busybox: str) -> None:
         process.join(20)
         process.close()
         assert next(lines(here)) == b"from a fork\n"
+
+
+def test_on_an_event_loop(engine: Engine, busybox: str) -> None:
+    """The same streams, awaited; letting go ends nothing."""
+
+    async def talk() -> None:
+        async with (
+            aio.Engine.open(engine.root) as opened,
+            opened.start(busybox, ["cat"], stdin_open=True) as container,
+        ):
+            async with container.attach() as process:
+                assert process.stdin is not None
+                assert process.stdout is not None
+                await process.stdin.write(b"hello\n")
+                assert await process.stdout.readline() == b"hello\n"
+            assert container.status == "running"
+            process = await container.attach()
+            result = await process.communicate(b"more\n", timeout=20)
+            await process.close()
+            assert result.stdout == b"more\n"
+            assert [entry.data async for entry in container.logs(follow=True)] == [
+                b"hello\n",
+                b"more\n",
+            ]
+
+    asyncio.run(talk())
 
 
 # ---- logs

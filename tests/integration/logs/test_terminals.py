@@ -135,6 +135,12 @@ def test_nothing_of_the_callers_is_within_reach(engine: Engine, busybox: str) ->
     assert lines[3] == "2"  # /dev/pts, and the one terminal on /dev/console
 
 
+def test_there_is_no_terminal_unless_asked_for(engine: Engine, busybox: str) -> None:
+    """Not even the caller's: whoever starts it may have one."""
+    for script in ("echo x > /dev/tty", "echo x > /dev/console", "exec 3<>/dev/pts/0"):
+        assert not engine.run(busybox, script).exit.ok
+
+
 # ---- run
 
 
