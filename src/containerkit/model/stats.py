@@ -49,10 +49,7 @@ class MemoryStats(NamedTuple):
 
 
 class PidStats(NamedTuple):
-    """Processes and threads; ``limit`` None: no limit of its own.
-
-    For half a minute after an exec, the one that the launcher keeps there for the next is counted.
-    """
+    """Processes and threads; ``limit`` None: no limit of its own."""
 
     current: int
     limit: int | None = None

@@ -54,7 +54,13 @@ def read_stats(pid: int) -> Stats:
         if not group:
             return _without_group(pid, network)
         read = _read_unified if "unified" in group else _read_v1
-        return read(group, network)
+        found = read(group, network)
+        if found.pids is not None and found.pids.current > 1:
+            strangers = top.strangers(pid, group)
+            found = found._replace(
+                pids=found.pids._replace(current=max(1, found.pids.current - strangers))
+            )
+        return found
     except FileNotFoundError as error:  # its group or its directory in /proc went meanwhile
         raise ProcessLookupError(f"process {pid} has ended") from error
 

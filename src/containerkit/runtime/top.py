@@ -21,12 +21,13 @@ from datetime import UTC, datetime
 from typing import Final
 
 from containerkit.model.stats import Task
-from containerkit.runtime.groups import group_of
+from containerkit.runtime.groups import Group, group_of
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _PASSWD_MAX: Final = 1 << 20
 _COMMAND_MAX: Final = 128 << 10
+_FEW: Final = 32
 
 
 def read_tasks(pid: int) -> tuple[Task, ...]:
@@ -74,6 +75,25 @@ def candidates(pid: int) -> Iterable[int]:
     if top is None:
         return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
     return {number for directory, _, _ in os.walk(top) for number in _members(directory)}
+
+
+def strangers(pid: int, group: Group) -> int:
+    """Return how many processes in a container's group are not its own, such as who starts execs.
+
+    Of a large group nobody is looked at: one more or less does not matter there.
+    """
+    directory = group.get("unified") or group.get("pids") or ""
+    members = [member for member in _members(directory) if member != pid]
+    if len(members) > _FEW:
+        return 0
+    own, count = _namespace(pid), 0
+    depth = 0
+    for member in members:
+        with suppress(OSError):  # it ended meanwhile
+            if _namespace(member) != own:
+                depth = depth or len(_ids(_read(f"/proc/{pid}/status")))
+                count += len(_ids(_read(f"/proc/{member}/status"))) < depth
+    return count
 
 
 def _members(directory: str) -> Iterator[int]:

@@ -95,6 +95,12 @@ def test_users_and_commands_of_its_processes(engine: ck.Engine, busybox: str) ->
         assert abs((first.started - one.started).total_seconds()) < 5
 
 
+def pids(one: ck.Container) -> int:
+    found = one.stats().pids
+    assert found is not None
+    return found.current
+
+
 def test_execs_are_among_them_and_what_starts_them_is_not(engine: ck.Engine, busybox: str) -> None:
     with engine.start(busybox, ["sleep", "1000"]) as one:
         one.exec(["sh", "-c", "echo 'ann:x:1234:1234::/:/bin/sh' >> /etc/passwd"], check=True)
@@ -103,7 +109,9 @@ def test_execs_are_among_them_and_what_starts_them_is_not(engine: ck.Engine, bus
             assert first.command == ("sleep", "1000")
             assert (second.user, second.uid, second.parent) == ("ann", 1234, 0)
             assert second.host_pid == process.pid
+            assert pids(one) == 2
         assert [task.pid for task in one.top()] == [1]
+        assert pids(one) == 1
 
 
 def test_a_paused_one_is_looked_at_as_well(engine: ck.Engine, busybox: str) -> None:
