@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import signal
 import threading
 import time
 import weakref
@@ -172,13 +171,19 @@ class Process(Generic[AnyStr]):
 
     # ---- signals
 
-    def send_signal(self, number: int) -> None:
+    def send_signal(self, signal: str | int) -> None:
         """Send it a signal; one that has ended gets none.
 
         Args:
-            number: of the signal; SIGKILL ends everything that it started, too.
+            signal: a name with or without SIG, or a number; SIGKILL ends everything that it has
+                started, too.
+
+        Raises:
+            ConfigError: there is no such signal.
         """
-        number = signal.Signals(number).value
+        from containerkit.runtime.verbs import signal_number
+
+        number = signal_number(signal)
         with self._guard:
             self._look()
             if self._exit is None:
@@ -186,11 +191,11 @@ class Process(Generic[AnyStr]):
 
     def kill(self) -> None:
         """Kill it and everything that it started."""
-        self.send_signal(signal.SIGKILL)
+        self.send_signal("KILL")
 
     def terminate(self) -> None:
         """Send it SIGTERM."""
-        self.send_signal(signal.SIGTERM)
+        self.send_signal("TERM")
 
     def resize(self, rows: int, cols: int) -> None:
         """Say how large its terminal's window is; it gets SIGWINCH.

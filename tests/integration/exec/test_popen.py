@@ -99,7 +99,9 @@ def test_closing_early_and_again(box: ck.Container) -> None:
     process.close()
     assert process.exit == ck.Exit.by_signal(9)
     assert process.stdout.closed
-    process.send_signal(15)  # to nobody
+    process.send_signal("TERM")  # to nobody
+    with pytest.raises(ConfigError, match="signal"):
+        process.send_signal("NONE")
     with pytest.raises(ValueError, match="closed"):
         process.stdout.read1()
 
