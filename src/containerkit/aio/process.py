@@ -179,9 +179,9 @@ class Process(Generic[AnyStr]):
         """Wait until it has ended, and everything that it started with it."""
         return await adrive(self._core.waiting(timeout))
 
-    def send_signal(self, number: int) -> None:
+    def send_signal(self, signal: str | int) -> None:
         """Send it a signal; one that has ended gets none."""
-        self._core.send_signal(number)
+        self._core.send_signal(signal)
 
     def kill(self) -> None:
         """Kill it and everything that it started."""

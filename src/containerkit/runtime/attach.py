@@ -276,10 +276,10 @@ class Attached(Process[bytes]):
         self._exit = yield from self._container.waiting(timeout=timeout)
         return self._exit
 
-    def send_signal(self, number: int) -> None:
+    def send_signal(self, signal: str | int) -> None:
         """Send the container's first process a signal; one that has ended gets none."""
         with contextlib.suppress(InvalidStatus):
-            self._container.kill(number)
+            self._container.kill(signal)
 
     def resize(self, rows: int, cols: int) -> None:
         """Say how large its terminal's window is; what runs in it gets SIGWINCH.
