@@ -12,7 +12,7 @@ import io
 import os
 import stat
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from typing import Any, Final
 
@@ -45,7 +45,7 @@ class TarStream(io.RawIOBase):
         kept: closed with it.
     """
 
-    def __init__(self, pieces: Iterator[bytes], path: str, kept: ExitStack) -> None:
+    def __init__(self, pieces: Generator[bytes, None, None], path: str, kept: ExitStack) -> None:
         super().__init__()
         self._pieces = pieces
         self._path = path
@@ -86,9 +86,7 @@ class TarStream(io.RawIOBase):
         """Let go of what it is made of; harmless when repeated."""
         if not self.closed:
             try:
-                close = getattr(self._pieces, "close", None)
-                if close is not None:
-                    close()
+                self._pieces.close()
             finally:
                 self._kept.close()
         super().close()
@@ -100,7 +98,7 @@ def tar_pieces(
     *,
     skip: Callable[[str], bool] = lambda _: False,
     empty: Callable[[str], bool] = lambda _: False,
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, None]:
     """Yield the pieces of a tar of a file or tree.
 
     A file that becomes shorter meanwhile is filled up with zeros, as GNU tar does.  Sockets are

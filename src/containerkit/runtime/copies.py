@@ -286,8 +286,9 @@ class Copier:
         """
         # The open directories of the copy below the target; whether each was made here.
         opened: list[tuple[int, bool]] = [(target, made)]
+        steps = trees.walk(source)
         try:
-            for step in trees.walk(source):
+            for step in steps:
                 if step.kind == "enter":
                     self._entries += 1
                     if step.path:
@@ -301,6 +302,7 @@ class Copier:
                 else:
                     self._other(step, target, opened[-1][0])
         finally:
+            steps.close()
             for fd, _ in opened[1:]:
                 os.close(fd)
 

@@ -6,7 +6,9 @@ files) shows as the empty directory or file it is mounted on, as in Docker's.
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterable
 from typing import IO, TYPE_CHECKING
 
 from containerkit.runtime.archive import tar_pieces
@@ -31,6 +33,11 @@ def export_to(file: Sink, root: int, plan: RootPlan) -> None:
     """
     mounted = frozenset(path.strip("/") for path in plan.mounted)
     pieces = tar_pieces(root, "", skip=mounted.__contains__, empty=mounted.__contains__)
+    with contextlib.closing(pieces):
+        _write(file, pieces)
+
+
+def _write(file: Sink, pieces: Iterable[bytes]) -> None:
     if not isinstance(file, str | os.PathLike):
         with attempt("export", "/"):
             for piece in pieces:

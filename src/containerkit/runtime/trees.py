@@ -9,10 +9,11 @@ it was when it was looked at.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Final, Literal, NamedTuple
 
 from containerkit.runtime.beneath import LEAF, closing
@@ -49,8 +50,10 @@ class _Level(NamedTuple):
     names: list[str]
 
 
-def walk(top: int, *, skip: Callable[[str], bool] = lambda _: False) -> Iterator[Step]:
+def walk(top: int, *, skip: Callable[[str], bool] = lambda _: False) -> Generator[Step, None, None]:
     """Walk a tree: names in order, each directory before what is in it and left after that.
+
+    Closed, it lets go of what it has open; an error of whoever walks would keep that alive.
 
     Args:
         top: an O_PATH descriptor of the top; it stays the caller's.
@@ -133,11 +136,12 @@ def remove(parent: int, name: str, *, recursive: bool) -> None:
     with closing(os.open(name, LEAF | os.O_DIRECTORY, dir_fd=parent)) as top:
         # What is mounted in it may be the host's: rather nothing is removed of it.
         mount = mount_of(parent)
-        for step in walk(top):
-            if step.kind == "other":
-                os.unlink(step.name, dir_fd=step.parent)
-            elif step.kind == "enter" and mount_of(step.fd) != mount:
-                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), step.path)
-            elif step.kind == "leave" and step.parent >= 0:
-                os.rmdir(step.name, dir_fd=step.parent)
+        with contextlib.closing(walk(top)) as steps:
+            for step in steps:
+                if step.kind == "other":
+                    os.unlink(step.name, dir_fd=step.parent)
+                elif step.kind == "enter" and mount_of(step.fd) != mount:
+                    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), step.path)
+                elif step.kind == "leave" and step.parent >= 0:
+                    os.rmdir(step.name, dir_fd=step.parent)
     os.rmdir(name, dir_fd=parent)

@@ -84,6 +84,16 @@ def test_starting_waits_for_those_who_use_the_files(engine: ck.Engine, busybox: 
         assert str(box.status) == "running"
 
 
+def test_the_files_of_a_paused_one(engine: ck.Engine, busybox: str) -> None:
+    with engine.start(busybox, ["sleep", "1000"]) as box:
+        box.pause()
+        box.files.write_text("/tmp/x", "x")
+        assert box.files.read_text("/tmp/x") == "x"
+        assert box.diff()
+        assert str(box.status) == "paused"
+        box.unpause()
+
+
 def test_a_removed_one_has_none(engine: ck.Engine, busybox: str) -> None:
     with engine.containers.create(busybox, ["true"]) as box:
         files = box.files

@@ -1,0 +1,134 @@
+"""`Container.export`: the whole root as a tar, and nothing that is mounted over it."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import containerkit as ck
+from containerkit.errors import FileNotFound, InvalidStatus
+
+
+def members(data: bytes) -> dict[str, tarfile.TarInfo]:
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        return {member.name: member for member in tar}
+
+
+def exported(box: ck.Container) -> bytes:
+    out = io.BytesIO()
+    box.export(out)
+    return out.getvalue()
+
+
+def test_the_whole_root_and_nothing_else(engine: ck.Engine, busybox: str, tmp_path: Path) -> None:
+    (tmp_path / "host").write_text("the host's")
+    mounts = [ck.Mount.bind(tmp_path, "/data/volume"), ck.Mount.tmpfs("/scratch")]
+    command = ["sh", "-c", "echo > /scratch/x; echo own > /data/own; rm /etc/group; sleep 1000"]
+    with engine.start(busybox, command, mounts=mounts) as box:
+        while not box.files.exists("/data/own") or box.files.exists("/etc/group"):
+            pass
+        found = members(exported(box))
+        assert str(box.status) == "running"
+    names = set(found)
+    assert {".", "bin/sh", "bin/busybox", "etc/passwd", "data/own", "tmp"} <= names
+    assert found["bin/sh"].linkname == "busybox"
+    assert found["tmp"].mode == 0o1777
+    assert found["home/app"].uid == 1000
+    assert "etc/group" not in names
+    for empty in ("proc", "sys", "dev", "data/volume", "scratch"):
+        assert found[empty].isdir()
+        assert not [name for name in names if name.startswith(f"{empty}/")]
+    assert found["etc/hosts"].size == 0
+    assert found["bin/busybox"].size > 100_000
+
+
+def test_it_is_what_gnu_tar_makes_of_the_root(
+    engine: ck.Engine, busybox: str, tmp_path: Path
+) -> None:
+    with engine.start(busybox, ["sleep", "1000"]) as box:
+        box.export(tmp_path / "ours.tar")
+        subprocess.run(
+            [
+                "tar",
+                "--format=posix",
+                "-C",
+                f"/proc/{box.pid}/root",
+                "-cf",
+                f"{tmp_path}/theirs.tar",
+            ]
+            + ["--exclude=./proc/*", "--exclude=./sys/*", "--exclude=./dev/*", "."],
+            check=True,
+        )
+    ours = members((tmp_path / "ours.tar").read_bytes())
+    theirs = members((tmp_path / "theirs.tar").read_bytes())
+    assert set(ours) == {name.removeprefix("./") for name in theirs}
+    for name, member in theirs.items():
+        own = ours[name.removeprefix("./")]
+        assert (own.mode, own.uid, own.gid, own.type, own.linkname.removeprefix("./")) == (
+            member.mode,
+            member.uid,
+            member.gid,
+            member.type,
+            member.linkname.removeprefix("./"),
+        ), name
+    assert [path.name for path in tmp_path.iterdir() if "part" in path.name] == []
+
+
+def test_one_that_does_not_run(engine: ck.Engine, busybox: str) -> None:
+    with engine.containers.create(busybox, ["sh", "-c", "echo x > /tmp/x"]) as box:
+        before = members(exported(box))
+        assert "tmp/x" not in before
+        assert "bin/sh" in before
+        box.start()
+        box.wait(timeout=60)
+        assert set(members(exported(box))) - set(before) == {"tmp/x"}
+        assert str(box.status) == "stopped"
+        box.remove()
+        with pytest.raises(InvalidStatus):
+            box.export(io.BytesIO())
+
+
+class Enough(Exception):
+    pass
+
+
+class Until(io.BytesIO):
+    """Takes what is written until it has seen a text: the host's own /usr is large."""
+
+    def __init__(self, text: bytes) -> None:
+        super().__init__()
+        self.text = text
+
+    def write(self, data: Any) -> int:
+        if self.text in data:
+            raise Enough
+        return len(data)
+
+
+def test_the_host_image_has_its_own_directories(engine: ck.Engine) -> None:
+    with engine.containers.create(None, ["true"]) as box:
+        with pytest.raises(Enough):
+            box.export(Until(b"usr/bin/env"))
+        box.start()  # nothing of the export is left that would hold it up
+        assert box.wait(timeout=60).ok
+
+
+def test_a_file_appears_whole_or_not_at_all(
+    engine: ck.Engine, busybox: str, tmp_path: Path
+) -> None:
+    class Full(io.BytesIO):
+        def write(self, _data: object) -> int:
+            raise OSError(28, "full")
+
+    with engine.containers.create(busybox, ["true"]) as box:
+        with pytest.raises(FileNotFound):
+            box.export(tmp_path / "none" / "x.tar")
+        with pytest.raises(OSError, match="full"):
+            box.export(Full())
+        box.export(str(tmp_path / "x.tar"))
+    assert [path.name for path in tmp_path.iterdir()] == ["x.tar"]
