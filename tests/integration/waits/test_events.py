@@ -271,3 +271,31 @@ def test_one_that_was_created_and_removed(engine: ck.Engine, busybox: str) -> No
     ]  # fmt: skip
     with pytest.raises(ConfigError):
         engine.events(kind="dye")
+
+
+MANY = """
+import sys, containerkit as ck
+with ck.Engine.open(sys.argv[1]) as engine:
+    for _ in range(3):
+        with engine.start(sys.argv[2], ["sleep", "1000"]) as one:
+            one.kill()
+            one.wait()
+"""
+
+
+def test_a_follower_loses_nothing_of_eight_engines(engine: ck.Engine, busybox: str) -> None:
+    expected = ["create", "start", "kill", "die", "remove"]
+    seen: dict[str, list[str]] = {}
+    with engine.events(follow=True, kind=expected) as found:
+        others = [
+            subprocess.Popen([sys.executable, "-c", MANY, str(engine.root), busybox])
+            for _ in range(8)
+        ]
+        removed = 0
+        while removed < 24:
+            event = next(found)
+            seen.setdefault(event.id, []).append(event.kind)
+            removed += event.kind == "remove"
+        assert [other.wait(timeout=deadline()) for other in others] == [0] * 8
+    assert len(seen) == 24
+    assert {tuple(kinds_) for kinds_ in seen.values()} == {tuple(expected)}
