@@ -283,6 +283,7 @@ with ck.Engine.open(sys.argv[1]) as engine:
 """
 
 
+@pytest.mark.slow
 def test_a_follower_loses_nothing_of_eight_engines(engine: ck.Engine, busybox: str) -> None:
     expected = ["create", "start", "kill", "die", "remove"]
     seen: dict[str, list[str]] = {}
