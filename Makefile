@@ -12,7 +12,7 @@ C_FORMATTED := $(wildcard src/_native/*.c tests/native/*.c tests/faults/*.c)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart dev test test-python test-kernel test-cgroup2 native lint fmt type bench wheel clean sweep-faults sweep-kills
+.PHONY: help quickstart dev test test-python test-kernel test-cgroup2 native lint fmt type bench wheel clean sweep-crowd sweep-faults sweep-kills
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ type: dev ## mypy --strict on the library, its tests, examples and benchmarks
 
 sweep-faults: dev $(DONE)/packages-test ## every call that can fail, failing (hours); S=600 for so many seconds
 	$(BIN)/python -m tests.faults.sweep_faults $(if $(S),--seconds $(S))
+
+sweep-crowd: dev $(DONE)/packages-test ## 16 processes x 200 operations on one root, some killed; P=, N=
+	$(BIN)/python -m tests.faults.crowd $(or $(P),16) $(or $(N),200)
 
 sweep-kills: dev $(DONE)/packages-test ## the process killed at 540 points; N=… for so many
 	$(BIN)/python -m tests.faults.sweep_kills $(if $(N),--points $(N))

@@ -17,6 +17,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from containerkit.errors import (
@@ -293,5 +294,7 @@ def make_remountable(keeper: Keeper, identity: str) -> None:
     crash of the host; this is the same boot, or the container would be gone.  Spec: overlayfs,
     Volatile mount.
     """
-    for mark in keeper.directory(identity).glob("work/**/incompat"):
-        remove_tree(mark)
+    # The launcher may be clearing away what it held of the last run: what vanishes is fine.
+    for place, directories, _files in os.walk(keeper.directory(identity) / "work"):
+        if "incompat" in directories:
+            remove_tree(Path(place) / "incompat")

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from containerkit.errors import AlreadyExists, HostError
+from containerkit.errors import AlreadyExists, ContainerNotFound, HostError
 from containerkit.runtime import codec, marks
 from containerkit.runtime.names import check_name, free_name
 from containerkit.runtime.records import Row
@@ -61,7 +61,13 @@ class Kept(NamedTuple):
 
     @classmethod
     def of(cls, row: Row) -> Kept:
-        """Return what a row says."""
+        """Return what a row says.
+
+        Raises:
+            ContainerNotFound: it was removed before more than its name was read.
+        """
+        if not row.config:
+            raise ContainerNotFound(f"cannot find container {row.id[:12]}: it was removed")
         kept = codec.load(row.config)
         return cls(
             row.image,

@@ -111,6 +111,8 @@ class Handle:
         from containerkit.model.info import ContainerConfig
 
         row = self._read_row()
+        if not row.config:  # seen in a list only
+            raise ContainerNotFound(f"cannot find container {self.id[:12]}: it was removed")
         kept = codec.load(row.config)
         return ContainerConfig(
             image=row.reference, command=kept["command"], options=kept["options"]

@@ -212,7 +212,13 @@ def _remove_owned(root: Path, directory: Path, mark: str) -> bool:
     owner = marks.owner_of(mark)
     if owner is None or (root / "owners" / owner).exists():  # a new one, since the walk
         return False
-    with _free(directory / record.NAME) as free:
+    lock = FileLock(directory, directory=True)
+    try:
+        if not lock.try_acquire():  # somebody removes it, or hangs it on himself, just now
+            return False
+    except FileNotFoundError:
+        return False
+    with lock, _free(directory / record.NAME) as free:
         if free is False or marks.read(directory) != mark:
             return False
         marks.drop(directory)
