@@ -246,7 +246,7 @@ def test_what_was_rotated_away_is_skipped(engine: Engine, busybox: str) -> None:
         container.wait()
         rest = [e.data for e in logs]
         assert rest[-1] == b"200000\n"
-        numbers = [int(data) for data in rest[1:]]
+        numbers = [int(data) for data in rest[1:] if data.strip()]
         gaps = [b - a for a, b in pairwise(numbers) if b - a != 1]
         assert len(gaps) <= 3  # the beginning of one line, the end of another one, what follows
         assert names(container) == ["log", "log.1"]

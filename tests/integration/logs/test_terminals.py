@@ -10,11 +10,9 @@ import termios
 from typing import TYPE_CHECKING
 
 from containerkit.runtime import packets
-from tests.integration.logs.kept import Kept, kept
+from tests.integration.logs.kept import kept
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from containerkit.engine import Engine
     from containerkit.stdio.logs import Logs
 
@@ -31,14 +29,6 @@ def until(logs: Logs, wanted: bytes) -> bytes:
 
 def resize(master: int, rows: int, columns: int) -> None:
     fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("<4H", rows, columns, 0, 0))
-
-
-def typed(container: Kept, *lines: bytes) -> Iterator[None]:
-    master = container.attach()
-    for line in lines:
-        os.write(master, line)
-        yield
-    os.close(master)
 
 
 def test_what_a_terminal_is(engine: Engine, busybox: str) -> None:
@@ -98,7 +88,7 @@ def test_control_c(engine: Engine, busybox: str) -> None:
 
 
 def test_attach_detach_attach(engine: Engine, busybox: str) -> None:
-    """An interactive shell; letting go of it ends nothing, control-D does."""
+    """An interactive shell; letting go of it ends nothing."""
     with kept(engine, busybox, ["sh"], tty=True) as container, container.follow() as logs:
         master = container.attach()
         os.write(master, b"echo $((6*7))\n")
@@ -107,10 +97,19 @@ def test_attach_detach_attach(engine: Engine, busybox: str) -> None:
         master = container.attach()
         os.write(master, b"echo $((7*7))\n")
         until(logs, b"49\r\n")
+        os.write(master, b"exit 8\n")
+        os.close(master)
+        assert container.wait().exit_code == 8
+
+
+def test_control_d(engine: Engine, busybox: str) -> None:
+    with kept(engine, busybox, ["cat"], tty=True) as container, container.follow() as logs:
+        master = container.attach()
+        os.write(master, b"hello\n")
+        assert [next(logs).data, next(logs).data] == [b"hello\r\n"] * 2
         os.write(master, b"\x04")
         os.close(master)
         assert container.wait().exit_code == 0
-        assert b"".join(entry.data for entry in logs) is not None
 
 
 def test_input_of_a_terminal_is_not_closed(engine: Engine, busybox: str) -> None:
