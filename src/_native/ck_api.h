@@ -68,6 +68,8 @@ int ck_path_open(int root, const char *path, int flags, unsigned how);
 /* Make the directories of path that are missing, with mode (less the umask); returns an O_PATH
  * descriptor of the last one. */
 int ck_path_mkdirs(int root, const char *path, unsigned mode, unsigned how);
+/* The kind of the file system that fd lies on: f_type of statfs(2), or a negative errno. */
+int64_t ck_path_type(int fd);
 
 /* ---- launch: the launcher's client side (ck_spawn) ---------------------------------------- */
 

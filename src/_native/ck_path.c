@@ -2,6 +2,7 @@
 
 #include <limits.h>
 #include <linux/openat2.h>
+#include <sys/statfs.h>
 
 #include "ck_sys.h"
 
@@ -127,6 +128,14 @@ int ck_path_mkdirs(int root, const char *path, unsigned mode, unsigned how)
         dir = fd;
     }
     return ck_steal_fd(&dir);
+}
+
+int64_t ck_path_type(int fd)
+{
+    struct statfs st;
+
+    CK_TRY(ck_fstatfs(fd, &st));
+    return (int64_t)(uint32_t)st.f_type;
 }
 
 int ck_path_depth(int root, int fd, unsigned max)

@@ -15,6 +15,8 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
+struct statfs;
+
 #ifndef CK_CALL
 #define CK_CALL(type, name, parameters, call) type name parameters;
 #define CK_RETRY(type, name, parameters, call) type name parameters;
@@ -62,6 +64,7 @@ CK_CALL(int, ck_fchdir, (int fd), fchdir(fd))
 CK_CALL(int, ck_chdir, (const char *path), chdir(path))
 /* ---- names */
 CK_CALL(int, ck_fstat, (int fd, struct stat *st), fstat(fd, st))
+CK_CALL(int, ck_fstatfs, (int fd, struct statfs *st), fstatfs(fd, st))
 CK_CALL(int, ck_fstatat, (int dirfd, const char *path, struct stat *st, int flags),
         fstatat(dirfd, path, st, flags))
 CK_CALL(int, ck_mkdirat, (int dirfd, const char *path, mode_t mode), mkdirat(dirfd, path, mode))

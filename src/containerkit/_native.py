@@ -240,6 +240,18 @@ def path_mkdirs(
     return _opened(lib.ck_path_mkdirs(root, _c_path(path), mode, _how(no_symlinks, openat2)), path)
 
 
+def file_system_of(fd: int) -> int:
+    """Return the kind of the file system that a descriptor lies on (statfs(2), ``f_type``).
+
+    Raises:
+        OSError: the kernel does not say.
+    """
+    kind: int = lib.ck_path_type(fd)
+    if kind < 0:
+        raise OSError(-kind, os.strerror(-kind))
+    return kind
+
+
 def _c_path(path: str | bytes) -> bytes:
     raw = os.fsencode(path)
     if b"\0" in raw:

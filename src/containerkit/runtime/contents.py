@@ -128,16 +128,17 @@ def _open_running(container: Handle) -> int | None:
 
 @contextmanager
 def held_still(container: Handle) -> Iterator[None]:
-    """Let nothing change a container's files meanwhile: freeze it, or keep it from being started.
+    """Let nothing change a container's files meanwhile: it is frozen, and not started or removed.
 
     Raises:
         InvalidStatus: it was removed.
+
+    Blocking: while somebody else starts it, removes it or looks through it, at most 60 s.
     """
     frozen = False
     with contextlib.ExitStack() as stack:
-        if container._look().status in _STILL:
-            with contextlib.suppress(ContainerNotFound):
-                stack.enter_context(begin.operation(container._keeper, container.id))
+        with contextlib.suppress(ContainerNotFound):
+            stack.enter_context(begin.operation(container._keeper, container.id))
         status = container._require("look through", *words.STATUSES[:-1]).status
         if status == "running":
             with contextlib.suppress(InvalidStatus):  # it has just ended

@@ -16,10 +16,32 @@ import stat
 from collections.abc import Callable, Generator
 from typing import Final, Literal, NamedTuple
 
+from containerkit._native import file_system_of
 from containerkit.runtime.beneath import LEAF, closing
 
 DEPTH: Final = 256
 """Directories below each other; a walk holds a descriptor of each, and a copy two."""
+
+KERNEL: Final = frozenset(
+    (
+        0x9FA0,  # proc
+        0x62656572,  # sysfs
+        0x27E0EB,  # cgroup
+        0x63677270,  # cgroup2
+        0x1CD1,  # devpts
+        0x19800202,  # mqueue
+        0x64626720,  # debugfs
+        0x74726163,  # tracefs
+        0x73636673,  # securityfs
+        0xCAFE4A11,  # bpf
+        0x6165676C,  # pstore
+        0xDE5E81E4,  # efivarfs
+        0x62656570,  # configfs
+        0x65735543,  # fusectl
+        0x42494E4D,  # binfmt_misc
+    )
+)
+"""File systems without files of their own (linux/magic.h): what they show is made as it is read."""
 
 _OPEN: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -53,7 +75,8 @@ class _Level(NamedTuple):
 def walk(top: int, *, skip: Callable[[str], bool] = lambda _: False) -> Generator[Step, None, None]:
     """Walk a tree: names in order, each directory before what is in it and left after that.
 
-    Closed, it lets go of what it has open; an error of whoever walks would keep that alive.
+    What is mounted in it belongs to it, except the kernel's own file systems: a walk of "/" shows
+    /proc empty, one of "/proc/sys" shows that.  Closed, it lets go of what it has open; an error of whoever walks would keep that alive.
 
     Args:
         top: an O_PATH descriptor of the top; it stays the caller's.
@@ -68,7 +91,7 @@ def walk(top: int, *, skip: Callable[[str], bool] = lambda _: False) -> Generato
         return
     levels: list[_Level] = []
     try:
-        levels.append(_enter(top, "", "", -1, status, skip))
+        levels.append(_enter(top, "", "", -1, status, hidden=skip("")))
         yield levels[0].step
         while levels:
             here, names = levels[-1]
@@ -89,7 +112,9 @@ def walk(top: int, *, skip: Callable[[str], bool] = lambda _: False) -> Generato
                     continue
                 if len(levels) > DEPTH:
                     raise OSError(errno.ELOOP, f"it is deeper than {DEPTH} directories")
-                levels.append(_enter(found, path, name, here.fd, status, skip))
+                mounted = status.st_dev != here.status.st_dev
+                hidden = skip(path) or (mounted and file_system_of(found) in KERNEL)
+                levels.append(_enter(found, path, name, here.fd, status, hidden=hidden))
             yield levels[-1].step
     finally:
         for level in levels:
@@ -102,11 +127,12 @@ def _enter(
     name: str,
     parent: int,
     status: os.stat_result,
-    skip: Callable[[str], bool],
+    *,
+    hidden: bool,
 ) -> _Level:
     fd = os.open(".", _OPEN, dir_fd=found)
     try:
-        names = [] if skip(path) else sorted(os.listdir(fd), reverse=True)
+        names = [] if hidden else sorted(os.listdir(fd), reverse=True)
     except BaseException:
         os.close(fd)
         raise

@@ -286,9 +286,22 @@ def test_a_tree_may_be_deep_but_not_endless(files: Files, tmp_path: Path) -> Non
             attempt()
 
 
-def test_the_whole_root(files: Files, tmp_path: Path) -> None:
-    with files.archive("/etc/.") as tar:
-        assert b"passwd" in b"".join(tar)
-    got = files.get("/bin", tmp_path)
-    assert got.entries > 100
-    assert (tmp_path / "bin/sh").is_symlink()
+def test_the_whole_root_is_copied_without_the_kernels_files(
+    engine: ck.Engine, busybox: str, tmp_path: Path
+) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/file").write_text("mounted")
+    mounts = [ck.Mount.bind(tmp_path / "source", "/data")]
+    with engine.start(busybox, ["sleep", "1000"], mounts=mounts) as box:
+        got = box.files.get("/", tmp_path / "root")
+        assert "dev/null" in got.left_out
+        assert (tmp_path / "root/bin/sh").is_symlink()
+        assert (tmp_path / "root/data/file").read_text() == "mounted"
+        assert list((tmp_path / "root/proc").iterdir()) == []
+        assert list((tmp_path / "root/sys").iterdir()) == []
+        with box.files.archive("/") as tar, tarfile.open(fileobj=tar, mode="r|") as read:
+            names = set(read.getnames())
+        assert {"proc", "sys", "etc/passwd", "data/file"} <= names
+        assert not [name for name in names if name.startswith(("proc/", "sys/"))]
+        assert box.files.get("/proc/1/status", tmp_path).size > 100
+        assert box.files.get("/proc/sys/kernel/random", tmp_path).entries > 3
