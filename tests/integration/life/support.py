@@ -59,6 +59,14 @@ def end_of(channel: Channel) -> packets.Event:
     return event
 
 
+def group_of(launcher: Launcher) -> Path:
+    """Return the control group, with the controller "pids", of a launcher's only container."""
+    (found,) = (
+        file.parent for path in launcher.group.paths for file in path.glob("[0-9]*/pids.max")
+    )
+    return found
+
+
 class Kept:
     """A kept container as any process of the root sees it."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import resource
 import select
 import signal
 from pathlib import Path
@@ -16,7 +17,7 @@ from containerkit.model.limits import Limits
 from containerkit.runtime import home, packets
 from containerkit.runtime.launcher import Launcher
 from containerkit.state import record
-from tests.integration.life.support import Kept, begin, receive, until
+from tests.integration.life.support import Kept, begin, group_of, receive, until
 
 SLEEP = ["sleep", "1000"]
 TIMEOUT = packets.CAUSES.index("timeout")
@@ -157,8 +158,7 @@ def update(*triples: str) -> bytes:
 def test_limits_change(engine: ck.Engine, busybox: str, launcher: Launcher) -> None:
     one = begin(engine, busybox, SLEEP, launcher)
     one.done(packets.UPDATE, body=update("pids", "pids.max", "77", "pids", "pids.max", "78"))
-    (group,) = (path for path in launcher.group.paths if "pids" in str(path))
-    (found,) = (path for path in group.iterdir() if path.is_dir() and path.name.isdigit())
+    found = group_of(launcher)
     assert (found / "pids.max").read_text() == "78\n"
     event = one.refused(
         packets.UPDATE, body=update("pids", "pids.max", "79", "pids", "pids.max", "many")
@@ -213,6 +213,8 @@ def test_more_connections_than_there_is_room_for(
     engine: ck.Engine, busybox: str, launcher: Launcher
 ) -> None:
     one = begin(engine, busybox, SLEEP, launcher)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
     held = [home.connect(engine.root, launcher.id) for _ in range(1100)]
     poll = select.poll()
     for end in held:
@@ -220,6 +222,7 @@ def test_more_connections_than_there_is_room_for(
     until(lambda: len(poll.poll(0)) == 1100 - 1024)  # those are closed at once
     for end in held:
         end.close()
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     until(lambda: answered(one))
     one.kill()
     one.wait()

@@ -17,7 +17,7 @@ from containerkit.model.mount import Mount
 from containerkit.runtime import packets
 from containerkit.runtime.launcher import Launcher
 from containerkit.state import record
-from tests.integration.life.support import begin, end_of, restart, until
+from tests.integration.life.support import begin, end_of, group_of, restart, until
 
 
 def sh(script: str) -> list[str]:
@@ -97,9 +97,7 @@ def test_limits_set_since_hold(engine: ck.Engine, busybox: str, launcher: Launch
     one.done(packets.UPDATE, body=packets.strings(["pids", "pids.max", "55"]))
     one.kill()
     one.until(lambda state: state.restarts == 1 and state.status == record.RUNNING)
-    (group,) = (path for path in launcher.group.paths if "pids" in str(path))
-    (found,) = (path for path in group.iterdir() if path.is_dir() and path.name.isdigit())
-    assert (found / "pids.max").read_text() == "55\n"
+    assert (group_of(launcher) / "pids.max").read_text() == "55\n"
     one.stop()
     one.wait()
 
