@@ -58,22 +58,23 @@ def recover(root: Path) -> Recovered:
 
     Atomicity: may run in any number of processes at once.
     """
-    sockets = home.run_directory(root)
     launchers, living, ending = [], set(), []
+    namespace = os.stat("/proc/self/ns/pid").st_ino
     for name in os.listdir(root / "owners"):
-        if _bury(root, name, sockets):
-            launchers.append(name)
-        elif _lost_its_owner(root / "owners" / name):
-            ending.append(name)
-        else:
-            living.add(name)
+        with _free(f"{root}/owners/{name}") as (free, fd):
+            if free:
+                _bury(root, name)
+                launchers.append(name)
+            elif free is False and _lost_its_owner(fd, namespace):
+                ending.append(name)
+            elif free is False:
+                living.add(name)
     deadline = time.monotonic() + _ENDING_SECONDS
     for name in ending:
-        while (root / "owners" / name).exists() and not _bury(root, name, sockets):
-            if time.monotonic() > deadline:
-                living.add(name)
-                break
-            time.sleep(_PAUSE)
+        if _await_end(root, name, deadline):
+            launchers.append(name)
+        elif (root / "owners" / name).exists():
+            living.add(name)
     return Recovered(tuple(launchers), tuple(_recover_containers(root, living)))
 
 
@@ -96,50 +97,50 @@ def write_record(
     """
     lock = FileLock(root / "owners" / launcher_id, shared=True)
     lock.acquire()
-    lines = [" ".join((_OWNER if owned else "alone", *_identity("self"))), *map(str, groups)]
+    word = _OWNER if owned else "alone"
+    namespace = os.stat("/proc/self/ns/pid").st_ino
+    lines = [f"{word} {os.getpid()} {_started(os.getpid())} {namespace}", *map(str, groups)]
     os.write(lock.fd, "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
     return lock
 
 
-def _identity(pid: str) -> tuple[str, str, str]:
-    """Return pid, start time and pid namespace: of this process, or of another as it is seen here.
-
-    Raises:
-        FileNotFoundError, ProcessLookupError: there is none.
-    """
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        number, _, rest = file.read().partition(b" ")
-    fields = rest.rpartition(b")")[2].split()
-    if fields[0] in (b"Z", b"X"):
-        raise ProcessLookupError
-    return number.decode(), fields[19].decode(), str(os.stat("/proc/self/ns/pid").st_ino)
-
-
-def _lost_its_owner(path: Path) -> bool:
-    """Whether a living launcher is about to end, because the process it belongs to is dead."""
+def _started(pid: int | str) -> str | None:
+    """Return when a process started, which with its pid names it for ever; None: it is dead."""
     try:
-        word, *identity = path.read_bytes().split(b"\n", 1)[0].decode("ascii", "replace").split()
-    except (FileNotFoundError, ValueError):
-        return False
-    if word != _OWNER or len(identity) != 3 or identity[2] != _identity("self")[2]:
-        return False
-    try:
-        return _identity(identity[0]) != tuple(identity)
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
-        return True
+        return None
+    return None if fields[0] in (b"Z", b"X") else fields[19].decode()
 
 
-def _bury(root: Path, name: str, sockets: Path) -> bool:
-    """Remove what a launcher has left if it is dead; False when it lives."""
-    path = root / "owners" / name
-    with _free(path) as free:
-        if not free:
+def _lost_its_owner(record_fd: int, namespace: int) -> bool:
+    """Whether a living launcher is about to end, because the process it belongs to is dead."""
+    line = os.pread(record_fd, 100, 0).partition(b"\n")[0].decode("ascii", "replace").split()
+    if len(line) != 4 or line[0] != _OWNER or line[3] != str(namespace):
+        return False
+    return _started(line[1]) != line[2]
+
+
+def _await_end(root: Path, name: str, deadline: float) -> bool:
+    """Wait for a launcher to end, and bury it; False when it has buried itself, or goes on."""
+    while True:
+        with _free(f"{root}/owners/{name}") as (free, _fd):
+            if free:
+                _bury(root, name)
+                return True
+        if free is None or time.monotonic() > deadline:
             return False
-        _remove_ahead(root, name)
-        home.forget(sockets, name)
-        if _remove_groups(path):
-            path.unlink(missing_ok=True)
-        return True
+        time.sleep(_PAUSE)
+
+
+def _bury(root: Path, name: str) -> None:
+    """Remove what a dead launcher has left; its record's lock is held."""
+    path = root / "owners" / name
+    _remove_ahead(root, name)
+    home.forget(home.run_directory(root), name)
+    if _remove_groups(path):
+        path.unlink(missing_ok=True)
 
 
 def _remove_groups(path: Path) -> bool:
@@ -176,14 +177,13 @@ def _recover_containers(root: Path, living: set[str]) -> Iterator[str]:
     for name in os.listdir(root / "containers"):
         if name.startswith(AHEAD):
             continue
-        directory = root / "containers" / name
-        mark = marks.read(directory)
+        mark = marks.read(f"{root}/containers/{name}")
         if mark is None:
-            if _remove_unmarked(directory):
+            if _remove_unmarked(root / "containers" / name):
                 yield name
         elif mark == marks.DETACHED:
             _look_for_lost(root, name, living)
-        elif marks.owner_of(mark) not in living and _remove_owned(root, directory, mark):
+        elif marks.owner_of(mark) not in living and _remove_owned(root, name, mark):
             with_rows.append(name)
             yield name
     if with_rows:
@@ -191,7 +191,7 @@ def _recover_containers(root: Path, living: set[str]) -> Iterator[str]:
 
 
 def _remove_unmarked(directory: Path) -> bool:
-    with _free(directory / record.NAME) as free:
+    with _free(f"{directory}/{record.NAME}") as (free, _fd):
         if free and marks.read(directory) is None:
             remove_tree(directory)
             return True
@@ -207,9 +207,9 @@ def _remove_unmarked(directory: Path) -> bool:
     return True
 
 
-def _remove_owned(root: Path, directory: Path, mark: str) -> bool:
+def _remove_owned(root: Path, name: str, mark: str) -> bool:
     """Remove what belonged to a dead launcher; False when it has come to another one since."""
-    owner = marks.owner_of(mark)
+    owner, directory = marks.owner_of(mark), root / "containers" / name
     if owner is None or (root / "owners" / owner).exists():  # a new one, since the walk
         return False
     lock = FileLock(directory, directory=True)
@@ -218,7 +218,7 @@ def _remove_owned(root: Path, directory: Path, mark: str) -> bool:
             return False
     except FileNotFoundError:
         return False
-    with lock, _free(directory / record.NAME) as free:
+    with lock, _free(f"{directory}/{record.NAME}") as (free, _fd):
         if free is False or marks.read(directory) != mark:
             return False
         marks.drop(directory)
@@ -228,14 +228,14 @@ def _remove_owned(root: Path, directory: Path, mark: str) -> bool:
 
 def _look_for_lost(root: Path, name: str, living: set[str]) -> None:
     """Write down that a container was lost, when its launcher died before it could tell its end."""
-    directory = root / "containers" / name
+    directory = f"{root}/containers/{name}"
     state = record.read(directory)
     if state is None or not state.is_live or state.launcher in living:
         return
-    with _free(directory / record.NAME) as free:
+    with _free(f"{directory}/{record.NAME}") as (free, _fd):
         state = record.read(directory) if free else None
         if state is not None and state.is_live:
-            record.write(directory / record.NAME, record.lost(state, time.time_ns()))
+            record.write(Path(directory, record.NAME), record.lost(state, time.time_ns()))
             events.append(root, "die", name, cause="lost")
 
 
@@ -256,29 +256,31 @@ def _forget_rows(root: Path, names: list[str]) -> None:
 
 
 @contextmanager
-def _free(path: Path) -> Iterator[bool | None]:
+def _free(path: str) -> Iterator[tuple[bool | None, int]]:
     """Hold the lock of *path* meanwhile if nobody else does; None: there is no such file.
+
+    The second is a descriptor of the file.
 
     Never makes the file: who removes it at the same time wants its directory empty.
     """
     try:
         fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
-        yield None
+        yield None, -1
         return
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield False
+            yield False, fd
         else:
             # Renamed or removed since it was opened: its holder did that, not a crash.
-            yield _is_named(fd, path)
+            yield _is_named(fd, path), fd
     finally:
         os.close(fd)
 
 
-def _is_named(fd: int, path: Path) -> bool:
+def _is_named(fd: int, path: str) -> bool:
     try:
         return os.path.samestat(os.fstat(fd), os.stat(path))
     except FileNotFoundError:
