@@ -132,15 +132,31 @@ static void started(struct ck_launcher *l, struct ck_exec *e)
     e->master = -1;
 }
 
+/* One that its caller has killed has ended, however far it had come. */
+static void on_end(struct ck_launcher *l, struct ck_exec *e)
+{
+    struct ck_event *event = &e->event;
+
+    ck_launcher_unwatch(l, &e->report);
+    if (e->status == CK_EXEC_STARTING && !event->report.errnum && !(e->flags & CK_EXEC_KILLED))
+        event->report = (struct ck_report){CK_CHILD, 0, 0, ECHILD, event->signal};
+    if (!event->signal)
+        event->cause = CK_CAUSE_EXITED;
+    else if (!event->cause)
+        event->cause = event->signal == SIGKILL && ck_launcher_was_oom(l, container_of(l, e))
+                           ? CK_CAUSE_OOM
+                           : CK_CAUSE_SIGNAL;
+    finish(l, e);
+}
+
 /* Nothing was heard of it: it died at birth, or the agent did before.  It has been in the agent's
  * process group only, and can be waited for by that. */
 static void lost(struct ck_launcher *l, struct ck_exec *e)
 {
     for (int i = 0; i < LOST_MS && e->agent && ck_wait_group(e->agent) == 0; i++)
         ck_wait_for(-1, 0, 1); /* it is about to be dead */
-    if (!e->event.report.errnum)
-        e->event.report = (struct ck_report){CK_CHILD, 0, 0, ECHILD, SIGKILL};
-    finish(l, e);
+    e->event.signal = SIGKILL;
+    on_end(l, e);
 }
 
 /* Take one report; 0 when there is no more now. */
@@ -175,42 +191,29 @@ static int on_report(struct ck_launcher *l, struct ck_exec *e)
     return 1;
 }
 
-static void on_end(struct ck_launcher *l, struct ck_exec *e, const struct rusage *used)
-{
-    struct ck_event *event = &e->event;
-
-    ck_launcher_unwatch(l, &e->report);
-    ck_launcher_add_usage(event, used);
-    if (e->status == CK_EXEC_STARTING && !event->report.errnum)
-        event->report = (struct ck_report){CK_CHILD, 0, 0, ECHILD, event->signal};
-    if (!event->signal)
-        event->cause = CK_CAUSE_EXITED;
-    else if (!event->cause)
-        event->cause = event->signal == SIGKILL && ck_launcher_was_oom(l, container_of(l, e))
-                           ? CK_CAUSE_OOM
-                           : CK_CAUSE_SIGNAL;
-    finish(l, e);
-}
-
-/* Something has come or ended: see how far it is.  What it has said comes before its end, and that
- * it was executed once its socket is closed, by the agent also, or it has ended. */
+/* Something has come or ended: see how far it is.  Whether it has ended is asked before its last
+ * words are read.  It was executed when its socket is closed, by the agent also, or it has ended. */
 static void go_on(struct ck_launcher *l, struct ck_exec *e)
 {
+    struct ck_event *event = &e->event;
     struct rusage used = {0};
-    int ended;
+    int ended = -EAGAIN;
 
-    while (e->status == CK_EXEC_STARTING && on_report(l, e))
-        continue;
     if (e->status == CK_EXEC_ENDING)
         return finish(l, e);
-    if (e->status == CK_EXEC_FREE || e->pidfd < 0)
-        return;
-    ended = ck_wait_pidfd(e->pidfd, &e->event.code, &e->event.signal, &used) != -EAGAIN;
-    if (e->status == CK_EXEC_STARTING && e->flags & CK_EXEC_ABOUT && !e->event.report.errnum &&
-        (ended || e->report < 0))
+    if (e->pidfd >= 0)
+        ended = ck_wait_pidfd(e->pidfd, &event->code, &event->signal, &used);
+    if (ended == -ECHILD) /* found for another that was lost: it had no session yet */
+        event->signal = SIGKILL;
+    while (e->status == CK_EXEC_STARTING && on_report(l, e))
+        continue;
+    if (e->status == CK_EXEC_STARTING && e->flags & CK_EXEC_ABOUT && !event->report.errnum &&
+        (ended != -EAGAIN || e->report < 0))
         started(l, e);
-    if (ended)
-        on_end(l, e, &used);
+    if (ended == -EAGAIN)
+        return;
+    ck_launcher_add_usage(event, &used);
+    on_end(l, e);
 }
 
 static void on_channel(struct ck_launcher *l, struct ck_exec *e)
@@ -258,6 +261,7 @@ static struct ck_exec *new_exec(struct ck_launcher *l, const struct ck_container
     e->container = (uint16_t)(c - l->containers);
     e->number = ++l->last_exec;
     e->channel = channel;
+    e->event.started_ns = ck_now(CLOCK_REALTIME); /* of one that is killed before it has */
     e->pidfd = e->report = e->master = -1;
     return e;
 }
@@ -356,6 +360,8 @@ void ck_exec_drop_all(struct ck_launcher *l, struct ck_container *c)
     for (struct ck_exec *e = l->execs; e < l->execs + l->n_execs; e++) {
         if (e->status == CK_EXEC_FREE || container_of(l, e) != c)
             continue;
+        if (e->status == CK_EXEC_STARTING && !e->event.report.errnum)
+            e->event.report = (struct ck_report){CK_CHILD, 0, 0, ESRCH, 0};
         kill_exec(l, e, SIGKILL, c->cause);
         while (e->status != CK_EXEC_FREE) {
             int fd = e->pidfd >= 0 ? e->pidfd : e->report;

@@ -268,16 +268,16 @@ def _open_root(target: Target) -> int:
     """
     pidfd = target.open_pidfd()
     if pidfd < 0:
-        raise _gone(target)
+        raise _refusal(target)
     try:
         fd = os.open(f"/proc/{pid_of(pidfd)}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise _gone(target) from None
+        raise _refusal(target) from None
     else:
         if not _has_ended(pidfd, 0):
             return fd
         os.close(fd)  # it may be another process's
-        raise _gone(target)
+        raise _refusal(target)
     finally:
         os.close(pidfd)
 
@@ -285,11 +285,12 @@ def _open_root(target: Target) -> int:
 def _is_ending(target: Target) -> bool:
     """Whether the container's first process has ended, or does so now."""
     pidfd = target.open_pidfd()
+    if pidfd < 0:
+        return True
     try:
-        return pidfd < 0 or _has_ended(pidfd, _ENDING_SECONDS)
+        return _has_ended(pidfd, _ENDING_SECONDS)
     finally:
-        if pidfd >= 0:
-            os.close(pidfd)
+        os.close(pidfd)
 
 
 def _has_ended(pidfd: int, seconds: float) -> bool:
@@ -327,8 +328,15 @@ def send(target: Target, plan: Plan, fds: Sequence[int], *, quiet: bool) -> Chan
         InvalidStatus: the container does not run.
     """
     data = plan.encode()
-    if len(data) <= packets.PLAN_INLINE:
-        return target.connect(packets.EXEC, values=(0, quiet), body=data, fds=fds)
+    try:
+        if len(data) <= packets.PLAN_INLINE:
+            return target.connect(packets.EXEC, values=(0, quiet), body=data, fds=fds)
+        return _send_large(target, data, fds, quiet=quiet)
+    except InvalidStatus as error:
+        raise _refusal(target, error.status) from None
+
+
+def _send_large(target: Target, data: bytes, fds: Sequence[int], *, quiet: bool) -> Channel:
     memfd = os.memfd_create("plan", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         with open(memfd, "wb", closefd=False) as file:
@@ -359,8 +367,8 @@ def starting(target: Target, plan: Plan, channel: Channel) -> Waiting[tuple[int,
         return pid, fds[1] if len(fds) > 1 else -1
     for fd in fds:
         os.close(fd)
-    if event is None:
-        raise _gone(target)
+    if event is None or event.kind != packets.FAILED:
+        raise _refusal(target)
     raise failure(target, plan, event)
 
 
@@ -373,24 +381,20 @@ def pid_of(pidfd: int) -> int:
 def failure(target: Target, plan: Plan, event: packets.Event) -> Exception:
     """Return the exception for an exec that did not start."""
     if event.code == 0 and event.errnum == errno.ESRCH:
-        return _gone(target)
+        return _refusal(target)
     # A container that ends takes with it what is just being started in it.
     killed = event.code == 0 and (event.errnum, event.aux) == (errno.ECHILD, signal.SIGKILL)
     if killed and _is_ending(target):
-        return _gone(target)
+        return _refusal(target)
     if event.code == 0 and event.errnum == errno.EBUSY:
-        return InvalidStatus(
-            f"cannot execute in container {target.base.id[:12]}: it is paused",
-            hint="unpause it first",
-            status="paused",
-            allowed=("running",),
-        )
+        return _refusal(target, "paused")
     return launch_error(plan, event)
 
 
-def _gone(target: Target) -> InvalidStatus:
+def _refusal(target: Target, status: str = "stopped") -> InvalidStatus:
     return InvalidStatus(
-        f"cannot execute in container {target.base.id[:12]}: it has ended",
-        status="stopped",
+        f"cannot execute in container {target.base.id[:12]}: it is {status}",
+        hint="unpause it first" if status == "paused" else None,
+        status=status,
         allowed=("running",),
     )

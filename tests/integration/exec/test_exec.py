@@ -181,9 +181,9 @@ def test_a_container_that_does_not_run(engine: ck.Engine, busybox: str) -> None:
             box.exec(["true"])
         box.start()
         box.wait(timeout=30)
-        with pytest.raises(InvalidStatus) as caught:
+        with pytest.raises(InvalidStatus, match=r"cannot execute in .* it is stopped") as caught:
             box.exec(["true"])
-        assert caught.value.status == "stopped"
+        assert (caught.value.status, caught.value.allowed) == ("stopped", ("running",))
 
 
 def test_a_limit_of_processes_that_is_reached(engine: ck.Engine) -> None:
