@@ -186,6 +186,7 @@ def test_execs_into_an_ending_container(box: ck.Container) -> None:
 # ---- what stays
 
 
+@pytest.mark.slow
 def test_a_thousand_leave_nothing(engine: ck.Engine, box: ck.Container) -> None:
     box.exec(["true"])
     before = (*counts(engine), len(os.listdir("/proc/self/fd")))
