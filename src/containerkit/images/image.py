@@ -139,7 +139,9 @@ class Image:
 
     def tag(self, reference: str | Reference) -> Image:
         """Give the image another name, taking it from whatever has it; return it so named."""
-        return self._images.tag(self, reference)
+        named = self._images.tag(self, reference)
+        self.tell("tag", str(reference))
+        return named
 
     def untag(self, reference: str | Reference) -> None:
         """Take a name away; the image stays, even without any.
@@ -148,10 +150,19 @@ class Image:
             ImageNotFound: it is not a name of this image.
         """
         self._images.untag(self, reference)
+        self.tell("untag", str(reference))
 
     def remove(self, *, force: bool = False) -> None:
         """Remove the image; see ``Images.remove``."""
         self._images.remove(self, force=force)
+
+    def tell(self, kind: str, reference: str | None = None) -> None:
+        """Append an event about this image, under one of its names, to those of its root."""
+        from containerkit.model.reference import Reference
+        from containerkit.state import events
+
+        known = self.digest if reference is None else str(Reference.parse(reference))
+        events.append(self._images.root, kind, self.id, image=known)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Image):

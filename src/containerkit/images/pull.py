@@ -36,6 +36,7 @@ from containerkit.model.image_config import MAX_CONFIG_SIZE, ImageConfig
 from containerkit.model.manifest import MAX_MANIFEST_SIZE, Manifest, parse_manifest
 from containerkit.model.platform import Platform
 from containerkit.model.progress import Action, Progress
+from containerkit.state import events
 from containerkit.state.pin import Pin
 
 if TYPE_CHECKING:
@@ -95,6 +96,8 @@ class Pull:
             self._bring(image)
             self.content.put(target.data, target.digest)
             self._record(image, target.source)
+        told = str(target.manifest.config.digest)
+        events.append(self.root.path, "pull", told, image=str(self.reference))
         self._say("done", detail=f"{self._repository()}@{target.digest}")
         return image.digest
 

@@ -21,6 +21,8 @@ from containerkit.state import events
 from containerkit.stdio.aiodrive import adrive
 from containerkit.stdio.events import Described, Events
 from tests.integration.waits import deadline
+from tests.support import ocibuild
+from tests.support.registry import RegistryServer
 
 
 def kinds(found: Events) -> list[str]:
@@ -193,6 +195,29 @@ def test_what_it_has_open_is_closed(tmp_path: Path) -> None:
     one.close()
     assert not list(one)
     assert os.listdir("/proc/self/fd") == before
+
+
+# ---- of images
+
+
+def test_what_happens_to_an_image(engine_root: Path, registry: RegistryServer) -> None:
+    name = registry.push("test/told:latest", ocibuild.busybox({"told": "x"}))
+    with ck.Engine.open(engine_root) as engine:
+        image = engine.images.pull(name)
+        image.tag("told:again")
+        image.untag("told:again")
+        image.tag("told:third")
+        engine.images.remove("told:third")
+        engine.images.remove(name)
+        with engine.events() as found:
+            seen = [(event.kind, event.id, event.image) for event in found]
+    full = image.references[0]
+    assert [kind for kind, _id, _image in seen] == [
+        "pull", "tag", "untag", "tag", "untag", "delete",
+    ]  # fmt: skip
+    assert {identity for _kind, identity, _image in seen} == {image.id}
+    assert seen[0][2] == seen[-1][2] == full
+    assert seen[1][2] == seen[2][2] == "docker.io/library/told:again"
 
 
 # ---- of containers
