@@ -8,6 +8,7 @@ Flow: `Engine.run` resolves an image, leases its layers, and hands both to `Runn
 
 from __future__ import annotations
 
+import contextlib
 import os
 import weakref
 from collections.abc import Callable, Iterator
@@ -334,9 +335,10 @@ class Engine(Caring):
             return
         self._closed = True
         self._finalizer.detach()
-        self._keeper.close()
-        self._runner.close()
-        self._stores.close()
+        with contextlib.ExitStack() as stack:  # each, whatever becomes of those before
+            stack.callback(self._stores.close)
+            stack.callback(self._runner.close)
+            stack.callback(self._keeper.close)
 
     def _require_open(self) -> None:
         if self._closed:

@@ -100,7 +100,9 @@ class Machine(RuleBasedStateMachine):
         if name is not None:
             options["name"] = name
         try:
-            born = birth.create(self.keeper, FakeImage(), "image", ["true"], options)
+            born = birth.create(
+                self.keeper, FakeImage(), "image", ["true"], options, identity=birth.new_id()
+            )
         except AlreadyExists:
             assert name in self.model
             return ""

@@ -113,9 +113,13 @@ def _record_restored(keeper: Keeper, identity: str) -> Iterator[None]:
     before = record.read(directory)
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             record.write(directory / record.NAME, before)
+        if isinstance(error, LaunchError) and marks.read(directory) is None:
+            raise ContainerNotFound(  # what it hung on had died, and somebody cleared it away
+                f"cannot find container {identity[:12]}: it was removed"
+            ) from error
         raise
 
 

@@ -13,6 +13,7 @@ Neighbours: `containers.create` and `Engine.start` call it; `begin` starts what 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
@@ -102,6 +103,11 @@ class Born(NamedTuple):
     launcher: Launcher
 
 
+def new_id() -> str:
+    """Return an id that no container has."""
+    return os.urandom(32).hex()
+
+
 def create(
     keeper: Keeper,
     image: Startable,
@@ -109,6 +115,7 @@ def create(
     command: Command | None,
     options: ContainerOptions,
     *,
+    identity: str,
     mark: str | None = None,
     shared: str | None = None,
 ) -> Born:
@@ -120,6 +127,7 @@ def create(
         reference: what the image was called.
         command: as `Engine.run` takes it.
         options: as the caller gave them.
+        identity: a new id.
         mark: what it hangs on at first; None: what its lifetime says.
         shared: the key of one that several processes share.
 
@@ -130,7 +138,6 @@ def create(
 
     Atomicity: others see all of it or nothing; a killed process leaves debris for `recover`.
     """
-    identity = os.urandom(32).hex()
     launcher, host = keeper.runner.launcher()
     plan = keeper.runner.compile(
         image, command, options, streams=(), ephemeral=False, container_id=identity, host=host
@@ -295,7 +302,10 @@ def unmake(keeper: Keeper, row_id: str) -> bool:
     """
     directory = keeper.directory(row_id)
     first = marks.drop(directory)
-    keeper.records.forget([row_id])
     remove_tree(directory)
     keeper.secrets.pop(row_id, None)
+    # Without a mark the row is no container: on a disk so full that it can not be removed, whoever
+    # meets it later drops it.
+    with contextlib.suppress(HostError):
+        keeper.records.forget([row_id])
     return first

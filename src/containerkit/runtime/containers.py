@@ -6,13 +6,20 @@ Neighbours: `engine` makes it; `birth` and `begin` do the work.
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final, Literal, Unpack
 
-from containerkit.errors import ConfigError, Conflict, ContainerNotFound, InvalidStatus
+from containerkit.errors import (
+    ConfigError,
+    Conflict,
+    ContainerNotFound,
+    HostError,
+    InvalidStatus,
+)
 from containerkit.runtime import begin, birth, codec, marks
 from containerkit.runtime import status as words
 from containerkit.runtime.container import Container
@@ -80,8 +87,11 @@ class Containers:
             ImageNotFound, RegistryError, CorruptContent: the image could not be brought here.
             ConfigError, MissingFeature: an option has no meaning, or not here.
         """
-        with self._find(image, options, progress) as what:
-            born = birth.create(self._keeper, what, named(image), command, options)
+        identity = birth.new_id()
+        with self._find(image, options, progress) as what, self._undone(identity):
+            born = birth.create(
+                self._keeper, what, named(image), command, options, identity=identity
+            )
         return self._made(born.row)
 
     @with_options
@@ -96,22 +106,15 @@ class Containers:
         **options: Unpack[ContainerOptions],
     ) -> Container:
         """Create a container and start it; see `Engine.start`."""
-        with self._find(image, options, progress) as what:
+        identity = birth.new_id()
+        with self._find(image, options, progress) as what, self._undone(identity):
+            mark = marks.owner_mark(self._keeper.runner.launcher()[0].id)
             born = birth.create(
-                self._keeper,
-                what,
-                named(image),
-                command,
-                options,
-                mark=marks.owner_mark(self._keeper.runner.launcher()[0].id),
+                self._keeper, what, named(image), command, options, identity=identity, mark=mark
             )
+            with begin.operation(self._keeper, identity):
+                begin.begin(self._keeper, born.row, born=born)
             container = self._made(born.row)
-            try:
-                with begin.operation(self._keeper, born.row.id):
-                    begin.begin(self._keeper, born.row, born=born)
-            except BaseException:
-                container.remove(force=True)
-                raise
         if ready is not None:
             _await_ready(container, ready, timeout, container._undo_start)
         return container
@@ -153,6 +156,15 @@ class Containers:
         if ready is not None:
             _await_ready(container, ready, timeout, lambda: container.__exit__(None, None, None))
         return container
+
+    @contextmanager
+    def _undone(self, identity: str) -> Iterator[None]:
+        """Leave nothing of a container when making it fails or is interrupted."""
+        try:
+            yield
+        except BaseException:
+            self._handle(identity).remove(force=True)
+            raise
 
     def _handle(self, identity: str) -> Container:
         return Container(self._keeper, identity)
@@ -228,13 +240,12 @@ class Containers:
             if word in wanted:
                 found.append(container)
             elif word == "removed":
-                birth.drop_orphan(self._keeper, row.id)
+                with contextlib.suppress(HostError):
+                    birth.drop_orphan(self._keeper, row.id)
         return tuple(found)
 
     def prune(self, *, label: Labels = None) -> tuple[str, ...]:
-        """Remove the containers that do not run; return their ids.
-
-        Those of other processes that live are left alone, and those created moments ago too.
+        """Remove the containers that have ended; return their ids.  Created ones stay.
 
         Args:
             label: only those with it, see `list`.

@@ -105,10 +105,12 @@ class Keeper:
 
     def close(self) -> None:
         """Give back what shared containers were taken; handles only look from now on."""
-        while self.leases:
-            self.leases.pop()()
-        self.closed = True
-        self._records = None
+        try:
+            while self.leases:
+                self.leases[-1]()
+        finally:
+            self.closed = True
+            self._records = None
 
 
 def _forked() -> None:

@@ -51,11 +51,12 @@ class Lease:
 
         Blocking: while others join or leave; as the last, until nothing is left of it.
         """
-        container, self._container = self._container, None
-        if container is None or not self._lock.held:
-            return
-        if self.leave in self._keeper.leases:
-            self._keeper.leases.remove(self.leave)
+        with self._keeper.guard:
+            container, self._container = self._container, None
+            if container is None or not self._lock.held:
+                return
+            if self.leave in self._keeper.leases:
+                self._keeper.leases.remove(self.leave)
         last = False
         self._gate.acquire(deadline=time.monotonic() + _WAIT_SECONDS)
         try:
@@ -169,11 +170,20 @@ def _start(
     options: ContainerOptions,
 ) -> Container:
     mark = marks.owner_mark(keeper.runner.launcher()[0].id)
-    born = birth.create(keeper, image, reference, command, options, mark=mark, shared=key)
-    container = Container(keeper, born.row.id, row=born.row)
+    container = Container(keeper, birth.new_id())
     lock = None
     try:
-        with begin.operation(keeper, born.row.id):
+        born = birth.create(
+            keeper,
+            image,
+            reference,
+            command,
+            options,
+            identity=container.id,
+            mark=mark,
+            shared=key,
+        )
+        with begin.operation(keeper, container.id):
             leases.make(container._directory)
             lock = leases.take(container._directory)
             if lock is None:

@@ -320,12 +320,23 @@ class Verbs(Handle):
         return None
 
     def _undo_start(self) -> None:
-        """Leave the ``with`` block of a start or a create."""
+        """Undo a start or a create."""
         self.remove(force=True)
 
     def undo_at_exit(self) -> Callable[[], object] | None:
-        """Return what leaving a ``with`` block does for who has made it: nothing to a detached one."""
-        return None if self._read_row().lifetime == "detached" else self._undo_start
+        """Return what leaving a ``with`` block does for who has made it: nothing to a detached one.
+
+        Nor does a forked child undo what its parent did.
+        """
+        if self._read_row().lifetime == "detached":
+            return None
+        maker = os.getpid()
+
+        def undo() -> None:
+            if os.getpid() == maker:
+                self._undo_start()
+
+        return undo
 
 
 def _pause(deadline: float | None) -> Waiting[None]:
