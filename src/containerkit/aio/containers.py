@@ -144,7 +144,7 @@ class Containers:
         return tuple(self._wrap(one) for one in found)
 
     async def prune(self, *, label: Labels = None) -> tuple[str, ...]:
-        """Remove the containers that do not run; return their ids."""
+        """Remove the containers that have ended, not those created only; return their ids."""
         return await self._workers.call(lambda: self._core().prune(label=label))
 
     def _wrap(self, core: blocking_container.Container) -> Container:

@@ -114,8 +114,12 @@ def _record_restored(keeper: Keeper, identity: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        with contextlib.suppress(FileNotFoundError):
-            record.write(directory / record.NAME, before)
+        lock = FileLock(directory / record.NAME)
+        # Held: this call was interrupted, and the start goes on, or another one.
+        with contextlib.suppress(OSError):
+            if lock.try_acquire():
+                record.write(lock.path, before)
+        lock.release()
         if isinstance(error, LaunchError) and marks.read(directory) is None:
             raise ContainerNotFound(  # what it hung on had died, and somebody cleared it away
                 f"cannot find container {identity[:12]}: it was removed"

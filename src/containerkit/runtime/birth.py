@@ -14,6 +14,7 @@ Neighbours: `containers.create` and `Engine.start` call it; `begin` starts what 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
@@ -27,6 +28,7 @@ from containerkit.runtime.names import check_name, free_name
 from containerkit.runtime.records import Row
 from containerkit.state import events, record
 from containerkit.state.atomic import remove_tree, sync_directory
+from containerkit.state.lock import FileLock
 
 if TYPE_CHECKING:
     from containerkit.launch.plan import Plan
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
     from containerkit.runtime.runner import Startable
 
 _TRIES: Final = 50
-_HOST: Final = "host"
 
 
 class Kept(NamedTuple):
@@ -299,10 +300,26 @@ def unmake(keeper: Keeper, row_id: str) -> bool:
     """Remove a container that nothing supervises; return whether it was this call that did.
 
     Every step may find that another remover, or a recovery, was there first.
+
+    Raises:
+        BlockingIOError: a launcher is at work on it: on a start that was given up.
     """
     directory = keeper.directory(row_id)
-    first = marks.drop(directory)
-    remove_tree(directory)
+    lock = FileLock(directory / record.NAME)
+    try:
+        # Without a directory there is nothing to lock, nor on a full disk a file to be made.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, HostError):
+            if not lock.try_acquire():
+                raise BlockingIOError(errno.EAGAIN, "supervised", str(directory))
+        first = marks.drop(directory)
+        aside = directory.with_name(f"gone-{row_id}")
+        try:  # so that no start comes in between
+            os.rename(directory, aside)
+        except OSError:
+            aside = directory
+        remove_tree(aside)
+    finally:
+        lock.release()
     keeper.secrets.pop(row_id, None)
     # Without a mark the row is no container: on a disk so full that it can not be removed, whoever
     # meets it later drops it.

@@ -245,7 +245,7 @@ class Containers:
         return tuple(found)
 
     def prune(self, *, label: Labels = None) -> tuple[str, ...]:
-        """Remove the containers that have ended; return their ids.  Created ones stay.
+        """Remove the containers that have ended, not those created only; return their ids.
 
         Args:
             label: only those with it, see `list`.

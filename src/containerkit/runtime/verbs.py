@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 DEFAULT_GRACE: Final = 10.0
 _RETRY_SECONDS: Final = 0.005
+_REMOVE_SECONDS: Final = 60.0
 _REMOVED: Final = packets.CAUSES.index("removed")
 _GONE: Final = frozenset({errno.ESRCH, errno.ENOENT})
 
@@ -260,19 +261,30 @@ class Verbs(Handle):
                     raise self._refusal("remove", look.status, "created", "stopped")
                 with contextlib.suppress(ContainerNotFound):
                     row = self._read_row()
-                while look.is_live:
-                    self._signal(signals.SIGKILL, packets.STOP_ASKED, cause=_REMOVED, thaw=True)
-                    with contextlib.suppress(InvalidStatus):
-                        self.wait()
-                    look = self._look()
-                self._exit = self.exit
-                was_this = birth.unmake(self._keeper, self.id)
+                was_this = self._end_and_unmake(time.monotonic() + _REMOVE_SECONDS)
         except ContainerNotFound:  # somebody else was first
             return
         if was_this and row is not None:
             events.append(self._keeper.root, "remove", self.id, name=row.name, image=row.reference)
 
     # ---- within
+
+    def _end_and_unmake(self, deadline: float) -> bool:
+        """Kill it as long as something runs it, and remove it; say whether it was still there."""
+        while True:
+            while self._look().is_live:
+                self._signal(signals.SIGKILL, packets.STOP_ASKED, cause=_REMOVED, thaw=True)
+                with contextlib.suppress(InvalidStatus):
+                    self.wait()
+            self._exit = self.exit
+            try:
+                return birth.unmake(self._keeper, self.id)
+            except BlockingIOError as error:  # a start that was interrupted goes on
+                if time.monotonic() > deadline:
+                    raise Timeout(
+                        f"cannot remove container {self.id[:12]}: its launcher does not let go"
+                    ) from error
+                drive(_pause(deadline))
 
     def _stopping(self, grace: float | None) -> tuple[int, float]:
         """Return its stop signal, and for how long it is waited for."""
