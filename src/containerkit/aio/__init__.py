@@ -21,6 +21,7 @@ from containerkit.aio.containers import Containers
 from containerkit.aio.default import default_engine, run, start
 from containerkit.aio.engine import Engine
 from containerkit.aio.face import Eventual
+from containerkit.aio.files import Files
 from containerkit.aio.images import Image, Images
 from containerkit.aio.process import Process, Reader, Writer
 from containerkit.aio.stream import Stream
@@ -30,6 +31,7 @@ __all__ = [
     "Containers",
     "Engine",
     "Eventual",
+    "Files",
     "Image",
     "Images",
     "Process",

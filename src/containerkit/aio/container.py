@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from os import PathLike
 from re import Pattern
-from typing import TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from containerkit.aio.face import face_of
+from containerkit.aio.files import Files
 from containerkit.aio.inside import Inside
 from containerkit.aio.stream import Stream
 from containerkit.runtime import container as blocking
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from containerkit.model.limits import Limits
     from containerkit.model.options import Command
     from containerkit.model.stats import Stats, Task
+    from containerkit.runtime.changes import Change
     from containerkit.runtime.status import Health, Status
 
 
@@ -205,6 +208,19 @@ class Container(Inside):
             )
         )
         return self
+
+    @property
+    def files(self) -> Files:
+        """Its files: read, written, copied, archived; whether it runs or not."""
+        return Files(self._core.files, self._workers)
+
+    async def diff(self) -> tuple[Change, ...]:
+        """Return what it changed in its image's files, in the order of paths."""
+        return await self._workers.call(self._core.diff)
+
+    async def export(self, file: str | PathLike[str] | IO[bytes]) -> None:
+        """Write all its files as one tar, without what is mounted over its root."""
+        await self._workers.call(lambda: self._core.export(file))
 
     def address(self, port: int | str, *, network: str | None = None) -> tuple[str, int]:
         """Return where this process can connect to one of its ports: (host, port)."""

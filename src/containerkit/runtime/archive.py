@@ -19,6 +19,7 @@ from typing import Any, Final
 from containerkit.runtime import trees
 from containerkit.runtime.beneath import closing, file_error, reopen
 from containerkit.runtime.copies import CHUNK
+from containerkit.state import cancel
 
 XATTR: Final = "SCHILY.xattr."
 
@@ -116,6 +117,7 @@ def tar_pieces(
     links: dict[tuple[int, int], str] = {}
     written = 0
     for step in trees.walk(top, skip=skip):
+        cancel.check()
         kind = _KINDS.get(stat.S_IFMT(step.status.st_mode))
         if step.kind == "leave" or kind is None:
             continue

@@ -31,6 +31,7 @@ from containerkit.runtime.beneath import (
     reopen,
     write_all,
 )
+from containerkit.state import cancel
 
 CHUNK: Final = 1 << 20
 UNSIZED: Final = 16 << 20
@@ -203,6 +204,7 @@ class Copier:
             OSError: EISDIR: a directory is in the way; ENXIO: it is a socket or device.
             FileTooLarge: it is, or they all are together.
         """
+        cancel.check()
         status = os.fstat(source)
         self._entries += 1
         with aside(parent) as made:
@@ -262,6 +264,7 @@ class Copier:
         return (status.st_uid, status.st_gid) if owner == "keep" else owner
 
     def _spend(self, count: int) -> None:
+        cancel.check()
         self._size += count
         limit = self._rules.max_size
         if limit is not None and self._size > limit:

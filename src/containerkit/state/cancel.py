@@ -8,12 +8,15 @@ interrupted; `registry` hangs up its connections for it.
 
 from __future__ import annotations
 
+import errno
 import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
+
+from containerkit.errors import HostError
 
 
 class Listener(Protocol):
@@ -49,6 +52,17 @@ _event: ContextVar[CancelEvent | None] = ContextVar("containerkit-cancelled", de
 def current() -> CancelEvent | None:
     """Return the event that is set when the work under way is cancelled; None: nothing sets one."""
     return _event.get()
+
+
+def check() -> None:
+    """End the work under way if it was cancelled: between two steps of what may take long.
+
+    Raises:
+        HostError: ECANCELED; whoever cancelled does not see it.
+    """
+    event = _event.get()
+    if event is not None and event.is_set():
+        raise HostError("cannot go on: it was cancelled", errno=errno.ECANCELED)
 
 
 @contextmanager

@@ -296,3 +296,42 @@ def test_the_default_engine(
         await (await aio.default_engine()).close()
 
     asyncio.run(main())
+
+
+def test_files(engine_root: Path, busybox: str, tmp_path: Path) -> None:
+    async def main(engine: aio.Engine) -> None:
+        async with engine.start(busybox, ["sleep", "1000"]) as container:
+            await container.files.write_text("/file", "text")
+            assert await container.files.read_text("/file") == "text"
+            assert "file" in [one.name for one in await container.files.list("/")]
+            assert [change.path for change in await container.diff()] == ["/file"]
+            with pytest.raises(FileNotFoundError):
+                await container.files.read_bytes("/no/such")
+            with await container.files.open("/file", "rb") as file:
+                assert file.read() == b"text"
+            await container.files.put(Path(__file__).parent, "/tests")
+            await container.files.get("/tests", tmp_path / "back")
+            assert (tmp_path / "back" / Path(__file__).name).read_bytes()
+
+    with_engine(engine_root, busybox, main)
+
+
+def test_a_cancelled_copy_ends_early(engine_root: Path, busybox: str, tmp_path: Path) -> None:
+    """After the file that it is at; what was being written aside is gone."""
+    (tmp_path / "tree").mkdir()
+    for number in range(5000):
+        (tmp_path / "tree" / str(number)).touch()
+
+    async def main(engine: aio.Engine) -> None:
+        async with engine.start(busybox, ["sleep", "1000"]) as container:
+            copy = asyncio.ensure_future(container.files.put(tmp_path / "tree", "/tree"))
+            while not await container.files.exists("/tree"):  # noqa: ASYNC110  (nothing tells)
+                await asyncio.sleep(0)
+            copy.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await copy
+            names = [one.name for one in await container.files.list("/tree")]
+            assert len(names) < 5000
+            assert all(name.isdigit() for name in names)
+
+    with_engine(engine_root, busybox, main)
