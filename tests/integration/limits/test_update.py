@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import containerkit as ck
-from tests.integration.limits.support import VERSION, has, value, whole_disk
+from tests.integration.limits.support import VERSION, eventually, has, value, whole_disk
 
 SLEEP = ("sleep", "1000")
 V2 = VERSION == "v2"
@@ -99,6 +99,20 @@ def test_they_hold_for_later_starts_too(engine: ck.Engine, busybox: str) -> None
         mounts = Path(f"/proc/{container.pid}/mounts").read_text(encoding="utf-8")
         shm = next(line for line in mounts.splitlines() if line.split()[1] == "/dev/shm")
         assert "size=2048k" in shm
+
+
+def test_they_stay_when_its_policy_starts_it_again(engine: ck.Engine, busybox: str) -> None:
+    script = "rm -f /go; mkfifo /go; read -r _ </go; exit 1"
+    container = engine.start(busybox, ["sh", "-c", script], lifetime="detached", restart="always")
+    try:
+        container.update(limits=ck.Limits(pids=9))
+        fifo = Path(f"/proc/{container.pid}/root/go")
+        eventually(fifo.exists, "it does not read")
+        fifo.write_text("\n", encoding="ascii")
+        eventually(lambda: container.restarts > 0 and container.pid is not None, "no restart")
+        assert value(container, "pids.max") == "9"
+    finally:
+        container.remove(force=True)
 
 
 def test_before_the_first_start(engine: ck.Engine, busybox: str) -> None:
