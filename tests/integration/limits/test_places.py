@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -10,6 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+import containerkit as ck
+from containerkit.runtime import cgroups
+from tests.integration.limits.support import eventually, groups, value
 
 TOP = Path("/sys/fs/cgroup")
 
@@ -85,3 +90,25 @@ def test_beside_processes(shared_root: Path, busybox: str, parent: Path) -> None
         assert (parent / "cgroup.subtree_control").read_text().strip() == ""
         other.send_signal(signal.SIGKILL)
     assert found == [f"MissingFeature cgroup {name}" for name in ("memory", "pids", "cpu")]
+
+
+def test_a_detached_one_is_outside_of_our_group(engine: ck.Engine, busybox: str) -> None:
+    """What ends this process's own group does not end it; its limits hold all the same."""
+    container = engine.start(
+        busybox, ["sleep", "1000"], lifetime="detached", limits=ck.Limits(pids=9, memory="32m")
+    )
+    try:
+        ours, found = cgroups.find(), groups(container)
+        for name in {"unified", *cgroups.CONTROLLERS} & found.keys():
+            assert found[name].parent.parent == ours.tops[name]
+        assert value(container, "pids.max") == "9"
+    finally:
+        container.remove(force=True)
+    for group in found.values():
+        if cgroups.PREFIX in str(group):
+            gone = functools.partial(is_gone, group.parent)
+            eventually(gone, f"{group.parent} is left")
+
+
+def is_gone(group: Path) -> bool:
+    return not group.exists()
