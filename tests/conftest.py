@@ -31,6 +31,10 @@ BASE = leaks.BASE
 
 KERNEL = (
     "integration/run",
+    "integration/files/test_diff.py",
+    "integration/files/test_hostile.py",
+    "integration/files/test_not_running.py",
+    "integration/files/test_trees.py",
     "integration/logs/test_init.py",
     "integration/logs/test_terminals.py",
     "integration/store",

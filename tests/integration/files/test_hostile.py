@@ -65,6 +65,7 @@ WAYS = {
 }
 
 
+@pytest.mark.usefixtures("resolved")
 @pytest.mark.parametrize("way", WAYS)
 def test_links_do_not_lead_out(
     box: ck.Container, files: Files, canary: Path, tmp_path: Path, way: str
@@ -264,6 +265,7 @@ def hostile_tars(canary: Path) -> dict[str, list[tuple[str, Entry]]]:
     }
 
 
+@pytest.mark.usefixtures("resolved")
 @pytest.mark.parametrize("name", list(hostile_tars(Path("/"))))
 def test_a_tar_does_not_lead_out(files: Files, canary: Path, name: str) -> None:
     tar = ocibuild.tar(hostile_tars(canary)[name], parents=False)

@@ -146,9 +146,10 @@ class Rounds:
 
 
 @pytest.mark.slow
-def test_nothing_leads_out(box: ck.Container, tmp_path: Path) -> None:
+def test_nothing_leads_out(box: ck.Container, tmp_path: Path, resolved: str) -> None:
     rounds = Rounds(box.files, tmp_path / "scratch")
-    for number in range(ROUNDS):
+    count = ROUNDS if resolved == "openat2" else ROUNDS // 3
+    for number in range(count):
         rounds.run(number)
-    assert rounds.done > ROUNDS
+    assert rounds.done > count
     assert box.status == "running"
