@@ -133,8 +133,8 @@ enum ck_release {
 struct ck_exec {
     uint8_t status;          /* enum ck_exec_status */
     uint8_t flags;           /* enum ck_exec_flag */
-    uint16_t container;      /* index */
     uint32_t generation, number; /* of this table entry; names its group */
+    struct ck_container *container;
     pid_t agent;             /* and process group at birth */
     int channel, report;
     int pidfd;               /* ENDING: of somebody who is left in its group, -1: tried again later */

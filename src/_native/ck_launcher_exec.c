@@ -15,11 +15,6 @@ enum {
     LOST_MS = 100,
 };
 
-static struct ck_container *container_of(struct ck_launcher *l, const struct ck_exec *e)
-{
-    return &l->containers[e->container];
-}
-
 static int watch(struct ck_launcher *l, const struct ck_exec *e, int fd, int kind)
 {
     uint64_t tag = ck_launcher_tag(kind, e->generation, (size_t)(e - l->execs));
@@ -34,10 +29,9 @@ int ck_exec_hierarchy(const struct ck_launcher *l, const struct ck_container *c)
     return index < 0 ? -1 : l->controllers[index];
 }
 
-static const char *group_path(const struct ck_launcher *l, const struct ck_exec *e, char out[64],
-                              const char *file)
+static const char *group_path(const struct ck_exec *e, char out[64], const char *file)
 {
-    snprintf(out, 64, "%u/x%u%s", l->containers[e->container].number, e->number, file);
+    snprintf(out, 64, "%u/x%u%s", e->container->number, e->number, file);
     return out;
 }
 
@@ -56,21 +50,21 @@ static void done(struct ck_launcher *l, struct ck_exec *e)
     ck_launcher_unwatch(l, &e->channel);
     e->status = CK_EXEC_FREE;
     if (e->flags & CK_EXEC_PROBE)
-        ck_life_probed(l, container_of(l, e), error ? error : event->signal ? -EINTR : event->code);
+        ck_life_probed(l, e->container, error ? error : event->signal ? -EINTR : event->code);
 }
 
 /* Kill all that is in an exec's group now; returns one of them, 0 when it is empty. */
 static pid_t kill_group(struct ck_launcher *l, const struct ck_exec *e)
 {
-    const int dir = ck_exec_hierarchy(l, container_of(l, e)), v2 = l->unified >= 0;
+    const int dir = ck_exec_hierarchy(l, e->container), v2 = l->unified >= 0;
     const char *freezer = v2 ? "/cgroup.freeze" : "/freezer.state";
     CK_CLEANUP_FD int procs = -1;
     char path[64], text[4096];
     pid_t pid = 0, found = 0;
     ssize_t n;
 
-    ck_write_text(dir, group_path(l, e, path, freezer), v2 ? "1" : "FROZEN");
-    procs = ck_openat(dir, group_path(l, e, path, "/cgroup.procs"), O_RDONLY, 0);
+    ck_write_text(dir, group_path(e, path, freezer), v2 ? "1" : "FROZEN");
+    procs = ck_openat(dir, group_path(e, path, "/cgroup.procs"), O_RDONLY, 0);
     while ((n = ck_read(procs, text, sizeof text)) > 0) {
         for (ssize_t i = 0; i < n; i++) { /* a number may go on in the next piece */
             if (text[i] != '\n') {
@@ -82,7 +76,7 @@ static pid_t kill_group(struct ck_launcher *l, const struct ck_exec *e)
             pid = 0;
         }
     }
-    ck_write_text(dir, group_path(l, e, path, freezer), v2 ? "0" : "THAWED");
+    ck_write_text(dir, group_path(e, path, freezer), v2 ? "0" : "THAWED");
     return found;
 }
 
@@ -90,14 +84,14 @@ static pid_t kill_group(struct ck_launcher *l, const struct ck_exec *e)
  * is dying, that wakes us again. */
 static void finish(struct ck_launcher *l, struct ck_exec *e)
 {
-    const int dir = ck_exec_hierarchy(l, container_of(l, e));
+    const int dir = ck_exec_hierarchy(l, e->container);
     char path[64];
 
     e->status = CK_EXEC_ENDING;
     ck_launcher_unwatch(l, &e->pidfd);
     for (int round = 0; round < ROUNDS; round++) {
         pid_t pid;
-        if (dir < 0 || ck_unlinkat(dir, group_path(l, e, path, ""), AT_REMOVEDIR) != -EBUSY)
+        if (dir < 0 || ck_unlinkat(dir, group_path(e, path, ""), AT_REMOVEDIR) != -EBUSY)
             return done(l, e);
         pid = kill_group(l, e);
         e->pidfd = pid ? ck_pidfd_open(pid) : -1;
@@ -143,7 +137,7 @@ static void on_end(struct ck_launcher *l, struct ck_exec *e)
     if (!event->signal)
         event->cause = CK_CAUSE_EXITED;
     else if (!event->cause)
-        event->cause = event->signal == SIGKILL && ck_launcher_was_oom(l, container_of(l, e))
+        event->cause = event->signal == SIGKILL && ck_launcher_was_oom(l, e->container)
                            ? CK_CAUSE_OOM
                            : CK_CAUSE_SIGNAL;
     finish(l, e);
@@ -247,7 +241,7 @@ void ck_exec_event(struct ck_launcher *l, uint64_t tag)
 
 /* ---- requests */
 
-static struct ck_exec *new_exec(struct ck_launcher *l, const struct ck_container *c, int channel)
+static struct ck_exec *new_exec(struct ck_launcher *l, struct ck_container *c, int channel)
 {
     struct ck_exec *e = l->execs;
 
@@ -258,7 +252,7 @@ static struct ck_exec *new_exec(struct ck_launcher *l, const struct ck_container
     if (e >= l->execs + l->n_execs)
         l->n_execs = (uint32_t)(e - l->execs) + 1;
     *e = (struct ck_exec){.status = CK_EXEC_STARTING, .generation = e->generation + 1};
-    e->container = (uint16_t)(c - l->containers);
+    e->container = c;
     e->number = ++l->last_exec;
     e->channel = channel;
     e->event.started_ns = ck_now(CLOCK_REALTIME); /* of one that is killed before it has */
@@ -270,7 +264,7 @@ static struct ck_exec *new_exec(struct ck_launcher *l, const struct ck_container
 static int begin(struct ck_launcher *l, struct ck_exec *e, const void *plan, size_t size,
                  const int *fds, int n)
 {
-    struct ck_container *c = container_of(l, e);
+    struct ck_container *c = e->container;
     const int dir = ck_exec_hierarchy(l, c), v2 = l->unified >= 0;
     CK_CLEANUP_FD int theirs = -1, group = -1;
     int pair[2], out[CK_FDS_MAX + 2];
@@ -280,8 +274,8 @@ static int begin(struct ck_launcher *l, struct ck_exec *e, const void *plan, siz
     e->report = pair[0];
     theirs = pair[1];
     if (dir >= 0) {
-        CK_TRY(ck_mkdirat(dir, group_path(l, e, path, ""), 0755));
-        CK_TRY(group = ck_openat(dir, group_path(l, e, path, v2 ? "" : "/tasks"),
+        CK_TRY(ck_mkdirat(dir, group_path(e, path, ""), 0755));
+        CK_TRY(group = ck_openat(dir, group_path(e, path, v2 ? "" : "/tasks"),
                                  v2 ? O_PATH | O_DIRECTORY : O_WRONLY, 0));
     }
     if (e->channel >= 0)
@@ -342,7 +336,7 @@ int ck_exec_start(struct ck_launcher *l, struct ck_container *c, const void *pla
 void ck_exec_kill_probe(struct ck_launcher *l, struct ck_container *c)
 {
     for (struct ck_exec *e = l->execs; e < l->execs + l->n_execs; e++)
-        if (e->status != CK_EXEC_FREE && e->flags & CK_EXEC_PROBE && container_of(l, e) == c)
+        if (e->status != CK_EXEC_FREE && e->flags & CK_EXEC_PROBE && e->container == c)
             kill_exec(l, e, SIGKILL, CK_CAUSE_TIMEOUT);
 }
 
@@ -358,7 +352,7 @@ void ck_exec_drop_all(struct ck_launcher *l, struct ck_container *c)
 {
     ck_agent_end(l, c);
     for (struct ck_exec *e = l->execs; e < l->execs + l->n_execs; e++) {
-        if (e->status == CK_EXEC_FREE || container_of(l, e) != c)
+        if (e->status == CK_EXEC_FREE || e->container != c)
             continue;
         if (e->status == CK_EXEC_STARTING && !e->event.report.errnum)
             e->event.report = (struct ck_report){CK_CHILD, 0, 0, ESRCH, 0};
