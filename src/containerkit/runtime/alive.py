@@ -5,9 +5,14 @@ Owns the look.  Must not: remove anything, or touch a container's own lock, whic
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
+from typing import Final
+
+_LOOKS: Final = 2
+"""Another process that looks at a dead one's record holds the lock for an instant."""
 
 
 def is_alive(root: Path, launcher_id: str) -> bool:
@@ -19,9 +24,10 @@ def is_alive(root: Path, launcher_id: str) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        for _ in range(_LOOKS):
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return False
     finally:
         os.close(fd)
-    return False
+    return True

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from containerkit.runtime.launcher import Launcher
     from containerkit.runtime.records import Row
 
-LOCK_SECONDS: Final = 60.0
+LOCK_SECONDS: Final = 25.0
 """How long one operation on a container waits for another: a start or a removal."""
 
 _PEEK_SECONDS: Final = 10.0

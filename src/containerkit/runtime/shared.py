@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from containerkit.runtime.runner import Startable
     from containerkit.state.lock import FileLock
 
-_WAIT_SECONDS: Final = 300.0
+_WAIT_SECONDS: Final = 60.0
 """How long one user waits for another to start the container, or to remove it."""
 
 
@@ -83,7 +83,7 @@ def share(
         ConfigError: options that have no meaning for a shared one.
         The errors of a start.
 
-    Blocking: while another process starts it or removes it, at most 300 s.
+    Blocking: while another process starts it or removes it, at most 60 s.
     """
     if not key:
         raise ConfigError("the key of a shared container is empty")

@@ -52,7 +52,7 @@ def update(container: Verbs, limits: Limits) -> None:
         MissingFeature: the host can not hold one of them, or not of a running container.
         HostError: the kernel refused one.
 
-    Blocking: on another operation on it, at most 60 s.
+    Blocking: on another operation on it, at most 25 s.
     """
     if not isinstance(limits, Limits):
         raise ConfigError(f"limits {limits!r} is not a value of Limits")

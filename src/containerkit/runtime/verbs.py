@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 DEFAULT_GRACE: Final = 10.0
 _RETRY_SECONDS: Final = 0.005
-_REMOVE_SECONDS: Final = 60.0
+_REMOVE_SECONDS: Final = 25.0
 _REMOVED: Final = packets.CAUSES.index("removed")
 _GONE: Final = frozenset({errno.ESRCH, errno.ENOENT})
 
@@ -57,7 +57,7 @@ class Verbs(Handle):
             LaunchError: it could not be started, and is as it was.
             ConfigError, MissingFeature: an option has no meaning any more, or not here.
 
-        Blocking: until its command runs; on another start or removal of it, at most 60 s.
+        Blocking: until its command runs; on another start or removal of it, at most 25 s.
         """
         try:
             with begin.operation(self._keeper, self.id):

@@ -14,6 +14,7 @@ import pytest
 
 from containerkit.errors import ConfigError, CorruptContent
 from containerkit.state.catalog import Catalog
+from containerkit.state.schema import MIGRATIONS, VERSION, statements
 
 LEASE = "INSERT INTO leases VALUES (?, ?)"
 
@@ -171,3 +172,26 @@ def test_tidying_folds_a_long_log(catalog: Catalog, tmp_path: Path) -> None:
     before = (tmp_path / "catalog.sqlite").stat().st_size
     catalog.tidy()
     assert (tmp_path / "catalog.sqlite").stat().st_size > before
+
+
+def test_a_catalog_of_an_older_version_becomes_one_of_today(tmp_path: Path) -> None:
+    """Version by version, and nothing in it is lost."""
+    path = tmp_path / "catalog.sqlite"
+    old = sqlite3.connect(path, isolation_level=None)
+    for statement in statements(MIGRATIONS[0]):
+        old.execute(statement)
+    old.execute("INSERT INTO format VALUES ('whiteouts', 'trusted')")
+    old.execute(LEASE, ("a", "1"))
+    old.execute("PRAGMA user_version=1")
+    old.close()
+    catalog = Catalog(path, formats={"whiteouts": "trusted"})
+    assert leases(catalog) == ["a"]
+    assert catalog.row("PRAGMA user_version") == (VERSION,)
+    with catalog.transaction() as db:
+        row = ("i", "n", "", "", 1, "owner", "", None, "{}", "{}")
+        db.execute("INSERT INTO containers VALUES (?,?,?,?,?,?,?,?,?,?)", row)
+        db.execute("INSERT INTO container_layers VALUES ('i', 'l')")
+    with catalog.transaction() as db:
+        db.execute("DELETE FROM containers")
+    assert catalog.rows("SELECT * FROM container_layers") == []
+    catalog.close()
