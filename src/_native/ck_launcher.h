@@ -167,6 +167,7 @@ struct ck_connection {
     uint16_t kind;           /* 0 before its request; WATCH, FREEZE: it waits for something */
     uint16_t container;      /* index and generation of what it waits for */
     uint32_t of, generation;
+    bool holds;              /* what it froze is thawed with its end */
 };
 
 struct ck_launcher {

@@ -112,6 +112,7 @@ static void handle(struct ck_launcher *l, struct ck_connection *at,
         error = ck_life_signal(l, c, request->value);
     else if (request->packet.kind == CK_FREEZE) {
         error = ck_life_freeze(l, c);
+        at->holds = error == 0 && request->value[0] == 1;
         if (error == 0)
             return wait_for(l, at, c, CK_FREEZE);
     } else if (request->packet.kind == CK_THAW)
@@ -123,6 +124,13 @@ static void handle(struct ck_launcher *l, struct ck_connection *at,
     else if (request->packet.kind == CK_CLOSE_INPUT)
         error = ck_log_close_input(l, c);
     answer(l, at, error, aux, fd);
+}
+
+static bool waits_for(struct ck_launcher *l, const struct ck_connection *at,
+                      const struct ck_container *c, uint16_t kind)
+{
+    return at->fd > 0 && at->kind == kind && &l->containers[at->container] == c &&
+           at->of == c->generation;
 }
 
 /* The first packet is the request; after it nothing may come but the end. */
@@ -138,6 +146,8 @@ void ck_request_event(struct ck_launcher *l, uint64_t tag)
     got = ck_receive(at->fd, l->packet, sizeof l->packet, fds, &n, 0);
     if (got == -EAGAIN)
         return;
+    if (at->holds && waits_for(l, at, &l->containers[at->container], CK_FREEZE))
+        ck_life_thaw(l, &l->containers[at->container]);
     if (at->kind || got < (ssize_t)sizeof *request || !ck_launcher_is_packet(&request->packet, got))
         drop(l, at);
     else
@@ -147,13 +157,6 @@ void ck_request_event(struct ck_launcher *l, uint64_t tag)
 }
 
 /* ---- those who wait */
-
-static bool waits_for(struct ck_launcher *l, const struct ck_connection *at,
-                      const struct ck_container *c, uint16_t kind)
-{
-    return at->fd > 0 && at->kind == kind && &l->containers[at->container] == c &&
-           at->of == c->generation;
-}
 
 void ck_request_tell(struct ck_launcher *l, struct ck_container *c, uint16_t kind,
                      const struct ck_event *event)
@@ -175,7 +178,11 @@ void ck_request_tell(struct ck_launcher *l, struct ck_container *c, uint16_t kin
 
 void ck_request_answer_frozen(struct ck_launcher *l, struct ck_container *c, int error)
 {
-    for (size_t i = 0; i < CK_CONNECTIONS; i++)
-        if (waits_for(l, &l->connections[i], c, CK_FREEZE))
-            answer(l, &l->connections[i], error, 0, -1);
+    for (size_t i = 0; i < CK_CONNECTIONS; i++) {
+        struct ck_connection *at = &l->connections[i];
+        if (waits_for(l, at, c, CK_FREEZE) && at->holds && !error)
+            ck_launcher_tell(at->fd, CK_DONE, &(struct ck_event){.code = 0}, -1);
+        else if (waits_for(l, at, c, CK_FREEZE))
+            answer(l, at, error, 0, -1);
+    }
 }

@@ -51,7 +51,8 @@ struct ck_packet { /* 16 bytes, before everything */
  *   EXEC      the plan, or value[0] = 1: it is the last descriptor, a sealed memfd; its inputs travel
  *             with it; value[1] = 1: STARTED is left out
  *   SIGNAL    value: signal or 0, enum ck_cause, enum ck_signal_flag
- *   FREEZE, THAW   of all its processes; DONE when they are
+ *   FREEZE, THAW   of all its processes; DONE when they are.  FREEZE with value[0] = 1: they are
+ *             thawed at the connection's end, which is at once when they were frozen before
  *   UPDATE    a list (u32 count, strings) of triples controller, file, value; written in order; on
  *             FAILED report.aux is the triple's index
  *   ATTACH    DONE with a descriptor: what is written to it is its standard input (its terminal's

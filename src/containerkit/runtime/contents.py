@@ -135,21 +135,17 @@ def held_still(container: Handle) -> Iterator[None]:
 
     Blocking: while somebody else starts it, removes it or looks through it, at most 60 s.
     """
-    frozen = False
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(ContainerNotFound):
             stack.enter_context(begin.operation(container._keeper, container.id))
         status = container._require("look through", *words.STATUSES[:-1]).status
         if status == "running":
             with contextlib.suppress(InvalidStatus):  # it has just ended
-                event, _fds = container._ask(packets.FREEZE)
-                frozen = event is not None and event.kind == packets.DONE
-        try:
-            yield
-        finally:
-            if frozen:
-                with contextlib.suppress(InvalidStatus):
-                    container._ask(packets.THAW)
+                # Thawed with the connection's end, also when this process is killed meanwhile.
+                channel = container._connect(packets.FREEZE, values=(1,))
+                stack.callback(channel.finish)
+                channel.receive()
+        yield
 
 
 def diff(container: Observed) -> tuple[Change, ...]:

@@ -124,7 +124,7 @@ def request(
         kind: `WATCH`, `EXEC`, `SIGNAL`, …
         container_id: 64 hexadecimal digits.
         values: SIGNAL: signal or 0, number of the cause, `STOP_ASKED` or 0.  EXEC: 1 when the plan is
-            a memfd.
+            a memfd.  FREEZE: 1 to thaw at the connection's end.
         body: EXEC: the plan.  UPDATE: what `strings` makes of triples.
     """
     size = REQUEST.size - PACKET.size + len(body)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import subprocess
+import sys
 import tarfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,43 @@ def test_one_that_does_not_run(engine: ck.Engine, busybox: str) -> None:
         box.remove()
         with pytest.raises(InvalidStatus):
             box.export(io.BytesIO())
+
+
+SLOW = """
+import sys, time
+import containerkit as ck
+class Slow:
+    def write(self, data):
+        print("writing", flush=True)
+        time.sleep(1000)
+with ck.Engine.open(sys.argv[1]) as engine:
+    engine.containers.get(sys.argv[2]).export(Slow())
+"""
+
+
+def test_a_killed_exporter_leaves_it_running(engine: ck.Engine, busybox: str) -> None:
+    with engine.start(busybox, ["sleep", "1000"]) as box:
+        exporter = subprocess.Popen(
+            [sys.executable, "-c", SLOW, engine.root, box.id], stdout=subprocess.PIPE
+        )
+        assert exporter.stdout is not None
+        assert exporter.stdout.readline() == b"writing\n"
+        assert str(box.status) == "paused"
+        exporter.kill()
+        exporter.communicate()
+        deadline = time.monotonic() + 10
+        while str(box.status) != "running":
+            assert time.monotonic() < deadline
+        exported(box)
+        assert str(box.status) == "running"
+
+
+def test_one_that_was_paused_stays_so(engine: ck.Engine, busybox: str) -> None:
+    with engine.start(busybox, ["sleep", "1000"]) as box:
+        box.pause()
+        assert exported(box)
+        assert box.diff() == ()
+        assert str(box.status) == "paused"
 
 
 class Enough(Exception):
