@@ -10,8 +10,7 @@
 #include "ck_launcher.h"
 
 enum {
-    AGENT_SOCKET = CK_CONTROL_FD, /* all that an agent holds, */
-    AGENT_INIT,                   /* and the container's first process */
+    AGENT_SOCKET = CK_CONTROL_FD, /* all that an agent holds */
     AGENT_IDLE_MS = 30000,
     SEND_MS = 100, /* until the agent has taken what others sent */
     ALL_NAMESPACES =
@@ -60,7 +59,6 @@ static _Noreturn void run(const void *plan, size_t size, const int *fds, int n, 
     ck_close_at(&self);
     ck_close(fds[1]);
     ck_close(AGENT_SOCKET);
-    ck_close(AGENT_INIT);
     for (int i = 0; i < CK_SLOTS; i++)
         child.slots[i] = i + 2 < n ? fds[i + 2] : -1;
     if (error >= 0)
@@ -90,8 +88,6 @@ static void serve(struct ck_launcher *l, int grouped, int error)
         error = ck_clone(CLONE_PARENT, grouped && l->unified >= 0 ? fds[1] : -1, &pidfd);
     if (!error)
         run(plan, size, fds, n, grouped && l->unified < 0 ? fds[1] : -1);
-    if (error == -ENOMEM && ck_setns(AGENT_INIT, CLONE_NEWPID) == -ESRCH)
-        error = -ESRCH; /* its namespace takes no more processes: the container is ending */
     if (error < 0)
         fail(fds[0], error);
     if (plan && plan != l->packet)
@@ -105,9 +101,9 @@ static _Noreturn void run_agent(struct ck_launcher *l, const struct ck_container
 {
     const int grouped = ck_exec_hierarchy(l, c) >= 0, error = enter(l, c);
 
-    if (ck_dup_to(socket, AGENT_SOCKET) < 0 || ck_dup_to(c->pidfd, AGENT_INIT) < 0)
+    if (ck_dup_to(socket, AGENT_SOCKET) < 0)
         ck_exit(126);
-    ck_close_range(AGENT_INIT + 1, 0);
+    ck_close_range(AGENT_SOCKET + 1, 0);
     for (;;) {
         if (error < 0 || ck_wait_for(AGENT_SOCKET, POLLIN, AGENT_IDLE_MS) == 0)
             ck_stop_receiving(AGENT_SOCKET); /* what was sent before is served all the same */

@@ -37,11 +37,24 @@ static const char *group_path(const struct ck_exec *e, char out[64], const char 
 
 /* ---- the end of an exec */
 
+/* Whether the container's first process is on its way out, and takes all others with it: it has left
+ * its namespaces (pid_namespaces(7)), though it ends only when all are waited for. */
+static bool is_ending(const struct ck_container *c)
+{
+    char path[40], link[8];
+
+    snprintf(path, sizeof path, "/proc/%u/ns/mnt", c->state.pid);
+    return ck_readlinkat(AT_FDCWD, path, link, sizeof link) == -ENOENT;
+}
+
 static void done(struct ck_launcher *l, struct ck_exec *e)
 {
-    const struct ck_event *event = &e->event;
-    const int error = -event->report.errnum;
+    struct ck_event *event = &e->event;
+    int error;
 
+    if (event->report.errnum && !event->report.code && is_ending(e->container))
+        event->report.errnum = ESRCH;
+    error = -event->report.errnum;
     ck_launcher_unwatch(l, &e->pidfd);
     ck_launcher_unwatch(l, &e->report);
     ck_close_at(&e->master);
@@ -137,7 +150,8 @@ static void on_end(struct ck_launcher *l, struct ck_exec *e)
     if (!event->signal)
         event->cause = CK_CAUSE_EXITED;
     else if (!event->cause)
-        event->cause = event->signal == SIGKILL && ck_launcher_was_oom(l, e->container)
+        event->cause = event->signal == SIGKILL && !is_ending(e->container) &&
+                               ck_launcher_was_oom(l, e->container)
                            ? CK_CAUSE_OOM
                            : CK_CAUSE_SIGNAL;
     finish(l, e);

@@ -13,7 +13,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import signal
 import stat
 import time
 from collections.abc import Callable, Sequence
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
     from containerkit.stdio.collect import Collected
 
 _TIMEOUT: Final = packets.CAUSES.index("timeout")
-_ENDING_SECONDS: Final = 1.0
 _OUTPUTS: Final = ("stdout", "stderr")
 _SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
@@ -274,27 +272,12 @@ def _open_root(target: Target) -> int:
     except FileNotFoundError:
         raise _refusal(target) from None
     else:
-        if not _has_ended(pidfd, 0):
+        if not drive(until_readable(pidfd, 0)):
             return fd
         os.close(fd)  # it may be another process's
         raise _refusal(target)
     finally:
         os.close(pidfd)
-
-
-def _is_ending(target: Target) -> bool:
-    """Whether the container's first process has ended, or does so now."""
-    pidfd = target.open_pidfd()
-    if pidfd < 0:
-        return True
-    try:
-        return _has_ended(pidfd, _ENDING_SECONDS)
-    finally:
-        os.close(pidfd)
-
-
-def _has_ended(pidfd: int, seconds: float) -> bool:
-    return drive(until_readable(pidfd, time.monotonic() + seconds))
 
 
 def _read(root: int, path: str) -> bytes | None:
@@ -381,10 +364,6 @@ def pid_of(pidfd: int) -> int:
 def failure(target: Target, plan: Plan, event: packets.Event) -> Exception:
     """Return the exception for an exec that did not start."""
     if event.code == 0 and event.errnum == errno.ESRCH:
-        return _refusal(target)
-    # A container that ends takes with it what is just being started in it.
-    killed = event.code == 0 and (event.errnum, event.aux) == (errno.ECHILD, signal.SIGKILL)
-    if killed and _is_ending(target):
         return _refusal(target)
     if event.code == 0 and event.errnum == errno.EBUSY:
         return _refusal(target, "paused")

@@ -136,6 +136,24 @@ def test_too_much_memory_is_told(engine: ck.Engine) -> None:
         assert box.status == "running"
 
 
+EATER = """
+import os, time
+while not os.path.exists("/go"):
+    time.sleep(0.01)
+x = bytearray(200 << 20)
+"""
+
+
+def test_a_container_that_ends_for_memory_says_so(engine: ck.Engine) -> None:
+    """Also when an exec, which the kernel kills with it, is seen to end first."""
+    limits = ck.Limits(memory="48m", memory_swap="48m")
+    with engine.start(None, [sys.executable, "-c", EATER], limits=limits) as box:
+        with box.popen(["sleep", "9999"]) as process:
+            box.exec("touch /go", check=True)
+            assert process.wait(timeout=60).signal == 9
+        assert box.wait(timeout=60) == ck.Exit.by_signal(9, cause="oom")
+
+
 # ---- the container's own end
 
 
