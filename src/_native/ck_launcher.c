@@ -142,7 +142,7 @@ static void on_channel(struct ck_launcher *l, struct ck_container *c)
     if (got == -EAGAIN)
         return;
     if (!ck_launcher_is_packet(&packet, got)) { /* the caller lets go of it */
-        if (c->flags == CK_PLAN_KEPT && c->status != CK_STARTING)
+        if (c->flags == CK_PLAN_KEPT && (c->status != CK_STARTING || c->state.restarts))
             return ck_launcher_unwatch(l, &c->channel);
         ck_epoll_set(l->epoll, EPOLL_CTL_DEL, c->channel, 0, 0); /* it is closed at the end */
         c->state.flags |= CK_STATE_STOP_ASKED;

@@ -63,7 +63,10 @@ static void done(struct ck_launcher *l, struct ck_exec *e)
     ck_launcher_unwatch(l, &e->channel);
     e->status = CK_EXEC_FREE;
     if (e->flags & CK_EXEC_PROBE)
-        ck_life_probed(l, e->container, error ? error : event->signal ? -EINTR : event->code);
+        ck_life_probed(l, e->container,
+                       error           ? error
+                       : event->signal ? 128 + event->signal
+                                       : event->code);
 }
 
 /* Kill all that is in an exec's group now; returns one of them, 0 when it is empty. */

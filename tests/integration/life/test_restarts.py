@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import time
 from pathlib import Path
 
 import pytest
@@ -226,4 +227,43 @@ def test_health_begins_anew_with_a_restart(
     one.done(packets.FREEZE)
     until(lambda: (state := one.state()) and state.status == record.PAUSED)
     one.stop()
+    one.wait()
+
+
+def test_an_end_is_no_failed_probe(engine: ck.Engine, busybox: str, launcher: Launcher) -> None:
+    """A probe that dies with its container says nothing about its health."""
+    one = begin(
+        engine,
+        busybox,
+        ["sleep", "1000"],
+        launcher,
+        probe=sh("touch /probed; sleep 1000"),
+        timing=(1, 60_000, 0, 0, 1),
+    )
+    until((one.directory / "upper" / "0" / "probed").exists)
+    one.kill()
+    one.wait()
+    assert "health" not in one.kinds()
+
+
+def test_a_pause_is_no_time_of_a_probe(engine: ck.Engine, busybox: str, launcher: Launcher) -> None:
+    """One under way when its container is paused has its whole time again afterwards."""
+    one = begin(
+        engine,
+        busybox,
+        ["sleep", "1000"],
+        launcher,
+        probe=sh("touch /probed; sleep 1000"),
+        timing=(1, 300, 0, 0, 1),
+    )
+    until((one.directory / "upper" / "0" / "probed").exists)
+    one.done(packets.FREEZE)
+    time.sleep(0.4)  # longer than it has
+    one.done(packets.THAW)
+    state = one.until(lambda state: record.HEALTH[state.health] == "unhealthy")
+    assert state.probe_code == -errno.ETIMEDOUT
+    thawed = next(event["t"] for event in one.events() if event["kind"] == "unpause")
+    told = next(event["t"] for event in one.events() if event["kind"] == "health")
+    assert told - thawed > 250e6
+    one.kill()
     one.wait()
