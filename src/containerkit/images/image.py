@@ -140,7 +140,7 @@ class Image:
     def tag(self, reference: str | Reference) -> Image:
         """Give the image another name, taking it from whatever has it; return it so named."""
         named = self._images.tag(self, reference)
-        self.tell("tag", str(reference))
+        self._tell("tag", str(reference))
         return named
 
     def untag(self, reference: str | Reference) -> None:
@@ -150,13 +150,13 @@ class Image:
             ImageNotFound: it is not a name of this image.
         """
         self._images.untag(self, reference)
-        self.tell("untag", str(reference))
+        self._tell("untag", str(reference))
 
     def remove(self, *, force: bool = False) -> None:
         """Remove the image; see ``Images.remove``."""
         self._images.remove(self, force=force)
 
-    def tell(self, kind: str, reference: str | None = None) -> None:
+    def _tell(self, kind: str, reference: str | None = None) -> None:
         """Append an event about this image, under one of its names, to those of its root."""
         from containerkit.model.reference import Reference
         from containerkit.state import events

@@ -293,7 +293,7 @@ class Images:
         if known is not None and known.image == digest:
             if len(image.references) > 1:
                 records.forget_name(self._catalog, str(reference), digest)
-                image.tell("untag", str(reference))
+                image._tell("untag", str(reference))
                 return
         elif len(image.references) > 1 and not force:
             raise InUse(
@@ -302,7 +302,7 @@ class Images:
             )
         if not records.forget(self._catalog, digest, image.references) and not force:
             raise InUse(f"cannot remove image {image.id}: it was given another name meanwhile")
-        image.tell("delete", None if reference is None else str(reference))
+        image._tell("delete", None if reference is None else str(reference))
         self.gc(debris=False)
 
     def prune(self) -> tuple[str, ...]:
