@@ -133,7 +133,8 @@ def held_still(container: Handle) -> Iterator[None]:
     Raises:
         InvalidStatus: it was removed.
 
-    Blocking: while somebody else starts it, removes it or looks through it, at most 60 s.
+    Blocking: while somebody else starts it, removes it or looks through it, at most
+        `begin.LOCK_SECONDS`.
     """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(ContainerNotFound):

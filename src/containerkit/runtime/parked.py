@@ -73,7 +73,7 @@ def parked(container: Handle) -> Iterator[int]:
         InvalidStatus: it runs, or was removed.
         LaunchError, ConfigError, MissingFeature: it can not be mounted.
 
-    Blocking: while another process starts it, removes it or uses its files, at most 60 s.
+    Blocking: while another process starts it, removes it or uses its files, at most `begin.LOCK_SECONDS`.
     """
     key = str(container._keeper.root), container.id
     with _guard:
