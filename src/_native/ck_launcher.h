@@ -165,7 +165,7 @@ struct ck_spare {
 struct ck_connection {
     int fd;                  /* < 0: the entry is free, and so it is in zeroed memory for 0 */
     uint16_t kind;           /* 0 before its request; WATCH, FREEZE: it waits for something */
-    uint16_t container;      /* index and generation of what it waits for */
+    struct ck_container *container; /* what it waits for, and which use of that entry */
     uint32_t of, generation;
     bool holds;              /* what it froze is thawed with its end */
 };
@@ -260,8 +260,7 @@ void ck_life_started(struct ck_launcher *l, struct ck_container *c);
 bool ck_life_ended(struct ck_launcher *l, struct ck_container *c);
 void ck_life_kill(struct ck_launcher *l, struct ck_container *c, int signal, uint32_t cause);
 int ck_life_signal(struct ck_launcher *l, struct ck_container *c, const uint32_t value[4]);
-int ck_life_freeze(struct ck_launcher *l, struct ck_container *c);
-int ck_life_thaw(struct ck_launcher *l, struct ck_container *c);
+int ck_life_freeze(struct ck_launcher *l, struct ck_container *c, bool frozen);
 int ck_life_update(struct ck_launcher *l, struct ck_container *c, const char *list, size_t size,
                    int32_t *failed);
 void ck_life_due(struct ck_launcher *l, uint64_t when); /* have ck_life_work called then */

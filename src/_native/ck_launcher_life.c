@@ -80,20 +80,14 @@ static void thaw(struct ck_launcher *l, struct ck_container *c)
     c->life.freezing = c->life.frozen = 0;
 }
 
-int ck_life_thaw(struct ck_launcher *l, struct ck_container *c)
+/* 1 when that is done; 0: ck_request_answer_frozen will be called. */
+int ck_life_freeze(struct ck_launcher *l, struct ck_container *c, bool frozen)
 {
     if (c->status != CK_RUNNING)
         return -ESRCH;
-    thaw(l, c);
-    return 0;
-}
-
-/* 1 when it is frozen already; 0: ck_request_answer_frozen will be called. */
-int ck_life_freeze(struct ck_launcher *l, struct ck_container *c)
-{
-    if (c->status != CK_RUNNING)
-        return -ESRCH;
-    if (c->life.frozen)
+    if (!frozen)
+        thaw(l, c);
+    if (c->life.frozen == frozen)
         return 1;
     CK_TRY(write_freezer(l, c, 1));
     c->life.freezing = ck_now(CLOCK_MONOTONIC) + FREEZE_MOST * (uint64_t)MS;

@@ -10,7 +10,8 @@
 
 static void drop(struct ck_launcher *l, struct ck_connection *at)
 {
-    ck_launcher_unwatch(l, &at->fd);
+    if (at->fd > 0)
+        ck_launcher_unwatch(l, &at->fd);
     at->fd = 0;
     at->kind = 0;
 }
@@ -60,11 +61,10 @@ static struct ck_container *find(struct ck_launcher *l, const char id[64])
 
 /* ---- the requests */
 
-static void wait_for(struct ck_launcher *l, struct ck_connection *at, struct ck_container *c,
-                     uint16_t kind)
+static void wait_for(struct ck_connection *at, struct ck_container *c, uint16_t kind)
 {
     at->kind = kind;
-    at->container = (uint16_t)(c - l->containers);
+    at->container = c;
     at->of = c->generation;
 }
 
@@ -72,7 +72,7 @@ static void watch(struct ck_launcher *l, struct ck_connection *at, struct ck_con
 {
     const struct ck_event event = {.started_ns = c->state.started_ns};
 
-    wait_for(l, at, c, CK_WATCH);
+    wait_for(at, c, CK_WATCH);
     if (c->status != CK_STARTING || c->state.restarts)
         ck_launcher_tell(at->fd, CK_STARTED, &event, c->status == CK_RUNNING ? c->pidfd : -1);
 }
@@ -110,14 +110,12 @@ static void handle(struct ck_launcher *l, struct ck_connection *at,
         return exec(l, at, c, request, got - sizeof *request, fds, n);
     else if (request->packet.kind == CK_SIGNAL)
         error = ck_life_signal(l, c, request->value);
-    else if (request->packet.kind == CK_FREEZE) {
-        error = ck_life_freeze(l, c);
+    else if (request->packet.kind == CK_FREEZE || request->packet.kind == CK_THAW) {
+        error = ck_life_freeze(l, c, request->packet.kind == CK_FREEZE);
         at->holds = error == 0 && request->value[0] == 1;
         if (error == 0)
-            return wait_for(l, at, c, CK_FREEZE);
-    } else if (request->packet.kind == CK_THAW)
-        error = ck_life_thaw(l, c);
-    else if (request->packet.kind == CK_UPDATE)
+            return wait_for(at, c, CK_FREEZE);
+    } else if (request->packet.kind == CK_UPDATE)
         error = ck_life_update(l, c, (const char *)(request + 1), got - sizeof *request, &aux);
     else if (request->packet.kind == CK_ATTACH)
         error = fd = ck_log_input(l, c);
@@ -126,11 +124,9 @@ static void handle(struct ck_launcher *l, struct ck_connection *at,
     answer(l, at, error, aux, fd);
 }
 
-static bool waits_for(struct ck_launcher *l, const struct ck_connection *at,
-                      const struct ck_container *c, uint16_t kind)
+static bool waits_for(const struct ck_connection *at, const struct ck_container *c, uint16_t kind)
 {
-    return at->fd > 0 && at->kind == kind && &l->containers[at->container] == c &&
-           at->of == c->generation;
+    return at->fd > 0 && at->kind == kind && at->container == c && at->of == c->generation;
 }
 
 /* The first packet is the request; after it nothing may come but the end. */
@@ -146,9 +142,10 @@ void ck_request_event(struct ck_launcher *l, uint64_t tag)
     got = ck_receive(at->fd, l->packet, sizeof l->packet, fds, &n, 0);
     if (got == -EAGAIN)
         return;
-    if (at->holds && waits_for(l, at, &l->containers[at->container], CK_FREEZE))
-        ck_life_thaw(l, &l->containers[at->container]);
-    if (at->kind || got < (ssize_t)sizeof *request || !ck_launcher_is_packet(&request->packet, got))
+    if (at->holds && waits_for(at, at->container, CK_FREEZE))
+        ck_life_freeze(l, at->container, false); /* which may drop it */
+    if (at->fd <= 0 || at->kind || got < (ssize_t)sizeof *request ||
+        !ck_launcher_is_packet(&request->packet, got))
         drop(l, at);
     else
         handle(l, at, request, (size_t)got, fds, n);
@@ -168,7 +165,7 @@ void ck_request_tell(struct ck_launcher *l, struct ck_container *c, uint16_t kin
         return;
     for (size_t i = 0; i < CK_CONNECTIONS; i++) {
         struct ck_connection *at = &l->connections[i];
-        if (!waits_for(l, at, c, CK_WATCH))
+        if (!waits_for(at, c, CK_WATCH))
             continue;
         ck_launcher_tell(at->fd, kind, event, fd);
         if (kind != CK_STARTED)
@@ -180,9 +177,9 @@ void ck_request_answer_frozen(struct ck_launcher *l, struct ck_container *c, int
 {
     for (size_t i = 0; i < CK_CONNECTIONS; i++) {
         struct ck_connection *at = &l->connections[i];
-        if (waits_for(l, at, c, CK_FREEZE) && at->holds && !error)
+        if (waits_for(at, c, CK_FREEZE) && at->holds && !error)
             ck_launcher_tell(at->fd, CK_DONE, &(struct ck_event){.code = 0}, -1);
-        else if (waits_for(l, at, c, CK_FREEZE))
+        else if (waits_for(at, c, CK_FREEZE))
             answer(l, at, error, 0, -1);
     }
 }
