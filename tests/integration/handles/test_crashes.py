@@ -41,6 +41,7 @@ def times(seed: int, most: float) -> list[float]:
     return [chosen.uniform(0, most) for _ in range(POINTS)]
 
 
+@pytest.mark.slow
 def test_an_owner_killed_at_any_time(shared_root: Path, busybox: str) -> None:
     for seconds in times(1, 0.08):
         killed(OWNER, shared_root, busybox, seconds)
@@ -64,6 +65,7 @@ for number in range(1000):
 """
 
 
+@pytest.mark.slow
 def test_the_maker_of_detached_ones_killed_at_any_time(shared_root: Path, busybox: str) -> None:
     """Each is there, whole and usable, or not at all."""
     for seconds in times(2, 0.15):
@@ -89,6 +91,7 @@ for one in engine.containers.list():
 """
 
 
+@pytest.mark.slow
 def test_a_remover_killed_at_any_time(shared_root: Path, busybox: str) -> None:
     """What it has begun to remove is gone, the rest is untouched."""
     with ck.Engine.open(shared_root) as engine:
