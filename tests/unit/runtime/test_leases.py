@@ -41,16 +41,21 @@ def test_a_fork_is_no_user(tmp_path: Path) -> None:
     assert one is not None
     watch = leases.open_watch(tmp_path)
     reader, writer = os.pipe()
+    told, tell = os.pipe()
     child = os.fork()
     if child == 0:
+        os.close(tell)  # it runs: what a fork has to let go of is gone
         os.close(writer)
         os.read(reader, 1)  # lives on until the parent says so
         os._exit(0)
+    os.close(tell)
     try:
+        assert os.read(told, 1) == b""
         one.release()
         assert not leases.is_used(tmp_path)
         assert hangs_up(watch)
     finally:
+        os.close(told)
         os.close(writer)
         os.close(reader)
         os.waitpid(child, 0)
