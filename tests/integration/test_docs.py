@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[2]
-PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+PAGES = [
+    PROJECT / "README.md",
+    *sorted((PROJECT / "docs").glob("*.md")),
+    *sorted((PROJECT / "docs/guide").glob("*.md")),
+]
 
 BLOCK = re.compile(r"(<!-- not run: .*-->\n)?^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -33,8 +37,8 @@ def test_there_are_examples() -> None:
 
 
 @pytest.mark.parametrize("program", CASES)
-def test_example_runs(program: str, engine_root: Path) -> None:
-    environment = os.environ | {"CONTAINERKIT_ROOT": str(engine_root), "PYTHONWARNINGS": "error"}
+def test_example_runs(program: str, shared_root: Path) -> None:
+    environment = os.environ | {"CONTAINERKIT_ROOT": str(shared_root), "PYTHONWARNINGS": "error"}
     done = subprocess.run(
         [sys.executable, "-c", program],
         env=environment,
