@@ -2,36 +2,50 @@
 
 The interpreter frees its one import lock in a forked child, but not those of single modules, and
 much here is imported on first use.  So before a fork, what other threads are importing just now is
-waited for: of this package, and of the standard library beneath it, nothing else's.
+waited for: of this package and of what it uses, nothing else's.
 
-Owns that hook.  Must not: import anything that nobody has begun to.
+Owns that hook.  Must not: import anything that nobody has begun to, or fail: where the interpreter
+does not show its locks, forks are as they are without it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from importlib import import_module
+import threading
+from importlib import _bootstrap, import_module
+from typing import Any, Final
+
+_OURS: Final = frozenset(
+    ("containerkit", "attr", "attrs", "cffi", "isal", "tqdm", "urllib3", "zstandard")
+)
+_ROUNDS: Final = 100
+"""After so many the fork goes on: modules are waited for, not whoever imports one after another."""
 
 
 def _under_way() -> list[str]:
+    """Return the modules that other threads are importing, from the search for their files on."""
+    locks: dict[str, Any] = getattr(_bootstrap, "_module_locks", {})
+    own = threading.get_ident()
     found = []
-    for name, module in list(sys.modules.items()):
-        if getattr(getattr(module, "__spec__", None), "_initializing", False):
-            package = name.partition(".")[0]
-            if package == "containerkit" or package in sys.stdlib_module_names:
-                found.append(name)
+    for name, reference in list(locks.items()):
+        owner = getattr(reference(), "owner", None)
+        package = name.partition(".")[0]
+        if owner not in (None, own) and (package in _OURS or package in sys.stdlib_module_names):
+            found.append(name)
     return found
 
 
 def _settle() -> None:
-    """Wait for imports under way in other threads; those of this one are left alone."""
-    before: list[str] = []
-    # Again, since who has one module goes on to the next; what stays the same is this thread's own.
-    while (found := _under_way()) and found != before:
+    """Wait for them, and for what they go on to."""
+    for _ in range(_ROUNDS):
+        found = _under_way()
+        if not found:
+            return
         for name in found:
-            import_module(name)  # of a module that is begun: waits until it is whole
-        before = found
+            with contextlib.suppress(Exception):  # it is the other thread's to hear of
+                import_module(name)
 
 
 os.register_at_fork(before=_settle)
