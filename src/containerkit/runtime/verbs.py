@@ -311,8 +311,9 @@ class Verbs(Handle):
         """Send a signal; False when it has ended meanwhile."""
         with contextlib.suppress(InvalidStatus):
             event, _fds = self._ask(packets.SIGNAL, values=(number, cause, flags))
-            if thaw:
-                self._ask(packets.THAW)
+            if thaw:  # in cgroup version 2 a kill needs none: it may have ended by now
+                with contextlib.suppress(InvalidStatus):
+                    self._ask(packets.THAW)
             return event is not None and event.kind == packets.DONE
         return False
 
