@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from containerkit.errors import ConfigError, CorruptContent, HostError, Timeout
+from containerkit.state.forking import no_fork
 from containerkit.state.lock import FileLock
 from containerkit.state.schema import MIGRATIONS, VERSION, statements
 
@@ -66,7 +67,8 @@ class _Connection:
     def __del__(self) -> None:
         # The thread ended.  A forked child's copy is not its own to close.
         if self.pid == os.getpid():
-            self.raw.close()
+            with no_fork:
+                self.raw.close()
 
 
 _connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
@@ -162,8 +164,9 @@ class Catalog:
 
         ``PRAGMA data_version`` sees the commits of other connections, a counter those of ours.
         """
-        connection = self._connection()
-        version = connection.raw.execute("PRAGMA data_version").fetchone()[0]
+        with no_fork:
+            connection = self._connection()
+            version = connection.raw.execute("PRAGMA data_version").fetchone()[0]
         stamp = (version, self._writes)
         if connection.stamp != stamp:
             connection.memo = {}
@@ -198,7 +201,8 @@ class Catalog:
         self._closed = True
         for connection in list(self._own):
             if connection.pid == os.getpid():
-                connection.raw.close()
+                with no_fork:
+                    connection.raw.close()
         self._local = threading.local()
 
     def _connection(self) -> _Connection:
@@ -277,7 +281,8 @@ class Catalog:
         import sqlite3
 
         try:
-            yield
+            with no_fork:
+                yield
         except sqlite3.Error as e:
             name = getattr(e, "sqlite_errorname", "") or ""
             what = f"cannot {attempt} {self._path}: {e}"

@@ -1,0 +1,75 @@
+"""A fork finds no thread inside, and afterwards they go on, in the parent and in the child."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+
+from containerkit.state.forking import no_fork
+
+
+def fork() -> int:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks with threads, from 3.12 on
+        return os.fork()
+
+
+def forked(exit_code: int = 0) -> int:
+    child = fork()
+    if child == 0:
+        with no_fork:
+            os._exit(exit_code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_fork_waits_for_who_is_inside() -> None:
+    inside, leave = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def work() -> None:
+        with no_fork:
+            inside.set()
+            assert leave.wait(10)
+            order.append("left")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert inside.wait(10)
+    timer = threading.Timer(0.05, leave.set)
+    timer.start()
+    assert forked(3) == 3
+    order.append("forked")
+    thread.join()
+    timer.join()
+    assert order == ["left", "forked"]
+    with no_fork:
+        pass
+
+
+def test_a_thread_that_is_inside_itself_forks() -> None:
+    with no_fork, no_fork:
+        assert forked() == 0
+    assert forked() == 0
+
+
+def test_many_threads_go_on() -> None:
+    stop = threading.Event()
+    rounds = [0] * 4
+
+    def work(number: int) -> None:
+        while not stop.is_set():
+            with no_fork:
+                rounds[number] += 1
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(20):
+        assert forked() == 0
+    before = list(rounds)
+    while any(now == then for now, then in zip(rounds, before, strict=True)):
+        threading.Event().wait(0.001)
+    stop.set()
+    for thread in threads:
+        thread.join()
