@@ -36,11 +36,12 @@ def test_there_are_examples() -> None:
     assert len(programs(PROJECT / "README.md")) >= 2
 
 
-@pytest.mark.parametrize("program", CASES)
-def test_example_runs(program: str, shared_root: Path) -> None:
-    environment = os.environ | {"CONTAINERKIT_ROOT": str(shared_root), "PYTHONWARNINGS": "error"}
+def run(program: list[str], root: Path) -> str:
+    """Run a program of Python with a root of its own, and return what it prints."""
+    environment = os.environ | {"CONTAINERKIT_ROOT": str(root), "PYTHONWARNINGS": "error"}
     done = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, *program],
+        cwd=PROJECT,
         env=environment,
         capture_output=True,
         text=True,
@@ -48,3 +49,21 @@ def test_example_runs(program: str, shared_root: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("program", CASES)
+def test_example_runs(program: str, shared_root: Path) -> None:
+    run(["-c", program], shared_root)
+
+
+def test_a_service_answers_from_its_container(shared_root: Path) -> None:
+    said = run(["examples/service.py"], shared_root)
+    assert "says <h1>Hello from a container</h1>" in said
+
+
+def test_of_jobs_at_once_each_ends_its_own_way(shared_root: Path) -> None:
+    said = run(["examples/parallel.py"], shared_root)
+    ends = {name: end for name, _, end in (line.partition(" ") for line in said.splitlines())}
+    assert ends["square"].strip() == "144"
+    assert ends["slow"].strip() == "took too long"
