@@ -80,7 +80,8 @@ class EngineConfig:
 class Engine(Caring):
     """An opened root directory.  Make one with `Engine.open`; close it, or use ``with``.
 
-    Containers started through it end with it, or with this process, however that ends.
+    Containers that it started end with it, or with this process, however that ends, unless they are
+    detached or shared with others.
 
     Attributes:
         root: the directory.
@@ -246,10 +247,10 @@ class Engine(Caring):
         Args:
             image: as in `run`.
             command: as in `run`.
-            ready: what to wait for before this returns.
-            timeout: seconds for that.
+            ready: what to wait for before this returns; None: for the command to run.
+            timeout: seconds for that; left at 60, the one that *ready* names.
             progress: called with the events of a pull.
-            options: see `ContainerOptions`.
+            options: see `ContainerOptions`; a detached one is left alone by its ``with`` block.
 
         Raises:
             AlreadyExists: the name is taken.

@@ -97,17 +97,17 @@ class Container(Inside):
 
     @property
     def started(self) -> datetime | None:
-        """When it was started last; None for one that never was."""
+        """When it was started last; None for one that never was, or was removed."""
         return self._core.started
 
     @property
     def finished(self) -> datetime | None:
-        """When it ended last; None while it runs, and when it never did."""
+        """When it ended last; None while it runs, when it never did, or was removed."""
         return self._core.finished
 
     @property
     def restarts(self) -> int:
-        """How often its restart policy has started it again."""
+        """How often its restart policy has started it again since it was started."""
         return self._core.restarts
 
     @property

@@ -32,8 +32,8 @@ class Event(NamedTuple):
         id: of the container or image.
         name: of the container at that time; "" when it is not known any more.
         image: reference or digest of its image; "" when it is not known.
-        attributes: what the kind tells: "die" has code, signal and cause, "health" has status,
-            "kill" has signal.
+        attributes: what the kind tells: "die" has code, signal and cause as an `Exit` has them (only
+            the cause when it was lost), "health" has status, "kill" has signal.
     """
 
     time: datetime

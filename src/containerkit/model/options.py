@@ -28,7 +28,8 @@ class ContainerOptions(TypedDict, total=False):
     """Options of a container; every one may be left out.
 
     Keys:
-        name: unique in the engine, ``[a-zA-Z0-9][a-zA-Z0-9_.-]*``; a free one otherwise.
+        name: unique in the engine, ``[a-zA-Z0-9][a-zA-Z0-9_.-]*``; a free one otherwise.  Like
+            labels, log and healthcheck it has no meaning for a `run`, which nobody finds.
         entrypoint: replaces the image's, and clears its command; a text is one program's path;
             empty removes it.
         env: added to the image's; None removes a name.  Nothing comes from the caller's own.
@@ -54,7 +55,7 @@ class ContainerOptions(TypedDict, total=False):
         log: how much of its output is kept, a `Log`; False keeps nothing.
         restart: of a detached one, a `Restart` or "no", "on-failure:3", "always", "unless-stopped".
         healthcheck: how the launcher finds out whether it works; None: as the image says,
-            `Healthcheck.none()`: not at all.  A `run` has none.
+            `Healthcheck.none()`: not at all.
     """
 
     name: str | None

@@ -55,9 +55,14 @@ _Text = Literal["r", "w", "a", "x", "r+", "w+", "a+", "x+", "rt", "wt", "at", "x
 class Files:
     """Reads and writes the files of one container.
 
+    Paths are absolute, and never lead out of the container's root: not by ``..``, not by a link.  Of a
+    container that does not run, files are mounted for the time of a call, as its start would; a start
+    of it waits meanwhile.
+
     Errors are both this package's and the builtin that `pathlib.Path` would raise: `FileNotFound`,
     `FileExists`, `IsADirectory`, `NotADirectory`, `PermissionDenied` (also of read-only mounts),
-    `SpecialFile` for what is no regular file, `FileError` for the rest.
+    `SpecialFile` for what is no regular file, `FileError` for the rest.  `InvalidStatus`: the container
+    was removed.
     """
 
     __slots__ = ("_reach",)

@@ -135,7 +135,10 @@ class Handle:
 
     @property
     def exit(self) -> Exit | None:
-        """How it ended last; None while it runs, and when it never did."""
+        """How it ended last; None while it runs, and when it never did.
+
+        Of one that was removed: as this handle saw it last; it is not read again.
+        """
         look = self._look()
         if look.status != "removed":
             self._exit = words.exit_of(look.state, alive=look.alive)
@@ -156,19 +159,19 @@ class Handle:
 
     @property
     def started(self) -> datetime | None:
-        """When it was started last; None for one that never was."""
+        """When it was started last; None for one that never was, or was removed."""
         state = self._look().state
         return None if state is None else words.time_of(state.started_ns)
 
     @property
     def finished(self) -> datetime | None:
-        """When it ended last; None while it runs, and when it never did."""
+        """When it ended last; None while it runs, when it never did, or was removed."""
         state = self._look().state
         return None if state is None else words.time_of(state.finished_ns)
 
     @property
     def restarts(self) -> int:
-        """How often its restart policy has started it again."""
+        """How often its restart policy has started it again since it was started."""
         state = self._look().state
         return 0 if state is None else state.restarts
 
@@ -238,7 +241,7 @@ class Handle:
         hint = None
         if attempt == "remove" and status in words.LIVE:
             hint = "remove(force=True) kills it first"
-        elif status == "paused":
+        elif status == "paused" and attempt != "pause":
             hint = "unpause it first"
         return InvalidStatus(
             f"cannot {attempt} container {self.id[:12]}: it is {status}",

@@ -95,8 +95,7 @@ class Inside(Verbs):
             input: what it reads; without, its input is empty.
             text: give str instead of bytes; UTF-8, what is none is replaced.
             check: raise `ProcessFailed` unless it ends with code 0.
-            timeout: seconds; past them all that it started is killed, and `Timeout` carries the
-                partial result.
+            timeout: seconds of running; past them all that it started is killed.
             max_output: bytes kept of each stream; the rest is read and dropped.
             on_output: is given each line as it comes, in this thread.
             env: added to the container's; None removes a name.
@@ -109,8 +108,11 @@ class Inside(Verbs):
             CommandNotFound, NotExecutable, LaunchError: it could not be started.
             InvalidStatus: the container does not run, or is paused.
             ConfigError: an argument has no meaning.
+            Timeout: it ran too long; the error's ``result`` holds what it said.
+            ProcessFailed: ``check`` was asked for.
 
-        Blocking: until its first process has ended and everything else of it is dead.
+        Blocking: until its first process has ended and everything else of it is dead; interrupted, it
+        is killed.
         """
         from containerkit.launch.execute import ExecRequest
         from containerkit.runtime.execute import exec_
@@ -228,6 +230,8 @@ class Inside(Verbs):
         stderr: bool = True,
     ) -> Logs:
         """Return an iterator over the lines of its log, closed by ``with`` or at its end.
+
+        Each is a `LogEntry`: its time, its stream, its bytes with their newline.
 
         Args:
             follow: go on with what it writes from now on, until it has ended for good; one that was

@@ -37,6 +37,8 @@ class Observed(Inside):
     def stats(self) -> Stats:
         """Return what it uses at this moment.
 
+        Its ``cpus`` is None: that takes two readings, see `watch_stats` and `Stats.since`.
+
         Raises:
             InvalidStatus: it has no process.
         """
@@ -159,7 +161,9 @@ class Observed(Inside):
     def export(self, file: str | PathLike[str] | IO[bytes]) -> None:
         """Write all its files as one tar, without what is mounted over its root.
 
-        It is frozen meanwhile, if it runs.
+        What is mounted there (/proc, /sys, /dev, mounts, single files) shows as the empty directory or
+        file below.  The directories of the host image are its own: with them it is as large as they
+        are.  It is frozen meanwhile, if it runs.
 
         Args:
             file: open for writing bytes, or a path, which appears whole or not at all.

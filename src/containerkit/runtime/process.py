@@ -60,7 +60,7 @@ class Process(Generic[AnyStr]):
         stdin: a file to write to; closing it is the end of the process's input.
         stdout: lines when iterated, chunks by ``read1``; with a terminal all output is here.
         stderr: as ``stdout``; None with a terminal.
-        pid: as this process sees it.
+        pid: as this process sees it; -1 when it was attached to before it was started.
         argv: what was executed.
     """
 
@@ -199,6 +199,10 @@ class Process(Generic[AnyStr]):
 
     def resize(self, rows: int, cols: int) -> None:
         """Say how large its terminal's window is; it gets SIGWINCH.
+
+        Args:
+            rows: characters from top to bottom.
+            cols: characters from left to right (ioctl_tty(2), TIOCSWINSZ).
 
         Raises:
             ConfigError: it has no terminal, or the numbers are none of a window.

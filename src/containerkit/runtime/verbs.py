@@ -22,6 +22,7 @@ from containerkit.errors import (
     ContainerNotFound,
     HostError,
     InvalidStatus,
+    MissingFeature,
     Timeout,
 )
 from containerkit.runtime import begin, birth, packets
@@ -104,7 +105,9 @@ class Verbs(Handle):
     def kill(self, signal: str | int = "KILL") -> None:
         """Send a signal to its first process.
 
-        Killed, or sent its stop signal, it is not started again by its restart policy.
+        Killed, or sent its stop signal, it is not started again by its restart policy.  The first
+        process of a pid namespace gets SIGKILL, and of the others only those that it has a handler
+        for (pid_namespaces(7)); with the option ``init`` the command gets them all.
 
         Args:
             signal: a name with or without SIG, or a number.
@@ -139,6 +142,9 @@ class Verbs(Handle):
         Raises:
             InvalidStatus: it does not run, or is paused.
             MissingFeature: there is no control group to freeze.
+            HostError: the kernel did not freeze all of them within 10 s; they go on.
+
+        Blocking: until they are frozen.
         """
         self._require("pause", "running")
         self._demand("pause", packets.FREEZE, "running")
@@ -249,6 +255,7 @@ class Verbs(Handle):
 
         Raises:
             InvalidStatus: it runs, and *force* is not set.
+            Timeout: another start or removal of it did not end.
 
         Blocking: until its processes are dead and its files gone.
         """
@@ -321,6 +328,13 @@ class Verbs(Handle):
         event, _fds = self._ask(kind)
         if event is None or event.errnum in _GONE:
             raise self._refusal(attempt, self._look().status, allowed)
+        if event.errnum == errno.EOPNOTSUPP:
+            raise MissingFeature(
+                f"cannot {attempt} container {self.id[:12]}: it is in no control group that freezes",
+                hint='engine.probe()["cgroup freezer"] says why',
+                errno=event.errnum,
+                feature="cgroup freezer",
+            )
         if event.kind != packets.DONE:
             raise HostError(
                 f"cannot {attempt} container {self.id[:12]}: {os.strerror(event.errnum)}",

@@ -125,6 +125,8 @@ class Events(Iterator[Event]):
         if not self._wanted.wants_kind(record.kind):
             return None
         fields = {key: value for key, value in record.fields.items() if key not in _OWN}
+        if record.kind == "die":
+            _as_exit(fields)
         when = _EPOCH + timedelta(microseconds=record.ns // 1000)
         event = Event(when, record.kind, record.id, known.name, known.image, fields)
         return event if self._wanted.wants(event, known.labels) else None
@@ -193,6 +195,13 @@ class _Names:
                 del self._known[next(iter(self._known))]
             self._known[record.id] = known
         return known
+
+
+def _as_exit(fields: dict[str, Any]) -> None:
+    """Say of an end what its `Exit` says: launchers write code and signal apart, 0 for none."""
+    signal = fields.get("signal")
+    if isinstance(signal, int):
+        fields |= {"signal": signal, "code": 128 + signal} if signal else {"signal": None}
 
 
 def _checked(told: Described) -> Described:

@@ -249,6 +249,19 @@ def test_the_life_of_a_container(engine: ck.Engine, busybox: str) -> None:
         engine.events(kind="dye")
 
 
+def test_an_end_is_told_as_its_exit_says_it(engine: ck.Engine, busybox: str) -> None:
+    for command, killed in ((["sleep", "1000"], True), (["sh", "-c", "exit 3"], False)):
+        with engine.start(busybox, command) as one:
+            if killed:
+                one.kill()
+            ended = one.wait(timeout=deadline())
+            (die,) = engine.events(kind="die", container=one)
+        told = die.attributes
+        assert (told["code"], told["signal"], told["cause"]) == (
+            ended.code, ended.signal, ended.cause,
+        )  # fmt: skip
+
+
 CHILD = """
 import sys, containerkit as ck
 with ck.Engine.open(sys.argv[1]) as engine:
