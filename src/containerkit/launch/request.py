@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
 from containerkit.errors import ConfigError, MissingFeature
 from containerkit.launch.capabilities import ALL_MASK
+from containerkit.model.limits import Limits, Unlimited
+from containerkit.model.mount import Mount
 from containerkit.model.options import ContainerOptions
 from containerkit.model.restart import Restart
+from containerkit.model.security import Security
+from containerkit.model.signals import signal_number
 
 if TYPE_CHECKING:
     from containerkit.model.image_config import ImageConfig
@@ -32,6 +37,20 @@ _LATER: Final[dict[str, tuple[Any, ...]]] = {
     "dns": (None, (), []),
     "extra_hosts": (None, {}),
     "ports": (None, (), [], {}),
+}
+
+_PULLS: Final = ("missing", "always", "never")
+
+# What the value of an option must be to be looked into; with each, how it looks.
+_SHAPES: Final[dict[str, tuple[tuple[type, ...], str]]] = {
+    "env": ((Mapping,), 'as {"NAME": "value"}'),
+    "labels": ((Mapping,), 'as {"app": "web"}'),
+    "secrets": ((Mapping,), 'as {"token": Path("/etc/token")}'),
+    "mounts": ((list, tuple), "as [Mount.bind(source, target)]"),
+    "hostname": ((str,), 'as "web"'),
+    "workdir": ((str, PathLike), 'as "/srv"'),
+    "limits": ((Limits, Unlimited), 'as Limits(memory="64m"), or UNLIMITED'),
+    "security": ((Security,), "as Security.strict()"),
 }
 
 _KNOWN: Final = frozenset(ContainerOptions.__annotations__)
@@ -67,7 +86,7 @@ def check_options(options: Mapping[str, Any]) -> None:
             f"there is no option {name!r}", hint=f"did you mean {close[0]}?" if close else None
         )
     lifetime = options.get("lifetime", "owner")
-    if lifetime not in {"owner", "detached"}:
+    if lifetime not in ("owner", "detached"):
         raise ConfigError(f"lifetime {lifetime!r} is neither 'owner' nor 'detached'")
     restarts = Restart.of(options.get("restart")).policy != "no"
     if lifetime == "owner" and restarts:
@@ -77,6 +96,25 @@ def check_options(options: Mapping[str, Any]) -> None:
     for name in _LATER.keys() & options.keys():
         if options[name] not in _LATER[name]:
             raise _refused(name)
+    _check_values(options)
+
+
+def _check_values(options: Mapping[str, Any]) -> None:
+    """Refuse values that are used only later, or not at all in a `run`."""
+    for name, (kinds, hint) in _SHAPES.items():
+        value = options.get(name)
+        if value is not None and not isinstance(value, kinds):
+            raise ConfigError(f"{name} has the wrong type, {type(value).__name__}", hint=hint)
+    for mount in options.get("mounts") or ():
+        if not isinstance(mount, Mount):
+            raise ConfigError(
+                f"mounts: {mount!r} is no mount", hint="as Mount.bind(source, target)"
+            )
+    pull = options.get("pull", "missing")
+    if pull not in _PULLS:
+        raise ConfigError(f"pull {pull!r} is not one of {', '.join(map(repr, _PULLS))}")
+    if options.get("stop_signal") is not None:
+        signal_number(options["stop_signal"])
     grace = options.get("stop_grace")
     if grace is not None and (isinstance(grace, bool) or not isinstance(grace, int | float)):
         raise ConfigError(f"stop_grace {grace!r} is not a number of seconds")

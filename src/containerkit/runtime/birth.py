@@ -26,6 +26,7 @@ from containerkit.errors import AlreadyExists, ContainerNotFound, HostError
 from containerkit.runtime import codec, marks
 from containerkit.runtime.names import check_name, free_name
 from containerkit.runtime.records import Row
+from containerkit.runtime.recover import recover
 from containerkit.state import events, record
 from containerkit.state.atomic import remove_tree, sync_directory
 from containerkit.state.lock import FileLock
@@ -256,9 +257,13 @@ def _insert(
 def drop_orphan(keeper: Keeper, identity: str) -> bool:
     """Remove the row of a container that a crash left without a mark; False: it has one.
 
-    One that is being created has none yet, but holds its lock.
+    One that is being created has none yet, but holds its lock.  One whose owner has died is cleared
+    away with all that its owner had.
     """
     directory = keeper.directory(identity)
+    mark = marks.read(directory)
+    if mark is not None and marks.is_orphaned(keeper.root, directory, mark):
+        recover(keeper.root)
     if marks.read(directory) is not None:
         return False
     try:

@@ -193,7 +193,7 @@ class Containers:
         candidates = [] if found is None else [found]
         if not candidates and _PREFIX.fullmatch(wanted):
             candidates = records.beginning(wanted)
-        living = [one for one in candidates if marks.read(self._keeper.directory(one)) is not None]
+        living = [one for one in candidates if self._handle(one).status != "removed"]
         if not living:
             raise ContainerNotFound(f"cannot find container {wanted}: there is none in this root")
         if len(living) > 1:
@@ -239,7 +239,7 @@ class Containers:
             word = container.status
             if word in wanted:
                 found.append(container)
-            elif word == "removed":
+            elif marks.read(self._keeper.directory(row.id)) is None:
                 with contextlib.suppress(HostError):
                     birth.drop_orphan(self._keeper, row.id)
         return tuple(found)

@@ -140,7 +140,7 @@ class Handle:
         Of one that was removed: as this handle saw it last; it is not read again.
         """
         look = self._look()
-        if look.status != "removed":
+        if look.status != "removed" or look.state is not None:
             self._exit = words.exit_of(look.state, alive=look.alive)
         return self._exit
 
@@ -202,15 +202,22 @@ class Handle:
         return self._keeper.directory(self.id)
 
     def _look(self) -> Look:
-        """Look at record, launcher and mark; the mark last, for it goes first."""
+        """Look at record, launcher and mark; the mark last, for it goes first.
+
+        What belonged to a launcher that has died is removed, though its files wait for a recovery.
+        """
         directory = os.path.join(self._keeper.root, "containers", self.id)
         state = record.read(directory)
         alive = True
         if state is not None and state.is_live and not self._keeper.is_alive(state.launcher):
             state = record.read(directory)  # one that ends by itself has written the end before
             alive = state is None or not state.is_live
-        if marks.read(directory) is None:
+        mark = marks.read(directory)
+        if mark is None:
             return _GONE
+        runs = alive and state is not None and state.is_live
+        if not runs and marks.is_orphaned(self._keeper.root, directory, mark):
+            return Look("removed", state, alive=False)
         return Look(words.status_of(state, alive=alive), state, alive)
 
     def _read_row(self) -> Row:

@@ -17,6 +17,9 @@ import secrets
 from pathlib import Path
 from typing import Final
 
+from containerkit.runtime import leases
+from containerkit.runtime.alive import is_alive
+
 NAME: Final = "kept"
 DETACHED: Final = "detached"
 _OWNER: Final = "owner:"
@@ -40,6 +43,15 @@ def read(directory: str | os.PathLike[str]) -> str | None:
         return None
     except OSError:  # no link: not ours
         return None
+
+
+def is_orphaned(root: Path, directory: str | os.PathLike[str], mark: str) -> bool:
+    """Whether what a container hangs on has died, so that it goes at the next recovery.
+
+    A shared one stays as long as somebody uses it, whatever became of its launcher.
+    """
+    owner = owner_of(mark)
+    return owner is not None and not is_alive(root, owner) and not leases.is_used(Path(directory))
 
 
 def write(directory: Path, mark: str) -> None:

@@ -181,7 +181,7 @@ class Process(Generic[AnyStr]):
         Raises:
             ConfigError: there is no such signal.
         """
-        from containerkit.runtime.verbs import signal_number
+        from containerkit.model.signals import signal_number
 
         number = signal_number(signal)
         with self._guard:

@@ -5,7 +5,7 @@ supervised container; what a free one means, the mark of the container's directo
 
     no mark            debris: a `run`, or a container that was being made or removed
     owner, dead        it goes with its launcher
-    owner, alive       it waits to be started, or has ended
+    owner, alive       it waits to be started, or has ended; so too while others share it
     detached           it is kept; if its record says that it runs, it was lost
 
 A launcher's processes are gone with it (its pid namespace), so only names are left to remove:
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from containerkit.errors import ContainerKitError
-from containerkit.runtime import cgroups, home, marks
+from containerkit.runtime import cgroups, home, leases, marks
 from containerkit.state import events, record
 from containerkit.state.atomic import remove_tree
 from containerkit.state.lock import FileLock
@@ -183,7 +183,11 @@ def _recover_containers(root: Path, living: set[str]) -> Iterator[str]:
                 yield name
         elif mark == marks.DETACHED:
             _look_for_lost(root, name, living)
-        elif marks.owner_of(mark) not in living and _remove_owned(root, name, mark):
+        elif marks.owner_of(mark) in living:
+            continue
+        elif leases.is_used(root / "containers" / name):  # those who share it still read its log
+            _look_for_lost(root, name, living)
+        elif _remove_owned(root, name, mark):
             with_rows.append(name)
             yield name
     if with_rows:
@@ -223,7 +227,8 @@ def _remove_owned(root: Path, name: str, mark: str) -> bool:
             return False
         marks.drop(directory)
         remove_tree(directory)
-        return True
+    events.append(root, "remove", name)
+    return True
 
 
 def _look_for_lost(root: Path, name: str, living: set[str]) -> None:

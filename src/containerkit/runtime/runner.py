@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from containerkit.errors import NotReady
 from containerkit.launch.compile import compile_plan
-from containerkit.launch.request import HostFacts, LaunchRequest
+from containerkit.launch.request import HostFacts, LaunchRequest, check_options
 from containerkit.model.exit import Exit
 from containerkit.model.result import Usage
 from containerkit.runtime import facts, packets
@@ -30,6 +30,7 @@ from containerkit.runtime.inputs import (
     open_input,
 )
 from containerkit.runtime.launcher import Launcher
+from containerkit.runtime.names import check_name
 from containerkit.runtime.recover import recover
 from containerkit.runtime.repeat import STAND_IN, Repeats, key_of
 from containerkit.runtime.rootfiles import accounts
@@ -181,6 +182,9 @@ class Runner:
             host: facts that hold for the launcher which is to start it; None: for this process's.
             park: nothing is started; what is mounted for it is held for whoever uses its files.
         """
+        check_options(options)  # before any of them is looked into
+        if options.get("name") is not None:
+            check_name(options["name"])
         host = host or self.launcher()[1]
         identity = container_id or os.urandom(32).hex()
         rootfs = image.rootfs

@@ -25,6 +25,7 @@ from containerkit.errors import (
     MissingFeature,
     Timeout,
 )
+from containerkit.model.signals import signal_number
 from containerkit.runtime import begin, birth, packets
 from containerkit.runtime import status as words
 from containerkit.runtime.handle import Handle
@@ -370,22 +371,3 @@ def _pause(deadline: float | None) -> Waiting[None]:
     """Wait a moment where the kernel has nothing to wait for."""
     moment = time.monotonic() + _RETRY_SECONDS
     yield Wait((), moment if deadline is None else min(moment, deadline))
-
-
-def signal_number(value: str | int) -> int:
-    """Return the number of a signal given by name or number.
-
-    Raises:
-        ConfigError: there is none such.
-    """
-    try:
-        if isinstance(value, int):
-            return signals.Signals(value).value
-        if value.isdecimal():
-            return signals.Signals(int(value)).value
-        name = value.upper()
-        return signals.Signals[name if name.startswith("SIG") else f"SIG{name}"].value
-    except (KeyError, ValueError, AttributeError) as error:
-        raise ConfigError(
-            f"{value!r} is not a signal", hint='as "TERM", "SIGKILL" or 15'
-        ) from error

@@ -6,6 +6,7 @@ import os
 import pickle
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -199,3 +200,27 @@ with ck.Engine.open(sys.argv[1]) as engine, engine.start(sys.argv[2], ["sleep", 
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_what_a_dead_owner_had_is_gone_before_the_next_recovery(
+    engine: ck.Engine, shared_root: Path, busybox: str
+) -> None:
+    """Who has the root open already sees none of it any more, and may use its names."""
+    with process(OWNER, shared_root, busybox) as owner:
+        line(owner)
+        one = engine.containers.get("owned")
+        owner.kill()
+        assert one.wait(timeout=30).cause in ("owner-died", "lost")
+        owner.wait()
+    deadline = time.monotonic() + 30
+    while engine.containers.list():  # its launcher clears up
+        assert time.monotonic() < deadline
+    with pytest.raises(ck.ContainerNotFound):
+        engine.containers.get("owned")
+    assert one.status == "removed"
+    assert one.exit == one.wait()
+    assert one.finished is not None or one.wait().cause == "lost"
+    with engine.containers.create(busybox, name="owned") as other:
+        assert engine.containers.list() == (other,)
+    removed = {event.name for event in engine.events(kind="remove", container=[one.id])}
+    assert removed == {"owned"}
