@@ -46,7 +46,7 @@ void ck_launcher_unwatch(struct ck_launcher *l, int *fd)
     if (*fd < 0)
         return;
     ck_epoll_set(l->epoll, EPOLL_CTL_DEL, *fd, 0, 0);
-    ck_close(ck_steal_fd(fd));
+    ck_close_at(fd);
 }
 
 /* The kernel hands out the lowest number, so one in use close to the limit says that few are left: a

@@ -221,7 +221,8 @@ void ck_launcher_leave_group(const struct ck_launcher *l);
 int ck_pool_make_cgroup(struct ck_launcher *l, uint32_t number);
 int ck_pool_drop_cgroup(struct ck_launcher *l, uint32_t number);
 void ck_pool_trash_cgroup(struct ck_launcher *l, uint32_t number);
-pid_t ck_pool_clone(struct ck_launcher *l, uint32_t number, uint64_t namespaces, int *pidfd);
+pid_t ck_pool_clone(struct ck_launcher *l, uint32_t number, uint64_t namespaces, int *pidfd,
+                    int *socket);
 int ck_pool_join_cgroup(struct ck_launcher *l, uint32_t number);
 int ck_pool_controller(const struct ck_launcher *l, const char *name); /* its index */
 int ck_pool_write_cgroup(struct ck_launcher *l, uint32_t number, const char *triples, uint32_t n);
@@ -289,6 +290,7 @@ void ck_exec_kill_probe(struct ck_launcher *l, struct ck_container *c);
 void ck_exec_event(struct ck_launcher *l, uint64_t tag); /* of the kinds CK_WATCH_EXEC_... */
 void ck_exec_drop_all(struct ck_launcher *l, struct ck_container *c); /* it has ended */
 void ck_exec_work(struct ck_launcher *l);                /* its timers: after ck_life_due */
+bool ck_exec_is_ending(const struct ck_container *c);    /* the container's first process */
 /* Below whose groups each exec has one: a directory; -1 where there are none. */
 int ck_exec_hierarchy(const struct ck_launcher *l, const struct ck_container *c);
 /* To the container's agent, made when there is none: a plan, or the size_t of one that is in a memfd,

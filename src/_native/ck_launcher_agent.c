@@ -21,16 +21,11 @@ enum {
 
 static int enter(struct ck_launcher *l, const struct ck_container *c)
 {
-    char path[24];
     int error;
 
     CK_TRY(ck_new_process_group()); /* its children's too, until they have a session of their own */
-    snprintf(path, sizeof path, "%u/tasks", c->number);
-    for (int i = 0; c->release & CK_HAS_CGROUP && l->unified < 0 && i < l->n_controllers; i++) {
-        error = ck_write_text(l->controllers[i], path, "0");
-        if (error < 0 && (error != -ENOENT || i < l->n_common)) /* not every container has all */
-            return error;
-    }
+    if (c->release & CK_HAS_CGROUP)
+        CK_TRY(ck_pool_join_cgroup(l, c->number));
     error = ck_setns(c->pidfd, ALL_NAMESPACES | CLONE_NEWUSER);
     return error == -EINVAL ? ck_setns(c->pidfd, ALL_NAMESPACES) : error; /* the same user's */
 }
@@ -97,11 +92,11 @@ static void serve(struct ck_launcher *l, int grouped, int error)
         ck_close(fds[--n]);
 }
 
-static _Noreturn void run_agent(struct ck_launcher *l, const struct ck_container *c, int socket)
+static _Noreturn void run_agent(struct ck_launcher *l, const struct ck_container *c)
 {
     const int grouped = ck_exec_hierarchy(l, c) >= 0, error = enter(l, c);
 
-    if (ck_dup_to(socket, AGENT_SOCKET) < 0)
+    if (ck_dup_to(c->agent.socket, AGENT_SOCKET) < 0)
         ck_exit(126);
     ck_close_range(AGENT_SOCKET + 1, 0);
     for (;;) {
@@ -116,17 +111,12 @@ static _Noreturn void run_agent(struct ck_launcher *l, const struct ck_container
 static int make_agent(struct ck_launcher *l, struct ck_container *c)
 {
     uint64_t tag = ck_launcher_tag(CK_WATCH_AGENT, c->generation, (size_t)(c - l->containers));
-    CK_CLEANUP_FD int theirs = -1;
-    int pair[2], pid;
+    const uint32_t group = c->release & CK_HAS_CGROUP ? c->number : 0;
 
-    CK_TRY(ck_socketpair(pair));
-    theirs = pair[1];
-    c->agent = (struct ck_agent){.socket = pair[0], .pidfd = -1};
-    pid = c->release & CK_HAS_CGROUP ? ck_pool_clone(l, c->number, 0, &c->agent.pidfd)
-                                     : ck_clone(0, -1, &c->agent.pidfd);
-    if (pid == 0)
-        run_agent(l, c, theirs);
-    CK_TRY(c->agent.pid = pid);
+    c->agent = (struct ck_agent){.pidfd = -1};
+    CK_TRY(c->agent.pid = ck_pool_clone(l, group, 0, &c->agent.pidfd, &c->agent.socket));
+    if (c->agent.pid == 0)
+        run_agent(l, c);
     return ck_epoll_set(l->epoll, EPOLL_CTL_ADD, c->agent.pidfd, EPOLLIN, tag);
 }
 

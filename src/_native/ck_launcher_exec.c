@@ -39,7 +39,7 @@ static const char *group_path(const struct ck_exec *e, char out[64], const char 
 
 /* Whether the container's first process is on its way out, and takes all others with it: it has left
  * its namespaces (pid_namespaces(7)), though it ends only when all are waited for. */
-static bool is_ending(const struct ck_container *c)
+bool ck_exec_is_ending(const struct ck_container *c)
 {
     char path[40], link[8];
 
@@ -52,7 +52,7 @@ static void done(struct ck_launcher *l, struct ck_exec *e)
     struct ck_event *event = &e->event;
     int error;
 
-    if (event->report.errnum && !event->report.code && is_ending(e->container))
+    if (event->report.errnum && !event->report.code && ck_exec_is_ending(e->container))
         event->report.errnum = ESRCH;
     error = -event->report.errnum;
     ck_launcher_unwatch(l, &e->pidfd);
@@ -139,7 +139,6 @@ static void started(struct ck_launcher *l, struct ck_exec *e)
     if (!(e->flags & CK_EXEC_QUIET))
         ck_launcher_tell_started(e->channel, e->event.started_ns, e->pidfd, e->master);
     ck_close_at(&e->master);
-    e->master = -1;
 }
 
 /* One that its caller has killed has ended, however far it had come. */
@@ -153,7 +152,7 @@ static void on_end(struct ck_launcher *l, struct ck_exec *e)
     if (!event->signal)
         event->cause = CK_CAUSE_EXITED;
     else if (!event->cause)
-        event->cause = event->signal == SIGKILL && !is_ending(e->container) &&
+        event->cause = event->signal == SIGKILL && !ck_exec_is_ending(e->container) &&
                                ck_launcher_was_oom(l, e->container)
                            ? CK_CAUSE_OOM
                            : CK_CAUSE_SIGNAL;

@@ -148,22 +148,6 @@ static uint16_t judge(struct ck_container *c, int code)
     return c->state.failing >= probe->retries ? CK_UNHEALTHY : c->state.health;
 }
 
-/* Whether a container's first process is about to be dead; it waits for all others (proc(5), stat). */
-static bool is_exiting(const struct ck_container *c)
-{
-    const unsigned exiting = 4; /* PF_EXITING */
-    char path[32], text[512] = "", *end;
-    CK_CLEANUP_FD int fd = -1;
-    unsigned flags = exiting;
-
-    snprintf(path, sizeof path, "/proc/%u/stat", c->state.pid);
-    fd = ck_openat(AT_FDCWD, path, O_RDONLY, 0);
-    end = ck_read(fd, text, sizeof text - 1) > 0 ? strrchr(text, ')') : NULL;
-    if (end)
-        sscanf(end + 1, " %*c %*d %*d %*d %*d %*d %u", &flags);
-    return flags & exiting;
-}
-
 void ck_life_probed(struct ck_launcher *l, struct ck_container *c, int code)
 {
     static const char *const words[] = {"none", "starting", "healthy", "unhealthy"};
@@ -175,7 +159,8 @@ void ck_life_probed(struct ck_launcher *l, struct ck_container *c, int code)
     probe->running = false;
     ck_health_output(l, c);
     ck_launcher_unwatch(l, &probe->out);
-    if (c->pidfd < 0 || (code == 128 + SIGKILL && is_exiting(c))) /* it ends with its container */
+    if (c->pidfd < 0 ||
+        (code == 128 + SIGKILL && ck_exec_is_ending(c))) /* it ends with its container */
         return;
     write_output(l, c);
     c->state.health = judge(c, probe->late ? -ETIMEDOUT : code);

@@ -32,7 +32,6 @@ static void rotate(const struct ck_launcher *l, struct ck_container *c)
         memcpy(to, from, sizeof to);
     }
     ck_close_at(&c->log.file);
-    c->log.file = -1;
 }
 
 static int open_file(const struct ck_launcher *l, struct ck_container *c)
@@ -113,7 +112,6 @@ void ck_log_finish(struct ck_launcher *l, struct ck_container *c)
     }
     ck_log_close_input(l, c);
     ck_close_at(&c->log.file);
-    c->log.file = -1;
 }
 
 /* ---- setting up */

@@ -42,34 +42,42 @@ void ck_pool_trash_cgroup(struct ck_launcher *l, uint32_t number)
     l->trash[l->trashed++] = number;
 }
 
-/* A clone in its cgroup of version 2 from birth; those of version 1 it joins itself. */
-pid_t ck_pool_clone(struct ck_launcher *l, uint32_t number, uint64_t namespaces, int *pidfd)
+/* A clone with an end of a socket, *socket in both processes.  With the number of a cgroup it is in
+ * that of version 2 from birth; those of version 1 it joins itself. */
+pid_t ck_pool_clone(struct ck_launcher *l, uint32_t number, uint64_t namespaces, int *pidfd,
+                    int *socket)
 {
-    CK_CLEANUP_FD int dir = -1;
+    CK_CLEANUP_FD int dir = -1, theirs = -1;
     char name[16];
+    int pair[2], pid;
 
-    if (l->unified >= 0) {
+    if (number && l->unified >= 0) {
         snprintf(name, sizeof name, "%u", number);
         CK_TRY(dir = ck_openat(l->controllers[l->unified], name, O_PATH | O_DIRECTORY, 0));
     }
-    return ck_clone(namespaces, dir, pidfd);
+    CK_TRY(ck_socketpair(pair));
+    *socket = pair[0];
+    theirs = pair[1];
+    pid = ck_clone(namespaces, dir, pidfd);
+    if (pid == 0)
+        *socket = ck_steal_fd(&theirs);
+    return pid;
 }
 
-/* Run by the child itself: writing "0" moves the writer.  Groups that few containers have need not
- * be there. */
+/* Run by the child itself: writing "0" moves the writer, and one thread does not wait.  Groups that
+ * few containers have need not be there. */
 int ck_pool_join_cgroup(struct ck_launcher *l, uint32_t number)
 {
     char path[40];
     int error;
 
-    snprintf(path, sizeof path, "%u/tasks",
-             number); /* one thread that moves itself does not wait */
+    snprintf(path, sizeof path, "%u/tasks", number);
     for (int i = 0; i < l->n_controllers; i++) {
         error = i == l->unified ? 0 : ck_write_text(l->controllers[i], path, "0");
         if (error != -ENOENT || i < l->n_common)
             CK_TRY(error);
     }
-    return ck_unshare(CLONE_NEWCGROUP);
+    return 0;
 }
 
 int ck_pool_controller(const struct ck_launcher *l, const char *name)
@@ -252,23 +260,23 @@ static int find_place(struct ck_launcher *l, struct ck_place *place)
 /* A parked child holds nothing of the launcher but its socket, as 3, and the directories of the
  * controllers, which HELLO has put behind the owner's.  It is sent one byte: join the cgroup; then a
  * plan, behind one byte for each slot that says which of the packet's descriptors it is. */
-static void park(struct ck_launcher *l, int socket)
+static void park(struct ck_launcher *l)
 {
     int n = 0;
 
-    if (ck_dup_to(socket, CK_CONTROL_FD) < 0 || ck_set_cloexec(CK_CONTROL_FD) < 0)
+    if (ck_dup_to(l->spare.socket, CK_CONTROL_FD) < 0 || ck_set_cloexec(CK_CONTROL_FD) < 0)
         ck_exit(126);
     ck_close(l->owner);
     ck_close(l->listener);
     ck_close(l->run);
     ck_close_range((unsigned)(l->run + l->n_controllers + 1), 0);
     if (ck_receive(CK_CONTROL_FD, l->packet, 1, NULL, &n, 1) != 1 ||
-        ck_pool_join_cgroup(l, l->spare.place.number) < 0)
+        ck_pool_join_cgroup(l, l->spare.place.number) < 0 || ck_unshare(CLONE_NEWCGROUP) < 0)
         ck_exit(126);
     ck_close_range(CK_CONTROL_FD + 1, 0);
 }
 
-static _Noreturn void serve_as_spare(struct ck_launcher *l, int socket)
+static _Noreturn void serve_as_spare(struct ck_launcher *l)
 {
     struct ck_child child = {
         .root = -1, .report = CK_CONTROL_FD, .memory = l, .memory_size = sizeof *l};
@@ -276,7 +284,7 @@ static _Noreturn void serve_as_spare(struct ck_launcher *l, int socket)
     uint32_t at;
     ssize_t got;
 
-    park(l, socket);
+    park(l);
     got = ck_receive(CK_CONTROL_FD, l->packet, sizeof l->packet, fds, &n, 1);
     if (got < CK_SLOTS ||
         ck_plan_check(l->packet + CK_SLOTS, (size_t)got - CK_SLOTS, &child.plan, &at) < 0)
@@ -292,19 +300,14 @@ static _Noreturn void serve_as_spare(struct ck_launcher *l, int socket)
 static int make_spare(struct ck_launcher *l)
 {
     struct ck_spare *spare = &l->spare;
-    CK_CLEANUP_FD int theirs = -1;
-    int pair[2], pid;
 
     *spare = (struct ck_spare){.ready = 1, .pidfd = -1, .socket = -1};
     CK_TRY(find_place(l, &spare->place));
-    CK_TRY(ck_socketpair(pair));
-    spare->socket = pair[0];
-    theirs = pair[1];
-    pid = ck_pool_clone(l, spare->place.number, CK_SPARE_NAMESPACES, &spare->pidfd);
-    if (pid == 0)
-        serve_as_spare(l, theirs);
-    spare->pid = pid;
-    return pid;
+    spare->pid =
+        ck_pool_clone(l, spare->place.number, CK_SPARE_NAMESPACES, &spare->pidfd, &spare->socket);
+    if (spare->pid == 0)
+        serve_as_spare(l);
+    return spare->pid;
 }
 
 /* Kill and reap a child that has not been given a plan, or not entirely. */

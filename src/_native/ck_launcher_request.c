@@ -33,7 +33,6 @@ void ck_request_accept(struct ck_launcher *l)
         ck_close(l->reserve);
         fd = ck_accept(l->listener);
         ck_close_at(&fd);
-        fd = -1;
         l->reserve = ck_dup_above(l->listener, 0);
     }
     if (fd < 0 || ck_peer_uid(fd, &uid) < 0 || (uid != 0 && uid != ck_geteuid()))

@@ -47,22 +47,26 @@ static void close_others(const struct ck_child *child)
 
 /* The child of a clone up to its first step.  What fails here is reported as the step that wanted
  * it: the control group's, or the first. */
-static _Noreturn void run_clone(struct ck_start *start, int socket)
+static _Noreturn void run_clone(struct ck_start *start)
 {
+    const struct ck_container *c = start->container;
     struct ck_launcher *l = start->launcher;
-    struct ck_child child = {
-        .plan = start->plan, .root = -1, .report = socket, .memory = l, .memory_size = sizeof *l};
+    struct ck_child child = {.plan = start->plan,
+                             .root = -1,
+                             .report = c->report,
+                             .memory = l,
+                             .memory_size = sizeof *l};
     const struct ck_op *ops = start->plan.ops[CK_PREPARE];
     struct ck_report report = {.section = CK_PREPARE};
     int error;
     char go;
 
     memcpy(child.slots, start->slots, sizeof child.slots);
-    if (start->uid_map && ck_read(socket, &go, 1) != 1) /* until the maps are written */
+    if (start->uid_map && ck_read(c->report, &go, 1) != 1) /* until the maps are written */
         ck_exit(126);
-    error = start->container->release & CK_HAS_CGROUP
-                ? ck_pool_join_cgroup(start->launcher, start->container->number)
-                : ck_unshare(CLONE_NEWCGROUP);
+    error = c->release & CK_HAS_CGROUP ? ck_pool_join_cgroup(l, c->number) : 0;
+    if (error >= 0)
+        error = ck_unshare(CLONE_NEWCGROUP);
     if (error >= 0) {
         close_others(&child);
         ck_child_run(&child);
@@ -72,7 +76,7 @@ static _Noreturn void run_clone(struct ck_start *start, int socket)
         report.index++;
     report.code = ops[report.index].code;
     report.errnum = (uint16_t)-error;
-    ck_send(socket, &report, sizeof report, NULL, 0);
+    ck_send(c->report, &report, sizeof report, NULL, 0);
     ck_exit(126);
 }
 
@@ -82,17 +86,13 @@ static int clone_child(struct ck_start *start)
     struct ck_launcher *l = start->launcher;
     struct ck_container *c = start->container;
     uint64_t namespaces = start->plan.header->namespaces & ~(uint64_t)CLONE_NEWCGROUP;
-    CK_CLEANUP_FD int theirs = -1;
+    const uint32_t group = c->release & CK_HAS_CGROUP ? c->number : 0;
     char path[32];
-    int pair[2], pid;
+    int pid;
 
-    CK_TRY(ck_socketpair(pair));
-    c->report = pair[0];
-    theirs = pair[1];
-    CK_TRY(pid = c->release & CK_HAS_CGROUP ? ck_pool_clone(l, c->number, namespaces, &c->pidfd)
-                                            : ck_clone(namespaces, -1, &c->pidfd));
+    CK_TRY(pid = ck_pool_clone(l, group, namespaces, &c->pidfd, &c->report));
     if (pid == 0)
-        run_clone(start, theirs);
+        run_clone(start);
     c->state.pid = (uint32_t)pid;
     if (!start->uid_map)
         return 0;

@@ -185,6 +185,6 @@ int ck_op_root_read_only(struct ck_child *child, const struct ck_op *op)
 int ck_op_pivot(struct ck_child *child, const struct ck_op *op)
 {
     CK_TRY(ck_fchdir(child->root));
-    ck_close(ck_steal_fd(&child->root));
+    ck_close_at(&child->root);
     return ck_pivot_here();
 }

@@ -61,6 +61,7 @@ void ck_close_at(int *fd)
 {
     if (*fd >= 0)
         close(*fd);
+    *fd = -1;
 }
 
 int ck_steal_fd(int *fd)

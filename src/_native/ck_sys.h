@@ -39,7 +39,7 @@ struct ck_dirent { /* getdents64(2) */
     char name[];
 };
 
-void ck_close_at(int *fd); /* for CK_CLEANUP_FD: closes when >= 0 */
+void ck_close_at(int *fd); /* when >= 0, and sets it to -1 */
 int ck_steal_fd(int *fd);  /* hands ownership out: returns *fd, sets it to -1 */
 int ck_openat2(int dirfd, const char *path, int flags, mode_t mode, uint64_t resolve);
 int ck_write_all(int fd, const void *buf, size_t len);
