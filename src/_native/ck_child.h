@@ -21,6 +21,18 @@ struct ck_child {
 
 typedef int ck_handler(struct ck_child *child, const struct ck_op *op);
 
+/* The handler of an op that is one call. */
+#define CK_OP_IS(name, call)                                                                       \
+    int name(struct ck_child *child, const struct ck_op *op)                                       \
+    {                                                                                              \
+        return (int)(call);                                                                        \
+    }
+
+static inline const char *ck_child_text(const struct ck_child *child, const struct ck_op *op, int i)
+{
+    return ck_plan_text(&child->plan, op->arena[i]);
+}
+
 /* Where the launcher keeps what children clone and mount on, in their copies of its namespace. */
 #define CK_NEW_ROOT "/new"
 #define CK_TEMPLATE_DEV "/tmpl/dev"

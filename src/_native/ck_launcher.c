@@ -1,7 +1,5 @@
 #include "ck_launcher.h"
 
-#include <sys/epoll.h>
-
 /* ---- talking */
 
 static void send_event(int channel, uint16_t kind, const struct ck_event *event, const int *fds,

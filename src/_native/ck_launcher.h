@@ -241,6 +241,7 @@ void ck_pool_work(struct ck_launcher *l); /* one step of refilling or cleaning *
 
 /* prepare, start */
 int ck_launcher_prepare(struct ck_start *start);
+void ck_source_path(char out[48], const struct ck_container *c, unsigned slot);
 void ck_launcher_start(struct ck_launcher *l, const void *plan, size_t size, int *fds, int n_fds);
 void ck_launcher_start_again(struct ck_launcher *l, struct ck_container *c);
 int ck_launcher_write_state(struct ck_container *c);
@@ -309,11 +310,10 @@ int ck_log_close_input(struct ck_launcher *l, struct ck_container *c);
 void ck_log_terminal(struct ck_launcher *l, struct ck_container *c, int master); /* of the op PTY */
 
 /* end */
-void ck_launcher_add_usage(struct ck_event *event, const struct rusage *used);
+int ck_launcher_wait(int pidfd, int *code, int *signal, struct ck_usage *usage);
 int ck_launcher_was_oom(const struct ck_launcher *l, struct ck_container *c); /* since last asked */
 void ck_launcher_ended(struct ck_launcher *l, struct ck_container *c);
 void ck_launcher_release(struct ck_launcher *l, struct ck_container *c, uint16_t kind);
-void ck_drop_source(const char *path);
 void ck_launcher_fail(struct ck_launcher *l, struct ck_container *c);
 _Noreturn void ck_launcher_shutdown(struct ck_launcher *l);
 

@@ -4,8 +4,6 @@
  * waits for plans, for 30 s after the last.  It clones with CLONE_PARENT, so that the launcher is the
  * parent of every exec.  No process of the container can see it.
  */
-#include <poll.h>
-#include <sys/epoll.h>
 
 #include "ck_launcher.h"
 
@@ -98,7 +96,7 @@ static _Noreturn void run_agent(struct ck_launcher *l, const struct ck_container
 
     if (ck_dup_to(c->agent.socket, AGENT_SOCKET) < 0)
         ck_exit(126);
-    ck_close_range(AGENT_SOCKET + 1, 0);
+    ck_close_range(AGENT_SOCKET + 1, ~0U, 0);
     for (;;) {
         if (error < 0 || ck_wait_for(AGENT_SOCKET, POLLIN, AGENT_IDLE_MS) == 0)
             ck_stop_receiving(AGENT_SOCKET); /* what was sent before is served all the same */

@@ -5,13 +5,6 @@
 
 /* ---- release: each step may be repeated and may find nothing to do */
 
-void ck_drop_source(const char *path)
-{
-    ck_umount(path);
-    if (ck_unlinkat(AT_FDCWD, path, AT_REMOVEDIR) == -ENOTDIR)
-        ck_unlinkat(AT_FDCWD, path, 0);
-}
-
 static void drop_sources(struct ck_container *c)
 {
     char path[48];
@@ -19,8 +12,10 @@ static void drop_sources(struct ck_container *c)
     for (unsigned slot = 0; c->sources; slot++, c->sources >>= 1) {
         if (!(c->sources & 1))
             continue;
-        snprintf(path, sizeof path, "/src/%u-%u", c->number, slot);
-        ck_drop_source(path);
+        ck_source_path(path, c, slot);
+        ck_umount(path);
+        if (ck_unlinkat(AT_FDCWD, path, AT_REMOVEDIR) == -ENOTDIR)
+            ck_unlinkat(AT_FDCWD, path, 0);
     }
 }
 
@@ -34,9 +29,7 @@ void ck_launcher_release(struct ck_launcher *l, struct ck_container *c, uint16_t
                                    .cause = state->cause,
                                    .started_ns = state->started_ns,
                                    .finished_ns = state->finished_ns,
-                                   .user_us = state->user_us,
-                                   .system_us = state->system_us,
-                                   .max_rss_kib = state->max_rss_kib};
+                                   .usage = state->usage};
 
     ck_life_forget(c);
     ck_exec_drop_all(l, c);
@@ -92,12 +85,19 @@ static uint32_t cause_of(const struct ck_launcher *l, struct ck_container *c)
     return c->state.signal ? CK_CAUSE_SIGNAL : CK_CAUSE_EXITED;
 }
 
-void ck_launcher_add_usage(struct ck_event *event, const struct rusage *used)
+static uint64_t microseconds(const struct timeval *time)
 {
-    event->user_us = (uint64_t)used->ru_utime.tv_sec * 1000000U + (uint64_t)used->ru_utime.tv_usec;
-    event->system_us =
-        (uint64_t)used->ru_stime.tv_sec * 1000000U + (uint64_t)used->ru_stime.tv_usec;
-    event->max_rss_kib = (uint64_t)used->ru_maxrss;
+    return (uint64_t)time->tv_sec * 1000000U + (uint64_t)time->tv_usec;
+}
+
+int ck_launcher_wait(int pidfd, int *code, int *signal, struct ck_usage *usage)
+{
+    struct rusage used = {0};
+
+    CK_TRY(ck_wait_pidfd(pidfd, code, signal, &used));
+    *usage = (struct ck_usage){microseconds(&used.ru_utime), microseconds(&used.ru_stime),
+                               (uint64_t)used.ru_maxrss};
+    return 0;
 }
 
 /* For good, or to be started again. */
@@ -125,25 +125,20 @@ void ck_launcher_fail(struct ck_launcher *l, struct ck_container *c)
 
 void ck_launcher_ended(struct ck_launcher *l, struct ck_container *c)
 {
-    struct ck_event event = {0};
-    struct rusage used = {0};
+    struct ck_state *state = &c->state;
 
-    if (ck_wait_pidfd(c->pidfd, &c->state.code, &c->state.signal, &used) == -EAGAIN)
+    if (ck_launcher_wait(c->pidfd, &state->code, &state->signal, &state->usage) == -EAGAIN)
         return;
     ck_launcher_unwatch(l, &c->pidfd);
     if (!(c->release & CK_ABOUT_TO_EXEC) && !c->failed.errnum) /* it died during set-up */
-        c->failed = (struct ck_report){CK_CHILD, 0, 0, ECHILD, c->state.signal};
+        c->failed = (struct ck_report){CK_CHILD, 0, 0, ECHILD, state->signal};
     if (c->failed.errnum) {
         ck_launcher_fail(l, c);
         return;
     }
     ck_exec_drop_all(l, c);
     ck_log_finish(l, c); /* whoever reads that it has ended finds all that it said */
-    c->state.cause = cause_of(l, c);
-    ck_launcher_add_usage(&event, &used);
-    c->state.user_us = event.user_us;
-    c->state.system_us = event.system_us;
-    c->state.max_rss_kib = event.max_rss_kib;
+    state->cause = cause_of(l, c);
     finish(l, c);
 }
 
@@ -165,7 +160,7 @@ static void end_all(struct ck_launcher *l)
             continue;
         ck_exec_drop_all(l, c); /* until its execs are waited for, it does not end */
         if (c->pidfd >= 0)
-            ck_wait_readable(c->pidfd);
+            ck_wait_for(c->pidfd, POLLIN, -1);
         if (c->pidfd >= 0)
             ck_launcher_ended(l, c);
         else

@@ -4,8 +4,6 @@
  * own, "<container's number>/x<the exec's>", and is killed as a whole when the first process has
  * ended: what is left then is frozen, killed and thawed, until the group can be removed.
  */
-#include <poll.h>
-#include <sys/epoll.h>
 
 #include "ck_launcher.h"
 
@@ -206,13 +204,12 @@ static int on_report(struct ck_launcher *l, struct ck_exec *e)
 static void go_on(struct ck_launcher *l, struct ck_exec *e)
 {
     struct ck_event *event = &e->event;
-    struct rusage used = {0};
     int ended = -EAGAIN;
 
     if (e->status == CK_EXEC_ENDING)
         return finish(l, e);
     if (e->pidfd >= 0)
-        ended = ck_wait_pidfd(e->pidfd, &event->code, &event->signal, &used);
+        ended = ck_launcher_wait(e->pidfd, &event->code, &event->signal, &event->usage);
     if (ended == -ECHILD) /* found for another that was lost: it had no session yet */
         event->signal = SIGKILL;
     while (e->status == CK_EXEC_STARTING && on_report(l, e))
@@ -222,7 +219,6 @@ static void go_on(struct ck_launcher *l, struct ck_exec *e)
         started(l, e);
     if (ended == -EAGAIN)
         return;
-    ck_launcher_add_usage(event, &used);
     on_end(l, e);
 }
 

@@ -1,5 +1,4 @@
 /* ck_launcher_prepare.c - the prepare section of a plan: what is made before there is a child. */
-#include <stdarg.h>
 #include <sys/file.h>
 
 #include "ck_launcher.h"
@@ -139,7 +138,7 @@ static int do_id_map(struct ck_start *start, const struct ck_op *op)
 
 /* ---- sources: trees of the host, attached here so that they can be cloned again and again */
 
-static void source_path(char out[48], const struct ck_container *c, unsigned slot)
+void ck_source_path(char out[48], const struct ck_container *c, unsigned slot)
 {
     snprintf(out, 48, "/src/%u-%u", c->number, slot);
 }
@@ -150,14 +149,17 @@ static int do_source(struct ck_start *start, const struct ck_op *op)
     int tree = start->slots[op->fd[0]];
     char path[48];
     struct stat st;
+    int error;
 
     if (start->again)
         return 0;
-    source_path(path, c, (unsigned)op->fd[0]);
+    ck_source_path(path, c, (unsigned)op->fd[0]);
     CK_TRY(ck_fstat(tree, &st));
-    ck_drop_source(path); /* of an earlier container of this number, should one be stuck */
-    CK_TRY(S_ISDIR(st.st_mode) ? ck_mkdirat(AT_FDCWD, path, 0700)
-                               : ck_mknodat(AT_FDCWD, path, S_IFREG | 0600, 0));
+    error = S_ISDIR(st.st_mode) ? ck_mkdirat(AT_FDCWD, path, 0700)
+                                : ck_mknodat(AT_FDCWD, path, S_IFREG | 0600, 0);
+    if (error < 0 &&
+        error != -EEXIST) /* of an earlier container of this number, if one was stuck */
+        return error;
     c->sources |= 1ULL << op->fd[0];
     return ck_move_mount(tree, AT_FDCWD, path);
 }
@@ -168,7 +170,7 @@ static int do_clone(struct ck_start *start, const struct ck_op *op)
     CK_CLEANUP_FD int tree = -1;
     char path[48];
 
-    source_path(path, start->container, (unsigned)op->fd[0]);
+    ck_source_path(path, start->container, (unsigned)op->fd[0]);
     CK_TRY(tree = ck_open_tree(AT_FDCWD, path, deep));
     if (op->value[0])
         CK_TRY(ck_mount_set(tree, op->value[0], deep));
@@ -193,14 +195,17 @@ static int set_upper(struct ck_start *start, const char *top, const char *dir)
 
 static int do_upper_tmpfs(struct ck_start *start, const struct ck_op *op)
 {
-    CK_CLEANUP_FD int mount = -1;
-    char options[64]; /* 0 is tmpfs's own word for no limit */
+    static const char *const limits[] = {"size", "nr_inodes"};
+    CK_CLEANUP_FD int fs = ck_fs_open("tmpfs"), mount = -1;
+    char number[24];
 
     if (start->upper[0])
         return -EINVAL;
-    snprintf(options, sizeof options, "size=%llu%cnr_inodes=%llu", (unsigned long long)op->value[0],
-             0, (unsigned long long)op->value[1]);
-    CK_TRY(mount = ck_new_mount("tmpfs", options, 2, MOUNT_ATTR_NODEV));
+    for (int i = 0; i < 2; i++) { /* 0 is tmpfs's own word for no limit */
+        snprintf(number, sizeof number, "%llu", (unsigned long long)op->value[i]);
+        CK_TRY(ck_fs_set(fs, limits[i], number));
+    }
+    CK_TRY(mount = ck_fs_mount(fs, MOUNT_ATTR_NODEV));
     CK_TRY(ck_move_mount(mount, AT_FDCWD, "/up"));
     return set_upper(start, "/up", "");
 }
@@ -223,7 +228,7 @@ static int lower_path(const struct ck_start *start, const char *lower, char out[
         if (sscanf(lower, "@%u", &slot) != 1 || slot >= CK_SLOTS ||
             !(start->container->sources >> slot & 1))
             return -EINVAL;
-        source_path(out, start->container, slot);
+        ck_source_path(out, start->container, slot);
         return 0;
     }
     if (!good_name(lower))
@@ -232,33 +237,8 @@ static int lower_path(const struct ck_start *start, const char *lower, char out[
     return 0;
 }
 
-/* Options of a mount, as ck_new_mount wants them. */
-struct options {
-    char text[16 << 10];
-    size_t used;
-    uint32_t n;
-};
-
-__attribute__((format(printf, 2, 3))) static int add_option(struct options *o, const char *format,
-                                                            ...)
-{
-    size_t room = sizeof o->text - o->used;
-    va_list args;
-    int length;
-
-    va_start(args, format);
-    length = vsnprintf(o->text + o->used, room, format, args);
-    va_end(args);
-    if (length < 0 || (size_t)length >= room)
-        return -E2BIG;
-    o->used += (size_t)length + 1;
-    o->n++;
-    return 0;
-}
-
 /* The upper's root stands for the merged root: it takes mode and owner of the topmost lower. */
-static int add_upper(struct options *o, const struct ck_start *start, const char *name,
-                     const char *top)
+static int add_upper(int fs, const struct ck_start *start, const char *name, const char *top)
 {
     char path[256];
     struct stat st;
@@ -266,14 +246,16 @@ static int add_upper(struct options *o, const struct ck_start *start, const char
 
     CK_TRY(ck_fstatat(AT_FDCWD, top, &st, 0));
     snprintf(path, sizeof path, "%s/work/%s", start->upper, name);
-    CK_TRY(ck_make_dir(AT_FDCWD, path, 0700));
-    CK_TRY(add_option(o, "workdir=%s", path));
+    error = ck_mkdirat(AT_FDCWD, path, 0700);
+    if (error < 0 && error != -EEXIST)
+        return error;
+    CK_TRY(ck_fs_set(fs, "workdir", path));
     /* what a volatile mount leaves says that it may be incomplete: not without a crash of the host */
-    snprintf(path, sizeof path, "%s/work/%s/work/incompat/volatile/dirty", start->upper, name);
-    for (int i = 0; i < 3; i++, *strrchr(path, '/') = 0)
+    strcat(path, "/work/incompat/volatile/dirty");
+    for (int i = 0; error == -EEXIST && i < 3; i++, *strrchr(path, '/') = 0)
         ck_unlinkat(AT_FDCWD, path, i ? AT_REMOVEDIR : 0);
     snprintf(path, sizeof path, "%s/upper/%s", start->upper, name);
-    CK_TRY(add_option(o, "upperdir=%s", path));
+    CK_TRY(ck_fs_set(fs, "upperdir", path));
     error = ck_mkdirat(AT_FDCWD, path, st.st_mode & 07777);
     if (error < 0) /* one that is there has what the container made of it */
         return error == -EEXIST ? 0 : error;
@@ -297,9 +279,9 @@ static int link_lower(char joined[256], uint32_t i, const char *path)
     return ck_symlinkat(path, AT_FDCWD, name);
 }
 
-static int overlay(struct ck_start *start, const struct ck_op *op, struct options *o)
+static int overlay(struct ck_start *start, const struct ck_op *op, bool append)
 {
-    const int append = start->launcher->features & CK_HAS_OVERLAY_APPEND;
+    CK_CLEANUP_FD int fs = ck_fs_open("overlay");
     const char *name = text(start, op, 1);
     char path[256], joined[256] = "";
     uint32_t n;
@@ -309,31 +291,29 @@ static int overlay(struct ck_start *start, const struct ck_op *op, struct option
         return -EINVAL;
     CK_TRY(lower_path(start, lower, path));
     if (name)
-        CK_TRY(add_upper(o, start, name, path));
+        CK_TRY(add_upper(fs, start, name, path));
     for (uint32_t i = 0; i < n; i++, lower = ck_plan_next(lower)) {
         CK_TRY(lower_path(start, lower, path));
-        CK_TRY(append ? add_option(o, "lowerdir+=%s", path) : link_lower(joined, i, path));
+        CK_TRY(append ? ck_fs_set(fs, "lowerdir+", path) : link_lower(joined, i, path));
     }
     if (!append)
-        CK_TRY(add_option(o, "lowerdir=%s", joined));
+        CK_TRY(ck_fs_set(fs, "lowerdir", joined));
     if (op->flags & CK_F_VOLATILE)
-        CK_TRY(add_option(o, "volatile"));
+        CK_TRY(ck_fs_set(fs, "volatile", NULL));
     if (op->flags & CK_F_USERXATTR)
-        CK_TRY(add_option(o, "userxattr"));
-    return ck_new_mount("overlay", o->text, o->n, (unsigned)op->value[0]);
+        CK_TRY(ck_fs_set(fs, "userxattr", NULL));
+    return ck_fs_mount(fs, (unsigned)op->value[0]);
 }
 
 static int do_overlay(struct ck_start *start, const struct ck_op *op)
 {
-    const int append = start->launcher->features & CK_HAS_OVERLAY_APPEND;
-    struct options options;
+    const bool append = start->launcher->features & CK_HAS_OVERLAY_APPEND;
     char name[16] = "0";
     int mount;
 
-    options.used = options.n = 0;
     if (!append)
         CK_TRY(ck_chdir("/l"));
-    mount = overlay(start, op, &options);
+    mount = overlay(start, op, append);
     for (uint32_t i = 1; !append && ck_unlinkat(AT_FDCWD, name, 0) == 0; i++)
         snprintf(name, sizeof name, "%x", i);
     if (!append)

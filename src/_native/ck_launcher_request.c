@@ -4,7 +4,6 @@
  * stays to be told later.  The socket lies in a directory of mode 0700; who connects is asked of the
  * kernel all the same.
  */
-#include <sys/epoll.h>
 
 #include "ck_launcher.h"
 

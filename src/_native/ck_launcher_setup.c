@@ -149,10 +149,12 @@ void ck_launcher_leave_group(const struct ck_launcher *l)
 
 /* Does overlayfs take its lowers one by one (6.5)?  Before it had a parser of its own it took every
  * option here and refused them at mount: so one that nobody knows is tried too. */
-static int probe_overlay_append(void)
+static bool probe_overlay_append(void)
 {
-    return !ck_takes_option("overlay", "nobody-knows-this", "1") &&
-           ck_takes_option("overlay", "lowerdir+", CK_TEMPLATE_DIR);
+    CK_CLEANUP_FD int fs = ck_fs_open("overlay");
+
+    return ck_fs_set(fs, "nobody-knows-this", "1") < 0 &&
+           ck_fs_set(fs, "lowerdir+", CK_TEMPLATE_DIR) >= 0;
 }
 
 int ck_launcher_enter(struct ck_launcher *l)

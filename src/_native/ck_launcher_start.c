@@ -40,7 +40,7 @@ static void close_others(const struct ck_child *child)
             if ((unsigned)child->slots[i] >= from && (unsigned)child->slots[i] < next)
                 next = (unsigned)child->slots[i]; /* -1, for empty, is never below */
         if (next > from)
-            ck_close_between(from, next - 1);
+            ck_close_range(from, next - 1, 0);
         from = next + 1;
     } while (next != ~0U);
 }

@@ -55,7 +55,7 @@ CK_CHILD_OP(ROOT, 33, BEFORE_PIVOT, "i--", "---", ck_op_root)
 CK_CHILD_OP(MOUNT_FS, 34, BEFORE_PIVOT, "---", "ttL", ck_op_mount_fs)
 /* fd0 a tree; target */
 CK_CHILD_OP(MOVE_MOUNT, 35, BEFORE_PIVOT, "i--", "t--", ck_op_move_mount)
-/* "dev" or "empty"; target: a read-only clone of a template */
+/* "dev"; target: a read-only clone of that template */
 CK_CHILD_OP(TEMPLATE, 36, BEFORE_PIVOT, "---", "tt-", ck_op_template)
 /* path: covered by an empty read-only file or directory, if it exists */
 CK_CHILD_OP(MASK, 37, BEFORE_PIVOT, "---", "t--", ck_op_mask)

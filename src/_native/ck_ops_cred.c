@@ -20,15 +20,9 @@ int ck_op_ids(struct ck_child *child, const struct ck_op *op)
     return ck_set_ids(uid, gid);
 }
 
-int ck_op_caps(struct ck_child *child, const struct ck_op *op)
-{
-    return ck_set_caps(op->value[0], op->value[1]);
-}
+CK_OP_IS(ck_op_caps, ck_set_caps(op->value[0], op->value[1]))
 
-int ck_op_no_new_privs(struct ck_child *child, const struct ck_op *op)
-{
-    return ck_no_new_privs();
-}
+CK_OP_IS(ck_op_no_new_privs, ck_no_new_privs())
 
 int ck_op_seccomp(struct ck_child *child, const struct ck_op *op)
 {

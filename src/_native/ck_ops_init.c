@@ -18,7 +18,7 @@ static _Noreturn void serve(const struct ck_child *child, pid_t command)
 {
     const struct ck_child own = *child;
 
-    ck_close_range(0, 0);
+    ck_close_range(0, ~0U, 0);
     ck_name_process("ck-init");
     if (own.memory)
         ck_unmap(own.memory, own.memory_size);
@@ -51,7 +51,7 @@ int ck_op_park(struct ck_child *child, const struct ck_op *op)
     int n = 0;
 
     CK_TRY(ck_dup_to(child->report, 0));
-    CK_TRY(ck_close_range(1, 0));
+    CK_TRY(ck_close_range(1, ~0U, 0));
     while (ck_receive(0, &nothing, 1, NULL, &n, 1) > 0)
         continue;
     ck_exit(0);

@@ -81,8 +81,8 @@ int ck_op_root(struct ck_child *child, const struct ck_op *op)
 
 int ck_op_mount_fs(struct ck_child *child, const struct ck_op *op)
 {
-    const char *type = ck_plan_text(&child->plan, op->arena[0]);
-    const char *target = ck_plan_text(&child->plan, op->arena[1]);
+    const char *type = ck_child_text(child, op, 0);
+    const char *target = ck_child_text(child, op, 1);
     uint32_t n;
     const char *options = ck_plan_list(&child->plan, op->arena[2], &n);
     CK_CLEANUP_FD int mount = ck_new_mount(type, options, n, (unsigned)op->value[0]);
@@ -93,25 +93,20 @@ int ck_op_mount_fs(struct ck_child *child, const struct ck_op *op)
 
 int ck_op_move_mount(struct ck_child *child, const struct ck_op *op)
 {
-    const char *target = ck_plan_text(&child->plan, op->arena[0]);
-
-    return mount_on(child, child->slots[op->fd[0]], target, op->flags, 0);
+    return mount_on(child, child->slots[op->fd[0]], ck_child_text(child, op, 0), op->flags, 0);
 }
 
 int ck_op_template(struct ck_child *child, const struct ck_op *op)
 {
-    const char *name = ck_plan_text(&child->plan, op->arena[0]);
-    const char *target = ck_plan_text(&child->plan, op->arena[1]);
-    const char *path = strcmp(name, "dev") == 0 ? CK_TEMPLATE_DEV : CK_TEMPLATE_DIR;
-    CK_CLEANUP_FD int tree = ck_open_tree(AT_FDCWD, path, AT_RECURSIVE);
+    CK_CLEANUP_FD int tree = ck_open_tree(AT_FDCWD, CK_TEMPLATE_DEV, AT_RECURSIVE);
 
-    CK_TRY(tree);
-    return mount_on(child, tree, target, op->flags, 1);
+    CK_TRY(strcmp(ck_child_text(child, op, 0), "dev") == 0 ? tree : -EINVAL);
+    return mount_on(child, tree, ck_child_text(child, op, 1), op->flags, 1);
 }
 
 int ck_op_mask(struct ck_child *child, const struct ck_op *op)
 {
-    const char *path = ck_plan_text(&child->plan, op->arena[0]);
+    const char *path = ck_child_text(child, op, 0);
     CK_CLEANUP_FD int target =
         ck_path_open(child->root, path, O_PATH | O_NOFOLLOW, CK_PATH_NO_SYMLINKS);
     CK_CLEANUP_FD int cover = -1;
@@ -127,7 +122,7 @@ int ck_op_mask(struct ck_child *child, const struct ck_op *op)
 
 int ck_op_read_only(struct ck_child *child, const struct ck_op *op)
 {
-    const char *path = ck_plan_text(&child->plan, op->arena[0]);
+    const char *path = ck_child_text(child, op, 0);
     CK_CLEANUP_FD int target =
         ck_path_open(child->root, path, O_PATH | O_NOFOLLOW, CK_PATH_NO_SYMLINKS);
     CK_CLEANUP_FD int tree = -1;
@@ -148,7 +143,7 @@ static int own_as_asked(int fd, const struct ck_op *op)
 
 int ck_op_mkdir(struct ck_child *child, const struct ck_op *op)
 {
-    const char *path = ck_plan_text(&child->plan, op->arena[0]);
+    const char *path = ck_child_text(child, op, 0);
     CK_CLEANUP_FD int fd = ck_path_open(child->root, path, O_PATH, 0);
 
     if (fd != -ENOENT)
@@ -161,8 +156,7 @@ int ck_op_copy_fd(struct ck_child *child, const struct ck_op *op)
 {
     const char *name;
     int source = child->slots[op->fd[0]];
-    CK_CLEANUP_FD int parent =
-        open_parent(child, ck_plan_text(&child->plan, op->arena[0]), 1, &name);
+    CK_CLEANUP_FD int parent = open_parent(child, ck_child_text(child, op, 0), 1, &name);
     CK_CLEANUP_FD int fd = -1;
     char buf[4096];
     ssize_t n;
@@ -177,10 +171,7 @@ int ck_op_copy_fd(struct ck_child *child, const struct ck_op *op)
     return own_as_asked(fd, op);
 }
 
-int ck_op_root_read_only(struct ck_child *child, const struct ck_op *op)
-{
-    return ck_mount_set(child->root, MOUNT_ATTR_RDONLY, 0);
-}
+CK_OP_IS(ck_op_root_read_only, ck_mount_set(child->root, MOUNT_ATTR_RDONLY, 0))
 
 int ck_op_pivot(struct ck_child *child, const struct ck_op *op)
 {

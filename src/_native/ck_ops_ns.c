@@ -1,22 +1,11 @@
 /* ck_ops_ns.c - child ops on the namespaces it is in: network, host name, sysctls, keyring. */
 #include "ck_child.h"
 
-int ck_op_join_net(struct ck_child *child, const struct ck_op *op)
-{
-    return ck_setns(child->slots[op->fd[0]], CLONE_NEWNET);
-}
+CK_OP_IS(ck_op_join_net, ck_setns(child->slots[op->fd[0]], CLONE_NEWNET))
 
-int ck_op_hostname(struct ck_child *child, const struct ck_op *op)
-{
-    const char *name = ck_plan_text(&child->plan, op->arena[0]);
+CK_OP_IS(ck_op_hostname, ck_sethostname(ck_child_text(child, op, 0)))
 
-    return ck_sethostname(name, strlen(name));
-}
-
-int ck_op_loopback(struct ck_child *child, const struct ck_op *op)
-{
-    return ck_loopback_up();
-}
+CK_OP_IS(ck_op_loopback, ck_loopback_up())
 
 /* Write to a procfs of our own: what lies at the container's /proc is read-only or not ours. */
 static int write_proc(const char *path, const char *value)
@@ -30,12 +19,12 @@ static int write_proc(const char *path, const char *value)
 int ck_op_sysctl(struct ck_child *child, const struct ck_op *op)
 {
     char path[256] = "sys/";
-    const char *name = ck_plan_text(&child->plan, op->arena[0]);
+    const char *name = ck_child_text(child, op, 0);
 
     if (strlen(name) >= sizeof path - 4)
         return -ENAMETOOLONG;
     memcpy(path + 4, name, strlen(name) + 1);
-    return write_proc(path, ck_plan_text(&child->plan, op->arena[1]));
+    return write_proc(path, ck_child_text(child, op, 1));
 }
 
 int ck_op_oom_score(struct ck_child *child, const struct ck_op *op)
@@ -46,7 +35,4 @@ int ck_op_oom_score(struct ck_child *child, const struct ck_op *op)
     return write_proc("self/oom_score_adj", value);
 }
 
-int ck_op_keyring(struct ck_child *child, const struct ck_op *op)
-{
-    return ck_session_keyring();
-}
+CK_OP_IS(ck_op_keyring, ck_session_keyring())

@@ -4,10 +4,7 @@
 #include "ck_child.h"
 #include "ck_path.h"
 
-int ck_op_rlimit(struct ck_child *child, const struct ck_op *op)
-{
-    return ck_set_rlimit(op->flags, op->value[0], op->value[1]);
-}
+CK_OP_IS(ck_op_rlimit, ck_set_rlimit(op->flags, op->value[0], op->value[1]))
 
 static int open_null(void)
 {
@@ -33,10 +30,7 @@ int ck_op_stdio(struct ck_child *child, const struct ck_op *op)
     return 0;
 }
 
-int ck_op_session(struct ck_child *child, const struct ck_op *op)
-{
-    return ck_setsid();
-}
+CK_OP_IS(ck_op_session, ck_setsid())
 
 /* The terminal belongs to the container's own devpts, and nothing of the caller's is in here.  The
  * console may be one, too, where there is a place for it. */
@@ -64,17 +58,13 @@ int ck_op_pty(struct ck_child *child, const struct ck_op *op)
     return (int)ck_send(child->report, &report, sizeof report, &master, 1);
 }
 
-int ck_op_umask(struct ck_child *child, const struct ck_op *op)
-{
-    ck_umask((mode_t)op->value[0]);
-    return 0;
-}
+CK_OP_IS(ck_op_umask, (ck_umask((mode_t)op->value[0]), 0))
 
 int ck_op_chdir(struct ck_child *child, const struct ck_op *op)
 {
     /* no link out of the root, into a descriptor of ours or to a deleted directory (CVE-2024-21626) */
     CK_CLEANUP_FD int dir =
-        ck_path_open(AT_FDCWD, ck_plan_text(&child->plan, op->arena[0]), O_PATH | O_DIRECTORY, 0);
+        ck_path_open(AT_FDCWD, ck_child_text(child, op, 0), O_PATH | O_DIRECTORY, 0);
 
     CK_TRY(dir);
     return ck_fchdir(dir);
@@ -118,7 +108,7 @@ int ck_op_exec(struct ck_child *child, const struct ck_op *op)
 
     if (!vector)
         return -ENOMEM;
-    CK_TRY(ck_close_range(3, 1));
+    CK_TRY(ck_close_range(3, ~0U, 1));
     fill_vector(vector, args, argc);
     fill_vector(vector + argc + 1, env, envc);
     return try_candidates(child, op, vector, vector + argc + 1);

@@ -32,7 +32,7 @@ static int execute_launcher(const struct spawn *spawn)
     for (int i = 0; i < CK_CONTROL_FD; i++)
         CK_TRY(ck_dup_to(null, i));
     CK_TRY(ck_dup_to(control, CK_CONTROL_FD));
-    ck_close_range(CK_CONTROL_FD + 1, 1);
+    ck_close_range(CK_CONTROL_FD + 1, ~0U, 1);
     ck_setsid();
     ck_chdir("/");
     return ck_execveat(program, argv, envp);

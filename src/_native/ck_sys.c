@@ -6,8 +6,6 @@
 #include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <net/if.h>
-#include <poll.h>
-#include <sys/epoll.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
@@ -117,12 +115,18 @@ int ck_make_dir(int dirfd, const char *path, mode_t mode)
 
 /* ---- mounts */
 
+int ck_fs_mount(int fs, unsigned attrs)
+{
+    CK_TRY(ck_fault("ck_fs_mount"));
+    CK_TRY(result(syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0)));
+    return (int)result(syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, attrs));
+}
+
 int ck_new_mount(const char *type, const char *options, uint32_t n, unsigned attrs)
 {
-    CK_CLEANUP_FD int fs = (int)result(syscall(SYS_fsopen, type, FSOPEN_CLOEXEC));
+    CK_CLEANUP_FD int fs = ck_fs_open(type);
     char key[32];
 
-    CK_TRY(ck_fault("ck_new_mount"));
     CK_TRY(fs);
     for (; n > 0; n--, options += strlen(options) + 1) {
         const char *equals = strchr(options, '=');
@@ -131,19 +135,9 @@ int ck_new_mount(const char *type, const char *options, uint32_t n, unsigned att
             return -EINVAL;
         memcpy(key, options, len);
         key[len] = 0;
-        CK_TRY(
-            (int)result(syscall(SYS_fsconfig, fs, equals ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG,
-                                key, equals ? equals + 1 : NULL, 0)));
+        CK_TRY(ck_fs_set(fs, key, equals ? equals + 1 : NULL));
     }
-    CK_TRY((int)result(syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0)));
-    return (int)result(syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, attrs));
-}
-
-int ck_takes_option(const char *type, const char *key, const char *value)
-{
-    CK_CLEANUP_FD int fs = (int)result(syscall(SYS_fsopen, type, FSOPEN_CLOEXEC));
-
-    return fs >= 0 && syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, key, value, 0) == 0;
+    return ck_fs_mount(fs, attrs);
 }
 
 int ck_pivot_here(void)
@@ -186,7 +180,7 @@ void ck_kill_and_wait(int pidfd)
 
     ck_pidfd_kill(pidfd, SIGKILL);
     while (ck_wait_pidfd(pidfd, &code, &signal, NULL) == -EAGAIN)
-        ck_wait_readable(pidfd);
+        ck_wait_for(pidfd, POLLIN, -1);
 }
 
 _Noreturn void ck_exit(int code)

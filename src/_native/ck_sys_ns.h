@@ -3,16 +3,17 @@
 #pragma once
 
 #include <linux/mount.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "ck_sys.h"
 
-struct epoll_event;
 struct sock_filter;
 
 /* clang-format off */
@@ -20,6 +21,9 @@ struct sock_filter;
 CK_CALL(int, ck_open_tree, (int dirfd, const char *path, unsigned flags), /* always a clone */
         syscall(SYS_open_tree, dirfd, path, flags | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC |
                 (*path ? 0U : AT_EMPTY_PATH)))
+CK_CALL(int, ck_fs_open, (const char *type), syscall(SYS_fsopen, type, FSOPEN_CLOEXEC))
+CK_CALL(int, ck_fs_set, (int fs, const char *key, const char *value), /* NULL: a flag */
+        syscall(SYS_fsconfig, fs, value ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG, key, value, 0))
 CK_CALL(int, ck_move_mount, (int fd, int dirfd, const char *path),
         syscall(SYS_move_mount, fd, "", dirfd, path, MOVE_MOUNT_F_EMPTY_PATH |
                 (*path ? 0U : MOVE_MOUNT_T_EMPTY_PATH)))
@@ -49,10 +53,8 @@ CK_CALL(int, ck_execve, (const char *path, char *const argv[], char *const envp[
         syscall(SYS_execve, path, argv, envp))
 CK_CALL(int, ck_execveat, (int program, char *const argv[], char *const envp[]),
         syscall(SYS_execveat, program, "", argv, envp, AT_EMPTY_PATH))
-CK_CALL(int, ck_close_range, (unsigned first, int cloexec_only),
-        syscall(SYS_close_range, first, ~0U, cloexec_only ? 4U : 0U))
-CK_CALL(int, ck_close_between, (unsigned first, unsigned last), /* and both */
-        syscall(SYS_close_range, first, last, 0))
+CK_CALL(int, ck_close_range, (unsigned first, unsigned last, int cloexec_only),
+        syscall(SYS_close_range, first, last, cloexec_only ? 4U : 0U))
 CK_CALL(int, ck_dup_to, (int fd, int number), dup2(fd, number))
 CK_CALL(int, ck_dup_above, (int fd, int least), fcntl(fd, F_DUPFD_CLOEXEC, least))
 CK_CALL(int, ck_set_cloexec, (int fd), fcntl(fd, F_SETFD, FD_CLOEXEC))
@@ -77,7 +79,6 @@ CK_RETRY(int, ck_epoll_wait, (int epoll, struct epoll_event *events, int n, int 
 CK_CALL(int, ck_stop_receiving, (int socket), shutdown(socket, SHUT_RD))
 CK_RETRY(int, ck_wait_for, (int fd, short events, int timeout_ms), /* 0: it timed out */
          poll(&(struct pollfd){.fd = fd, .events = events}, 1, timeout_ms))
-CK_RETRY(int, ck_wait_readable, (int fd), poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, -1))
 /* ---- identity and limits */
 CK_CALL(int, ck_set_groups, (size_t n, const uint32_t *groups), syscall(SYS_setgroups, n, groups))
 CK_CALL(int, ck_no_new_privs, (void), prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
@@ -88,15 +89,15 @@ CK_CALL(int, ck_set_rlimit, (int resource, uint64_t soft, uint64_t hard),
 CK_CALL(int, ck_get_rlimit, (int resource, uint64_t limit[2]),
         syscall(SYS_prlimit64, 0, resource, NULL, limit))
 CK_CALL(int, ck_unmap, (void *at, size_t size), munmap(at, size))
-CK_CALL(int, ck_sethostname, (const char *name, size_t len), sethostname(name, len))
+CK_CALL(int, ck_sethostname, (const char *name), sethostname(name, strlen(name)))
 CK_CALL(mode_t, ck_umask, (mode_t mask), umask(mask))
 /* clang-format on */
 
 int ck_write_text(int dirfd, const char *path, const char *text); /* to a file beneath dirfd */
 int ck_make_dir(int dirfd, const char *path, mode_t mode);        /* one that exists is fine */
-/* A mount of a new file system; options are n strings one behind the other: "key=value" or "flag". */
+int ck_fs_mount(int fs, unsigned attrs);
+/* A mount of a new file system, in one; options are n strings one behind the other: "key=value" or "flag". */
 int ck_new_mount(const char *type, const char *options, uint32_t n, unsigned attrs);
-int ck_takes_option(const char *type, const char *key, const char *value);
 int ck_pivot_here(void);                             /* cwd becomes the root, the old one is detached */
 /* Like fork, with exit signal 0; cgroup: a directory for CLONE_INTO_CGROUP, -1: none. */
 pid_t ck_clone(uint64_t flags, int cgroup, int *pidfd);

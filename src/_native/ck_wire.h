@@ -96,6 +96,8 @@ enum ck_cause {
     CK_CAUSE_OWNER, CK_CAUSE_REMOVED, CK_CAUSE_LOST,
 };
 
+struct ck_usage { uint64_t user_us, system_us, max_rss_kib; };
+
 struct ck_event { /* 120 bytes: READY, STARTED, FAILED, EXITED, DONE */
     struct ck_packet packet;
     struct ck_report report;    /* FAILED; READY: errnum of the launcher's own set-up */
@@ -103,7 +105,7 @@ struct ck_event { /* 120 bytes: READY, STARTED, FAILED, EXITED, DONE */
     uint32_t cause;
     uint32_t features;          /* READY: enum ck_feature */
     uint64_t started_ns, finished_ns; /* CLOCK_REALTIME */
-    uint64_t user_us, system_us, max_rss_kib;
+    struct ck_usage usage;
     uint64_t reserved[4];
 };
 
@@ -123,7 +125,7 @@ struct ck_state { /* 128 bytes */
     int32_t probe_code;         /* of the last probe that ended */
     uint32_t flags;             /* enum ck_state_flag */
     uint64_t dropped;           /* bytes of output that the log could not take */
-    uint64_t user_us, system_us, max_rss_kib; /* of an ended one */
+    struct ck_usage usage;      /* of an ended one */
     uint32_t reserved;
     uint32_t checksum;          /* Adler-32 of the 124 bytes before */
 };
