@@ -255,15 +255,14 @@ static int add_upper(int fs, const struct ck_start *start, const char *name, con
     for (int i = 0; error == -EEXIST && i < 3; i++, *strrchr(path, '/') = 0)
         ck_unlinkat(AT_FDCWD, path, i ? AT_REMOVEDIR : 0);
     snprintf(path, sizeof path, "%s/upper/%s", start->upper, name);
-    CK_TRY(ck_fs_set(fs, "upperdir", path));
     error = ck_mkdirat(AT_FDCWD, path, st.st_mode & 07777);
-    if (error < 0) /* one that is there has what the container made of it */
-        return error == -EEXIST ? 0 : error;
-    if (st.st_uid || st.st_gid)
+    if (error < 0 && error != -EEXIST) /* one that is there has what the container made of it */
+        return error;
+    if (!error && (st.st_uid || st.st_gid))
         CK_TRY(ck_fchownat(AT_FDCWD, path, st.st_uid, st.st_gid, 0));
-    if (st.st_mode & 07000)
+    if (!error && st.st_mode & 07000)
         CK_TRY(ck_fchmodat(AT_FDCWD, path, st.st_mode & 07777));
-    return 0;
+    return ck_fs_set(fs, "upperdir", path);
 }
 
 /* Before Linux 6.5 all lowers are one string of at most 255 bytes: links with short names in a
