@@ -2,28 +2,24 @@
 
 /* ---- talking */
 
-static void send_event(int channel, uint16_t kind, const struct ck_event *event, const int *fds,
-                       int n)
+void ck_launcher_tell(int channel, uint16_t kind, const struct ck_event *event, int fd,
+                      int terminal)
 {
+    const int fds[] = {fd, terminal};
     struct ck_event out = *event;
 
     out.packet =
         (struct ck_packet){CK_WIRE_MAGIC, CK_WIRE_VERSION, kind, sizeof out - sizeof out.packet, 0};
     if (channel >= 0) /* a caller that has gone is no error: its end-of-file follows */
-        ck_send(channel, &out, sizeof out, fds, n);
+        ck_send(channel, &out, sizeof out, fds, (fd >= 0) + (fd >= 0 && terminal >= 0));
 }
 
-void ck_launcher_tell(int channel, uint16_t kind, const struct ck_event *event, int fd)
+void ck_launcher_refuse(int channel, uint32_t at, int error)
 {
-    send_event(channel, kind, event, &fd, fd >= 0);
-}
+    const struct ck_report report = {(uint16_t)(at >> 16), (uint16_t)at, 0, (uint16_t)-error, 0};
 
-void ck_launcher_tell_started(int channel, uint64_t started_ns, int pidfd, int terminal)
-{
-    const int fds[] = {pidfd, terminal};
-
-    send_event(channel, CK_STARTED, &(struct ck_event){.started_ns = started_ns}, fds,
-               1 + (terminal >= 0));
+    ck_launcher_tell(channel, CK_FAILED, &(struct ck_event){.report = report}, -1, -1);
+    ck_close_at(&channel);
 }
 
 uint64_t ck_launcher_tag(int kind, uint32_t generation, size_t index)
@@ -132,11 +128,9 @@ static int on_control(struct ck_launcher *l)
 static void on_channel(struct ck_launcher *l, struct ck_container *c)
 {
     struct ck_packet packet;
-    int fds[4], n = 4;
-    ssize_t got = ck_receive(c->channel, &packet, sizeof packet, fds, &n, 0);
+    int n = 0;
+    ssize_t got = ck_receive(c->channel, &packet, sizeof packet, NULL, &n, 0);
 
-    while (n > 0)
-        ck_close(fds[--n]);
     if (got == -EAGAIN)
         return;
     if (!ck_launcher_is_packet(&packet, got)) { /* the caller lets go of it */
@@ -153,14 +147,14 @@ static void on_channel(struct ck_launcher *l, struct ck_container *c)
 /* It runs, or is parked.  An ephemeral one's caller sees it end; but a terminal it must be given. */
 static void on_started(struct ck_launcher *l, struct ck_container *c, int parked)
 {
-    const uint64_t now = c->state.started_ns;
+    const struct ck_event event = {.started_ns = c->state.started_ns};
 
     if (c->status != CK_STARTING)
         return;
     c->status = CK_RUNNING;
     if (c->flags & CK_PLAN_EPHEMERAL) {
         if (c->log.terminal || parked)
-            ck_launcher_tell_started(c->channel, now, c->pidfd, c->log.output[0]);
+            ck_launcher_tell(c->channel, CK_STARTED, &event, c->pidfd, c->log.output[0]);
         ck_launcher_unwatch(l, &c->log.output[0]);
         return;
     }
@@ -169,7 +163,7 @@ static void on_started(struct ck_launcher *l, struct ck_container *c, int parked
         c->release |= CK_SETTLED;
         l->live--;
     }
-    ck_request_tell(l, c, CK_STARTED, &(struct ck_event){.started_ns = now});
+    ck_request_tell(l, c, CK_STARTED, &event);
 }
 
 /* Take one report of the child; 0 when there is no more now. */
@@ -216,6 +210,8 @@ static void on_event(struct ck_launcher *l, uint64_t tag)
         return;
     if (kind == CK_WATCH_CHANNEL)
         return on_channel(l, c);
+    if (kind == CK_WATCH_AGENT)
+        return ck_agent_event(l, c);
     if (kind == CK_WATCH_LOG_STDOUT || kind == CK_WATCH_LOG_STDERR)
         return ck_log_event(l, c, kind);
     if (kind == CK_WATCH_PROBE)
@@ -314,20 +310,15 @@ static int watch(struct ck_launcher *l, int fd, int kind)
     return ck_epoll_set(l->epoll, EPOLL_CTL_ADD, fd, EPOLLIN, ck_launcher_tag(kind, 0, 0));
 }
 
-static int watch_all(struct ck_launcher *l)
+static int set_up(struct ck_launcher *l)
 {
+    CK_TRY(receive_hello(l));
+    CK_TRY(ck_launcher_enter(l));
     CK_TRY(l->epoll = ck_epoll());
     CK_TRY(watch(l, l->control, CK_WATCH_CONTROL));
     CK_TRY(watch(l, l->owner, CK_WATCH_OWNER));
     CK_TRY(l->reserve = ck_dup_above(l->listener, 0));
     return watch(l, l->listener, CK_WATCH_LISTENER);
-}
-
-static int set_up(struct ck_launcher *l)
-{
-    CK_TRY(receive_hello(l));
-    CK_TRY(ck_launcher_enter(l));
-    return watch_all(l);
 }
 
 int main(void)
@@ -350,7 +341,7 @@ int main(void)
     ready.report.errnum = (uint16_t)-error;
     ready.report.aux = l->step;
     ready.features = l->features;
-    ck_launcher_tell(l->control, CK_READY, &ready, -1);
+    ck_launcher_tell(l->control, CK_READY, &ready, -1, -1);
     if (error < 0)
         return 1;
     l->idle_since = ck_now(CLOCK_MONOTONIC);

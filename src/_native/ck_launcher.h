@@ -298,7 +298,7 @@ int ck_exec_hierarchy(const struct ck_launcher *l, const struct ck_container *c)
  * the last descriptor; before it the socket for reports, the exec's group, the plan's inputs. */
 int ck_agent_send(struct ck_launcher *l, struct ck_container *c, const void *packet, size_t size,
                   const int *fds, int n);
-void ck_agent_event(struct ck_launcher *l, uint64_t tag); /* it has ended */
+void ck_agent_event(struct ck_launcher *l, struct ck_container *c); /* it has ended */
 void ck_agent_end(struct ck_launcher *l, struct ck_container *c);
 
 /* log */
@@ -328,14 +328,15 @@ static inline uint32_t ck_tag_generation(uint64_t tag) { return (uint32_t)(tag >
 static inline size_t ck_tag_index(uint64_t tag) { return tag & 0xffff; }
 void ck_launcher_unwatch(struct ck_launcher *l, int *fd); /* and close it */
 int ck_launcher_is_full(int fd);                          /* of descriptors, fd being a new one */
-void ck_launcher_tell(int channel, uint16_t kind, const struct ck_event *event, int fd);
-void ck_launcher_tell_started(int channel, uint64_t started_ns, int pidfd, int terminal); /* -1: none */
+/* fd, terminal: -1: none */
+void ck_launcher_tell(int channel, uint16_t kind, const struct ck_event *event, int fd, int terminal);
+void ck_launcher_refuse(int channel, uint32_t at, int error); /* a plan, and close the channel */
 
 /* What an event is about; from CK_WATCH_PIDFD on the index is a container's, from
  * CK_WATCH_EXEC_PIDFD on ck_launcher_exec.c's own. */
 enum {
     CK_WATCH_CONTROL, CK_WATCH_OWNER, CK_WATCH_LISTENER, CK_WATCH_CONNECTION,
     CK_WATCH_PIDFD, CK_WATCH_CHANNEL, CK_WATCH_REPORT, CK_WATCH_LOG_STDOUT, CK_WATCH_LOG_STDERR,
-    CK_WATCH_PROBE,
-    CK_WATCH_EXEC_PIDFD, CK_WATCH_EXEC_CHANNEL, CK_WATCH_EXEC_REPORT, CK_WATCH_AGENT,
+    CK_WATCH_PROBE, CK_WATCH_AGENT,
+    CK_WATCH_EXEC_PIDFD, CK_WATCH_EXEC_CHANNEL, CK_WATCH_EXEC_REPORT,
 };

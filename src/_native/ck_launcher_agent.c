@@ -108,21 +108,18 @@ static _Noreturn void run_agent(struct ck_launcher *l, const struct ck_container
 
 static int make_agent(struct ck_launcher *l, struct ck_container *c)
 {
-    uint64_t tag = ck_launcher_tag(CK_WATCH_AGENT, c->generation, (size_t)(c - l->containers));
     const uint32_t group = c->release & CK_HAS_CGROUP ? c->number : 0;
 
     c->agent = (struct ck_agent){.pidfd = -1};
     CK_TRY(c->agent.pid = ck_pool_clone(l, group, 0, &c->agent.pidfd, &c->agent.socket));
     if (c->agent.pid == 0)
         run_agent(l, c);
-    return ck_epoll_set(l->epoll, EPOLL_CTL_ADD, c->agent.pidfd, EPOLLIN, tag);
+    return ck_launcher_watch(l, c, c->agent.pidfd, CK_WATCH_AGENT);
 }
 
-void ck_agent_event(struct ck_launcher *l, uint64_t tag)
+void ck_agent_event(struct ck_launcher *l, struct ck_container *c)
 {
-    struct ck_container *c = &l->containers[ck_tag_index(tag)];
-
-    if (c->generation == ck_tag_generation(tag) && c->agent.socket > 0 &&
+    if (c->agent.socket > 0 &&
         ck_wait_for(c->agent.pidfd, POLLIN, 0) > 0) /* it may be another one by now */
         ck_agent_end(l, c);
 }

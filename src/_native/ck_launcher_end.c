@@ -147,24 +147,24 @@ void ck_launcher_ended(struct ck_launcher *l, struct ck_container *c)
 /* All are killed before any is waited for: they die at the same time. */
 static void end_all(struct ck_launcher *l)
 {
-    for (uint32_t i = 0; i < l->used; i++) {
-        struct ck_container *c = &l->containers[i];
+    struct ck_container *const end = l->containers + l->used;
+
+    for (struct ck_container *c = l->containers; c < end; c++) {
         if (c->status == CK_FREE)
             continue;
         ck_life_kill(l, c, SIGKILL, CK_CAUSE_OWNER);
         c->state.flags |= CK_STATE_STOP_ASKED;
     }
-    for (uint32_t i = 0; i < l->used; i++) {
-        struct ck_container *c = &l->containers[i];
+    for (struct ck_container *c = l->containers; c < end; c++) {
         if (c->status == CK_FREE)
             continue;
         ck_exec_drop_all(l, c); /* until its execs are waited for, it does not end */
-        if (c->pidfd >= 0)
-            ck_wait_for(c->pidfd, POLLIN, -1);
-        if (c->pidfd >= 0)
-            ck_launcher_ended(l, c);
-        else
+        if (c->pidfd < 0) {
             finish(l, c);
+            continue;
+        }
+        ck_wait_for(c->pidfd, POLLIN, -1);
+        ck_launcher_ended(l, c);
     }
 }
 

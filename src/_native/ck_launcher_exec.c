@@ -57,7 +57,7 @@ static void done(struct ck_launcher *l, struct ck_exec *e)
     ck_launcher_unwatch(l, &e->report);
     ck_close_at(&e->master);
     e->event.finished_ns = ck_now(CLOCK_REALTIME);
-    ck_launcher_tell(e->channel, error ? CK_FAILED : CK_EXITED, event, -1);
+    ck_launcher_tell(e->channel, error ? CK_FAILED : CK_EXITED, event, -1, -1);
     ck_launcher_unwatch(l, &e->channel);
     e->status = CK_EXEC_FREE;
     if (e->flags & CK_EXEC_PROBE)
@@ -135,7 +135,7 @@ static void started(struct ck_launcher *l, struct ck_exec *e)
     e->status = CK_EXEC_RUNNING;
     e->event.started_ns = ck_now(CLOCK_REALTIME);
     if (!(e->flags & CK_EXEC_QUIET))
-        ck_launcher_tell_started(e->channel, e->event.started_ns, e->pidfd, e->master);
+        ck_launcher_tell(e->channel, CK_STARTED, &e->event, e->pidfd, e->master);
     ck_close_at(&e->master);
 }
 
@@ -225,15 +225,15 @@ static void go_on(struct ck_launcher *l, struct ck_exec *e)
 static void on_channel(struct ck_launcher *l, struct ck_exec *e)
 {
     struct ck_packet packet;
-    int fd, n = 0;
-    ssize_t got = ck_receive(e->channel, &packet, sizeof packet, &fd, &n, 0);
+    int n = 0;
+    ssize_t got = ck_receive(e->channel, &packet, sizeof packet, NULL, &n, 0);
 
     if (got == -EAGAIN)
         return;
     if (ck_launcher_is_packet(&packet, got) && packet.kind == CK_KILL)
         return kill_exec(l, e, (int)(packet.value & 0xffff), packet.value >> 16);
-    ck_epoll_set(l->epoll, EPOLL_CTL_DEL, e->channel, 0,
-                 0); /* who has closed his half may listen */
+    /* who has closed his half may listen */
+    ck_epoll_set(l->epoll, EPOLL_CTL_DEL, e->channel, 0, 0);
     kill_exec(l, e, SIGKILL, CK_CAUSE_REMOVED);
 }
 
@@ -241,11 +241,9 @@ void ck_exec_event(struct ck_launcher *l, uint64_t tag)
 {
     struct ck_exec *e = &l->execs[ck_tag_index(tag) % CK_EXECS];
 
-    if (ck_tag_kind(tag) == CK_WATCH_AGENT)
-        ck_agent_event(l, tag);
-    else if (e->generation != ck_tag_generation(tag) || e->status == CK_EXEC_FREE)
+    if (e->generation != ck_tag_generation(tag) || e->status == CK_EXEC_FREE)
         return;
-    else if (ck_tag_kind(tag) == CK_WATCH_EXEC_CHANNEL)
+    if (ck_tag_kind(tag) == CK_WATCH_EXEC_CHANNEL)
         on_channel(l, e);
     else
         go_on(l, e);
@@ -312,7 +310,7 @@ static int refuse(const struct ck_container *c, const void *plan, size_t size, i
 
     if (channel < 0 && size > CK_PLAN_INLINE)
         return -E2BIG; /* a probe has no memfd */
-    CK_TRY(plan ? ck_plan_check(plan, size, &checked, &at) : -EINVAL);
+    CK_TRY(ck_plan_check(plan, size, &checked, &at));
     if (checked.header->flags != CK_PLAN_EXEC || checked.header->n_inputs != n_fds)
         return -EINVAL;
     if (c->status != CK_RUNNING)
@@ -323,15 +321,12 @@ static int refuse(const struct ck_container *c, const void *plan, size_t size, i
 int ck_exec_start(struct ck_launcher *l, struct ck_container *c, const void *plan, size_t size,
                   const int *fds, int n_fds, int channel, int quiet)
 {
-    struct ck_event refused = {.report = {.section = 0xffff, .index = 0xffff}};
     int error = refuse(c, plan, size, n_fds, channel);
     struct ck_exec *e = error ? NULL : new_exec(l, c, channel);
 
     if (!e) {
         error = error ? error : -EMFILE;
-        refused.report.errnum = (uint16_t)-error;
-        ck_launcher_tell(channel, CK_FAILED, &refused, -1);
-        ck_close_at(&channel);
+        ck_launcher_refuse(channel, ~0U, error);
         return error;
     }
     e->flags = (quiet ? CK_EXEC_QUIET : 0) | (channel < 0 ? CK_EXEC_PROBE : 0);

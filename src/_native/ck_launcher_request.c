@@ -19,7 +19,7 @@ static void answer(struct ck_launcher *l, struct ck_connection *at, int error, i
 {
     struct ck_event event = {.report = {.errnum = (uint16_t)(error < 0 ? -error : 0), .aux = aux}};
 
-    ck_launcher_tell(at->fd, error < 0 ? CK_FAILED : CK_DONE, &event, fd);
+    ck_launcher_tell(at->fd, error < 0 ? CK_FAILED : CK_DONE, &event, fd, -1);
     drop(l, at);
 }
 
@@ -72,7 +72,7 @@ static void watch(struct ck_launcher *l, struct ck_connection *at, struct ck_con
 
     wait_for(at, c, CK_WATCH);
     if (c->status != CK_STARTING || c->state.restarts)
-        ck_launcher_tell(at->fd, CK_STARTED, &event, c->status == CK_RUNNING ? c->pidfd : -1);
+        ck_launcher_tell(at->fd, CK_STARTED, &event, c->status == CK_RUNNING ? c->pidfd : -1, -1);
 }
 
 static void exec(struct ck_launcher *l, struct ck_connection *at, struct ck_container *c,
@@ -158,14 +158,14 @@ void ck_request_tell(struct ck_launcher *l, struct ck_container *c, uint16_t kin
 {
     const int fd = kind == CK_STARTED ? c->pidfd : -1;
 
-    ck_launcher_tell(c->channel, kind, event, fd);
+    ck_launcher_tell(c->channel, kind, event, fd, -1);
     if (!(c->flags & CK_PLAN_KEPT))
         return;
     for (size_t i = 0; i < CK_CONNECTIONS; i++) {
         struct ck_connection *at = &l->connections[i];
         if (!waits_for(at, c, CK_WATCH))
             continue;
-        ck_launcher_tell(at->fd, kind, event, fd);
+        ck_launcher_tell(at->fd, kind, event, fd, -1);
         if (kind != CK_STARTED)
             drop(l, at);
     }
@@ -176,7 +176,7 @@ void ck_request_answer_frozen(struct ck_launcher *l, struct ck_container *c, int
     for (size_t i = 0; i < CK_CONNECTIONS; i++) {
         struct ck_connection *at = &l->connections[i];
         if (waits_for(at, c, CK_FREEZE) && at->holds && !error)
-            ck_launcher_tell(at->fd, CK_DONE, &(struct ck_event){.code = 0}, -1);
+            ck_launcher_tell(at->fd, CK_DONE, &(struct ck_event){.code = 0}, -1, -1);
         else if (waits_for(at, c, CK_FREEZE))
             answer(l, at, error, 0, -1);
     }

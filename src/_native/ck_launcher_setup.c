@@ -102,16 +102,17 @@ static int enter_root(struct ck_launcher *l, int store)
     static const char *const dirs[] = {"store", "src", "up", "new", "tmpl", "l"};
     CK_CLEANUP_FD int root = ck_new_mount("tmpfs", "size=4m\0mode=0755", 2, INERT);
 
+    l->step = 3;
     CK_TRY(root);
     CK_TRY(ck_move_mount(root, AT_FDCWD, l->hello.root));
     CK_TRY(ck_chdir(l->hello.root));
     for (size_t i = 0; i < sizeof dirs / sizeof *dirs; i++)
         CK_TRY(ck_mkdirat(AT_FDCWD, dirs[i], 0755));
     CK_TRY(ck_move_mount(store, AT_FDCWD, "store"));
-    l->step = 3;
+    l->step = 4;
     CK_TRY(add_template("tmpl/dev", fill_dev, DEVICES));
     CK_TRY(add_template("tmpl/mask", fill_mask, INERT));
-    l->step = 4;
+    l->step = 5;
     return ck_pivot_here();
 }
 
@@ -166,15 +167,14 @@ int ck_launcher_enter(struct ck_launcher *l)
     l->step = 2;
     CK_TRY(store = open_store(l));
     CK_TRY(enter_root(l, store));
-    l->step = 5;
-    CK_TRY(add_proc());
     l->step = 6;
+    CK_TRY(add_proc());
+    l->step = 7;
     CK_TRY(l->store = ck_openat(AT_FDCWD, "/store", O_RDONLY | O_DIRECTORY, 0));
     CK_TRY(l->host_net = ck_openat(AT_FDCWD, "/proc/self/ns/net", O_RDONLY, 0));
-    l->step = 7;
+    l->step = 8;
     CK_TRY(claim_owner_record(l));
     CK_TRY(enter_group(l));
-    l->step = 8;
     if (!(l->hello.flags & CK_CLASSIC_OVERLAY) && probe_overlay_append())
         l->features |= CK_HAS_OVERLAY_APPEND;
     l->features |= CK_HAS_POOL | (l->hello.spares ? (unsigned)CK_HAS_SPARE : 0);

@@ -216,8 +216,8 @@ static void start_container(struct ck_start *start)
 void ck_launcher_start(struct ck_launcher *l, const void *plan, size_t size, int *fds, int n_fds)
 {
     struct ck_start start = {.launcher = l, .plan_size = size};
-    uint32_t at = 0xffff0000;
-    int error = plan ? ck_plan_check(plan, size, &start.plan, &at) : -EINVAL;
+    uint32_t at;
+    int error = ck_plan_check(plan, size, &start.plan, &at);
 
     for (int i = 0; i < CK_SLOTS; i++)
         start.slots[i] = i + 1 < n_fds ? fds[i + 1] : -1;
@@ -228,16 +228,12 @@ void ck_launcher_start(struct ck_launcher *l, const void *plan, size_t size, int
     if (!error) {
         at = 0xffff0000;
         start.container = ck_launcher_is_full(fds[n_fds - 1]) ? NULL : new_container(l);
-        error = start.container ? 0 : -EMFILE;
     }
-    if (error) {
-        struct ck_event event = {
-            .report = {(uint16_t)(at >> 16), (uint16_t)at, 0, (uint16_t)-error, 0}};
-        ck_launcher_tell(fds[0], CK_FAILED, &event, -1);
-        ck_close(fds[0]);
-    } else {
+    if (start.container) {
         start.container->channel = fds[0];
         start_container(&start);
+    } else {
+        ck_launcher_refuse(fds[0], at, error ? error : -EMFILE);
     }
     for (int i = 0; i < CK_SLOTS; i++)
         ck_close_at(&start.slots[i]);

@@ -3,8 +3,8 @@
 #include "ck_child.h"
 #include "ck_path.h"
 
-/* The last component of path, and its parent opened (or made) beneath the root. */
-static int open_parent(const struct ck_child *child, const char *path, int make, const char **name)
+/* The last component of path, and its parent, made when it is missing, beneath the root. */
+static int open_parent(const struct ck_child *child, const char *path, const char **name)
 {
     char parent[4096];
     const char *slash = strrchr(path, '/');
@@ -15,17 +15,13 @@ static int open_parent(const struct ck_child *child, const char *path, int make,
     memcpy(parent, path, len);
     parent[len] = 0;
     *name = slash + 1;
-    if (!len)
-        return ck_openat(child->root, ".", O_PATH | O_DIRECTORY, 0);
-    if (make)
-        return ck_path_mkdirs(child->root, parent, 0755, 0);
-    return ck_path_open(child->root, parent, O_PATH | O_DIRECTORY, 0);
+    return ck_path_mkdirs(child->root, parent, 0755, 0);
 }
 
 static int make_file(const struct ck_child *child, const char *path)
 {
     const char *name;
-    CK_CLEANUP_FD int parent = open_parent(child, path, 1, &name);
+    CK_CLEANUP_FD int parent = open_parent(child, path, &name);
 
     CK_TRY(parent);
     CK_TRY(ck_mknodat(parent, name, S_IFREG | 0644, 0));
@@ -156,7 +152,7 @@ int ck_op_copy_fd(struct ck_child *child, const struct ck_op *op)
 {
     const char *name;
     int source = child->slots[op->fd[0]];
-    CK_CLEANUP_FD int parent = open_parent(child, ck_child_text(child, op, 0), 1, &name);
+    CK_CLEANUP_FD int parent = open_parent(child, ck_child_text(child, op, 0), &name);
     CK_CLEANUP_FD int fd = -1;
     char buf[4096];
     ssize_t n;

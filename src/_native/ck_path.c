@@ -156,7 +156,7 @@ int ck_path_depth(int root, int fd, unsigned max)
 int ck_path_remove(int parent, const char *name)
 {
     CK_CLEANUP_FD int dir = -1;
-    _Alignas(struct ck_dirent) char buf[2048];
+    _Alignas(struct dirent) char buf[2048];
     ssize_t got;
     int error = ck_unlinkat(parent, name, 0);
 
@@ -165,11 +165,11 @@ int ck_path_remove(int parent, const char *name)
     CK_TRY(dir = ck_openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0));
     while ((got = ck_getdents(dir, buf, sizeof buf)) > 0)
         for (ssize_t at = 0; at < got;) {
-            const struct ck_dirent *entry = (const void *)(buf + at);
+            const struct dirent *entry = (const void *)(buf + at);
 
-            at += entry->size;
-            if (strcmp(entry->name, ".") != 0 && strcmp(entry->name, "..") != 0)
-                CK_TRY(ck_path_remove(dir, entry->name));
+            at += entry->d_reclen;
+            if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+                CK_TRY(ck_path_remove(dir, entry->d_name));
         }
     return got < 0 ? (int)got : ck_unlinkat(parent, name, AT_REMOVEDIR);
 }

@@ -166,7 +166,7 @@ int ck_plan_check(const void *bytes, size_t size, struct ck_plan *out, uint32_t 
     struct progress now = {0};
 
     *at = 0xffff0000;
-    if (size < sizeof *header || size > CK_PLAN_MAX || (uintptr_t)bytes % 8)
+    if (!bytes || size < sizeof *header || size > CK_PLAN_MAX || (uintptr_t)bytes % 8)
         return -EINVAL;
     CK_TRY(check_header(header, size));
     op = (const void *)(header + 1);

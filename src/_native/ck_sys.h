@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -30,14 +31,6 @@ struct statfs;
             return tried_;                                                                       \
     } while (0)
 #define CK_CLEANUP_FD __attribute__((cleanup(ck_close_at)))
-
-struct ck_dirent { /* getdents64(2) */
-    uint64_t ino;
-    int64_t off;
-    uint16_t size;
-    uint8_t type;
-    char name[];
-};
 
 void ck_close_at(int *fd); /* when >= 0, and sets it to -1 */
 int ck_steal_fd(int *fd);  /* hands ownership out: returns *fd, sets it to -1 */
