@@ -1,8 +1,6 @@
 /* Applies a tar stream to a directory.  No path of the archive is ever used except through
  * ck_path_open beneath the root, or one name at a time without following links; leaves are made
  * with O_EXCL or by calls that follow none. */
-#include <sched.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/sysmacros.h>
 
