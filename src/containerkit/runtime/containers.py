@@ -217,7 +217,7 @@ class Containers:
             status: one or several.
             label: "name" or "name=value", several of them, or a mapping whose None fits any value.
             name: a name, or a pattern as "web-*".
-            image: what it was called, its digest or id, or the image.
+            image: what it was called when they were created, the digest of its manifest, or the image.
             lifetime: "owner" or "detached".
 
         Atomicity: one look at the catalog; one that vanishes meanwhile is left out.

@@ -209,7 +209,8 @@ class Inside(Verbs):
 
         What it says from now on is in ``stdout`` and ``stderr``, with a terminal all in ``stdout``;
         before `start` nothing is lost.  ``stdin`` is there with the option ``stdin_open``, or with a
-        terminal.  Closing it, or leaving its ``with`` block, detaches and ends nothing.
+        terminal.  Closing it, or leaving its ``with`` block, detaches and ends nothing; ``kill`` and
+        ``send_signal`` are the container's own.
 
         Raises:
             InvalidStatus: it has ended, or was removed.

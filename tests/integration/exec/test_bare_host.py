@@ -22,6 +22,10 @@ with ck.Engine.open(sys.argv[1]) as engine, engine.start(sys.argv[2], ["sleep", 
         box.exec(["sleep", "9999"], timeout=0.2)
     except ck.Timeout as error:
         print(error.result.exit.cause)
+    try:
+        box.pause()
+    except ck.MissingFeature as error:
+        print(error.feature)
     with box.popen(["cat"]) as process:
         process.kill()
         print(process.wait(timeout=60).signal)
@@ -41,7 +45,7 @@ def test_without_control_groups(shared_root: Path, busybox: str) -> None:
     first, *rest = done.stdout.splitlines()
     assert "stdout=<2>" in first
     assert "code=3" in first
-    assert rest == ["timeout", "9", "9"]
+    assert rest == ["timeout", "cgroup freezer", "9", "9"]
 
 
 def test_its_launcher_is_killed(engine: ck.Engine, busybox: str) -> None:
