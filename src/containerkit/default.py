@@ -51,6 +51,7 @@ else:
     import inspect
 
     for _function, _method in ((run, Engine.run), (start, Engine.start)):
+        _function.__doc__ = _method.__doc__
         _signature = inspect.signature(_method)
         _function.__signature__ = _signature.replace(
             parameters=list(_signature.parameters.values())[1:]

@@ -330,6 +330,8 @@ class Engine(Caring):
     def close(self) -> None:
         """End the containers started through this handle, and let go of the root.
 
+        They are removed; detached ones live on, shared ones are left.  Harmless when repeated.
+
         Blocking: until their processes are dead and their files gone.
         """
         if self._closed:

@@ -37,7 +37,13 @@ class Caring:
         raise NotImplementedError
 
     def recover(self) -> Recovered:
-        """Remove what crashed processes left in this root; `open` has done it once."""
+        """Remove what crashed processes left in this root; `open` has done it once.
+
+        Returns:
+            The ids of dead launchers, and of the containers that went with them.
+
+        Blocking: while launchers of dead processes are ending what they ran, at most 2 s.
+        """
         return recover(self.root)
 
     def gc(self) -> Collected:

@@ -51,7 +51,8 @@ class ContainerOptions(TypedDict, total=False):
         security: None for `Security.default()`.
         lifetime: "owner" (default): it ends with the process that started it last, and is removed;
             "detached": it lives on by itself.
-        init: a first process that reaps orphans and passes signals on to the command.
+        init: a first process that reaps orphans and passes signals on to the command.  It ends as
+            the command does: with code 128 + n, not by the signal, where signal n ended that.
         log: how much of its output is kept, a `Log`; False keeps nothing.
         restart: of a detached one, a `Restart` or "no", "on-failure:3", "always", "unless-stopped".
         healthcheck: how the launcher finds out whether it works; None: as the image says,
