@@ -78,7 +78,8 @@ static uint32_t cause_of(const struct ck_launcher *l, struct ck_container *c)
 
     if ((c->release & CK_MEMORY || killed) && ck_launcher_was_oom(l, c)) {
         c->release |= CK_TUNED; /* the count stays: no group for another container */
-        return CK_CAUSE_OOM;
+        if (c->state.signal || c->state.code) /* else it got over what was killed */
+            return CK_CAUSE_OOM;
     }
     if (c->cause && c->state.signal)
         return c->cause;

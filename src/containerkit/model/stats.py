@@ -56,12 +56,16 @@ class PidStats(NamedTuple):
 
 
 class IoStats(NamedTuple):
-    """What went to and came from block devices."""
+    """What went to and came from block devices.
+
+    Where no control group counts it, it is the sum of the processes that there are and those they
+    have waited for, of bytes alone.
+    """
 
     read_bytes: int
     write_bytes: int
-    read_ops: int
-    write_ops: int
+    read_ops: int = 0
+    write_ops: int = 0
 
 
 class NetworkStats(NamedTuple):
@@ -82,7 +86,7 @@ class Stats(NamedTuple):
         cpus: processors used on average since the reading before, as 1.5; None in a first one.
         memory: None where no control group counts it.
         pids: processes and threads.
-        io: None where no control group counts it.
+        io: None where the kernel does not count it.
         network: None without a network of its own.
         oom_kills: processes that the kernel killed for want of memory.
     """

@@ -18,9 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from containerkit.errors import Timeout
 from containerkit.runtime import home, packets
-from containerkit.stdio.waiting import READ, Wait, Waiting, drive
+from containerkit.stdio.waiting import READ, Wait, Waiting, drive, until_readable
 
+ANSWER_SECONDS: Final = 25.0
 _FINISH_SECONDS: Final = 10.0
 
 _open: weakref.WeakSet[Channel] = weakref.WeakSet()
@@ -58,6 +60,16 @@ class Channel:
         for fd in fds:
             os.set_inheritable(fd, False)
         return packets.parse_event(data), list(fds)
+
+    def answer(self) -> tuple[packets.Event | None, list[int]]:
+        """Take the first event as `receive` does, where the launcher has nothing to wait for.
+
+        Raises:
+            Timeout: the launcher is stopped, or hangs.
+        """
+        if not drive(until_readable(self.fileno(), time.monotonic() + ANSWER_SECONDS)):
+            raise Timeout(f"the launcher has not answered in {ANSWER_SECONDS:g} s", result=None)
+        return self.receive()
 
     def peek(self) -> packets.Event | None:
         """Return the next event and leave it there, so that every waiting thread sees it."""

@@ -290,11 +290,14 @@ class Handle:
 
         None: the launcher has ended, and the container with it.
 
+        Raises:
+            Timeout: it does not answer.
+
         Blocking: until the launcher has done what was asked.
         """
         channel = self._connect(kind, values=values, body=body, fds=fds)
         try:
-            return channel.receive()
+            return channel.answer()
         finally:
             channel.close()
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Final, Self
 
@@ -55,6 +55,8 @@ def read_stats(pid: int) -> Stats:
             return _without_group(pid, network)
         read = _read_unified if "unified" in group else _read_v1
         found = read(group, network)
+        if found.io is None:  # version 1: joining blkio costs each start, so only limits bring it
+            found = found._replace(io=io_of(top.members(group) or ()))
         if found.pids is not None and found.pids.current > 1:
             strangers = top.strangers(pid, group)
             found = found._replace(
@@ -164,10 +166,25 @@ def _without_group(pid: int, network: NetworkStats | None) -> Stats:
         cpus=None,
         memory=MemoryStats(current=sum(task.rss for task in tasks), cache=0),
         pids=PidStats(sum(task.threads for task in tasks)),
-        io=None,
+        io=io_of(task.host_pid for task in tasks),
         network=network,
         oom_kills=0,
     )
+
+
+def io_of(pids: Iterable[int]) -> IoStats | None:
+    """Add up what processes say of themselves, and of those they have waited for (proc_pid_io(5)).
+
+    None: this kernel does not count it.
+    """
+    read = write = 0
+    known = False
+    for pid in pids:
+        told = parse_flat((text_of(f"/proc/{pid}/io") or "").replace(":", ""))
+        known = known or "read_bytes" in told
+        read += told.get("read_bytes", 0)
+        write += told.get("write_bytes", 0)
+    return IoStats(read, write) if known else None
 
 
 # ---- network

@@ -6,14 +6,15 @@ Owns the translation, and nothing else.
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import TYPE_CHECKING
 
-from containerkit.errors import ContainerNotFound, InvalidStatus
+from containerkit.errors import ContainerNotFound, InvalidStatus, Timeout
 from containerkit.runtime import packets
 from containerkit.runtime.ready import not_ready, until_ready
 from containerkit.runtime.watching import Watching
 from containerkit.stdio.logs import LogReader, last_lines
-from containerkit.stdio.waiting import Waiting
+from containerkit.stdio.waiting import Waiting, until_readable
 
 if TYPE_CHECKING:
     from containerkit.model.exit import Exit
@@ -35,12 +36,24 @@ class ContainerSubject:
             NotReady: it does not run, or ended.
             InvalidStatus: it was never started, or was removed.
         """
+        deadline = time.monotonic() + ready.timeout
         try:
-            self._watching = Watching(self._handle._connect(packets.WATCH))
+            channel = self._handle._connect(packets.WATCH)
         except InvalidStatus as refusal:
             if refusal.status == "stopped":
                 raise not_ready(self, str(ready)) from None
             raise self._handle._refusal("wait for", self._handle.status, "running") from None
+        try:
+            if not (yield from until_readable(channel.fileno(), deadline)):
+                raise Timeout(
+                    f"{self.label} was not ready after {ready.timeout:g} s: its launcher does not"
+                    " answer",
+                    result=None,
+                )
+        except BaseException:
+            channel.close()
+            raise
+        self._watching = Watching(channel)
         with self._watching:
             yield from until_ready(ready, self)
 

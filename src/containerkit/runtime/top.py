@@ -70,10 +70,17 @@ def read_tasks(pid: int) -> tuple[Task, ...]:
 
 def candidates(pid: int) -> Iterable[int]:
     """Return host ids that may be the container's: those of its group, else all there are."""
-    group = group_of(pid)
+    found = members(group_of(pid))
+    return (
+        [int(name) for name in os.listdir("/proc") if name.isdecimal()] if found is None else found
+    )
+
+
+def members(group: Group) -> set[int] | None:
+    """Return host ids of those in a container's group; None where no group tells."""
     top = group.get("unified") or group.get("pids") or group.get("freezer")
     if top is None:
-        return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+        return None
     return {number for directory, _, _ in os.walk(top) for number in _members(directory)}
 
 

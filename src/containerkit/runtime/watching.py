@@ -26,6 +26,9 @@ class Watching:
     Args:
         channel: of a WATCH request that was just sent; closed with this.
 
+    Raises:
+        Timeout: the launcher does not answer.
+
     Blocking: until the launcher answers.
     """
 
@@ -37,14 +40,14 @@ class Watching:
         self._pidfd = -1
         self._over = False
         try:
-            self._receive()
+            self._take(channel.answer())
         except BaseException:
             self.close()
             raise
 
-    def _receive(self) -> None:
+    def _take(self, word: tuple[packets.Event | None, list[int]]) -> None:
         """Take the launcher's next word: it was started, again, or it has ended for good."""
-        event, fds = self._channel.receive()
+        event, fds = word
         self._drop_pidfd()
         if event is not None and event.kind == packets.STARTED:
             self._pidfd = fds.pop() if fds else -1
@@ -63,7 +66,7 @@ class Watching:
         while not self._over:
             if not (yield Wait(self._interest, deadline)):
                 return False
-            self._receive()
+            self._take(self._channel.receive())
         return True
 
     def pid(self) -> int | None:

@@ -79,3 +79,12 @@ def test_a_fork_bomb(engine: ck.Engine, busybox: str) -> None:
 def refused(container: ck.Container) -> int:
     """How many forks its limit has refused: of pids.events, "max N"."""
     return int(value(container, "pids.events").split()[-1])
+
+
+def test_who_gets_over_the_kill_of_a_child_has_exited(engine: ck.Engine, busybox: str) -> None:
+    script = "tail /dev/zero; echo $?; exit 0"
+    limits = ck.Limits(memory="16m")
+    result = engine.run(busybox, ["sh", "-c", script], limits=limits, text=True)
+    assert result.stdout == "137\n"
+    assert result.exit.ok
+    assert engine.run(busybox, ["false"], limits=limits).exit == ck.Exit(code=1)

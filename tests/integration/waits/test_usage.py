@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 
 import pytest
@@ -148,3 +149,33 @@ def test_processes_of_a_pid_namespace_made_inside(engine: ck.Engine, busybox: st
     ) as one:
         tasks = once_it_runs(one, ("sleep", "1004"))
         assert len({task.pid for task in tasks}) == len(tasks)
+
+
+def test_what_went_to_the_disk(engine: ck.Engine, busybox: str) -> None:
+    """It is there without a limit on it, and counts what processes did that have ended."""
+    command = "dd if=/dev/zero of=/file bs=1M count=4 conv=fsync && echo up; exec sleep 1000"
+    with engine.start(busybox, ["sh", "-c", command], ready=ck.Ready(log="up")) as one:
+        found = one.stats().io
+        assert found is not None
+        assert found.write_bytes >= 4 << 20
+
+
+def test_a_launcher_that_does_not_answer(engine: ck.Engine, busybox: str) -> None:
+    """Who waits with a time to wait for is told in time."""
+    with engine.start(busybox, ["sleep", "1000"]) as one:
+        launcher = int(status_field(one.pid, "PPid"))
+        os.kill(launcher, signal.SIGSTOP)
+        try:
+            with pytest.raises(ck.Timeout, match="does not answer"):
+                one.wait_ready(log="never", timeout=0.1)
+            with pytest.raises(ck.Timeout, match="still runs"):
+                one.wait(timeout=0.1)
+            assert one.status == "running"
+        finally:
+            os.kill(launcher, signal.SIGCONT)
+        assert one.exec(["true"]).exit.ok
+
+
+def status_field(pid: int | None, name: str) -> str:
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        return next(line.split()[1] for line in file if line.startswith(f"{name}:"))
