@@ -77,7 +77,7 @@ static uint32_t cause_of(const struct ck_launcher *l, struct ck_container *c)
     const int killed = c->state.signal == SIGKILL && !c->cause;
 
     if ((c->release & CK_MEMORY || killed) && ck_launcher_was_oom(l, c)) {
-        c->release |= CK_TUNED; /* the count stays: no group for another container */
+        c->release |= CK_TUNED;               /* the count stays: no group for another container */
         if (c->state.signal || c->state.code) /* else it got over what was killed */
             return CK_CAUSE_OOM;
     }
