@@ -186,6 +186,9 @@ _Noreturn void ck_launcher_shutdown(struct ck_launcher *l)
         left |= ck_unlinkat(l->controllers[i], name, AT_REMOVEDIR) == -EBUSY;
     snprintf(name, sizeof name, "%s.sock", l->hello.id);
     ck_unlinkat(l->run, name, 0);
+    snprintf(name, sizeof name, "../%llx:%llx", (unsigned long long)l->hello.root_dev,
+             (unsigned long long)l->hello.root_ino);
+    ck_unlinkat(l->run, name, AT_REMOVEDIR); /* the last one's is empty now */
     snprintf(name, sizeof name, "owners/%s", l->hello.id);
     if (!left) /* else the next recovery removes what is busy yet */
         ck_unlinkat(l->store, name, 0);

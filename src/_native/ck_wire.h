@@ -72,8 +72,8 @@ enum ck_signal_flag {
 };
 
 /* Descriptors: owner's pidfd, the listening socket, the directory that it is bound in (the launcher
- * unlinks "<id>.sock" there at its end), then one directory per controller: the launcher's own
- * cgroup. */
+ * unlinks "<id>.sock" there at its end, and the directory when it is empty), then one directory per
+ * controller: the launcher's own cgroup. */
 struct ck_hello {
     struct ck_packet packet;
     char id[32];                         /* launcher id, hexadecimal, names its files */

@@ -2,7 +2,7 @@
 
 Owns: the launcher's life (spawn, set-up, end), its control socket, what a forked child does with
 its copies.  Must not: know what a plan means.  Neighbours: `cgroups` makes the groups it works in,
-`container` and `run` send it plans and read its events.
+`begin` and `running` send it plans and read its events.
 
 Thread safety: a START is one packet of a SOCK_SEQPACKET socket and carries a channel of its own,
 so any number of threads start and wait at the same time without a lock or a dispatcher.
