@@ -27,6 +27,9 @@ HostPort = int | str | tuple[str, int] | None
 class ContainerOptions(TypedDict, total=False):
     """Options of a container; every one may be left out.
 
+    A `run` keeps nothing to be found, attached to or started again: it checks, and has no use for,
+    ``name``, ``labels``, ``stop_signal``, ``stop_grace``, ``stdin_open``, ``log``, ``healthcheck``.
+
     Keys:
         name: unique in the engine, ``[a-zA-Z0-9][a-zA-Z0-9_.-]*``; a free one otherwise.  Like
             labels, log and healthcheck it has no meaning for a `run`, which nobody finds.

@@ -19,8 +19,11 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
+import attrs
+
 from containerkit.errors import ConfigError, InvalidStatus, Timeout
 from containerkit.model.log import log_of
+from containerkit.model.result import Usage
 from containerkit.runtime import packets
 from containerkit.runtime import status as words
 from containerkit.runtime.birth import Kept
@@ -313,6 +316,17 @@ class Attached(Process[bytes]):
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         yield from self.waiting(left)
         return self._result()
+
+    def _result(self) -> Result[bytes]:
+        """Return it with what the record says of its run."""
+        state = self._container._look().state
+        if state is None:
+            return super()._result()
+        return attrs.evolve(
+            super()._result(),
+            duration=max(0, state.finished_ns - state.started_ns) / 1e9,
+            usage=Usage(state.user_us / 1e6, state.system_us / 1e6, state.max_rss_kib * 1024),
+        )
 
     # ---- letting go
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _FEATURES = {1: "overlay lowerdir+", 2: "spare child", 4: "network namespace pool"}
 _RESOURCES = 16
 
+Rlimits = tuple[tuple[int, int, int], ...]
+"""(resource, soft, hard) of each."""
+
 
 def gather(launcher: Launcher) -> HostFacts:
     """Return the facts that hold for containers of this launcher."""
@@ -37,6 +40,23 @@ def gather(launcher: Launcher) -> HostFacts:
     )
 
 
+def rlimits_of(pid: int | None) -> Rlimits | None:
+    """Return the limits of another process; None when there is no such process any more.
+
+    In the order of their numbers, which anybody may read, unlike by prlimit(2) (proc_pid_limits(5)).
+    """
+    try:
+        lines = Path(f"/proc/{pid}/limits").read_text(encoding="ascii").splitlines()[1:]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    pairs = [(_rlimit(line[26:46]), _rlimit(line[47:67])) for line in lines[:_RESOURCES]]
+    return tuple((number, *pair) for number, pair in enumerate(pairs)) or None
+
+
+def _rlimit(text: str) -> int:
+    return resource.RLIM_INFINITY if text.strip() == "unlimited" else int(text)
+
+
 def _capabilities() -> int:
     """Those that are both held and in the bounding set (capabilities(7))."""
     held = bounding = 0
@@ -50,10 +70,16 @@ def _capabilities() -> int:
     return held & bounding
 
 
-def of_caller() -> HostFacts:
-    """Return what holds for anything that this process starts: its limits and capabilities."""
+def of_caller(rlimits: Rlimits | None = None) -> HostFacts:
+    """Return what holds for anything that this process starts: its limits and capabilities.
+
+    Args:
+        rlimits: those of a container, for what is started in it; None: this process's.
+    """
+    if rlimits is None:
+        rlimits = tuple((number, *resource.getrlimit(number)) for number in range(_RESOURCES))
     return HostFacts(
-        rlimits=tuple((number, *resource.getrlimit(number)) for number in range(_RESOURCES)),
+        rlimits=rlimits,
         capabilities=_capabilities(),
         euid=os.geteuid(),
         hostname=os.uname().nodename,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from containerkit.model.exit import Exit
     from containerkit.model.info import ContainerConfig, ContainerInfo
     from containerkit.runtime.channel import Channel
+    from containerkit.runtime.facts import Rlimits
     from containerkit.runtime.keeper import Keeper
     from containerkit.runtime.records import Row
     from containerkit.runtime.status import Health, Status
@@ -59,7 +60,7 @@ class Handle:
         undo: what leaving a ``with`` block does; None: nothing.
     """
 
-    __slots__ = ("__weakref__", "_exit", "_keeper", "_row", "_undo", "id")
+    __slots__ = ("__weakref__", "_exit", "_keeper", "_limits", "_row", "_undo", "id")
 
     id: str
 
@@ -75,6 +76,7 @@ class Handle:
         self._keeper = keeper
         self._row = row
         self._exit: Exit | None = None
+        self._limits: tuple[int, Rlimits | None] | None = None  # since when, for execs
         self._undo = undo
 
     # ---- what it is

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from containerkit.model.options import Command
     from containerkit.model.result import Result
     from containerkit.runtime.execute import Target
+    from containerkit.runtime.facts import Rlimits
     from containerkit.runtime.process import Process
     from containerkit.runtime.records import Row
     from containerkit.stdio.entry import LogEntry
@@ -196,13 +197,23 @@ class Inside(Verbs):
         from containerkit.runtime.execute import Target
 
         row = self._read_row()
-        base = _base(str(self._keeper.root), row)
+        base = _base(str(self._keeper.root), row, self._rlimits())
         if not told:
             return Target(base, self._connect, self._open_pidfd, row.image)
         tell = partial(
             events.append, self._keeper.root, "exec", self.id, name=row.name, image=row.reference
         )
         return Target(base, self._connect, self._open_pidfd, row.image, tell)
+
+    def _rlimits(self) -> Rlimits | None:
+        """Return the limits it was started with, which its launcher can not raise for an exec."""
+        from containerkit.runtime import facts
+
+        state = self._look().state
+        run = 0 if state is None else state.started_ns
+        if self._limits is None or self._limits[0] != run:
+            self._limits = (run, facts.rlimits_of(self.pid))
+        return self._limits[1]
 
     def attach(self) -> Process[bytes]:
         """Return its first process's streams as a `Process`.
@@ -284,7 +295,7 @@ class Inside(Verbs):
 
 
 @lru_cache(maxsize=256)
-def _base(root: str, row: Row) -> ExecBase:
+def _base(root: str, row: Row, rlimits: Rlimits | None) -> ExecBase:
     """Return what execs inherit of a container: its row says it, and never changes but in limits."""
     from pathlib import Path
 
@@ -299,7 +310,7 @@ def _base(root: str, row: Row) -> ExecBase:
         row.id,
         kept.config,
         kept.options,
-        facts.of_caller(),
+        facts.of_caller(rlimits),
         files.passwd,
         files.group,
     )

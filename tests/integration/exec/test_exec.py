@@ -255,3 +255,25 @@ def test_a_forked_child_can_execute_too(box: ck.Container) -> None:
     os.waitpid(pid, 0)
     assert os.read(read, 100) == b"child\n"
     os.close(read)
+
+
+LOWER = """
+import resource, sys, containerkit as ck
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 200))
+engine = ck.Engine.open(sys.argv[1])
+engine.containers.get(sys.argv[2]).start()
+"""
+
+
+def test_limits_are_those_of_the_start(engine: ck.Engine, busybox: str) -> None:
+    """Who executes may have higher ones, which the launcher could not set."""
+    one = engine.containers.create(busybox, ["sleep", "1000"], lifetime="detached")
+    try:
+        command = [sys.executable, "-c", LOWER, str(engine.root), one.id]
+        subprocess.run(command, check=True, timeout=60)
+        assert sh(one, "ulimit -Sn; ulimit -Hn") == "100\n200\n"
+        one.stop()
+        one.start()
+        assert sh(one, "ulimit -Hn") != "200\n"
+    finally:
+        one.remove(force=True)

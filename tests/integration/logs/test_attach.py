@@ -67,6 +67,7 @@ def test_communicate(engine: Engine, busybox: str) -> None:
             result = process.communicate(data, timeout=30)
         assert result.stdout == data
         assert result.exit.ok
+        assert 0 < result.duration < 60
 
 
 def test_only_what_comes_from_now_on(engine: Engine, busybox: str) -> None:
