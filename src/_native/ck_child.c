@@ -12,13 +12,14 @@ _Noreturn void ck_child_run(struct ck_child *child)
 
     for (int i = 0; i < n; i++) {
         struct ck_report report = {.section = CK_CHILD, .index = (uint16_t)i, .code = ops[i].code};
-        int error;
+        int error = 0;
 
         child->aux = 0;
         if (ops[i].code == CK_OP_EXEC ||
             ops[i].code == CK_OP_PARK) /* "about to": a failure sends a second report */
-            ck_send(child->report, &report, sizeof report, NULL, 0);
-        error = handlers[ops[i].code](child, &ops[i]);
+            error = (int)ck_send(child->report, &report, sizeof report, NULL, 0);
+        if (error >= 0)
+            error = handlers[ops[i].code](child, &ops[i]);
         if (error < 0 && (ops[i].code == CK_OP_RLIMIT || !(ops[i].flags & CK_F_OPTIONAL))) {
             report.errnum = (uint16_t)-error;
             report.aux = child->aux;

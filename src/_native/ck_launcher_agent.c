@@ -4,6 +4,7 @@
  * waits for plans, for 30 s after the last.  It clones with CLONE_PARENT, so that the launcher is the
  * parent of every exec.  No process of the container can see it.
  */
+#include <sys/socket.h>
 
 #include "ck_launcher.h"
 
@@ -99,7 +100,7 @@ static _Noreturn void run_agent(struct ck_launcher *l, const struct ck_container
     ck_close_range(AGENT_SOCKET + 1, ~0U, 0);
     for (;;) {
         if (error < 0 || ck_wait_for(AGENT_SOCKET, POLLIN, AGENT_IDLE_MS) == 0)
-            ck_stop_receiving(AGENT_SOCKET); /* what was sent before is served all the same */
+            ck_shutdown(AGENT_SOCKET, SHUT_RD); /* what was sent before is served all the same */
         serve(l, grouped, error);
     }
 }

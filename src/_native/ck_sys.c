@@ -260,7 +260,8 @@ ssize_t ck_receive(int fd, void *buf, size_t len, int *fds, int *n_fds, int wait
     /* the kernel makes one header of them all, and closes what it has no room for */
     message.msg_controllen = (unsigned)CMSG_LEN(sizeof(int) * (size_t)*n_fds);
     *n_fds = 0;
-    CK_TRY(got = ck_recvmsg(fd, &message, MSG_CMSG_CLOEXEC | (wait ? 0 : MSG_DONTWAIT)));
+    got = ck_recvmsg(fd, &message, MSG_CMSG_CLOEXEC | (wait ? 0 : MSG_DONTWAIT));
+    CK_TRY(got == -ENOMEM && !wait ? -EAGAIN : got); /* it stays there, and is asked for again */
     if (message.msg_controllen >= CMSG_LEN(0) && control.header.cmsg_type == SCM_RIGHTS) {
         *n_fds = (int)((control.header.cmsg_len - CMSG_LEN(0)) / sizeof(int));
         memcpy(fds, CMSG_DATA(&control.header), sizeof(int) * (size_t)*n_fds);

@@ -76,7 +76,7 @@ CK_CALL(int, ck_epoll_set, (int epoll, int op, int fd, uint32_t events, uint64_t
         epoll_ctl(epoll, op, fd, &(struct epoll_event){.events = events, .data.u64 = data}))
 CK_RETRY(int, ck_epoll_wait, (int epoll, struct epoll_event *events, int n, int timeout_ms),
          epoll_wait(epoll, events, n, timeout_ms))
-CK_CALL(int, ck_stop_receiving, (int socket), shutdown(socket, SHUT_RD))
+CK_CALL(int, ck_shutdown, (int socket, int how), shutdown(socket, how))
 CK_RETRY(int, ck_wait_for, (int fd, short events, int timeout_ms), /* 0: it timed out */
          poll(&(struct pollfd){.fd = fd, .events = events}, 1, timeout_ms))
 /* ---- identity and limits */

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from containerkit._ck import ffi, lib
 from containerkit.errors import (
+    HINTS,
     ArchiveError,
     ContainerKitError,
     HostError,
@@ -24,15 +25,6 @@ from containerkit.errors import (
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-_HINTS = {
-    errno.ENOSPC: "free space on the file system of the engine's root",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EMFILE: "raise the limit of open files (ulimit -n)",
-    errno.ENFILE: "the host has no open files left",
-    errno.EROFS: "the engine's root lies on a read-only file system",
-}
-
 
 # ---- errors ------------------------------------------------------------------------------------
 
@@ -66,7 +58,7 @@ def as_exception(err: Any, attempt: str, **attributes: Any) -> ContainerKitError
         return InvalidSpec(message)
     if err.errnum in {errno.EPERM, errno.EACCES}:
         return PermissionDenied(message, errno=err.errnum)
-    return HostError(message, errno=err.errnum or None, hint=_HINTS.get(err.errnum))
+    return HostError(message, errno=err.errnum or None, hint=HINTS.get(err.errnum))
 
 
 # ---- layers ------------------------------------------------------------------------------------

@@ -25,14 +25,18 @@
       ProcessFailed(.result)          only from check=True or Result.check()
       Timeout(TimeoutError)           .result
 
+`refusals` translates what the host says to Python's own calls.
 A message is one line: attempt, object, cause, hint.  What a handler may want to decide on is an
 attribute, never only text.  All of them pickle and copy with their attributes.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 
 class ContainerKitError(Exception):
@@ -327,3 +331,54 @@ class Timeout(ContainerKitError, TimeoutError):
 
     result: Any = None
     log: tuple[str, ...] = ()
+
+
+# ---- what the host refuses ---------------------------------------------------------------------
+
+HINTS: Final = {
+    errno.ENOSPC: "free space on the file system of the engine's root",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "the host has no open files left",
+    errno.ENOMEM: "the host, or this process's limit, has no memory left",
+    errno.EROFS: "the engine's root lies on a read-only file system",
+}
+
+_ANSWERS = (
+    FileNotFoundError,
+    FileExistsError,
+    NotADirectoryError,
+    IsADirectoryError,
+    BlockingIOError,
+    ChildProcessError,
+    ConnectionError,
+    ProcessLookupError,
+    TimeoutError,
+)
+"""What says how things are, for the caller to go on with, and not that the host refuses."""
+
+
+@contextlib.contextmanager
+def refusals(attempt: str) -> Iterator[None]:
+    """Raise what the host refuses within as a `HostError`; for a block, or to decorate a function.
+
+    Args:
+        attempt: what is tried, as it follows "cannot".
+
+    Raises:
+        PermissionDenied, HostError: the kernel refused a call.
+        OSError: of the kinds that answer a question, as the call raised it.
+    """
+    try:
+        yield
+    except (ContainerKitError, *_ANSWERS):
+        raise
+    except OSError as error:
+        kind = PermissionDenied if isinstance(error, PermissionError) else HostError
+        name = "" if error.filename is None else os.fsdecode(error.filename)
+        where = f": {name}" if name and name not in attempt else ""
+        raise kind(
+            f"cannot {attempt}{where}: {error.strerror or error}",
+            errno=error.errno,
+            hint=HINTS.get(error.errno or 0),
+        ) from error

@@ -1,6 +1,7 @@
 /* ck_fault.c - counts calls in the page named by CK_FAULT_PAGE and fails the chosen one. */
 #include "ck_fault.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -34,12 +35,26 @@ static void pause_a_little(void)
     syscall(SYS_nanosleep, &millisecond, NULL);
 }
 
+/* Of what its class may say: EINTR only where a call waits for a disk or a peer; and a message needs
+ * memory, not a descriptor. */
+static int may_say(const char *name, int error)
+{
+    static const char *const waiting[] = {"open", "write", "truncate", "accept"};
+
+    if (strstr(name, "sendmsg") || strstr(name, "recvmsg"))
+        return error == EINTR || error == ENOMEM || !error;
+    for (size_t i = 0; i < sizeof waiting / sizeof *waiting; i++)
+        if (strstr(name, waiting[i]))
+            return 1;
+    return error != EINTR;
+}
+
 int ck_fault_in(uint32_t class, const char *name)
 {
     struct ck_fault_page *p = find_page();
 
     if (!p || !__atomic_load_n(&p->armed, __ATOMIC_ACQUIRE) || !(p->classes & class) ||
-        __atomic_add_fetch(&p->count, 1, __ATOMIC_ACQ_REL) != p->nth)
+        !may_say(name, p->errnum) || __atomic_add_fetch(&p->count, 1, __ATOMIC_ACQ_REL) != p->nth)
         return 0;
     strncpy(p->name, name, sizeof p->name - 1);
     p->pid = (uint32_t)syscall(SYS_getpid);

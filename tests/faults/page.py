@@ -38,6 +38,10 @@ ERRORS: Final = {
 """What each class of calls may say, of those the man pages know."""
 
 
+NEVER: Final = 1 << 30
+"""A call that no operation comes to: it is only counted."""
+
+
 class Fault(NamedTuple):
     """What happened at the chosen call."""
 

@@ -2,6 +2,7 @@
  *
  * LD_PRELOAD; built together with ck_fault.c.  Only the names that CPython and SQLite call.
  */
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -99,6 +100,25 @@ CALL(FAULT_SOCKET, int, socketpair, (int domain, int type, int protocol, int out
      (domain, type, protocol, out))
 CALL(FAULT_SOCKET, int, pipe2, (int out[2], int flags), (out, flags))
 CALL(FAULT_SOCKET, int, listen, (int fd, int backlog), (fd, backlog))
+
+CALL(FAULT_SOCKET, ssize_t, sendmsg, (int fd, const struct msghdr *message, int flags),
+     (fd, message, flags))
+CALL(FAULT_SOCKET, ssize_t, recvmsg, (int fd, struct msghdr *message, int flags),
+     (fd, message, flags))
+CALL(FAULT_SOCKET, int, connect, (int fd, const struct sockaddr *address, socklen_t size),
+     (fd, address, size))
+CALL(FAULT_OPEN, int, memfd_create, (const char *name, unsigned flags), (name, flags))
+
+DIR *opendir(const char *path)
+{
+    REAL(opendir);
+    int error = ck_fault_in(FAULT_OPEN, "libc directory");
+    if (error) {
+        errno = -error;
+        return NULL;
+    }
+    return real(path);
+}
 
 void *mmap64(void *at, size_t size, int prot, int flags, int fd, off64_t offset)
 {

@@ -52,7 +52,7 @@ class Sufferer:
             raise Silent(f"it ended with {self.process.wait()}")
         return json.loads(line)
 
-    def ask(self, *request: object, seconds: float = 60) -> Any:
+    def ask(self, *request: object, seconds: float = 30) -> Any:
         """Send a request and return its answer."""
         self.tell(*request)
         return self.answer(seconds)

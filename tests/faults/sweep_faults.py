@@ -20,10 +20,13 @@ from typing import Any, NamedTuple
 from tests import conftest
 from tests.faults.build import FaultBuild, build
 from tests.faults.operations import OPERATIONS
-from tests.faults.page import CLASSES, ERRORS
+from tests.faults.page import CLASSES, ERRORS, Page
 from tests.faults.sufferer import Silent, Sufferer
 from tests.support import leaks, ocibuild
 from tests.support.registry import RegistryServer
+
+MOST_TRIES = 50
+"""Points that may miss, of an operation of which none has hit yet."""
 
 
 class Point(NamedTuple):
@@ -51,11 +54,15 @@ class Sweep:
         self.findings: list[str] = []
         self._build = fault_build
         self._image = image
+        self._calls: dict[str, int] = {}
 
     def operation(self, name: str, chosen: Iterator[Point]) -> None:
         """Try points of one operation, each victim on a root of its own."""
+        before = self.points
         while self._one_victim(name, chosen):
             continue
+        if self.points == before:
+            self.findings.append(f"{name}: no call was made to fail: is the build at work?")
 
     def _one_victim(self, name: str, chosen: Iterator[Point]) -> bool:
         """Try points until they are used up, or until the victim has to be replaced (True)."""
@@ -64,7 +71,7 @@ class Sweep:
         replaced = False
         try:
             with Sufferer(self._build, root / "root", self._image) as victim:
-                victim.ask(name)
+                self._calls = victim.ask(name, seconds=60)
                 for point in chosen:
                     if not self._try(victim, point):
                         replaced = True
@@ -84,7 +91,8 @@ class Sweep:
         try:
             answer = victim.ask(point.operation, CLASSES[point.kind], point.error, point.nth)
         except Silent as silent:
-            self.findings.append(f"{point}: {silent}")
+            with Page(self._build.page) as page:
+                self.findings.append(f"{point} ({page.look().name}): {silent}")
             victim.kill()
             return False
         self.last_hit = bool(answer["hit"])
@@ -114,13 +122,17 @@ class Sweep:
                     nth += 1
                     yield Point(name, kind, error, nth)
 
+    def some(self, name: str, noise: random.Random, deadline: float) -> Iterator[Point]:
+        """Yield points of one operation at random until the deadline, at least one.
 
-def sample(name: str, noise: random.Random, deadline: float) -> Iterator[Point]:
-    """Yield random points of one operation until the deadline."""
-    while time.monotonic() < deadline:
-        kind = noise.choice(tuple(CLASSES))
-        nth = int(noise.random() ** 2 * 60) + 1
-        yield Point(name, kind, noise.choice(ERRORS[kind]), nth)
+        Each kind of calls is as likely as every other; the operation makes them, unharmed.
+        """
+        begun, tries = self.points, 0
+        while time.monotonic() < deadline or (self.points == begun and tries < MOST_TRIES):
+            tries += 1
+            kind = noise.choice([kind for kind, calls in self._calls.items() if calls])
+            nth = noise.randint(1, self._calls[kind])
+            yield Point(name, kind, noise.choice(ERRORS[kind]), nth)
 
 
 def sweep(
@@ -130,13 +142,12 @@ def sweep(
     done = Sweep(fault_build, image)
     names = only or list(OPERATIONS)
     noise = random.Random(seed)
-    begin = time.monotonic()
-    for number, name in enumerate(names):
+    for name in names:
         if seconds is None:
             done.operation(name, done.every(name))
         else:
-            deadline = begin + seconds * (number + 1) / len(names)
-            done.operation(name, sample(name, noise, deadline))
+            deadline = time.monotonic() + seconds / len(names)
+            done.operation(name, done.some(name, noise, deadline))
     return done
 
 

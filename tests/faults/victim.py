@@ -8,21 +8,26 @@ With errno 0 the process waits at the chosen call to be killed.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
+import re
 import sys
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import containerkit as ck
 from tests.faults.build import PLACE
 from tests.faults.operations import OPERATIONS, act, undo
-from tests.faults.page import Page
+from tests.faults.page import CLASSES, NEVER, Page
 from tests.support import leaks
 
 SETTLE = 3.0
+HANGS = 15.0
+"""Seconds until a victim that hangs says where."""
 
 
 def typed(error: BaseException) -> bool:
@@ -30,18 +35,42 @@ def typed(error: BaseException) -> bool:
     return isinstance(error, ck.ContainerKitError | MemoryError)
 
 
-def leftovers(root: Path) -> set[str]:
-    """Return what is there of containers, on disk and open in this process."""
+def leftovers(engine: ck.Engine) -> set[str]:
+    """Return what is there of containers, on disk and open in this process.
+
+    A layer that has come in part is none of it: the next pull goes on with it.
+    """
+    root = engine.root
     names = {f"containers/{name}" for name in os.listdir(root / "containers") if name[0] != "."}
-    names |= {f"ingest/{name}" for name in os.listdir(root / "ingest")}
+    names |= {f"ingest/{name}" for name in os.listdir(root / "ingest") if name[:3] != "sha"}
+    names |= {f"owners/{name}" for name in os.listdir(root / "owners")}
+    names |= {path.name for path in Path("/run/containerkit", run_name(root)).glob("*.sock")}
     names |= {f"layers/{name}" for name in os.listdir(root / "layers") if name[:2] == ".t"}
-    return names | set(leaks.descriptors()) | set(leaks.threads())
+    names |= set(leaks.descriptors()) | set(leaks.threads())
+    ours = tuple(of_launcher(engine))
+    return {name for name in names if not any(one.fullmatch(name) for one in ours)}
 
 
-def settled(root: Path, before: set[str]) -> list[str]:
+def run_name(root: Path) -> str:
+    """Return the name of the directory of the sockets of a root."""
+    status = os.stat(root)
+    return f"{status.st_dev:x}:{status.st_ino:x}"
+
+
+def of_launcher(engine: ck.Engine) -> Iterator[re.Pattern[str]]:
+    """Yield patterns of what the engine's own launcher has; when one dies, another one comes."""
+    launcher = engine._runner._launcher
+    if launcher is not None:
+        yield re.compile(f"(owners/)?{launcher.id}(.sock)?")
+        yield re.compile(f"({launcher._control.fileno()}|{launcher._pidfd}) -> .*")
+
+
+def settled(engine: ck.Engine, before: set[str]) -> list[str]:
     """Return what is left beyond *before*, after waiting for it to go by itself."""
     deadline = time.monotonic() + SETTLE
-    while left := leftovers(root) - before:
+    if any(name.startswith("containers/gone-") for name in leftovers(engine)):
+        engine.recover()  # what a removal that was refused half-way has left, is debris
+    while left := leftovers(engine) - before:
         if time.monotonic() > deadline:
             return sorted(left)
         time.sleep(0.005)
@@ -57,16 +86,28 @@ class Victim:
         self.page = page
         self.engine.images.pull(image, insecure=True)
 
-    def warm(self, name: str) -> None:
-        """Run an operation unharmed, so that what is loaded and opened once is."""
-        for _ in range(2):
-            act(OPERATIONS[name](self.engine, self.image), lambda: None, lambda: None)
+    def warm(self, name: str) -> dict[str, int]:
+        """Run an operation unharmed, so that what is loaded and opened once is.
+
+        Returns:
+            How many calls of each kind it makes.
+        """
+        made = {}
+        for kind, bit in ({"": 0} | CLASSES).items():
+
+            def count(bit: int = bit) -> None:
+                self.page.arm(bit, 0, NEVER)
+
+            act(OPERATIONS[name](self.engine, self.image), count, lambda: None)
+            made[kind] = self.page.disarm().counted
         undo(self.engine)
+        del made[""]
+        return made
 
     def suffer(self, name: str, classes: int, error: int, nth: int) -> dict[str, Any]:
         """Run an operation in which one call fails, then the same unharmed."""
-        root = self.engine.root
-        before = leftovers(root)
+        before = leftovers(self.engine)
+        faulthandler.dump_traceback_later(HANGS)
         answer: dict[str, Any] = {"outcome": "ok", "left": [], "again": "ok"}
         try:
             act(
@@ -80,10 +121,11 @@ class Victim:
         answer |= {"hit": fault.hit, "name": fault.name}
         try:
             undo(self.engine)
-            answer["left"] = settled(root, before)
+            answer["left"] = settled(self.engine, before)
             act(OPERATIONS[name](self.engine, self.image), lambda: None, lambda: None)
         except Exception as caught:
             answer["again"] = describe(caught)
+        faulthandler.cancel_dump_traceback_later()
         return answer
 
 
@@ -95,6 +137,7 @@ def describe(error: Exception) -> str:
 
 
 def main() -> None:
+    faulthandler.enable()
     with Page(PLACE / "page") as page:
         victim = Victim(Path(sys.argv[1]), sys.argv[2], page)
         print(json.dumps("ready"), flush=True)
@@ -103,8 +146,7 @@ def main() -> None:
             if rest:
                 print(json.dumps(victim.suffer(name, *rest)), flush=True)
             else:
-                victim.warm(name)
-                print(json.dumps("warm"), flush=True)
+                print(json.dumps(victim.warm(name)), flush=True)
         victim.engine.close()
 
 

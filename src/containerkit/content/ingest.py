@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Self
 
-from containerkit.errors import DigestMismatch, HostError, SizeMismatch
+from containerkit.errors import DigestMismatch, HostError, SizeMismatch, refusals
 from containerkit.model.digest import Digest
 from containerkit.state.atomic import sync_directory, write_all_at
 from containerkit.state.lock import FileLock
@@ -79,7 +79,10 @@ class Ingest:
             HostError: the file got shorter, or can not be read.
         """
         while self._hashed < self.offset:
-            chunk = os.pread(self._lock.fd, min(CHUNK, self.offset - self._hashed), self._hashed)
+            with refusals(f"resume blob {self._digest}"):
+                chunk = os.pread(
+                    self._lock.fd, min(CHUNK, self.offset - self._hashed), self._hashed
+                )
             if not chunk:
                 raise HostError(f"cannot resume blob {self._digest}: its file ends early")
             self._hasher.update(chunk)
@@ -110,6 +113,7 @@ class Ingest:
         self.offset += len(chunk)
         self._hashed = self.offset
 
+    @refusals("empty a partial blob")
     def restart(self) -> None:
         """Throw away the bytes that are here."""
         os.ftruncate(self._lock.fd, 0)

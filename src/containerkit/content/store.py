@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from containerkit.content.ingest import CHUNK, Ingest
-from containerkit.errors import BlobNotFound, ConfigError, DigestMismatch, SizeMismatch
+from containerkit.errors import BlobNotFound, ConfigError, DigestMismatch, SizeMismatch, refusals
 from containerkit.model.descriptor import Descriptor
 from containerkit.model.digest import Digest
 from containerkit.state.lock import FileLock
@@ -59,6 +59,7 @@ class ContentStore:
         except FileNotFoundError as e:
             raise _missing(digest) from e
 
+    @refusals("open a blob")
     def open(self, digest: Digest) -> BinaryIO:
         """Open the blob for reading, unbuffered; the caller closes it.
 
@@ -167,6 +168,7 @@ class ContentStore:
         finally:
             ingest.close()
 
+    @refusals("remove a blob")
     def remove(self, digest: Digest) -> None:
         """Unlink the blob; open readers keep reading.
 
@@ -178,6 +180,7 @@ class ContentStore:
         except FileNotFoundError as e:
             raise _missing(digest) from e
 
+    @refusals("list the blobs")
     def list(self) -> tuple[Digest, ...]:
         """Return the names of all blobs."""
         found: list[Digest] = []
@@ -188,6 +191,7 @@ class ContentStore:
                         found.append(Digest(algorithm, entry.name))
         return tuple(found)
 
+    @refusals("remove partial blobs")
     def remove_debris(self) -> int:
         """Remove what killed processes left: partial blobs and unfinished writes.
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from containerkit.errors import ConfigError, InvalidStatus, Timeout
+from containerkit.errors import ConfigError, ContainerKitError, InvalidStatus, Timeout
 from containerkit.model.log import log_of
 from containerkit.model.result import Usage
 from containerkit.runtime import packets
@@ -67,6 +67,8 @@ class _Pump:
         self._container = container
         self._input = -1
         self._guard = threading.Lock()
+        self.failure: ContainerKitError | None = None
+        """What ended it, if that was not the container or its user."""
         self._stop = os.eventfd(0, os.EFD_CLOEXEC)
         self._fds = [self._stop]
         self._followers: list[tuple[Follower, int, int]] = []
@@ -92,11 +94,11 @@ class _Pump:
     def _follow(self, stream: int) -> int:
         """Follow one stream from the log's present end on; return where it can be read."""
         directory = self._container._directory
-        follower = Follower(directory, Following(self._container))
         ours, theirs = os.pipe()
-        self._followers.append((follower, stream, theirs))
         self._fds.append(theirs)
         try:
+            follower = Follower(directory, Following(self._container))
+            self._followers.append((follower, stream, theirs))
             follower.files = LogFiles(directory, tail=1)
             while follower.files.read(grow=False):
                 continue
@@ -113,6 +115,8 @@ class _Pump:
         try:
             with contextlib.suppress(_Detached):
                 drive(together(moves, guards=[self._until_stopped()]))
+        except ContainerKitError as error:
+            self.failure = error
         finally:
             self._close()
 
@@ -192,6 +196,13 @@ class _Pump:
         if join and self._thread.is_alive():
             self._thread.join()
 
+    def abandon(self) -> None:
+        """End the thread, and close the ends that nobody has taken."""
+        self.stop()
+        for fd in self.ends:
+            if fd >= 0:
+                os.close(fd)
+
     def forked(self) -> None:
         """In a forked child, where there is no such thread: close its descriptors."""
         self._guard = threading.Lock()
@@ -261,12 +272,10 @@ class Attached(Process[bytes]):
             # What a channel is asked for is answered by the container here; this one only ends.
             channel: Any = Following(container)
             pid = container.pid or -1
-            super().__init__(
-                channel, self._pump.ends, pid=pid, text=False, image_digest=kept.digest
-            )
         except BaseException:
-            self._pump.stop()
+            self._pump.abandon()
             raise
+        super().__init__(channel, self._pump.ends, pid=pid, text=False, image_digest=kept.digest)
 
     # ---- its end
 
@@ -313,6 +322,8 @@ class Attached(Process[bytes]):
         while interest := self._exchange():
             if not (yield Wait(interest, deadline)):
                 raise Timeout(f"{self} still runs after {timeout} s", result=None)
+        if self._pump.failure is not None:
+            raise self._pump.failure
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         yield from self.waiting(left)
         return self._result()

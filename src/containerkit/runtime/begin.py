@@ -20,18 +20,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from containerkit.errors import (
-    ConfigError,
-    ContainerNotFound,
-    ImageNotFound,
-    LaunchError,
-    Timeout,
-)
+from containerkit.errors import ConfigError, ContainerNotFound, ImageNotFound, LaunchError, Timeout
 from containerkit.launch.ops import Code
 from containerkit.model.digest import Digest
 from containerkit.runtime import facts, marks, packets, supervise
 from containerkit.runtime.birth import Kept
-from containerkit.runtime.failure import launch_error
+from containerkit.runtime.failure import launch_error, was_stillborn
 from containerkit.runtime.inputs import open_input
 from containerkit.runtime.recover import write_record
 from containerkit.state import record
@@ -214,10 +208,17 @@ def _send(
             host=host,
         )[1]
     deadline = time.monotonic() + _PEEK_SECONDS
+    stillborn = 0
     while True:
         event = _try(plan, options, launcher)
+        if event is None:
+            _require_running(keeper, row.id, launcher)
+            return
         if event.kind == packets.STARTED:
             return
+        stillborn += was_stillborn(event)
+        if was_stillborn(event) and stillborn == 1:
+            continue
         peeked = event.code == Code.LOCK and event.errnum == errno.EAGAIN
         if not peeked or time.monotonic() > deadline:
             raise launch_error(plan, event)
@@ -228,7 +229,24 @@ def _send(
             ).release()
 
 
-def _try(plan: Plan, options: ContainerOptions, launcher: Launcher) -> packets.Event:
+def _require_running(keeper: Keeper, identity: str, launcher: Launcher) -> None:
+    """See in the record whether a start that the launcher could not answer has succeeded.
+
+    Raises:
+        _LauncherDied: that is why.
+        LaunchError: it has not.
+    """
+    if not launcher.alive:
+        raise _LauncherDied
+    state = record.read(keeper.directory(identity))
+    if state is None or not state.is_live or state.launcher != launcher.id:
+        raise LaunchError(
+            "cannot start the container: its launcher can not answer",
+            hint="the host, or this process's limit, has no memory left",
+        )
+
+
+def _try(plan: Plan, options: ContainerOptions, launcher: Launcher) -> packets.Event | None:
     opened: list[int] = []
     try:
         inputs = [open_input(item, options, opened) for item in plan.inputs]
@@ -241,8 +259,8 @@ def _try(plan: Plan, options: ContainerOptions, launcher: Launcher) -> packets.E
     return _await(channel)
 
 
-def _await(channel: Channel) -> packets.Event:
-    """Wait for STARTED or FAILED; interrupted, it is killed."""
+def _await(channel: Channel) -> packets.Event | None:
+    """Wait for STARTED or FAILED, None: neither will come; interrupted, it is killed."""
     event = None
     try:
         event, fds = channel.receive()
@@ -253,8 +271,6 @@ def _await(channel: Channel) -> packets.Event:
             channel.finish()
         else:
             channel.close()
-    if event is None:
-        raise _LauncherDied
     return event
 
 

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from containerkit.errors import AlreadyExists, ContainerNotFound, HostError
+from containerkit.errors import AlreadyExists, ContainerNotFound, HostError, refusals
 from containerkit.runtime import codec, marks
 from containerkit.runtime.names import check_name, free_name
 from containerkit.runtime.records import Row
@@ -254,6 +254,7 @@ def _insert(
     raise AlreadyExists(f"cannot create container {row.name}: others keep taking its name")
 
 
+@refusals("look at what has the name")
 def drop_orphan(keeper: Keeper, identity: str) -> bool:
     """Remove the row of a container that a crash left without a mark; False: it has one.
 
@@ -301,6 +302,15 @@ def rename(keeper: Keeper, identity: str, name: str) -> None:
             return
 
 
+def _aside(keeper: Keeper, identity: str) -> Path:
+    return keeper.directory(f"gone-{identity}")
+
+
+def remove_rest(keeper: Keeper, identity: str) -> None:
+    """Remove what is left of a container whose removal the host refused half-way."""
+    remove_tree(_aside(keeper, identity))
+
+
 def unmake(keeper: Keeper, row_id: str) -> bool:
     """Remove a container that nothing supervises; return whether it was this call that did.
 
@@ -317,7 +327,7 @@ def unmake(keeper: Keeper, row_id: str) -> bool:
             if not lock.try_acquire():
                 raise BlockingIOError(errno.EAGAIN, "supervised", str(directory))
         first = marks.drop(directory)
-        aside = directory.with_name(f"gone-{row_id}")
+        aside = _aside(keeper, row_id)
         try:  # so that no start comes in between
             os.rename(directory, aside)
         except OSError:

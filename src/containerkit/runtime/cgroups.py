@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from containerkit.errors import ConfigError
+from containerkit.errors import ConfigError, refusals
 from containerkit.launch.limits import OPTIONAL_FILES
 from containerkit.model.limits import Limits, Unlimited
 
@@ -67,6 +67,7 @@ class Hierarchies(NamedTuple):
 NONE: Final = Hierarchies(None, {}, {})
 
 
+@refusals("find the control groups")
 def find() -> Hierarchies:
     """Read where this process is, from /proc."""
     return parse(
@@ -193,15 +194,19 @@ def make_group(
             continue
         for place in _places(hierarchies, controller, detached=detached):
             path = place / (PREFIX + launcher_id)
+            shared = path in paths  # controllers may share a hierarchy: "cpu,cpuacct"
             try:
-                if path not in paths:  # controllers may share a hierarchy: "cpu,cpuacct"
+                if not shared:
                     path.mkdir(0o755)
-                    paths.append(path)
                 _prepare(controller, path)
                 fds.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
             except OSError as error:
                 missing.append(f"no {controller} group below {place}: {error.strerror}")
+                if not shared:
+                    remove_tree(path)
                 continue
+            if not shared:
+                paths.append(path)
             names.append(controller)
             files |= _files(controller, path)
             break

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from containerkit.errors import Timeout
+from containerkit.errors import Timeout, refusals
 from containerkit.runtime import home, packets
 from containerkit.stdio.waiting import READ, Wait, Waiting, drive, until_readable
 
@@ -45,6 +45,7 @@ class Channel:
         """The descriptor, for waiting on it; -1 when closed."""
         return self._socket.fileno()
 
+    @refusals("hear from the launcher")
     def receive(self) -> tuple[packets.Event | None, list[int]]:
         """Take the next event, and the descriptors that came with it.
 
@@ -81,6 +82,7 @@ class Channel:
         """Send a signal to the first process; *cause* tells what its end is for."""
         self._send(packets.packet(packets.KILL, value=cause << 16 | number))
 
+    @refusals("speak to the launcher")
     def _send(self, packet: bytes) -> None:
         # Gone: it has ended, or its launcher has.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -114,6 +116,7 @@ class Channel:
         self._socket.close()
 
 
+@refusals("ask the launcher")
 def ask(root: Path, launcher_id: str, data: bytes, fds: Sequence[int] = ()) -> Channel:
     """Send a request to a launcher of any process; return the channel that it answers on.
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 from containerkit.errors import ContainerNotFound, HostError, InvalidStatus
 from containerkit.runtime import begin, packets
 from containerkit.runtime import status as words
+from containerkit.runtime.alive import pid_of
 from containerkit.runtime.beneath import DIRECTORY, attempt
 from containerkit.runtime.birth import Kept
 from containerkit.runtime.rootplan import root_plan
@@ -52,8 +53,7 @@ def open_root(pidfd: int) -> int | None:
     Raises:
         HostError: /proc does not show it.
     """
-    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
-        pid = int(file.read().partition("\nPid:")[2].split()[0])
+    pid = pid_of(pidfd)
     if pid <= 0:
         return None
     try:

@@ -20,16 +20,17 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 
-from containerkit.errors import InvalidStatus
+from containerkit.errors import HINTS, InvalidStatus, refusals
 from containerkit.launch.execute import ExecBase, ExecRequest, exec_plan
 from containerkit.launch.identity import FILE_MAX
 from containerkit.model.result import Result
 from containerkit.runtime import packets
+from containerkit.runtime.alive import pid_of
 from containerkit.runtime.failure import launch_error
-from containerkit.runtime.inputs import close, close_all, hand_over, make_pipes
+from containerkit.runtime.inputs import close, close_all, duplicated, hand_over, make_pipes
 from containerkit.runtime.process import Ends, Process
 from containerkit.runtime.runner import duration_of, exit_of, usage_of
-from containerkit.runtime.terminal import typed
+from containerkit.runtime.terminal import both_ways, typed
 from containerkit.stdio.collect import collect
 from containerkit.stdio.waiting import Waiting, drive, until_readable
 
@@ -137,7 +138,7 @@ class Exec:
         try:
             if self._tty:
                 _pid, master = yield from starting(self._target, self._plan, channel)
-                self._ours = {"stdin": os.dup(master), "stdout": master}
+                self._ours = both_ways(master)
             collected = yield from self._collect(channel)
             event = packets.parse_event(collected.exit_packet or b"")
         finally:
@@ -223,6 +224,7 @@ def opening(target: Target, request: ExecRequest, *, text: bool) -> Waiting[Proc
             close_all(theirs.values())
         try:
             pid, master = yield from starting(target, plan, channel)
+            ends = Ends(*ours.values()) if master < 0 else _ends_of(master)
         except BaseException:
             channel.finish()
             raise
@@ -231,9 +233,18 @@ def opening(target: Target, request: ExecRequest, *, text: bool) -> Waiting[Proc
         raise
     target.tell()
     hand_over(ours.values())
-    ends = Ends(*ours.values()) if master < 0 else Ends(os.dup(master), os.dup(master), -1, master)
     argv = argv_of(plan)
     return Process(channel, ends, pid=pid, text=text, argv=argv, image_digest=target.image_digest)
+
+
+def _ends_of(master: int) -> Ends:
+    ours = both_ways(master)
+    try:
+        return Ends(ours["stdin"], duplicated(master), -1, master)
+    except BaseException:
+        for fd in ours.values():
+            os.close(fd)
+        raise
 
 
 # ---- what both have in common
@@ -258,6 +269,7 @@ def planned(target: Target, request: ExecRequest) -> Plan:
     return exec_plan(base, request)
 
 
+@refusals("open the files of the container")
 def _open_root(target: Target) -> int:
     """Return a descriptor of the container's running root.
 
@@ -280,13 +292,16 @@ def _open_root(target: Target) -> int:
         os.close(pidfd)
 
 
+@refusals("read an account file of the container")
 def _read(root: int, path: str) -> bytes | None:
     """Return a file of a container's, None when it has none; it chose what lies there."""
     from containerkit import _native
 
     try:
         fd = _native.path_open(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    except OSError:
+    except OSError as error:
+        if error.errno in HINTS:  # of the host, not of what lies there
+            raise
         return None
     with open(fd, "rb") as file:
         return file.read(FILE_MAX + 1) if stat.S_ISREG(os.fstat(fd).st_mode) else None
@@ -319,6 +334,7 @@ def send(target: Target, plan: Plan, fds: Sequence[int], *, quiet: bool) -> Chan
         raise _refusal(target, error.status) from None
 
 
+@refusals("hand over a large plan")
 def _send_large(target: Target, data: bytes, fds: Sequence[int], *, quiet: bool) -> Channel:
     memfd = os.memfd_create("plan", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
@@ -345,6 +361,10 @@ def starting(target: Target, plan: Plan, channel: Channel) -> Waiting[tuple[int,
     if event is not None and event.kind == packets.STARTED and fds:
         try:
             pid = pid_of(fds[0])
+        except BaseException:
+            for fd in fds[1:]:
+                os.close(fd)
+            raise
         finally:
             os.close(fds[0])
         return pid, fds[1] if len(fds) > 1 else -1
@@ -353,12 +373,6 @@ def starting(target: Target, plan: Plan, channel: Channel) -> Waiting[tuple[int,
     if event is None or event.kind != packets.FAILED:
         raise _refusal(target)
     raise failure(target, plan, event)
-
-
-def pid_of(pidfd: int) -> int:
-    """Return the pid behind a pidfd, as this process sees it; -1 when it has ended (pidfd_open(2))."""
-    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
-        return int(file.read().partition("\nPid:")[2].split()[0])
 
 
 def failure(target: Target, plan: Plan, event: packets.Event) -> Exception:

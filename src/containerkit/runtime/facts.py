@@ -10,6 +10,7 @@ import resource
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from containerkit.errors import refusals
 from containerkit.launch.request import HostFacts
 from containerkit.runtime import cgroups
 
@@ -57,6 +58,7 @@ def _rlimit(text: str) -> int:
     return resource.RLIM_INFINITY if text.strip() == "unlimited" else int(text)
 
 
+@refusals("read the capabilities of this process")
 def _capabilities() -> int:
     """Those that are both held and in the bounding set (capabilities(7))."""
     held = bounding = 0

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 _NO_SECTION = 0xFFFF
 
 
+def was_stillborn(event: Event) -> bool:
+    """Whether a child ended by itself before it had read its plan: nothing of that was done.
+
+    A child that was parked for the next start has found too late that it can not be of use.
+    """
+    return (event.code, event.errnum, event.aux) == (0, errno.ECHILD, 0)
+
+
 def launch_error(plan: Plan, event: Event) -> LaunchError | InvalidSpec:
     """Return the exception for a FAILED event of *plan*."""
     why = os.strerror(event.errnum)
@@ -85,7 +93,7 @@ def _exec_error(plan: Plan, event: Event, number: int) -> LaunchError:
 def _without_step(plan: Plan, event: Event, why: str) -> LaunchError | InvalidSpec:
     if event.errnum == errno.ECHILD:
         return LaunchError(
-            f"{_attempt(plan)}: it was killed by signal {event.aux} during its set-up",
+            f"{_attempt(plan)}: it {_end(event)} during its set-up",
             errno=errno.ECHILD,
             hint="a limit on memory or processes may be too small to start anything",
             plan=plan,
@@ -111,6 +119,10 @@ def _without_step(plan: Plan, event: Event, why: str) -> LaunchError | InvalidSp
         errno=event.errnum,
         plan=plan,
     )
+
+
+def _end(event: Event) -> str:
+    return f"was killed by signal {event.aux}" if event.aux else "ended"
 
 
 def _too_many(plan: Plan) -> LaunchError:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from containerkit.errors import ContainerNotFound, InvalidStatus
 from containerkit.runtime import codec, marks, packets
 from containerkit.runtime import status as words
+from containerkit.runtime.alive import pid_of
 from containerkit.state import record
 
 if TYPE_CHECKING:
@@ -129,8 +130,7 @@ class Handle:
         if pidfd < 0:
             return None
         try:
-            with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
-                number = int(file.read().partition("\nPid:")[2].split()[0])
+            number = pid_of(pidfd)
         finally:
             os.close(pidfd)
         return number if number > 0 else None

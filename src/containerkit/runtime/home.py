@@ -18,12 +18,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from containerkit.errors import PermissionDenied
+from containerkit.errors import PermissionDenied, refusals
 from containerkit.state.root import boot_id
 
 _BACKLOG = 128
 
 
+@refusals("find the directory of sockets")
 def run_directory(root: Path) -> Path:
     """Return where the sockets of a root are; it need not be there.
 
@@ -39,6 +40,7 @@ def run_directory(root: Path) -> Path:
     return base / f"{status.st_dev:x}:{status.st_ino:x}"
 
 
+@refusals("make a socket for the launcher")
 def listen(root: Path, launcher_id: str) -> tuple[socket.socket, int]:
     """Make a launcher's socket, mode 0600.
 
@@ -94,6 +96,7 @@ def _opened(root: Path) -> Iterator[int]:
         os.close(fd)
 
 
+@refusals("connect to the launcher")
 def connect(root: Path, launcher_id: str) -> socket.socket:
     """Connect to a launcher of this root.
 
@@ -113,6 +116,7 @@ def connect(root: Path, launcher_id: str) -> socket.socket:
     return made
 
 
+@refusals("remove the socket of a launcher")
 def forget(directory: Path, launcher_id: str) -> None:
     """Remove the socket of a launcher that is dead, and the directory with the last.
 

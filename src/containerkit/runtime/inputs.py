@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from containerkit.errors import ConfigError, HostError
+from containerkit.errors import ConfigError, HostError, refusals
 
 if TYPE_CHECKING:
     from containerkit.launch.plan import Input
@@ -52,6 +52,12 @@ def _forked() -> None:
 
 
 os.register_at_fork(after_in_child=_forked)
+
+
+@refusals("open a descriptor once more")
+def duplicated(fd: int) -> int:
+    """Return another descriptor of the same open file."""
+    return os.dup(fd)
 
 
 def make_pipes(*, with_input: bool) -> tuple[dict[str, int], dict[str, int]]:
@@ -100,6 +106,7 @@ def _open_source(path: str, *, recursive: bool) -> int:
         raise
 
 
+@refusals("hand over a secret")
 def _open_secret(name: str, value: bytes | str | Path) -> int:
     """A secret's content in memory: in no file, no plan and no environment."""
     if not isinstance(value, bytes | bytearray | memoryview | str | Path):
@@ -114,8 +121,12 @@ def _open_secret(name: str, value: bytes | str | Path) -> int:
     else:
         content = value.encode() if isinstance(value, str) else value
     fd = os.memfd_create("secret", os.MFD_CLOEXEC)
-    with open(fd, "wb", closefd=False) as file:
-        file.write(content)
+    try:
+        with open(fd, "wb", closefd=False) as file:
+            file.write(content)
+    except BaseException:
+        os.close(fd)
+        raise
     return fd
 
 

@@ -24,10 +24,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from containerkit.errors import HostError, PermissionDenied
+from containerkit.errors import HostError, PermissionDenied, refusals
 from containerkit.runtime import cgroups, home, packets
 from containerkit.runtime.channel import Channel
-from containerkit.runtime.recover import write_record
+from containerkit.runtime.recover import recover, write_record
 
 PROGRAM: Final = Path(__file__).resolve().parent.parent / "ck-launcher"
 
@@ -42,6 +42,7 @@ _SETUP_STEPS: Final = (
     "open the store again",
     "claim its id",
 )
+_SILENT: Final = "cannot set up the launcher: it ended without a word"
 _SETUP_SECONDS: Final = 30.0
 _END_SECONDS: Final = 20.0
 _F_SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -105,28 +106,30 @@ class Launcher:
         flags |= packets.OUTSIDE if detached else 0
         self._root = root
         self._home = home.run_directory(root)
-        record = write_record(root, self.id, planned, owned=owner is None)
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
+        self._control, theirs = _pair()
+        with contextlib.ExitStack() as undo, contextlib.ExitStack() as given:
+            given.enter_context(theirs)
+            undo.enter_context(self._control)
+            record = write_record(root, self.id, planned, owned=owner is None)
+            undo.callback(record.release, unlink=True)
+            for path in planned:
+                undo.callback(cgroups.remove_tree, path)
+            undo.callback(self.close)
             listener, run = home.listen(root, self.id)
+            given.enter_context(listener)
+            given.callback(os.close, run)
+            self.group = cgroups.make_group(hierarchies, self.id, detached=detached)
+            for fd in self.group.fds:
+                given.callback(os.close, fd)
+            self._spawn(theirs.fileno())
             try:
-                self.group = cgroups.make_group(hierarchies, self.id, detached=detached)
-                self._spawn(theirs.fileno())
-                theirs.close()
                 fds = (listener.fileno(), run)
                 self._say_hello(owner, fds, netns_pool, spares, idle_ms, flags)
-            finally:
-                listener.close()
-                for fd in (run, *self.group.fds):
-                    os.close(fd)
-            self.features = self._await_ready()
-        except BaseException:
-            theirs.close()
-            self.close()
-            for path in planned:
-                cgroups.remove_tree(path)
-            record.release(unlink=True)
-            raise
+                given.close()  # so that its end is seen
+                self.features = self._await_ready()
+            except ConnectionError as error:
+                raise HostError(_SILENT) from error
+            undo.pop_all()
         record.release()  # the launcher holds it by now
         _living.add(self)
 
@@ -144,6 +147,7 @@ class Launcher:
                 hint="containers need root (CAP_SYS_ADMIN) in this version",
             ) from error
 
+    @refusals("set up the launcher")
     def _say_hello(
         self,
         owner: int | None,
@@ -177,7 +181,7 @@ class Launcher:
         data = self._control.recv(4096) if poll.poll(_SETUP_SECONDS * 1000) else b""
         event = packets.parse_event(data)
         if event is None or event.kind != packets.READY:
-            raise HostError("cannot set up the launcher: it ended without a word")
+            raise HostError(_SILENT)
         if event.errnum:
             step = _SETUP_STEPS[min(event.aux, len(_SETUP_STEPS) - 1)]
             raise HostError(
@@ -193,6 +197,7 @@ class Launcher:
             socket.MSG_NOSIGNAL,
         )
 
+    @refusals("ask the launcher for a start")
     def start(self, plan: bytes, inputs: Sequence[int]) -> Channel:
         """Send a plan and its inputs; return the channel on which the launcher answers.
 
@@ -203,7 +208,7 @@ class Launcher:
         Raises:
             BrokenPipeError, ConnectionResetError: the launcher has died.
         """
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, theirs = _pair()
         try:
             with theirs:
                 if len(plan) <= packets.PLAN_INLINE:
@@ -216,6 +221,7 @@ class Launcher:
             raise
         return Channel(ours)
 
+    @refusals("hand over a large plan")
     def _send_large(self, plan: bytes, fds: Sequence[int]) -> None:
         memfd = os.memfd_create("plan", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
@@ -226,6 +232,7 @@ class Launcher:
         finally:
             os.close(memfd)
 
+    @refusals("let the launcher live on")
     def leave(self, *, owned: bool = False) -> None:
         """Let it live on without this process, until its last container has ended for good.
 
@@ -241,11 +248,12 @@ class Launcher:
 
     @property
     def alive(self) -> bool:
-        """Whether it runs, as the kernel says it."""
+        """Whether it runs, as the kernel says it; one that is about to be dead has hung up before."""
         if self._pidfd < 0:
             return False
         poll = select.poll()
         poll.register(self._pidfd, select.POLLIN)
+        poll.register(self._control, 0)
         return not poll.poll(0)
 
     def close(self) -> None:
@@ -271,6 +279,8 @@ class Launcher:
         for path in self.group.paths:  # what a container made in its own group
             cgroups.remove_tree(path)
         home.forget(self._home, self.id)
+        if os.path.exists(f"{self._root}/owners/{self.id}"):  # it could not clear up after itself
+            recover(self._root)
 
     def _abandon(self) -> None:
         """Forget the parent's launcher in a forked child: it is not this process's child."""
@@ -278,6 +288,11 @@ class Launcher:
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
+
+
+@refusals("make a socket for the launcher")
+def _pair() -> tuple[socket.socket, socket.socket]:
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
 def _abandon_all() -> None:
@@ -303,6 +318,7 @@ def _program() -> int:
         return _program_fd
 
 
+@refusals("copy the launcher into memory")
 def _sealed_copy() -> int:
     try:
         content = PROGRAM.read_bytes()
@@ -318,8 +334,12 @@ def _sealed_copy() -> int:
             fd = os.memfd_create("ck-launcher", flags | extra)
         except OSError:
             continue
-        with open(fd, "wb", closefd=False) as file:
-            file.write(content)
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _F_SEALS)
+        try:
+            with open(fd, "wb", closefd=False) as file:
+                file.write(content)
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _F_SEALS)
+        except BaseException:
+            os.close(fd)
+            raise
         return fd
     return os.open(PROGRAM, os.O_RDONLY | os.O_CLOEXEC)  # vm.memfd_noexec=2

@@ -16,6 +16,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
+from containerkit.errors import refusals
 from containerkit.state.lock import FileLock
 
 NAME: Final = "users"
@@ -65,6 +66,7 @@ def _is_there(directory: Path) -> bool:
         return False
 
 
+@refusals("watch the leases of a container")
 def open_watch(directory: Path) -> int:
     """Return the reading end: it hangs up when the last user is gone; the caller's to close."""
     return os.open(directory / NAME, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from containerkit.errors import HostError, PermissionDenied
+from containerkit.errors import HostError, PermissionDenied, refusals
 from containerkit.model.ready import Http, Port
 from containerkit.runtime.sockets import Diagnosis, socket_in
 from containerkit.runtime.top import read_tasks
@@ -66,6 +66,7 @@ class Listening:
             return False
         return bool(inodes)
 
+    @refusals("open the network of the container")
     def _turn_to(self, pid: int) -> None:
         self.close()
         namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)

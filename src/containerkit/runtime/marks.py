@@ -12,11 +12,13 @@ Neighbours: `birth` and `begin` write it, `recover` and every look at a containe
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from pathlib import Path
 from typing import Final
 
+from containerkit.errors import refusals
 from containerkit.runtime import leases
 from containerkit.runtime.alive import is_alive
 
@@ -35,13 +37,16 @@ def owner_of(mark: str) -> str | None:
     return mark[len(_OWNER) :] if mark.startswith(_OWNER) else None
 
 
+@refusals("read the mark of a container")
 def read(directory: str | os.PathLike[str]) -> str | None:
     """Return the mark of a directory; None when it has none, or is not there."""
     try:
         return os.readlink(os.path.join(directory, NAME))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except OSError:  # no link: not ours
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # no link: not ours
+            raise
         return None
 
 
@@ -54,6 +59,7 @@ def is_orphaned(root: Path, directory: str | os.PathLike[str], mark: str) -> boo
     return owner is not None and not is_alive(root, owner) and not leases.is_used(Path(directory))
 
 
+@refusals("mark a container")
 def write(directory: Path, mark: str) -> None:
     """Give a directory its mark, or another one, in one step.
 
@@ -70,6 +76,7 @@ def write(directory: Path, mark: str) -> None:
         raise
 
 
+@refusals("take a container's mark away")
 def drop(directory: Path) -> bool:
     """Take the mark away; return whether there was one."""
     try:

@@ -17,7 +17,7 @@ from containerkit.errors import HostError
 from containerkit.runtime import begin, packets
 from containerkit.runtime.birth import Kept
 from containerkit.runtime.contents import open_root
-from containerkit.runtime.failure import launch_error
+from containerkit.runtime.failure import launch_error, was_stillborn
 from containerkit.runtime.inputs import open_input
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from containerkit.model.options import ContainerOptions
     from containerkit.runtime.channel import Channel
     from containerkit.runtime.handle import Handle
+
+_TRIES: Final = 2
 
 _guard = threading.Lock()
 _shared: dict[tuple[str, str], _Parked] = {}
@@ -110,9 +112,8 @@ def _mounted(container: Handle, kept: Kept) -> Iterator[int]:
         container_id=container.id,
         park=True,
     )[1]
-    channel = _send(container, plan, options)
+    channel, pidfd = _started(container, plan, options)
     try:
-        pidfd = _await(channel, plan)
         try:
             root = open_root(pidfd)
         finally:
@@ -143,16 +144,25 @@ def _send(container: Handle, plan: Plan, options: ContainerOptions) -> Channel:
             os.close(fd)
 
 
-def _await(channel: Channel, plan: Plan) -> int:
-    """Wait until it is mounted; return the pidfd of the child."""
-    event, fds = channel.receive()
-    if event is not None and event.kind == packets.STARTED and len(fds) == 1:
-        return fds[0]
-    for fd in fds:
-        os.close(fd)
-    if event is None or event.kind != packets.FAILED:
-        raise HostError("cannot mount the container's files: the launcher died")
-    raise launch_error(plan, event)
+def _started(container: Handle, plan: Plan, options: ContainerOptions) -> tuple[Channel, int]:
+    """Wait until it is mounted; return the channel and the pidfd of the child."""
+    for _ in range(_TRIES):
+        channel = _send(container, plan, options)
+        event, fds = None, list[int]()
+        try:
+            event, fds = channel.receive()
+            if event is not None and event.kind == packets.STARTED and len(fds) == 1:
+                return channel, fds.pop()
+        finally:
+            for fd in fds:
+                os.close(fd)
+            if event is None or event.kind != packets.STARTED:
+                channel.finish()
+        if event is None:
+            container._keeper.runner.bury_the_dead()
+        elif event.kind == packets.FAILED and not was_stillborn(event):
+            raise launch_error(plan, event)
+    raise HostError("cannot mount the container's files: its launcher died, or can not answer")
 
 
 def _forked() -> None:

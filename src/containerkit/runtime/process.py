@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, AnyStr, Final, Generic, Literal, NamedTup
 from containerkit.errors import ConfigError, Timeout
 from containerkit.model.result import Result, decoded
 from containerkit.runtime import packets
+from containerkit.runtime.inputs import duplicated
 from containerkit.runtime.runner import duration_of, exit_of, usage_of
 from containerkit.runtime.terminal import resize, typed
 from containerkit.stdio.pipes import Reader, Writer, encoded
@@ -145,7 +146,7 @@ class Process(Generic[AnyStr]):
                 self._look()
                 if self._exit is not None:
                     return self._exit
-                fd = os.dup(self._channel.fileno())
+                fd = duplicated(self._channel.fileno())
             try:
                 ready = yield Wait(((fd, READ),), deadline)
             finally:
@@ -243,7 +244,7 @@ class Process(Generic[AnyStr]):
         self._take_input(input)
         with self._guard:
             self._look()
-            channel = -1 if self._exit is not None else os.dup(self._channel.fileno())
+            channel = -1 if self._exit is not None else duplicated(self._channel.fileno())
         try:
             while (wait := self._next_wait(channel, deadline)) is not None:
                 if (yield wait):

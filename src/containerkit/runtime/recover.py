@@ -20,15 +20,15 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from containerkit.errors import ContainerKitError
+from containerkit.errors import ContainerKitError, refusals
 from containerkit.runtime import cgroups, home, leases, marks
 from containerkit.state import events, record
-from containerkit.state.atomic import remove_tree
+from containerkit.state.atomic import remove_tree, write_all_at
 from containerkit.state.lock import FileLock
 
 AHEAD: Final = "."
@@ -51,6 +51,7 @@ class Recovered(NamedTuple):
     containers: tuple[str, ...] = ()
 
 
+@refusals("clear away what was left in the root")
 def recover(root: Path) -> Recovered:
     """Remove the debris of dead processes in one root.
 
@@ -100,7 +101,13 @@ def write_record(
     word = _OWNER if owned else "alone"
     namespace = os.stat("/proc/self/ns/pid").st_ino
     lines = [f"{word} {os.getpid()} {_started(os.getpid())} {namespace}", *map(str, groups)]
-    os.write(lock.fd, "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
+    data = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
+    try:
+        with refusals(f"write the record of launcher {launcher_id}"):
+            write_all_at(lock.fd, data, 0)
+    except BaseException:
+        lock.release(unlink=True)
+        raise
     return lock
 
 
@@ -182,11 +189,11 @@ def _recover_containers(root: Path, living: set[str]) -> Iterator[str]:
             if _remove_unmarked(root / "containers" / name):
                 yield name
         elif mark == marks.DETACHED:
-            _look_for_lost(root, name, living)
+            look_for_lost(root, name, living)
         elif marks.owner_of(mark) in living:
             continue
         elif leases.is_used(root / "containers" / name):  # those who share it still read its log
-            _look_for_lost(root, name, living)
+            look_for_lost(root, name, living)
         elif _remove_owned(root, name, mark):
             with_rows.append(name)
             yield name
@@ -231,8 +238,11 @@ def _remove_owned(root: Path, name: str, mark: str) -> bool:
     return True
 
 
-def _look_for_lost(root: Path, name: str, living: set[str]) -> None:
-    """Write down that a container was lost, when its launcher died before it could tell its end."""
+def look_for_lost(root: Path, name: str, living: Collection[str] = ()) -> None:
+    """Write down that a container was lost, when its launcher died before it could tell its end.
+
+    Or, if that is not among the *living* ones, when the disk refused what it told.
+    """
     directory = f"{root}/containers/{name}"
     state = record.read(directory)
     if state is None or not state.is_live or state.launcher in living:

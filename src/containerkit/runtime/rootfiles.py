@@ -7,11 +7,14 @@ Neighbours: `launch.identity` parses what is read here.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from containerkit.errors import refusals
 
 if TYPE_CHECKING:
     from containerkit.model.rootfs import Rootfs
@@ -43,6 +46,7 @@ def _accounts(root: str, lowers: tuple[str, ...]) -> Accounts:
     return Accounts(read_etc(trees, "passwd"), read_etc(trees, "group"))
 
 
+@refusals("read an account file of the image")
 def read_etc(trees: list[str], name: str) -> bytes | None:
     """Return ``/etc/NAME`` of a stack of trees, topmost first.
 
@@ -61,6 +65,8 @@ def read_etc(trees: list[str], name: str) -> bytes | None:
 
 
 _BELOW: Final = b"look further down"
+_HIDDEN: Final = frozenset((errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EACCES))
+"""What opening says of a whiteout, a link, a file or a socket: whatever lies below is hidden."""
 
 
 def _look(tree: int, name: str) -> bytes | None:
@@ -71,13 +77,17 @@ def _look(tree: int, name: str) -> bytes | None:
         )
     except FileNotFoundError:
         return _BELOW
-    except OSError:  # a whiteout, a link or a file: whatever lies below is hidden
+    except OSError as error:
+        if error.errno not in _HIDDEN:
+            raise
         return None
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=etc)
     except FileNotFoundError:
         return None if _is_opaque(etc) else _BELOW
-    except OSError:
+    except OSError as error:
+        if error.errno not in _HIDDEN:
+            raise
         return None
     else:
         if not stat.S_ISREG(os.fstat(fd).st_mode):

@@ -122,14 +122,25 @@ class Runner:
             if self._launcher is not None and not self._launcher.alive:
                 self._bury(self._launcher)
             if self._launcher is None:
-                self._launcher = Launcher(
+                made = Launcher(
                     self.root,
                     netns_pool=self._netns_pool,
                     classic_overlay=self.classic_overlay,
                 )
-                self._facts = facts.gather(self._launcher)
+                try:
+                    self._facts = facts.gather(made)
+                except BaseException:
+                    made.close()
+                    raise
+                self._launcher = made
                 self._repeats.clear()
             return self._launcher, self._facts
+
+    def bury_the_dead(self) -> None:
+        """Forget this process's launcher if it has died, and clear away what it could not."""
+        with self._guard:
+            if self._launcher is not None and not self._launcher.alive:
+                self._bury(self._launcher)
 
     def bury(self, dead: Launcher) -> None:
         """Forget a launcher that has died, and clear away what it could not."""

@@ -15,7 +15,7 @@ from containerkit.errors import ConfigError, Timeout
 from containerkit.model.limits import parse_size
 from containerkit.model.result import Result, decoded
 from containerkit.runtime import packets
-from containerkit.runtime.failure import launch_error
+from containerkit.runtime.failure import launch_error, was_stillborn
 from containerkit.runtime.inputs import close, close_all, make_pipes
 from containerkit.runtime.runner import duration_of, exit_of, usage_of
 from containerkit.runtime.terminal import master_of, typed
@@ -91,7 +91,16 @@ class Run:
         how: its input, output and time.
     """
 
-    __slots__ = ("_command", "_how", "_image", "_options", "_ours", "_runner", "_started")
+    __slots__ = (
+        "_again",
+        "_command",
+        "_how",
+        "_image",
+        "_options",
+        "_ours",
+        "_runner",
+        "_started",
+    )
 
     def __init__(
         self,
@@ -107,6 +116,7 @@ class Run:
         self._ours: dict[str, int] = {}
         self._started: Started | None = None
         self._image: Startable | None = None
+        self._again = False
 
     def begin(self, image: Startable) -> Run:
         """Have the launcher start it; its layers stay leased until it was waited for.
@@ -149,9 +159,14 @@ class Run:
         finally:
             if event is None:  # interrupted: whatever is still running is killed and removed
                 yield from channel.finishing()
+                self._runner.bury_the_dead()
             else:
                 channel.close()
         if event is not None and event.kind == packets.FAILED:
+            if was_stillborn(event) and not self._again:
+                self._again = True
+                assert self._image is not None
+                return (yield from self.begin(self._image).waiting())
             raise self._failure(event, started)
         return how.judge(self._result(collected, event, started), timed_out=collected.timed_out)
 

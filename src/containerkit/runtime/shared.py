@@ -14,7 +14,7 @@ import hashlib
 import time
 from typing import TYPE_CHECKING, Final
 
-from containerkit.errors import ConfigError, Conflict, ContainerNotFound
+from containerkit.errors import ConfigError, Conflict, ContainerNotFound, refusals
 from containerkit.runtime import begin, birth, codec, leases, marks
 from containerkit.runtime.container import Container
 
@@ -58,13 +58,14 @@ class Lease:
             if self.leave in self._keeper.leases:
                 self._keeper.leases.remove(self.leave)
         last = False
-        self._gate.acquire(deadline=time.monotonic() + _WAIT_SECONDS)
         try:
+            self._gate.acquire(deadline=time.monotonic() + _WAIT_SECONDS)
             self._lock.release()
             last = not leases.is_used(container._directory)
             if last:
                 container.remove(force=True)
         finally:
+            self._lock.release()
             self._gate.release(unlink=last)
 
 
@@ -106,6 +107,7 @@ def share(
         return _start(keeper, key, image, reference, command, options)
 
 
+@refusals("share the container")
 def _gate(keeper: Keeper, key: str) -> FileLock:
     from containerkit.state.lock import FileLock
 
@@ -189,9 +191,9 @@ def _start(
             if lock is None:
                 raise ContainerNotFound(f"cannot share {key!r}: its container was removed")
             begin.begin(keeper, born.row, born=born)
+        return Lease(keeper, _gate(keeper, key), lock).bind(container)
     except BaseException:
         if lock is not None:
             lock.release()
         container.remove(force=True)
         raise
-    return Lease(keeper, _gate(keeper, key), lock).bind(container)

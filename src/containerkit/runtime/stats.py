@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Final, Self
 
-from containerkit.errors import ConfigError
+from containerkit.errors import ConfigError, refusals
 from containerkit.model.stats import (
     CpuStats,
     IoStats,
@@ -38,6 +38,7 @@ _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _NO_LIMIT: Final = 1 << 62
 
 
+@refusals("read what the container uses")
 def read_stats(pid: int) -> Stats:
     """Read what a container uses.
 

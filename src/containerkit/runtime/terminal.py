@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from containerkit.errors import ConfigError
 from containerkit.runtime import packets
-from containerkit.runtime.inputs import own
+from containerkit.runtime.inputs import duplicated, own
 from containerkit.stdio.waiting import Waiting, until_readable
 
 if TYPE_CHECKING:
@@ -64,8 +64,19 @@ def master_of(
             os.close(fd)
         return event, {}
     os.close(fds[0])
-    ours = {"stdout": fds[1]}
-    if with_input:
-        ours["stdin"] = os.dup(fds[1])
+    ours = both_ways(fds[1]) if with_input else {"stdout": fds[1]}
     own(ours.values())
     return None, ours
+
+
+def both_ways(master: int) -> dict[str, int]:
+    """Return a terminal's master as two descriptors by stream; on failure it is closed.
+
+    Raises:
+        HostError: the limit of open files is reached.
+    """
+    try:
+        return {"stdin": duplicated(master), "stdout": master}
+    except BaseException:
+        os.close(master)
+        raise

@@ -15,7 +15,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from containerkit.errors import ConfigError, HostError, InvalidStatus
+from containerkit.errors import ConfigError, HostError, InvalidStatus, refusals
 from containerkit.launch.limits import (
     OPTIONAL_FILES,
     cgroup_settings,
@@ -73,6 +73,7 @@ def update(container: Verbs, limits: Limits) -> None:
         keeper.records.configure(container.id, kept._replace(options=options).dump())
 
 
+@refusals("read what the container's groups can do")
 def _facts(container: Verbs) -> HostFacts:
     """Return what its own groups can do; those of this process where it has none at the moment."""
     pid = container.pid

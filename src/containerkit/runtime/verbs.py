@@ -30,6 +30,7 @@ from containerkit.runtime import begin, birth, packets
 from containerkit.runtime import status as words
 from containerkit.runtime.handle import Handle
 from containerkit.runtime.names import check_name
+from containerkit.runtime.recover import look_for_lost
 from containerkit.state import events
 from containerkit.stdio.waiting import READ, Wait, Waiting, drive
 
@@ -93,15 +94,17 @@ class Verbs(Handle):
         if not look.is_live:
             return
         number, seconds = self._stopping(grace)
-        if seconds <= 0 or not self._handles(number):
-            number = signals.SIGKILL
-        self._signal(number, packets.STOP_ASKED, thaw=look.status == "paused")
+        asked = seconds > 0 and self._handles(number)
+        if asked:
+            self._signal(number, packets.STOP_ASKED, thaw=look.status == "paused")
         events.append(self._keeper.root, "stop", self.id, name=self._name_or_none())
         try:
-            yield from self.waiting(timeout=None if number == signals.SIGKILL else seconds)
+            if asked:
+                yield from self.waiting(timeout=seconds)
+                return
         except Timeout:
-            self._signal(signals.SIGKILL, packets.STOP_ASKED, thaw=True)
-            yield from self.waiting()
+            pass
+        yield from self._killing(0)
 
     def kill(self, signal: str | int = "KILL") -> None:
         """Send a signal to its first process.
@@ -207,7 +210,9 @@ class Verbs(Handle):
             if event is not None and event.kind == packets.EXITED:
                 self._exit = words.exit_of_event(event)
                 return self._exit
-            if event is not None and event.errnum not in _GONE:
+            if event is not None and event.errnum in _GONE:
+                look_for_lost(self._keeper.root, self.id)
+            elif event is not None:
                 yield from _pause(deadline)
 
     # ---- change
@@ -270,20 +275,34 @@ class Verbs(Handle):
                 with contextlib.suppress(ContainerNotFound):
                     row = self._read_row()
                 was_this = self._end_and_unmake(time.monotonic() + _REMOVE_SECONDS)
-        except ContainerNotFound:  # somebody else was first
+        except ContainerNotFound:  # somebody else was first, or this was tried before
+            birth.remove_rest(self._keeper, self.id)
             return
         if was_this and row is not None:
             events.append(self._keeper.root, "remove", self.id, name=row.name, image=row.reference)
 
     # ---- within
 
-    def _end_and_unmake(self, deadline: float) -> bool:
-        """Kill it as long as something runs it, and remove it; say whether it was still there."""
-        while True:
-            while self._look().is_live:
-                self._signal(signals.SIGKILL, packets.STOP_ASKED, cause=_REMOVED, thaw=True)
+    def _killing(self, cause: int) -> Waiting[None]:
+        """Kill it if something runs it, and wait; what its launcher did not hear is said again.
+
+        Raises:
+            Timeout: its launcher hears nothing.
+        """
+        deadline = time.monotonic() + _REMOVE_SECONDS
+        while self._look().is_live:
+            if self._signal(signals.SIGKILL, packets.STOP_ASKED, cause=cause, thaw=True):
                 with contextlib.suppress(InvalidStatus):
-                    self.wait()
+                    yield from self.waiting()
+                return
+            if time.monotonic() > deadline:
+                raise Timeout(f"cannot end container {self.id[:12]}: its launcher does not answer")
+            yield from _pause(deadline)
+
+    def _end_and_unmake(self, deadline: float) -> bool:
+        """End it, and remove it; say whether it was still there."""
+        while True:
+            drive(self._killing(_REMOVED))
             self._exit = self.exit
             try:
                 return birth.unmake(self._keeper, self.id)
@@ -322,6 +341,8 @@ class Verbs(Handle):
             if thaw:  # in cgroup version 2 a kill needs none: it may have ended by now
                 with contextlib.suppress(InvalidStatus):
                     self._ask(packets.THAW)
+            if event is not None and event.errnum in _GONE:
+                look_for_lost(self._keeper.root, self.id)
             return event is not None and event.kind == packets.DONE
         return False
 

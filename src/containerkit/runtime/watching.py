@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Self, TypeVar
 
 from containerkit.runtime import packets
+from containerkit.runtime.alive import pid_of
 from containerkit.runtime.channel import Channel
 from containerkit.stdio.waiting import READ, Interest, Wait, Waiting
 
@@ -73,8 +74,7 @@ class Watching:
         """Return its first process's id, as this process sees it; None while there is none."""
         if self._pidfd < 0:
             return None
-        with open(f"/proc/self/fdinfo/{self._pidfd}", encoding="ascii") as file:
-            number = int(file.read().partition("\nPid:")[2].split()[0])
+        number = pid_of(self._pidfd)
         return number if number > 0 else None
 
     def look(self, read: Callable[[int], T]) -> T:

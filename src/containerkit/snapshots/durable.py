@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from containerkit.errors import HostError
+from containerkit.errors import HostError, refusals
 
 
+@refusals("wait for the disk")
 def sync_file_system(directory: Path) -> None:
     """Wait until everything written so far to the file system of *directory* is on disk.
 

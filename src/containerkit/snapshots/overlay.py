@@ -25,7 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from containerkit.errors import ContainerKitError, ImageNotFound
+from containerkit.errors import ContainerKitError, ImageNotFound, refusals
 from containerkit.snapshots.durable import sync_file_system
 from containerkit.state.atomic import remove_tree
 from containerkit.state.lock import FileLock
@@ -68,6 +68,7 @@ class Unpacking:
         self.destination = destination
         self.done = False
 
+    @refusals("empty a place to unpack in")
     def clear(self) -> None:
         """Empty the destination, whatever an earlier try left in it."""
         self._snapshots._discard(self.destination)
@@ -274,6 +275,7 @@ class Snapshots:
 
         return collect(self._root, self._catalog, self._content, self, debris=debris)
 
+    @refusals("take a layer away")
     def take_away(self, chain_id: Digest) -> bool:
         """Rename the tree out of sight unless somebody uses it; ``remove_debris`` deletes it.
 
@@ -290,6 +292,7 @@ class Snapshots:
         lock.release()
         return True
 
+    @refusals("remove layers that were taken away")
     def remove_debris(self) -> None:
         """Delete what was taken away, and what killed processes were unpacking."""
         for entry in list(self._directory.iterdir()):

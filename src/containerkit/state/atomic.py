@@ -12,7 +12,10 @@ import secrets
 import stat
 from pathlib import Path
 
+from containerkit.errors import refusals
 
+
+@refusals("write a file")
 def publish_file(
     directory: Path, name: str, data: bytes, *, durable: bool = True, mode: int = 0o600
 ) -> None:
@@ -54,6 +57,7 @@ def write_all_at(fd: int, data: bytes | memoryview, offset: int) -> None:
         offset += written
 
 
+@refusals("wait for the disk")
 def sync_directory(directory: Path) -> None:
     """Wait until the names in *directory* are on disk (fsync(2): a file's own does not cover it)."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -63,6 +67,7 @@ def sync_directory(directory: Path) -> None:
         os.close(fd)
 
 
+@refusals("remove a tree")
 def remove_tree(path: Path) -> None:
     """Remove *path* and everything beneath it; what vanishes meanwhile is no error.
 

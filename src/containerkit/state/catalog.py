@@ -164,7 +164,7 @@ class Catalog:
 
         ``PRAGMA data_version`` sees the commits of other connections, a counter those of ours.
         """
-        with no_fork:
+        with no_fork, self._translated("read"):
             connection = self._connection()
             version = connection.raw.execute("PRAGMA data_version").fetchone()[0]
         stamp = (version, self._writes)
@@ -188,11 +188,12 @@ class Catalog:
         return status.f_bavail * status.f_frsize
 
     def _keep_headroom(self) -> None:
-        if not self._headroom.exists() and self._free() > 2 * _HEADROOM:
+        with contextlib.suppress(OSError):
+            if self._headroom.exists() or self._free() <= 2 * _HEADROOM:
+                return
             fd = os.open(self._headroom, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                with contextlib.suppress(OSError):
-                    os.posix_fallocate(fd, 0, _HEADROOM)
+                os.posix_fallocate(fd, 0, _HEADROOM)
             finally:
                 os.close(fd)
 
@@ -292,7 +293,9 @@ class Catalog:
                 raise CorruptContent(what) from e
             if name == "SQLITE_FULL":
                 raise HostError(what, errno=errno.ENOSPC, hint="free some space") from e
-            if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")):
+            if name.startswith(
+                ("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")
+            ):
                 raise HostError(
                     what, errno=errno.EIO, hint="is the disk full, broken or read-only?"
                 ) from e

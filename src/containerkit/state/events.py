@@ -25,6 +25,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from containerkit.errors import refusals
+
 NAME: Final = "events"
 OLDER: Final = "events.1"
 ROTATE_BYTES: Final = 8 << 20
@@ -187,6 +189,7 @@ class Lines:
             self._held = self._held[-2 * LINE_MAX :]
 
 
+@refusals("open the events")
 def open_file(root: Path, name: str = NAME, *, create: bool = False) -> int:
     """Return a descriptor for reading one of the two files, -1 where it is not there."""
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0)

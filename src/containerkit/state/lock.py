@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from containerkit.errors import HostError, Timeout
+from containerkit.errors import Timeout, refusals
 
 # A waiting process asks again after 1 ms at first, then more and more rarely: a woken flock would
 # need a thread or a signal of its own, and neither may be imposed on the embedding program.
@@ -126,15 +126,9 @@ class FileLock:
         os.close(fd)
 
     def _open(self) -> int:
-        if self._directory:
-            return os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            return os.open(self.path, flags, 0o600)
-        except OSError as e:
-            if isinstance(e, FileNotFoundError | PermissionError) or e.errno is None:
-                raise
-            raise HostError(f"cannot open lock {self.path}: {e.strerror}", errno=e.errno) from e
+        kind = os.O_RDONLY | os.O_DIRECTORY if self._directory else os.O_RDWR | os.O_CREAT
+        with refusals(f"open lock {self.path}"):
+            return os.open(self.path, kind | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
     def _is_named(self, fd: int) -> bool:
         try:

@@ -15,6 +15,8 @@ import zlib
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from containerkit.errors import refusals
+
 NAME: Final = "lock"
 """The file in a container's directory."""
 
@@ -93,6 +95,7 @@ def parse(data: bytes) -> State | None:
     return State(status, launcher.rstrip(b"\0").decode("ascii", "replace"), *rest)
 
 
+@refusals("read the record of a container")
 def read(directory: str | os.PathLike[str]) -> State | None:
     """Return the record of the container in *directory*; None for one that never ran."""
     try:
@@ -117,6 +120,7 @@ def lost(state: State, now_ns: int) -> State:
     )
 
 
+@refusals("write the record of a container")
 def write(path: Path, state: State | None) -> None:
     """Replace a record, in one write; None: by none, as before the first start.
 

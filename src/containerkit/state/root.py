@@ -12,7 +12,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from containerkit.errors import ConfigError, HostError, MissingFeature, PermissionDenied
+from containerkit.errors import ConfigError, HostError, MissingFeature, PermissionDenied, refusals
 from containerkit.state.lock import FileLock
 
 # flock, rename and SQLite's shared memory hold between processes of one host only; on these file
@@ -75,8 +75,9 @@ class StoreRoot:
         try:
             _check_owner(fd, wanted)
             check_file_system(file_system_of(fd), wanted)
-            for part in _PARTS:
-                _make_directory(part, dir_fd=fd)
+            with refusals(f"open root {wanted}"):
+                for part in _PARTS:
+                    _make_directory(part, dir_fd=fd)
         finally:
             os.close(fd)
         return cls(wanted.resolve())
@@ -115,6 +116,7 @@ def default_root() -> Path:
     return Path(os.path.abspath(data)) / "containerkit"
 
 
+@refusals("tell this boot of the host from others")
 def boot_id() -> str:
     """Return what tells this boot of the host from every other."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

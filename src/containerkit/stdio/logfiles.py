@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from containerkit.errors import refusals
 from containerkit.stdio.records import RECORD_MAX, BrokenLog, Record, parse, step_back
 
 _CHUNK: Final = RECORD_MAX
@@ -83,7 +84,8 @@ class LogFiles:
         self, directory: Path, *, since_ns: int | None = None, tail: int | None = None
     ) -> None:
         self._files: deque[_File] = deque()
-        self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        with refusals("open the log"):
+            self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.whole = True
         """Whether it begins where the log does."""
         self.gap = False
@@ -99,6 +101,7 @@ class LogFiles:
             self.close()
             raise
 
+    @refusals("open the log")
     def _open_all(self) -> list[_File]:
         """Open every file there is, oldest first; no rotation meanwhile hides one."""
         found: dict[int, _File] = {}
@@ -117,6 +120,7 @@ class LogFiles:
             raise
         return list(found.values())[::-1]
 
+    @refusals("open the log")
     def _older(self) -> list[str]:
         names = os.listdir(self._directory)
         return [name for name in names if name.startswith("log.") and name[4:].isdecimal()]
