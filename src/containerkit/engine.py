@@ -11,10 +11,12 @@ from __future__ import annotations
 import contextlib
 import os
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, Unpack, cast, overload
+
+import attrs
 
 from containerkit.care.caring import Caring
 from containerkit.errors import ConfigError, NotReady
@@ -51,6 +53,11 @@ _STREAMS = ("stdout", "stderr")
 _MAX_OUTPUT = 64 << 20
 
 
+def _texts(value: Iterable[str]) -> tuple[str, ...]:
+    return tuple(value)
+
+
+@attrs.frozen(kw_only=True)
 class EngineConfig:
     """Settings of one engine handle.
 
@@ -61,20 +68,13 @@ class EngineConfig:
         classic_overlay: mount as on kernels before 6.5, to test that on a later one.
     """
 
-    __slots__ = ("classic_overlay", "mirrors", "netns_pool")
+    mirrors: tuple[str, ...] = attrs.field(default=(), converter=_texts)
+    netns_pool: int = attrs.field(default=32)
+    classic_overlay: bool = False
 
-    def __init__(
-        self,
-        *,
-        mirrors: tuple[str, ...] = (),
-        netns_pool: int = 32,
-        classic_overlay: bool = False,
-    ) -> None:
-        if not 0 <= netns_pool <= 512:
-            raise ConfigError(f"netns_pool {netns_pool} is not from 0 to 512")
-        self.mirrors = tuple(mirrors)
-        self.netns_pool = netns_pool
-        self.classic_overlay = classic_overlay
+    def __attrs_post_init__(self) -> None:
+        if not 0 <= self.netns_pool <= 512:
+            raise ConfigError(f"netns_pool {self.netns_pool} is not from 0 to 512")
 
 
 class Engine(Caring):

@@ -27,10 +27,8 @@ def health_steps(request: LaunchRequest, facts: HostFacts) -> list[Op]:
     Raises:
         ConfigError: the option is none, the command names nothing to run.
     """
-    if request.ephemeral or request.park:
-        return []
     check = effective(request.options.get("healthcheck"), request.image)
-    if check is None:
+    if check is None or request.ephemeral or request.park:
         return []
     base = ExecBase(
         id=request.id,

@@ -31,8 +31,7 @@ class ContainerOptions(TypedDict, total=False):
     ``name``, ``labels``, ``stop_signal``, ``stop_grace``, ``stdin_open``, ``log``, ``healthcheck``.
 
     Keys:
-        name: unique in the engine, ``[a-zA-Z0-9][a-zA-Z0-9_.-]*``; a free one otherwise.  Like
-            labels, log and healthcheck it has no meaning for a `run`, which nobody finds.
+        name: unique in the engine, ``[a-zA-Z0-9][a-zA-Z0-9_.-]*``; a free one otherwise.
         entrypoint: replaces the image's, and clears its command; a text is one program's path;
             empty removes it.
         env: added to the image's; None removes a name.  Nothing comes from the caller's own.

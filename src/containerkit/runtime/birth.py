@@ -263,7 +263,7 @@ def drop_orphan(keeper: Keeper, identity: str) -> bool:
     """
     directory = keeper.directory(identity)
     mark = marks.read(directory)
-    if mark is not None and marks.is_orphaned(keeper.root, directory, mark):
+    if mark is not None and marks.is_orphaned(directory, mark, keeper.is_alive):
         recover(keeper.root)
     if marks.read(directory) is not None:
         return False

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal, Unpack
 
 from containerkit.errors import (
@@ -225,7 +226,7 @@ class Containers:
         wanted = _statuses(status, all=all)
         labels = _labels(label)
         images = None if image is None else _images(image)
-        found = []
+        found, is_alive = [], cache(self._keeper.is_alive)
         for row in self._keeper.records.all():
             if lifetime is not None and row.lifetime != lifetime:
                 continue
@@ -236,7 +237,7 @@ class Containers:
             if labels and not _has(codec.load(row.labels), labels):
                 continue
             container = Container(self._keeper, row.id, row=row)
-            word = container.status
+            word = container._look(is_alive).status
             if word in wanted:
                 found.append(container)
             elif marks.read(self._keeper.directory(row.id)) is None:

@@ -203,22 +203,26 @@ class Handle:
     def _directory(self) -> Path:
         return self._keeper.directory(self.id)
 
-    def _look(self) -> Look:
+    def _look(self, is_alive: Callable[[str], bool] | None = None) -> Look:
         """Look at record, launcher and mark; the mark last, for it goes first.
 
         What belonged to a launcher that has died is removed, though its files wait for a recovery.
+
+        Args:
+            is_alive: says whether a launcher lives; who looks at many asks for each once.
         """
+        is_alive = is_alive or self._keeper.is_alive
         directory = os.path.join(self._keeper.root, "containers", self.id)
         state = record.read(directory)
         alive = True
-        if state is not None and state.is_live and not self._keeper.is_alive(state.launcher):
+        if state is not None and state.is_live and not is_alive(state.launcher):
             state = record.read(directory)  # one that ends by itself has written the end before
             alive = state is None or not state.is_live
         mark = marks.read(directory)
         if mark is None:
             return _GONE
         runs = alive and state is not None and state.is_live
-        if not runs and marks.is_orphaned(self._keeper.root, directory, mark):
+        if not runs and marks.is_orphaned(directory, mark, is_alive):
             return Look("removed", state, alive=False)
         return Look(words.status_of(state, alive=alive), state, alive)
 

@@ -15,12 +15,12 @@ import contextlib
 import errno
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from containerkit.errors import refusals
 from containerkit.runtime import leases
-from containerkit.runtime.alive import is_alive
 
 NAME: Final = "kept"
 DETACHED: Final = "detached"
@@ -50,13 +50,15 @@ def read(directory: str | os.PathLike[str]) -> str | None:
         return None
 
 
-def is_orphaned(root: Path, directory: str | os.PathLike[str], mark: str) -> bool:
+def is_orphaned(
+    directory: str | os.PathLike[str], mark: str, is_alive: Callable[[str], bool]
+) -> bool:
     """Whether what a container hangs on has died, so that it goes at the next recovery.
 
     A shared one stays as long as somebody uses it, whatever became of its launcher.
     """
     owner = owner_of(mark)
-    return owner is not None and not is_alive(root, owner) and not leases.is_used(Path(directory))
+    return owner is not None and not is_alive(owner) and not leases.is_used(Path(directory))
 
 
 @refusals("mark a container")

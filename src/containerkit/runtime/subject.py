@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from containerkit.errors import ContainerNotFound, InvalidStatus, Timeout
 from containerkit.runtime import packets
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from containerkit.model.exit import Exit
     from containerkit.model.ready import Ready
     from containerkit.runtime.inside import Inside
+
+_ANSWER_SECONDS: Final = 1.0
+"""What a launcher has to answer in, at least: what is looked for may hold already."""
 
 
 class ContainerSubject:
@@ -36,7 +39,7 @@ class ContainerSubject:
             NotReady: it does not run, or ended.
             InvalidStatus: it was never started, or was removed.
         """
-        deadline = time.monotonic() + ready.timeout
+        deadline = time.monotonic() + max(ready.timeout, _ANSWER_SECONDS)
         try:
             channel = self._handle._connect(packets.WATCH)
         except InvalidStatus as refusal:
