@@ -137,6 +137,7 @@ void ck_launcher_ended(struct ck_launcher *l, struct ck_container *c)
         ck_launcher_fail(l, c);
         return;
     }
+    ck_life_free_group(l, c); /* what is frozen neither dies nor starts again */
     ck_exec_drop_all(l, c);
     ck_log_finish(l, c); /* whoever reads that it has ended finds all that it said */
     state->cause = cause_of(l, c);

@@ -35,7 +35,7 @@ void ck_event_write(struct ck_launcher *l, const char *kind, const struct ck_con
 
 /* ---- pauses: the loop asks until all are frozen, since some may be slow to arrive there */
 
-static int write_freezer(struct ck_launcher *l, struct ck_container *c, int frozen)
+static int write_freezer(struct ck_launcher *l, const struct ck_container *c, int frozen)
 {
     int index = ck_pool_controller(l, "freezer");
     const bool v2 = index >= 0 && index == l->unified;
@@ -65,16 +65,20 @@ static void set_status(struct ck_container *c, uint16_t status)
     ck_launcher_write_state(c);
 }
 
+void ck_life_free_group(struct ck_launcher *l, const struct ck_container *c)
+{
+    if (c->life.freezing || c->life.frozen)
+        write_freezer(l, c, 0);
+}
+
 static void thaw(struct ck_launcher *l, struct ck_container *c)
 {
-    if (!c->life.freezing && !c->life.frozen)
-        return;
-    write_freezer(l, c, 0);
+    ck_life_free_group(l, c);
     if (c->life.frozen) {
         set_status(c, CK_STATE_RUNNING);
         ck_event_write(l, "unpause", c, "%s", "");
         ck_health_schedule(l, c);
-    } else {
+    } else if (c->life.freezing) {
         ck_request_answer_frozen(l, c, -EINTR);
     }
     c->life.freezing = c->life.frozen = 0;

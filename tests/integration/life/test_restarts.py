@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
+import select
+import signal
 import time
 from pathlib import Path
 
@@ -15,10 +18,10 @@ from containerkit.launch.ops import (
     RESTART_UNLESS_STOPPED,
 )
 from containerkit.model.mount import Mount
-from containerkit.runtime import packets
+from containerkit.runtime import home, packets
 from containerkit.runtime.launcher import Launcher
 from containerkit.state import record
-from tests.integration.life.support import begin, end_of, group_of, restart, until
+from tests.integration.life.support import begin, end_of, group_of, receive, restart, until
 
 
 def sh(script: str) -> list[str]:
@@ -66,6 +69,38 @@ def test_success_ends_it(
     state = one.wait()
     assert (state.code, state.restarts) == (0, 2)
     assert one.text("n") == "x\ns3\nfile\n" * 3
+
+
+@pytest.mark.parametrize("probe", [None, ["true"]])
+def test_a_pause_that_finds_it_dead(
+    engine: ck.Engine, busybox: str, launcher: Launcher, probe: list[str] | None
+) -> None:
+    """What is left of it, and what runs next, is not frozen."""
+    one = begin(engine, busybox, ["sleep", "1000"], launcher, restart(RESTART_ALWAYS), probe=probe)
+    if probe is not None:  # by now there is a process that makes them
+        until(lambda: "health" in one.kinds())
+    with one.watch() as channel, home.connect(engine.root, launcher.id) as end:
+        _event, (pidfd,) = receive(channel)
+        one.done(packets.THAW)  # by now the launcher has accepted the other, too
+        os.kill(launcher.pid, signal.SIGSTOP)
+        try:
+            end.send(packets.request(packets.FREEZE, one.id))
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            assert select.select([pidfd], [], [], 20.0)[0]
+        finally:
+            os.close(pidfd)
+            os.kill(launcher.pid, signal.SIGCONT)
+        assert packets.parse_event(end.recv(200)) is not None
+    one.until(lambda state: state.restarts == 1 and state.status == record.RUNNING)
+    one.stop()
+    assert one.wait().restarts == 1
+    assert [kind for kind in one.kinds() if kind != "pause"] == [
+        "start",
+        "die",
+        "restart",
+        "kill",
+        "die",
+    ]
 
 
 @pytest.mark.parametrize("policy", [RESTART_ALWAYS, RESTART_UNLESS_STOPPED])
