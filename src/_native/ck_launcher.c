@@ -25,16 +25,16 @@ void ck_launcher_refuse(int channel, uint32_t at, int error)
     ck_close_at(&channel);
 }
 
-uint64_t ck_launcher_tag(int kind, uint32_t generation, size_t index)
+int ck_launcher_watch(struct ck_launcher *l, int fd, int kind, uint32_t generation, size_t index)
 {
-    return (uint64_t)kind << 56 | (uint64_t)generation << 16 | index;
+    const uint64_t tag = (uint64_t)kind << 56 | (uint64_t)generation << 16 | index;
+
+    return ck_epoll_set(l->epoll, EPOLL_CTL_ADD, fd, EPOLLIN, tag);
 }
 
-int ck_launcher_watch(struct ck_launcher *l, struct ck_container *c, int fd, int kind)
+int ck_container_watch(struct ck_launcher *l, const struct ck_container *c, int fd, int kind)
 {
-    uint64_t data = ck_launcher_tag(kind, c->generation, (size_t)(c - l->containers));
-
-    return ck_epoll_set(l->epoll, EPOLL_CTL_ADD, fd, EPOLLIN, data);
+    return ck_launcher_watch(l, fd, kind, c->generation, (size_t)(c - l->containers));
 }
 
 /* Closing alone does not end a watch: callers have a copy of each pidfd. */
@@ -46,18 +46,14 @@ void ck_launcher_unwatch(struct ck_launcher *l, int *fd)
     ck_close_at(fd);
 }
 
-/* The kernel hands out the lowest number, so one in use close to the limit says that few are left: a
- * start is refused while it, and requests about those that run, can still be answered. */
-int ck_launcher_is_full(int fd)
+/* The kernel hands out the lowest number, so that a new one close to the limit says that few are left:
+ * a start is refused while it, and requests about those that run, can still be answered. */
+bool ck_launcher_is_full(int fd)
 {
-    CK_CLEANUP_FD int far = -1;
     uint64_t files[2] = {0};
-    int limit;
 
     ck_get_rlimit(RLIMIT_NOFILE, files);
-    limit = (int)files[0];
-    far = ck_dup_above(fd, limit < 4 * CK_FDS_MAX ? limit / 2 : limit - 2 * CK_FDS_MAX);
-    return far < 0 || limit - far < (limit < 4 * CK_FDS_MAX ? limit / 4 : CK_FDS_MAX);
+    return (unsigned)fd >= (files[0] < 4 * CK_FDS_MAX ? files[0] / 4 * 3 : files[0] - CK_FDS_MAX);
 }
 
 /* ---- requests */
@@ -68,32 +64,30 @@ bool ck_launcher_is_packet(const struct ck_packet *packet, ssize_t got)
            packet->version == CK_WIRE_VERSION && packet->size == (size_t)got - sizeof *packet;
 }
 
-int ck_launcher_map_plan(struct ck_given *given, const int *fds, int n)
+void *ck_launcher_map_plan(int memfd, size_t *size)
 {
     const int seals = 2 | 4 | 8; /* F_SEAL_SHRINK, GROW, WRITE: nobody can change it any more */
     struct stat st = {0};
 
-    *given = (struct ck_given){0};
-    if (n > 0 && ck_fstat(fds[n - 1], &st) == 0 && st.st_size <= CK_PLAN_MAX &&
-        (ck_seals(fds[n - 1]) & seals) == seals)
-        given->plan = given->map = ck_map(fds[n - 1], (size_t)st.st_size); /* NULL: an empty one */
-    given->size = (size_t)st.st_size;
-    return n > 0 ? n - 1 : 0;
+    if (ck_fstat(memfd, &st) < 0 || st.st_size > CK_PLAN_MAX || (ck_seals(memfd) & seals) != seals)
+        return NULL;
+    *size = (size_t)st.st_size;
+    return ck_map(memfd, *size); /* NULL: an empty one */
 }
 
 static void start_request(struct ck_launcher *l, const struct ck_packet *packet, int *fds, int n)
 {
-    struct ck_given given = {packet + 1, packet->size, NULL};
     CK_CLEANUP_FD int memfd = -1;
-    const int all = n;
+    size_t size = packet->size;
+    void *map = NULL;
 
-    if (packet->value == 1) /* its channel comes first */
-        n = ck_launcher_map_plan(&given, fds + 1, n - 1) + 1;
-    if (n < all)
-        memfd = fds[n];
-    ck_launcher_start(l, given.plan, given.size, fds, n);
-    if (given.map)
-        ck_unmap(given.map, given.size);
+    if (packet->value == 1 && n > 1) /* its channel comes first */
+        memfd = fds[--n];
+    if (packet->value == 1)
+        map = ck_launcher_map_plan(memfd, &size);
+    ck_launcher_start(l, packet->value == 1 ? map : packet + 1, size, fds, n);
+    if (map)
+        ck_unmap(map, size);
 }
 
 /* The engine lets go: from now on it lives for its containers alone, or for its owner still. */
@@ -308,20 +302,15 @@ static int receive_hello(struct ck_launcher *l)
     return 0;
 }
 
-static int watch(struct ck_launcher *l, int fd, int kind)
-{
-    return ck_epoll_set(l->epoll, EPOLL_CTL_ADD, fd, EPOLLIN, ck_launcher_tag(kind, 0, 0));
-}
-
 static int set_up(struct ck_launcher *l)
 {
     CK_TRY(receive_hello(l));
     CK_TRY(ck_launcher_enter(l));
     CK_TRY(l->epoll = ck_epoll());
-    CK_TRY(watch(l, l->control, CK_WATCH_CONTROL));
-    CK_TRY(watch(l, l->owner, CK_WATCH_OWNER));
+    CK_TRY(ck_launcher_watch(l, l->control, CK_WATCH_CONTROL, 0, 0));
+    CK_TRY(ck_launcher_watch(l, l->owner, CK_WATCH_OWNER, 0, 0));
     CK_TRY(l->reserve = ck_dup_above(l->listener, 0));
-    return watch(l, l->listener, CK_WATCH_LISTENER);
+    return ck_launcher_watch(l, l->listener, CK_WATCH_LISTENER, 0, 0);
 }
 
 int main(void)

@@ -35,13 +35,6 @@ enum {
     CK_SPARE_NAMESPACES = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS,
 };
 
-/* A plan as it came: within its packet, or the map of a memfd (NULL: it is none to be trusted). */
-struct ck_given {
-    const void *plan;
-    size_t size;
-    void *map;
-};
-
 enum {
     CK_RECORD_DATA = 64 << 10, /* of one record in a log: what one read of a stream gives at most */
     CK_RECORD_MAGIC = 0x4c43,  /* "CL" */
@@ -320,15 +313,16 @@ _Noreturn void ck_launcher_shutdown(struct ck_launcher *l);
 
 /* loop */
 bool ck_launcher_is_packet(const struct ck_packet *packet, ssize_t got);
-/* The last of n descriptors holds the plan; returns how many are left, all still the caller's. */
-int ck_launcher_map_plan(struct ck_given *given, const int *fds, int n);
-int ck_launcher_watch(struct ck_launcher *l, struct ck_container *c, int fd, int kind);
-uint64_t ck_launcher_tag(int kind, uint32_t generation, size_t index); /* of an event */
+/* The plan in a sealed memfd, to be unmapped; NULL: it is none to be trusted. */
+void *ck_launcher_map_plan(int memfd, size_t *size);
+int ck_launcher_watch(struct ck_launcher *l, int fd, int kind, uint32_t generation, size_t index);
+int ck_container_watch(struct ck_launcher *l, const struct ck_container *c, int fd, int kind);
+/* Of an event: */
 static inline int ck_tag_kind(uint64_t tag) { return (int)(tag >> 56); }
 static inline uint32_t ck_tag_generation(uint64_t tag) { return (uint32_t)(tag >> 16); }
 static inline size_t ck_tag_index(uint64_t tag) { return tag & 0xffff; }
 void ck_launcher_unwatch(struct ck_launcher *l, int *fd); /* and close it */
-int ck_launcher_is_full(int fd);                          /* of descriptors, fd being a new one */
+bool ck_launcher_is_full(int fd); /* of descriptors, fd being a new one */
 /* fd, terminal: -1: none */
 void ck_launcher_tell(int channel, uint16_t kind, const struct ck_event *event, int fd, int terminal);
 void ck_launcher_refuse(int channel, uint32_t at, int error); /* a plan, and close the channel */

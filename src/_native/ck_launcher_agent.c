@@ -115,7 +115,7 @@ static int make_agent(struct ck_launcher *l, struct ck_container *c)
     CK_TRY(c->agent.pid = ck_pool_clone(l, group, 0, &c->agent.pidfd, &c->agent.socket));
     if (c->agent.pid == 0)
         run_agent(l, c);
-    return ck_launcher_watch(l, c, c->agent.pidfd, CK_WATCH_AGENT);
+    return ck_container_watch(l, c, c->agent.pidfd, CK_WATCH_AGENT);
 }
 
 void ck_agent_event(struct ck_launcher *l, struct ck_container *c)

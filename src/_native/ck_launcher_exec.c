@@ -15,9 +15,7 @@ enum {
 
 static int watch(struct ck_launcher *l, const struct ck_exec *e, int fd, int kind)
 {
-    uint64_t tag = ck_launcher_tag(kind, e->generation, (size_t)(e - l->execs));
-
-    return ck_epoll_set(l->epoll, EPOLL_CTL_ADD, fd, EPOLLIN, tag);
+    return ck_launcher_watch(l, fd, kind, e->generation, (size_t)(e - l->execs));
 }
 
 int ck_exec_hierarchy(const struct ck_launcher *l, const struct ck_container *c)

@@ -100,7 +100,7 @@ static int begin(struct ck_launcher *l, struct ck_container *c)
     probe->out = pair[0];
     theirs = pair[1];
     CK_TRY(ck_set_nonblocking(probe->out));
-    CK_TRY(ck_launcher_watch(l, c, probe->out, CK_WATCH_PROBE));
+    CK_TRY(ck_container_watch(l, c, probe->out, CK_WATCH_PROBE));
     for (int i = 0; i < probe->n_inputs; i++) /* its output and its error */
         inputs[i] = theirs;
     return ck_exec_start(l, c, probe->plan, probe->size, inputs, probe->n_inputs, -1, 1);

@@ -295,8 +295,7 @@ void ck_life_work(struct ck_launcher *l)
     if (!l->due || now < l->due)
         return;
     l->due = 0;
-    for (uint32_t i = 0; i < l->used; i++) {
-        struct ck_container *c = &l->containers[i];
+    for (struct ck_container *c = l->containers; c < l->containers + l->used; c++) {
         if (c->status == CK_RESTARTING && c->life.at <= now)
             ck_launcher_start_again(l, c);
         else if (c->status == CK_RESTARTING)

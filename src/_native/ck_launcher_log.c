@@ -155,7 +155,7 @@ int ck_log_open(struct ck_start *start, const struct ck_op *op)
     CK_TRY(add_pipe(start, op->fd[2], &c->log.output[1], 0));
     for (int stream = 0; stream < 2; stream++)
         if (c->log.output[stream] >= 0)
-            CK_TRY(ck_launcher_watch(l, c, c->log.output[stream], CK_WATCH_LOG_STDOUT + stream));
+            CK_TRY(ck_container_watch(l, c, c->log.output[stream], CK_WATCH_LOG_STDOUT + stream));
     if (!c->log.max_bytes)
         return 0;
     if (!again && was_lost(c))
@@ -171,7 +171,7 @@ void ck_log_terminal(struct ck_launcher *l, struct ck_container *c, int master)
     if (c->flags != CK_PLAN_KEPT) /* its caller reads it: STARTED takes it there */
         return;
     ck_set_nonblocking(master);
-    ck_launcher_watch(l, c, master, CK_WATCH_LOG_STDOUT);
+    ck_container_watch(l, c, master, CK_WATCH_LOG_STDOUT);
 }
 
 /* ---- input */

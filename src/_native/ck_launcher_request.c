@@ -38,18 +38,18 @@ void ck_request_accept(struct ck_launcher *l)
         return;
     for (size_t i = 0; i < CK_CONNECTIONS; i++) {
         struct ck_connection *at = &l->connections[i];
-        uint64_t tag = ck_launcher_tag(CK_WATCH_CONNECTION, at->generation + 1, i);
-        if (at->fd > 0 || ck_epoll_set(l->epoll, EPOLL_CTL_ADD, fd, EPOLLIN, tag) < 0)
+        const uint32_t generation = at->generation + 1;
+        if (at->fd > 0)
             continue;
-        *at = (struct ck_connection){.fd = ck_steal_fd(&fd), .generation = at->generation + 1};
+        if (ck_launcher_watch(l, fd, CK_WATCH_CONNECTION, generation, i) >= 0)
+            *at = (struct ck_connection){.fd = ck_steal_fd(&fd), .generation = generation};
         return;
     }
 }
 
 static struct ck_container *find(struct ck_launcher *l, const char id[64])
 {
-    for (uint32_t i = 0; i < l->used; i++) {
-        struct ck_container *c = &l->containers[i];
+    for (struct ck_container *c = l->containers; c < l->containers + l->used; c++) {
         if (c->status != CK_FREE && c->flags == CK_PLAN_KEPT &&
             strncmp(c->dir, "containers/", 11) == 0 && strncmp(c->dir + 11, id, 64) == 0)
             return c;
@@ -78,18 +78,17 @@ static void watch(struct ck_launcher *l, struct ck_connection *at, struct ck_con
 static void exec(struct ck_launcher *l, struct ck_connection *at, struct ck_container *c,
                  const struct ck_request *request, size_t size, const int *fds, int n)
 {
-    struct ck_given plan = {request + 1, size, NULL};
+    const void *plan = size > CK_PLAN_INLINE ? NULL : request + 1; /* else it must be a memfd */
+    void *map = NULL;
     int channel = ck_steal_fd(&at->fd);
 
     ck_epoll_set(l->epoll, EPOLL_CTL_DEL, channel, 0, 0);
     drop(l, at);
-    if (request->value[0] == 1)
-        n = ck_launcher_map_plan(&plan, fds, n);
-    else if (size > CK_PLAN_INLINE)
-        plan.plan = NULL; /* then it must be a memfd */
-    ck_exec_start(l, c, plan.plan, plan.size, fds, n, channel, request->value[1] == 1);
-    if (plan.map)
-        ck_unmap(plan.map, plan.size);
+    if (request->value[0] == 1 && n > 0)
+        plan = map = ck_launcher_map_plan(fds[--n], &size);
+    ck_exec_start(l, c, plan, size, fds, n, channel, request->value[1] == 1);
+    if (map)
+        ck_unmap(map, size);
 }
 
 static void handle(struct ck_launcher *l, struct ck_connection *at,
@@ -161,8 +160,7 @@ void ck_request_tell(struct ck_launcher *l, struct ck_container *c, uint16_t kin
     ck_launcher_tell(c->channel, kind, event, fd, -1);
     if (!(c->flags & CK_PLAN_KEPT))
         return;
-    for (size_t i = 0; i < CK_CONNECTIONS; i++) {
-        struct ck_connection *at = &l->connections[i];
+    for (struct ck_connection *at = l->connections; at < l->connections + CK_CONNECTIONS; at++) {
         if (!waits_for(at, c, CK_WATCH))
             continue;
         ck_launcher_tell(at->fd, kind, event, fd, -1);
@@ -173,8 +171,7 @@ void ck_request_tell(struct ck_launcher *l, struct ck_container *c, uint16_t kin
 
 void ck_request_answer_frozen(struct ck_launcher *l, struct ck_container *c, int error)
 {
-    for (size_t i = 0; i < CK_CONNECTIONS; i++) {
-        struct ck_connection *at = &l->connections[i];
+    for (struct ck_connection *at = l->connections; at < l->connections + CK_CONNECTIONS; at++) {
         if (waits_for(at, c, CK_FREEZE) && at->holds && !error)
             ck_launcher_tell(at->fd, CK_DONE, &(struct ck_event){.code = 0}, -1, -1);
         else if (waits_for(at, c, CK_FREEZE))

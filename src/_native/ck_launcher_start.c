@@ -182,9 +182,9 @@ static int start_child(struct ck_start *start)
     if (error < 0)
         c->failed = (struct ck_report){CK_CHILD, 0, 0, (uint16_t)-error, 0};
     CK_TRY(error);
-    CK_TRY(ck_launcher_watch(l, c, c->pidfd, CK_WATCH_PIDFD));
-    CK_TRY(ck_launcher_watch(l, c, c->report, CK_WATCH_REPORT));
-    return start->again ? 0 : ck_launcher_watch(l, c, c->channel, CK_WATCH_CHANNEL);
+    CK_TRY(ck_container_watch(l, c, c->pidfd, CK_WATCH_PIDFD));
+    CK_TRY(ck_container_watch(l, c, c->report, CK_WATCH_REPORT));
+    return start->again ? 0 : ck_container_watch(l, c, c->channel, CK_WATCH_CHANNEL);
 }
 
 static void start_container(struct ck_start *start)

@@ -67,9 +67,7 @@ struct ck_request {
     uint32_t value[4];
 };
 
-enum ck_signal_flag {
-    CK_STOP_ASKED = 1, /* recorded: it is not restarted any more */
-};
+enum ck_signal_flag { CK_STOP_ASKED = 1 }; /* recorded: it is not restarted any more */
 
 /* Descriptors: owner's pidfd, the listening socket, the directory that it is bound in (the launcher
  * unlinks "<id>.sock" there at its end, and the directory when it is empty), then one directory per
