@@ -322,7 +322,7 @@ int main(void)
 
     if (!l)
         return 1;
-    ck_reset_signals();
+    ck_set_signals(NULL, 0);
     ck_umask(0);
     ck_not_dumpable();
     if (ck_get_rlimit(RLIMIT_NOFILE, files) == 0)

@@ -115,7 +115,7 @@ struct ck_container {
 };
 
 enum ck_release {
-    CK_REL_DIR = 4, /* asked for by the plan, and there is no upper in it */
+    CK_REL_DIR = 4, /* the plan made it, and there is no upper in it */
     CK_HAS_CGROUP = 16, CK_ABOUT_TO_EXEC = 32,
     CK_SETTLED = 256,        /* it was started to stay: starts do not wait for its end */
     CK_MEMORY = 64, CK_TUNED = 128, /* its cgroup has a limit on memory, on more than pids */
@@ -203,7 +203,6 @@ struct ck_start {
     char upper[128];         /* "/up" or "/store/containers/ID": where uppers and files are made */
     uint32_t files;
     bool again;              /* a restart: what outlives the first start is there */
-    const char *uid_map, *gid_map;
 };
 
 /* setup */

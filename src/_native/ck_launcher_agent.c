@@ -20,13 +20,10 @@ enum {
 
 static int enter(struct ck_launcher *l, const struct ck_container *c)
 {
-    int error;
-
     CK_TRY(ck_new_process_group()); /* its children's too, until they have a session of their own */
     if (c->release & CK_HAS_CGROUP)
         CK_TRY(ck_pool_join_cgroup(l, c->number));
-    error = ck_setns(c->pidfd, ALL_NAMESPACES | CLONE_NEWUSER);
-    return error == -EINVAL ? ck_setns(c->pidfd, ALL_NAMESPACES) : error; /* the same user's */
+    return ck_setns(c->pidfd, ALL_NAMESPACES);
 }
 
 static void fail(int socket, int error)

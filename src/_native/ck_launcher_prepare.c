@@ -129,13 +129,6 @@ static int do_netns(struct ck_start *start, const struct ck_op *op)
     return fill_slot(start, op->fd[0], ck_pool_netns(start->launcher));
 }
 
-static int do_id_map(struct ck_start *start, const struct ck_op *op)
-{
-    start->uid_map = text(start, op, 0);
-    start->gid_map = text(start, op, 1);
-    return 0;
-}
-
 /* ---- sources: trees of the host, attached here so that they can be cloned again and again */
 
 void ck_source_path(char out[48], const struct ck_container *c, unsigned slot)
@@ -299,8 +292,6 @@ static int overlay(struct ck_start *start, const struct ck_op *op, bool append)
         CK_TRY(ck_fs_set(fs, "lowerdir", joined));
     if (op->flags & CK_F_VOLATILE)
         CK_TRY(ck_fs_set(fs, "volatile", NULL));
-    if (op->flags & CK_F_USERXATTR)
-        CK_TRY(ck_fs_set(fs, "userxattr", NULL));
     return ck_fs_mount(fs, (unsigned)op->value[0]);
 }
 

@@ -59,11 +59,8 @@ static _Noreturn void run_clone(struct ck_start *start)
     const struct ck_op *ops = start->plan.ops[CK_PREPARE];
     struct ck_report report = {.section = CK_PREPARE};
     int error;
-    char go;
 
     memcpy(child.slots, start->slots, sizeof child.slots);
-    if (start->uid_map && ck_read(c->report, &go, 1) != 1) /* until the maps are written */
-        ck_exit(126);
     error = c->release & CK_HAS_CGROUP ? ck_pool_join_cgroup(l, c->number) : 0;
     if (error >= 0)
         error = ck_unshare(CLONE_NEWCGROUP);
@@ -87,20 +84,13 @@ static int clone_child(struct ck_start *start)
     struct ck_container *c = start->container;
     uint64_t namespaces = start->plan.header->namespaces & ~(uint64_t)CLONE_NEWCGROUP;
     const uint32_t group = c->release & CK_HAS_CGROUP ? c->number : 0;
-    char path[32];
     int pid;
 
     CK_TRY(pid = ck_pool_clone(l, group, namespaces, &c->pidfd, &c->report));
     if (pid == 0)
         run_clone(start);
     c->state.pid = (uint32_t)pid;
-    if (!start->uid_map)
-        return 0;
-    snprintf(path, sizeof path, "proc/%d/uid_map", pid);
-    CK_TRY(ck_write_text(AT_FDCWD, path, start->uid_map));
-    path[strlen(path) - 7] = 'g';
-    CK_TRY(ck_write_text(AT_FDCWD, path, start->gid_map));
-    return (int)ck_write(c->report, "g", 1);
+    return 0;
 }
 
 /* ---- the request */
@@ -154,6 +144,8 @@ static uint16_t release_bits(const struct ck_launcher *l, const struct ck_plan *
 
     for (int i = 0; i < plan->header->n_ops[CK_PREPARE]; i++) {
         const struct ck_op *op = &plan->ops[CK_PREPARE][i];
+        if (op->code == CK_OP_LOCK && op->flags & CK_F_CREATE)
+            bits |= CK_REL_DIR;
         const char *item = op->code == CK_OP_CGROUP ? ck_plan_list(plan, op->arena[0], &n) : NULL;
         for (uint32_t j = 0; item && j < n; j++, item = ck_plan_next(item)) {
             if (j % 3 == 0 && strcmp(item, "memory") == 0)
@@ -164,8 +156,6 @@ static uint16_t release_bits(const struct ck_launcher *l, const struct ck_plan *
                 bits |= CK_TUNED;
         }
     }
-    for (int i = 0; i < plan->header->n_ops[CK_RELEASE]; i++)
-        bits |= plan->ops[CK_RELEASE][i].code == CK_OP_DROP_DIR ? CK_REL_DIR : 0;
     return bits;
 }
 

@@ -1,6 +1,6 @@
 /* ck_ops.h - the one table of ops: a row each, read by whoever defines the row's macro.
  *
- * CK_PREPARE_OP, CK_CHILD_OP, CK_RELEASE_OP(NAME, number, phase, slots, arguments[, handler])
+ * CK_PREPARE_OP, CK_CHILD_OP(NAME, number, phase, slots, arguments, handler)
  *   phase      when a child op may run: ANY, BEFORE_PIVOT, AFTER_PIVOT, PRIVILEGED (before CAPS)
  *   slots      one letter for fd[0..2]: i in, o out (or -1), ? in or -1, - none
  *   arguments  one letter for arena[0..2]: t text, l list, b bytes; capital: may be absent; - none
@@ -11,11 +11,9 @@
 #ifndef CK_CHILD_OP
 #define CK_CHILD_OP(...)
 #endif
-#ifndef CK_RELEASE_OP
-#define CK_RELEASE_OP(...)
-#endif
 
-/* "containers/ID": make the directory (CREATE), take its lock */
+/* "containers/ID": make the directory (CREATE; an ephemeral one without uppers in it is removed at its
+ * end), take its lock */
 CK_PREPARE_OP(LOCK, 1, ANY, "---", "t--", do_lock)
 /* triples: controller, file, value, ... */
 CK_PREPARE_OP(CGROUP, 2, ANY, "---", "L--", do_cgroup)
@@ -34,8 +32,6 @@ CK_PREPARE_OP(UPPER_DIR, 7, ANY, "---", "t--", do_upper_dir)
 CK_PREPARE_OP(OVERLAY, 8, ANY, "o--", "lT-", do_overlay)
 /* fd0 slot to fill with a mountable file; its content; value0 mode, value1 MOUNT_ATTR_* */
 CK_PREPARE_OP(FILE, 9, ANY, "o--", "B--", do_file)
-/* uid_map and gid_map: with CLONE_NEWUSER only */
-CK_PREPARE_OP(ID_MAP, 10, ANY, "---", "tt-", do_id_map)
 /* write the state record */
 CK_PREPARE_OP(STATE, 11, ANY, "---", "---", do_state)
 /* slots to fill: its standard input (or -1: none), output, error; value0 bytes of one file of the
@@ -70,8 +66,6 @@ CK_CHILD_OP(ROOT_READ_ONLY, 41, BEFORE_PIVOT, "---", "---", ck_op_root_read_only
 /* pivot_root into the new root, detach the old one */
 CK_CHILD_OP(PIVOT, 42, BEFORE_PIVOT, "---", "---", ck_op_pivot)
 CK_CHILD_OP(HOSTNAME, 43, PRIVILEGED, "---", "t--", ck_op_hostname)
-/* bring lo up: in a network namespace of its own that is not pooled */
-CK_CHILD_OP(LOOPBACK, 44, PRIVILEGED, "---", "---", ck_op_loopback)
 /* path below /proc/sys, value */
 CK_CHILD_OP(SYSCTL, 45, PRIVILEGED, "---", "tt-", ck_op_sysctl)
 /* flags the resource, value0 soft, value1 hard */
@@ -107,13 +101,5 @@ CK_CHILD_OP(INIT, 60, AFTER_PIVOT, "---", "---", ck_op_init)
 /* instead of EXEC: wait until the launcher lets go */
 CK_CHILD_OP(PARK, 61, AFTER_PIVOT, "---", "---", ck_op_park)
 
-/* kill what is left in the cgroup, then remove it */
-CK_RELEASE_OP(DROP_CGROUP, 80, ANY, "---", "---")
-/* detach the sources */
-CK_RELEASE_OP(DROP_SOURCES, 81, ANY, "---", "---")
-/* "containers/ID": remove the directory, with its lock; not one with uppers */
-CK_RELEASE_OP(DROP_DIR, 82, ANY, "---", "t--")
-
 #undef CK_PREPARE_OP
 #undef CK_CHILD_OP
-#undef CK_RELEASE_OP

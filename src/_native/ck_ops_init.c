@@ -35,12 +35,14 @@ int ck_op_init(struct ck_child *child, const struct ck_op *op)
 {
     pid_t pid;
 
-    ck_hold_signals(); /* before there is a command that one could be meant for */
+    /* before there is a command that one could be meant for; what is held never gets to its handler, but
+     * /proc says that there is one */
+    ck_set_signals(ck_exit, ~0ULL);
     CK_TRY(pid = ck_fork());
     if (pid > 0)
         serve(child, pid);
     ck_lead_group(); /* what its terminal sends comes to it alone, not through the first process again */
-    ck_reset_signals();
+    ck_set_signals(NULL, 0);
     return 0;
 }
 

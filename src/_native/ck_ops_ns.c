@@ -5,8 +5,6 @@ CK_OP_IS(ck_op_join_net, ck_setns(child->slots[op->fd[0]], CLONE_NEWNET))
 
 CK_OP_IS(ck_op_hostname, ck_sethostname(ck_child_text(child, op, 0)))
 
-CK_OP_IS(ck_op_loopback, ck_loopback_up())
-
 /* Write to a procfs of our own: what lies at the container's /proc is read-only or not ours. */
 static int write_proc(const char *path, const char *value)
 {

@@ -22,8 +22,6 @@ static const struct spec specs[CK_OP_END] = {
     [number] = {CK_PREPARE, phase, slots, arguments},
 #define CK_CHILD_OP(name, number, phase, slots, arguments, ...)                                    \
     [number] = {CK_CHILD, phase, slots, arguments},
-#define CK_RELEASE_OP(name, number, phase, slots, arguments, ...)                                  \
-    [number] = {CK_RELEASE, phase, slots, arguments},
 #include "ck_ops.h"
 };
 
@@ -132,11 +130,10 @@ static int check_op(const struct ck_plan *plan, int section, const struct ck_op 
 static bool good_kind(const struct ck_plan_header *header)
 {
     const uint64_t needed = CLONE_NEWNS | CLONE_NEWPID;
-    const uint64_t known =
-        needed | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP | CLONE_NEWUSER;
+    const uint64_t known = needed | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
 
     if (header->flags == CK_PLAN_EXEC)
-        return !header->namespaces && !header->n_ops[CK_PREPARE] && !header->n_ops[CK_RELEASE];
+        return !header->namespaces && !header->n_ops[CK_PREPARE];
     return (header->flags == CK_PLAN_EPHEMERAL || header->flags == CK_PLAN_KEPT) &&
            !(header->namespaces & ~known) && (header->namespaces & needed) == needed;
 }
@@ -149,12 +146,12 @@ static int check_header(const struct ck_plan_header *header, size_t size)
         return -EINVAL;
     if (header->version != CK_PLAN_VERSION)
         return -EPROTONOSUPPORT;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 2; i++) {
         if (header->n_ops[i] > CK_PLAN_OPS_MAX)
             return -EINVAL;
         ops += header->n_ops[i];
     }
-    if (header->n_inputs > CK_SLOTS || header->reserved0 || !good_kind(header))
+    if (header->n_inputs > CK_SLOTS || header->reserved0 || header->reserved1 || !good_kind(header))
         return -EINVAL;
     return sizeof *header + ops * sizeof(struct ck_op) + header->arena_size == size ? 0 : -EINVAL;
 }
@@ -171,20 +168,18 @@ int ck_plan_check(const void *bytes, size_t size, struct ck_plan *out, uint32_t 
     CK_TRY(check_header(header, size));
     op = (const void *)(header + 1);
     out->header = header;
-    out->arena = (const char *)(op + header->n_ops[0] + header->n_ops[1] + header->n_ops[2]);
+    out->arena = (const char *)(op + header->n_ops[0] + header->n_ops[1]);
     out->arena_size = header->arena_size;
     if (out->arena_size < 4 || load_u32(out->arena) || out->arena[out->arena_size - 1])
         return -EINVAL;
     now.rooted = now.pivoted = header->flags == CK_PLAN_EXEC;
     now.filled = header->n_inputs == 64 ? ~0ULL : (1ULL << header->n_inputs) - 1;
-    for (int section = 0; section < 3; section++) {
+    for (int section = 0; section < 2; section++) {
         out->ops[section] = op;
         for (int i = 0; i < header->n_ops[section]; i++, op++) {
             *at = (uint32_t)section << 16 | (uint32_t)i;
             CK_TRY(check_op(out, section, op, &now));
         }
-        if (section == CK_CHILD && !now.ended)
-            return -EINVAL;
     }
-    return 0;
+    return now.ended ? 0 : -EINVAL;
 }

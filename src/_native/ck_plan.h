@@ -1,8 +1,8 @@
 /* ck_plan.h - the launch plan: what it looks like in memory and on the wire, and what is valid.
  *
- * A plan is header | ops | arena, little-endian, one contiguous buffer.  Three sections of ops:
- * prepare (run by the launcher), child (run inside the new namespaces, ends in exec), release (the
- * undo list, run by the launcher after exit and after a failure).  Offsets into the arena point at
+ * A plan is header | ops | arena, little-endian, one contiguous buffer.  Two sections of ops: prepare
+ * (run by the launcher, which undoes it at the end), child (run inside the new namespaces, ends in
+ * exec).  Offsets into the arena point at
  *   text   a NUL-terminated string,
  *   bytes  u32 length, then that many bytes; 4-aligned,
  *   list   u32 count, then count NUL-terminated strings; 4-aligned.
@@ -23,16 +23,16 @@ enum {
     CK_SLOTS = 64,              /* descriptor slots; the caller's come first */
 };
 
-struct ck_plan_header { /* 48 bytes */
+struct ck_plan_header { /* 32 bytes */
     uint32_t magic;
     uint16_t version;
     uint16_t flags;         /* enum ck_plan_flag */
-    uint16_t n_ops[3];      /* prepare, child, release */
+    uint16_t n_ops[2];      /* prepare, child */
     uint16_t n_inputs;      /* slots 0..n_inputs-1 are descriptors the caller sends */
+    uint16_t reserved1;
     uint32_t arena_size;
     uint32_t reserved0;
     uint64_t namespaces;    /* CLONE_NEW* of the child; NEWNS and NEWPID at least, none for EXEC */
-    uint8_t reserved[16];
 };
 
 enum ck_plan_flag { /* exactly one of them */
@@ -53,7 +53,6 @@ struct ck_op { /* 40 bytes */
 enum ck_op_code {
 #define CK_PREPARE_OP(name, number, ...) CK_OP_##name = number,
 #define CK_CHILD_OP(name, number, ...) CK_OP_##name = number,
-#define CK_RELEASE_OP(name, number, ...) CK_OP_##name = number,
 #include "ck_ops.h"
     CK_OP_END
 };
@@ -63,7 +62,6 @@ enum ck_op_flag {
                              component by component, when it is missing */
     CK_F_FILE = 2,        /* MOVE_MOUNT: the target is a file */
     CK_F_VOLATILE = 4,    /* OVERLAY */
-    CK_F_USERXATTR = 8,   /* OVERLAY */
     CK_F_OPTIONAL = 32,   /* a failure of this step is recorded, not fatal */
     CK_F_RECURSIVE = 64,  /* CLONE: with submounts */
 };
@@ -72,17 +70,17 @@ enum ck_netns { CK_NETNS_POOLED = 1, CK_NETNS_HOST = 2 };
 
 enum ck_restart { CK_RESTART_ON_FAILURE = 1, CK_RESTART_ALWAYS, CK_RESTART_UNLESS_STOPPED };
 
-enum ck_section { CK_PREPARE, CK_CHILD, CK_RELEASE };
+enum ck_section { CK_PREPARE, CK_CHILD };
 
 /* A plan checked by ck_plan_check: every offset, list, slot and order in it is good. */
 struct ck_plan {
     const struct ck_plan_header *header;
-    const struct ck_op *ops[3];
+    const struct ck_op *ops[2];
     const char *arena;
     uint32_t arena_size;
 };
 
-_Static_assert(sizeof(struct ck_plan_header) == 48, "launch/wire.py");
+_Static_assert(sizeof(struct ck_plan_header) == 32, "launch/wire.py");
 _Static_assert(sizeof(struct ck_op) == 40, "launch/wire.py");
 
 /* What a failed step reports: section, index in it, op code, errno; aux is the op's own. */

@@ -189,26 +189,15 @@ _Noreturn void ck_exit(int code)
         syscall(SYS_exit_group, code);
 }
 
-/* In the kernel's own terms: libc refuses its private signals. */
-static void set_signals(uint64_t handler, uint64_t mask)
+/* In the kernel's own terms: libc refuses its private signals.  Meanwhile all are held. */
+void ck_set_signals(void (*handler)(int), uint64_t mask)
 {
-    const uint64_t action[4] = {handler};
+    const uint64_t action[4] = {(uint64_t)(uintptr_t)handler}, all = ~0ULL;
 
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, 8);
     for (int signal = 1; signal < NSIG; signal++) /* it refuses SIGKILL and SIGSTOP */
         syscall(SYS_rt_sigaction, signal, action, NULL, 8);
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, 8);
-}
-
-void ck_reset_signals(void)
-{
-    set_signals(0, 0);
-}
-
-/* What is blocked never gets as far as its handler. */
-void ck_hold_signals(void)
-{
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &(uint64_t){~0ULL}, NULL, 8);
-    set_signals((uint64_t)(uintptr_t)ck_exit, ~0ULL);
 }
 
 int ck_open_slave(int master, uint16_t rows, uint16_t columns)
@@ -327,11 +316,8 @@ int ck_set_caps(uint64_t bounding, uint64_t permitted)
         CK_TRY(error);
     }
     CK_TRY(result(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)));
-    for (int i = 0; i < 2; i++)
-        data[i] = (struct __user_cap_data_struct){
-            .permitted = (uint32_t)(permitted >> (32 * i)),
-            .effective = (uint32_t)(permitted >> (32 * i)),
-        };
+    for (int i = 0; i < 2; i++, permitted >>= 32)
+        data[i] = (struct __user_cap_data_struct){(uint32_t)permitted, (uint32_t)permitted, 0};
     return (int)result(syscall(SYS_capset, &header, data));
 }
 

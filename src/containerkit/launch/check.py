@@ -15,7 +15,6 @@ from containerkit.launch.ops import (
     CHILD,
     CLONE_NEWNS,
     CLONE_NEWPID,
-    CLONE_NEWUSER,
     NAMESPACES,
     OPS,
     SECTIONS,
@@ -62,7 +61,7 @@ def check(
     """Check slots, flags, values and order of the steps of a plan.
 
     Args:
-        sections: prepare, child, release.
+        sections: prepare, child.
         inputs: how many descriptors the caller sends.
         namespaces: CLONE_NEW* of the child.
         execute: it is of an exec: a child section that begins where others have pivoted.
@@ -80,8 +79,6 @@ def check(
             cause = _check_op(op, info) or slots.check(op, info)
             if execute and op.code not in _EXEC_OPS:
                 cause = f"{info.name} in an exec"
-            if op.code == Code.ID_MAP and not namespaces & CLONE_NEWUSER:
-                cause = "id_map without a user namespace"
             if cause:
                 raise refuse(cause, section, index)
     _check_order(sections[CHILD], execute=execute)

@@ -109,28 +109,16 @@ class _Compiler:
         _check_security(self.security, host_network=self.host_network)
         request = self.request
         directory = f"containers/{request.id}"
-        prepare, release = (
-            [
-                Op(
-                    Code.LOCK,
-                    flags=F_CREATE if request.create else 0,
-                    arena=(directory, None, None),
-                )
-            ],
-            [],
-        )
+        create = F_CREATE if request.create else 0
+        prepare = [Op(Code.LOCK, flags=create, arena=(directory, None, None))]
         namespaces = _NAMESPACES
         settings = cgroup_settings(self.limits, self.facts, self.notes, request.devices)
         if self.facts.cgroup is not None:
             prepare.append(Op(Code.CGROUP, arena=(settings, None, None)))
-            release.append(defaults.DROP_CGROUP)
             namespaces |= CLONE_NEWCGROUP
         child = self._network(prepare)
         self._storage(prepare, directory)
-        sources = self.slots.sources()
-        if sources:
-            release.append(defaults.DROP_SOURCES)
-        prepare += sources
+        prepare += self.slots.sources()
         self._files(prepare, child)
         on_prepare, streams = connect(request, self.slots)
         prepare += on_prepare + restart_steps(request) + self._health()
@@ -140,13 +128,10 @@ class _Compiler:
         self._process(child, streams)
         self._confine(child)
         self._execute(child)
-        if request.create:  # whoever made the directory removes it
-            release.append(Op(Code.DROP_DIR, arena=(directory, None, None)))
         return Plan(
             inputs=self.slots.inputs,
             prepare=prepare,
             child=child,
-            release=release,
             namespaces=namespaces,
             kind="ephemeral" if request.ephemeral or request.park else "kept",
             notes=self.notes,

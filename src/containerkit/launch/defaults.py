@@ -111,8 +111,6 @@ INIT: Final = constant(Op(Code.INIT))
 PARK: Final = constant(Op(Code.PARK))
 UMASK: Final = constant(Op(Code.UMASK, value=(0o022, 0)))
 NO_NEW_PRIVS: Final = constant(Op(Code.NO_NEW_PRIVS))
-DROP_CGROUP: Final = constant(Op(Code.DROP_CGROUP))
-DROP_SOURCES: Final = constant(Op(Code.DROP_SOURCES))
 
 
 def hosts_file(hostname: str) -> bytes:

@@ -20,7 +20,6 @@ from containerkit.launch.ops import (
     F_FILE,
     F_OPTIONAL,
     F_RECURSIVE,
-    F_USERXATTR,
     F_VOLATILE,
     MOUNT_ATTRS,
     NAMESPACES,
@@ -48,7 +47,6 @@ _FLAGS: Final = {
     F_FILE: "a file",
     F_RECURSIVE: "with what is mounted below it",
     F_VOLATILE: "volatile",
-    F_USERXATTR: "userxattr",
     F_OPTIONAL: "if possible",
 }
 
@@ -205,11 +203,7 @@ def explain(plan: Plan) -> str:
         if plan.kind == "exec"
         else f"new namespaces: {' '.join(names)}"
     )
-    titles = (
-        "prepare, in the launcher",
-        f"child, in {where}",
-        "release, when it has ended or did not start",
-    )
+    titles = ("prepare, in the launcher, which undoes it at the end", f"child, in {where}")
     lines = []
     if plan.inputs:
         lines.append("inputs")
@@ -279,7 +273,6 @@ _HINTS: Final[dict[tuple[int, int], str]] = {
     (Code.UPPER_DIR, errno.ENOSPC): "the store's file system is full: run Engine.gc()",
     (Code.LOG, errno.ENOSPC): "the store's file system is full: run Engine.gc()",
     (Code.STATE, errno.ENOSPC): "the store's file system is full: run Engine.gc()",
-    (Code.ID_MAP, errno.EPERM): "the user has no such range in /etc/subuid and /etc/subgid",
     (
         Code.MOUNT_FS,
         errno.EPERM,

@@ -29,7 +29,6 @@ PLAN_EXEC: Final = 4
 F_CREATE: Final = 1
 F_FILE: Final = 2
 F_VOLATILE: Final = 4
-F_USERXATTR: Final = 8
 F_OPTIONAL: Final = 32
 F_RECURSIVE: Final = 64
 
@@ -42,15 +41,13 @@ RESTART_UNLESS_STOPPED: Final = 3
 
 PREPARE: Final = 0
 CHILD: Final = 1
-RELEASE: Final = 2
-SECTIONS: Final = ("prepare", "child", "release")
+SECTIONS: Final = ("prepare", "child")
 
 # linux/sched.h
 CLONE_NEWNS: Final = 0x00020000
 CLONE_NEWCGROUP: Final = 0x02000000
 CLONE_NEWUTS: Final = 0x04000000
 CLONE_NEWIPC: Final = 0x08000000
-CLONE_NEWUSER: Final = 0x10000000
 CLONE_NEWPID: Final = 0x20000000
 CLONE_NEWNET: Final = 0x40000000
 NAMESPACES: Final = {
@@ -60,7 +57,6 @@ NAMESPACES: Final = {
     CLONE_NEWIPC: "ipc",
     CLONE_NEWUTS: "uts",
     CLONE_NEWCGROUP: "cgroup",
-    CLONE_NEWUSER: "user",
 }
 
 # linux/mount.h, mount_setattr(2)
@@ -88,7 +84,6 @@ class Code(IntEnum):
     UPPER_DIR = 7
     OVERLAY = 8
     FILE = 9
-    ID_MAP = 10
     STATE = 11
     LOG = 12
     RESTART = 13
@@ -106,7 +101,6 @@ class Code(IntEnum):
     ROOT_READ_ONLY = 41
     PIVOT = 42
     HOSTNAME = 43
-    LOOPBACK = 44
     SYSCTL = 45
     RLIMIT = 46
     OOM_SCORE = 47
@@ -124,10 +118,6 @@ class Code(IntEnum):
     PTY = 59
     INIT = 60
     PARK = 61
-
-    DROP_CGROUP = 80
-    DROP_SOURCES = 81
-    DROP_DIR = 82
 
 
 Argument = str | tuple[str, ...] | bytes | None
@@ -197,7 +187,7 @@ class OpInfo(NamedTuple):
     """One row of `OPS`.
 
     Attributes:
-        section: PREPARE, CHILD or RELEASE.
+        section: PREPARE or CHILD.
         stage: child ops run in non-decreasing stage; 0 elsewhere (see `wire`).
         text: a format string over fd0..fd2, a0..a2, v0, v1 and flags.
         fd: kinds of the three slots.
@@ -258,7 +248,7 @@ _ROWS: Final[dict[Code, OpInfo]] = {
         fd=_FILL,
         arena=("layers", "upper?", ""),
         value=("attrs", ""),
-        flags=F_VOLATILE | F_USERXATTR,
+        flags=F_VOLATILE,
     ),
     Code.FILE: OpInfo(
         PREPARE,
@@ -267,9 +257,6 @@ _ROWS: Final[dict[Code, OpInfo]] = {
         fd=_FILL,
         arena=_BYTES,
         value=("mode", "attrs"),
-    ),
-    Code.ID_MAP: OpInfo(
-        PREPARE, 0, "map user ids {a0}, group ids {a1}", arena=("text", "text", "")
     ),
     Code.STATE: OpInfo(PREPARE, 0, "write the state record"),
     Code.LOG: OpInfo(
@@ -333,7 +320,6 @@ _ROWS: Final[dict[Code, OpInfo]] = {
     Code.ROOT_READ_ONLY: OpInfo(CHILD, STAGE_MOUNTS, "make the root read-only"),
     Code.PIVOT: OpInfo(CHILD, STAGE_PIVOT, "pivot into the new root, detach the old one"),
     Code.HOSTNAME: OpInfo(CHILD, STAGE_PROCESS, "set the host name {a0}", arena=_TEXT),
-    Code.LOOPBACK: OpInfo(CHILD, STAGE_PROCESS, "bring the loopback interface up"),
     Code.SYSCTL: OpInfo(CHILD, STAGE_PROCESS, "set sysctl {a0} = {a1}", arena=("text", "text", "")),
     Code.RLIMIT: OpInfo(
         CHILD, STAGE_PROCESS, "limit {resource} to {v0}, hard {v1}", value=_LIMITS, flags=0xF
@@ -371,9 +357,6 @@ _ROWS: Final[dict[Code, OpInfo]] = {
     Code.EXEC: OpInfo(
         CHILD, STAGE_EXEC, "execute {a1} as {a0} with {a2}", arena=("candidates", "argv", "envp")
     ),
-    Code.DROP_CGROUP: OpInfo(RELEASE, 0, "kill what is left in the control group, remove it"),
-    Code.DROP_SOURCES: OpInfo(RELEASE, 0, "detach the sources"),
-    Code.DROP_DIR: OpInfo(RELEASE, 0, "remove {a0}", arena=_TEXT),
 }
 
 OPS: Final[dict[int, OpInfo]] = {

@@ -1,11 +1,11 @@
 """A launch plan: everything that starting a container does, as data.
 
-Owns the `Plan` value: what each descriptor the caller sends is for, three sections of steps, and
+Owns the `Plan` value: what each descriptor the caller sends is for, two sections of steps, and
 the namespaces.  `compile` makes plans, the launcher (``src/_native``) validates and runs them,
 `explain` prints them.  Must not perform anything, nor decide anything.
 
 *prepare* runs in the launcher: control group, network namespace, overlays, generated files.
-*child* runs in the new namespaces and ends in exec.  *release* is the undo list, run after the
+*child* runs in the new namespaces and ends in exec.  What *prepare* made, the launcher undoes after the
 container has ended and after a start that failed.
 """
 
@@ -57,14 +57,14 @@ class Plan:
 
     Attributes:
         inputs: the descriptors the caller sends, in order of slots.
-        prepare, child, release: the sections.
+        prepare, child: the sections.
         namespaces: CLONE_NEW* flags of the child; 0 for an exec.
         kind: "ephemeral": nothing of it is left when it has ended; "kept": its directory and record
             stay; "exec": not a container, but one more process of a running one.
         notes: what was wished implicitly and is not there, one sentence each; not on the wire.
     """
 
-    __slots__ = ("child", "inputs", "kind", "namespaces", "notes", "prepare", "release")
+    __slots__ = ("child", "inputs", "kind", "namespaces", "notes", "prepare")
 
     def __init__(
         self,
@@ -72,7 +72,6 @@ class Plan:
         inputs: Sequence[Input] = (),
         prepare: Sequence[Op] = (),
         child: Sequence[Op] = (),
-        release: Sequence[Op] = (),
         namespaces: int = CLONE_NEWNS | CLONE_NEWPID,
         kind: PlanKind = "kept",
         notes: Sequence[str] = (),
@@ -80,15 +79,14 @@ class Plan:
         self.inputs = tuple(inputs)
         self.prepare = tuple(prepare)
         self.child = tuple(child)
-        self.release = tuple(release)
         self.namespaces = namespaces
         self.kind: PlanKind = kind
         self.notes = tuple(notes)
 
     @property
-    def sections(self) -> tuple[tuple[Op, ...], tuple[Op, ...], tuple[Op, ...]]:
-        """The three sections, in order."""
-        return self.prepare, self.child, self.release
+    def sections(self) -> tuple[tuple[Op, ...], tuple[Op, ...]]:
+        """Both sections, in order."""
+        return self.prepare, self.child
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Plan):
@@ -111,7 +109,7 @@ class Plan:
             InvalidSpec: it does not fit the format (a NUL in a text, more than 1 MiB).
         """
         return wire.encode(
-            (self.prepare, self.child, self.release),
+            self.sections,
             inputs=len(self.inputs),
             namespaces=self.namespaces,
             flags=_FLAGS[self.kind],
@@ -128,12 +126,11 @@ class Plan:
             InvalidSpec: the bytes are not a valid plan.
         """
         decoded = wire.decode(data)
-        prepare, child, release = decoded.sections
+        prepare, child = decoded.sections
         return cls(
             inputs=_inputs_of(prepare, child, decoded.inputs),
             prepare=prepare,
             child=child,
-            release=release,
             namespaces=decoded.namespaces,
             kind=next(kind for kind, flags in _FLAGS.items() if flags == decoded.flags),
         )

@@ -170,7 +170,7 @@ class LaunchRequest:
         file_sources: the host paths, of bind mounts, that are not directories.
         streams: which of "stdin", "stdout", "stderr" the caller sends a descriptor for; the others
             are /dev/null.  None with the option tty, nor for what is kept.
-        ephemeral: what it writes goes to a tmpfs, and the release section runs when it ends.
+        ephemeral: what it writes goes to a tmpfs, and everything of it is removed when it ends.
         kept: its directory, record and log stay when it has ended; the launcher keeps the log and
             holds its input.
         park: nothing is started: what is mounted for it is held while others use its files; its

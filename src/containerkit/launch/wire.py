@@ -33,7 +33,7 @@ from containerkit.launch.ops import (
     Op,
 )
 
-HEADER: Final = Struct("<IHHHHHHIIQ16x")
+HEADER: Final = Struct("<IHHHHHHIIQ")
 OP: Final = Struct("<HHhhhHIIIQQ")
 _COUNT: Final = Struct("<I")
 _LIST_MAX: Final = PLAN_MAX // 2
@@ -132,10 +132,10 @@ def packed(op: Op) -> Op:
 
 
 def encode(sections: Sequence[Iterable[Op]], *, inputs: int, namespaces: int, flags: int) -> bytes:
-    """Encode three sections of ops as a plan.
+    """Encode two sections of ops as a plan.
 
     Args:
-        sections: prepare, child, release.
+        sections: prepare, child.
         inputs: how many descriptors the caller sends; they fill the first slots.
         namespaces: CLONE_NEW* of the child.
         flags: PLAN_* bits.
@@ -160,6 +160,7 @@ def encode(sections: Sequence[Iterable[Op]], *, inputs: int, namespaces: int, fl
             flags,
             *counts,
             inputs,
+            0,
             len(arena.data),
             0,
             namespaces,
@@ -177,7 +178,7 @@ def encode(sections: Sequence[Iterable[Op]], *, inputs: int, namespaces: int, fl
 
 
 class Decoded:
-    """What `decode` found: three sections, and the numbers of the header."""
+    """What `decode` found: two sections, and the numbers of the header."""
 
     __slots__ = ("flags", "inputs", "namespaces", "sections")
 
@@ -198,15 +199,15 @@ def decode(data: bytes) -> Decoded:
     """
     if not HEADER.size <= len(data) <= PLAN_MAX:
         raise refuse(f"{len(data)} bytes")
-    magic, version, flags, prepare, child, release, inputs, arena_size, zero, namespaces = (
+    magic, version, flags, prepare, child, inputs, zero, arena_size, zeros, namespaces = (
         HEADER.unpack_from(data)
     )
-    counts = (prepare, child, release)
+    counts = (prepare, child)
     if magic != PLAN_MAGIC or version != PLAN_VERSION:
         raise refuse(f"magic {magic:#x}, version {version}")
     if flags not in (PLAN_EPHEMERAL, PLAN_KEPT, PLAN_EXEC):
         raise refuse(f"flags {flags:#x}")
-    if zero or any(data[HEADER.size - 16 : HEADER.size]):
+    if zero or zeros:
         raise refuse("reserved fields of the header are not zero")
     if inputs > SLOTS or max(counts) > PLAN_OPS_MAX:
         raise refuse(f"{inputs} inputs, {counts} steps")

@@ -162,7 +162,6 @@ def plan_of(
         inputs=plan.inputs,
         prepare=(*plan.prepare, *more),
         child=plan.child,
-        release=plan.release,
         namespaces=plan.namespaces,
         kind="kept",
     )

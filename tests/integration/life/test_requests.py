@@ -45,7 +45,6 @@ def test_many_watch_one(engine: ck.Engine, busybox: str, launcher: Launcher) -> 
     state = one.wait()
     assert (state.status, state.signal, state.launcher) == (record.STOPPED, 9, launcher.id)
     assert state.finished_ns > state.started_ns > 0
-    assert state.max_rss_kib > 0
     assert one.kinds() == ["start", "kill", "die"]
     assert one.events()[-1] | {"t": 0} == {
         "t": 0,

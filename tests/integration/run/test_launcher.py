@@ -152,7 +152,6 @@ def test_plans_with_steps_twice(launcher: Launcher, engine: ck.Engine, busybox: 
             inputs=plan.inputs,
             prepare=(*plan.prepare[:at], op, *plan.prepare[at:]),
             child=plan.child,
-            release=plan.release,
             namespaces=plan.namespaces,
             kind="ephemeral",
         )

@@ -78,7 +78,7 @@ def test_no_golden_file_is_left_over() -> None:
 
 def test_it_is_marked_as_an_exec() -> None:
     plan = planned()
-    assert (plan.kind, plan.namespaces, plan.prepare, plan.release) == ("exec", 0, (), ())
+    assert (plan.kind, plan.namespaces, plan.prepare) == ("exec", 0, ())
 
 
 def test_it_ends_as_the_container_itself_does() -> None:
@@ -163,7 +163,6 @@ def test_capabilities_that_are_gone() -> None:
     [
         Op(Code.HOSTNAME, arena=("a", None, None)),
         Op(Code.SYSCTL, arena=("a", "b", None)),
-        Op(Code.LOOPBACK),
         Op(Code.PIVOT),
         Op(Code.MASK, arena=("/a", None, None)),
     ],

@@ -8,7 +8,7 @@ import pytest
 
 from containerkit.launch.capabilities import explain_mask
 from containerkit.launch.explain import explain_op, hint_for
-from containerkit.launch.ops import CHILD, OPS, PREPARE, RELEASE, Code, Op
+from containerkit.launch.ops import CHILD, OPS, PREPARE, Code, Op
 from containerkit.launch.plan import Plan
 from tests.unit.launch.plans import compiled, step
 
@@ -27,7 +27,7 @@ def test_a_step_is_described_with_its_number_in_the_text() -> None:
 
 
 def test_an_unknown_step_is_no_failure() -> None:
-    assert "unknown step" in compiled().describe(RELEASE, 99)
+    assert "unknown step" in compiled().describe(CHILD, 999)
     assert "unknown step" in compiled().describe(PREPARE, 99)
 
 

@@ -28,9 +28,8 @@ CHILD = (ROOT, PIVOT, IDS, CAPS, EXEC)
 def plan(
     prepare: tuple[Op, ...] = (OVERLAY,),
     child: tuple[Op, ...] = CHILD,
-    release: tuple[Op, ...] = (),
 ) -> Plan:
-    return Plan(inputs=[Input("stdin")], prepare=prepare, child=child, release=release)
+    return Plan(inputs=[Input("stdin")], prepare=prepare, child=child)
 
 
 def test_the_smallest_plan() -> None:
@@ -65,7 +64,6 @@ def test_inputs_come_back_with_their_kind() -> None:
         (plan(prepare=(Op(Code.SOURCE, fd=(1, -1, -1)),)), "slot 1, which is no input"),
         (plan(prepare=(OVERLAY, Op(Code.CLONE, fd=(0, 2, -1)))), "no source"),
         (plan(prepare=(OVERLAY, ROOT)), "no such step here"),
-        (plan(release=(Op(Code.LOCK, arena=("c", None, None)),)), "no such step here"),
         (plan(child=(PIVOT, IDS, CAPS, EXEC)), "root must be there once"),
         (plan(child=(ROOT, PIVOT, CAPS, EXEC)), "ids must be there once"),
         (plan(child=(ROOT, PIVOT, IDS, CAPS)), "must be exec or park"),
@@ -77,10 +75,6 @@ def test_inputs_come_back_with_their_kind() -> None:
             "keyring comes too late",
         ),
         (plan(child=(Op(Code.NO_NEW_PRIVS), *CHILD)), "before pivot"),
-        (
-            plan(prepare=(OVERLAY, Op(Code.ID_MAP, arena=("0 1 1", "0 1 1", None)))),
-            "without a user namespace",
-        ),
         (
             plan(prepare=(Op(Code.OVERLAY, fd=(1, -1, -1), arena=(("../x",), None, None)),)),
             "outside of the store",
@@ -144,12 +138,12 @@ def test_namespaces(namespaces: int) -> None:
         lambda data: b"X" + data[1:],
         lambda data: data[:4] + b"\2" + data[5:],
         lambda data: data[:6] + b"\3" + data[7:],
-        lambda data: data[:47] + b"\1" + data[48:],
+        lambda data: data[:23] + b"\1" + data[24:],
         lambda data: data[:-1] + b"x",
-        lambda data: data[:14] + b"\xff\xff" + data[16:],
-        lambda data: data[: 48 + 10] + b"\1" + data[48 + 11 :],
-        lambda data: data[:48] + b"\xff" + data[49:],
-        lambda data: data[: 48 + 12] + b"\xff\xff\xff\x7f" + data[48 + 16 :],
+        lambda data: data[:12] + b"\xff\xff" + data[14:],
+        lambda data: data[: 32 + 10] + b"\1" + data[32 + 11 :],
+        lambda data: data[:32] + b"\xff" + data[33:],
+        lambda data: data[: 32 + 12] + b"\xff\xff\xff\x7f" + data[32 + 16 :],
         lambda data: data + bytes(ops.PLAN_MAX),
     ],
 )
@@ -219,7 +213,7 @@ def test_plans_are_values() -> None:
     assert compiled() != compiled({"hostname": "x"})
     assert compiled() != "plan"
     assert pickle.loads(pickle.dumps(compiled())) == compiled()
-    assert repr(plan()) == "<Plan: 1 prepare, 5 child, 0 release steps>"
+    assert repr(plan()) == "<Plan: 1 prepare, 5 child steps>"
 
 
 def test_values_of_the_environment_are_in_the_plan_only() -> None:
