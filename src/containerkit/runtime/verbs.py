@@ -29,6 +29,7 @@ from containerkit.model.signals import signal_number
 from containerkit.runtime import begin, birth, packets
 from containerkit.runtime import status as words
 from containerkit.runtime.handle import Handle
+from containerkit.runtime.listeners import takes_signal
 from containerkit.runtime.names import check_name
 from containerkit.runtime.recover import look_for_lost
 from containerkit.state import events
@@ -94,7 +95,7 @@ class Verbs(Handle):
         if not look.is_live:
             return
         number, seconds = self._stopping(grace)
-        asked = seconds > 0 and self._handles(number)
+        asked = seconds > 0 and takes_signal(self.pid, number)
         if asked:
             self._signal(number, packets.STOP_ASKED, thaw=look.status == "paused")
         events.append(self._keeper.root, "stop", self.id, name=self._name_or_none())
@@ -323,16 +324,6 @@ class Verbs(Handle):
             return signal_number(wanted), seconds
         except ConfigError:  # the image's
             return signals.SIGTERM, seconds
-
-    def _handles(self, number: int) -> bool:
-        """Whether its first process has a handler for a signal (proc_pid_status(5), SigCgt)."""
-        pid = self.pid
-        if pid is None:
-            return True
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/status", encoding="ascii") as file:
-            caught = file.read().partition("\nSigCgt:")[2].split(None, 1)[0]
-            return bool(int(caught, 16) >> (number - 1) & 1)
-        return True
 
     def _signal(self, number: int, flags: int, *, cause: int = 0, thaw: bool = False) -> bool:
         """Send a signal; False when it has ended meanwhile."""

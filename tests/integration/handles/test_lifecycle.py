@@ -95,6 +95,24 @@ def test_stop_with_a_handler(engine: ck.Engine, busybox: str) -> None:
         one.stop()  # harmless
 
 
+WAITS = """
+import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+print("up", flush=True)
+while not signal.sigtimedwait({signal.SIGTERM}, 0.05):
+    pass
+sys.exit(6)
+"""
+
+
+def test_stop_of_one_that_waits_for_signals(engine: ck.Engine) -> None:
+    """As tini and dumb-init do: without a handler, and blocked as far as one can see."""
+    with engine.start(None, ["python3", "-c", WAITS]) as one:
+        one.wait_ready(log="up")
+        one.stop(grace=30)
+        assert one.exit == ck.Exit(6)
+
+
 def test_stop_of_one_that_does_not_listen(engine: ck.Engine, busybox: str) -> None:
     script = "trap 'echo no' TERM; echo up; while :; do sleep 0.05; done"
     with engine.start(busybox, ["sh", "-c", script], stop_grace=0.3) as one:
