@@ -22,13 +22,13 @@ _engine: Engine | None = None
 
 
 def default_engine() -> Engine:
-    """Return this process's default engine, opening it on first use.
+    """Return this process's default engine, opening it on first use, and again when it was closed.
 
     Its root is ``$CONTAINERKIT_ROOT``, else the user's own (see `Engine.open`).
     """
     global _engine
     with _guard:
-        if _engine is None:
+        if _engine is None or _engine.closed:
             _engine = Engine.open()
         return _engine
 

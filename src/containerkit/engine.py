@@ -343,6 +343,11 @@ class Engine(Caring):
             stack.callback(self._runner.close)
             stack.callback(self._keeper.close)
 
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
     def _require_open(self) -> None:
         if self._closed:
             raise NotReady(f"cannot use the engine of {self.root}: it is closed")

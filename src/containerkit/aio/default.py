@@ -20,15 +20,15 @@ _engine: Engine | None = None
 
 @like(blocking.default_engine)
 async def default_engine() -> Engine:
-    """Return this process's default engine, opening it on first use."""
+    """Return this process's default engine, opening it on first use, and again when it was closed."""
     global _engine
-    if _engine is None:
+    if _engine is None or _engine.closed:
         workers = Workers(1)
         try:
             core = await workers.call(blocking.default_engine)
         finally:
             await workers.close()
-        if _engine is None:
+        if _engine is None or _engine.closed:
             _engine = Engine(core)
     return _engine
 

@@ -81,6 +81,11 @@ class Engine:
     # ---- parts
 
     @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._core.closed
+
+    @property
     def root(self) -> Path:
         """The directory."""
         return self._core.root

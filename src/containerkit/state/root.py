@@ -58,6 +58,8 @@ class StoreRoot:
             MissingFeature: it is on a network file system.
             ConfigError: the path names something else than a directory.
         """
+        if path is not None and not os.fspath(path):
+            raise ConfigError("cannot open root '': the path is empty", hint="name a directory")
         wanted = default_root() if path is None else Path(os.path.abspath(os.fspath(path)))
         try:
             wanted.parent.mkdir(parents=True, exist_ok=True)

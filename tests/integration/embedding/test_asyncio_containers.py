@@ -296,6 +296,9 @@ def test_the_default_engine(
         await (await aio.default_engine()).close()
 
     asyncio.run(main())
+    asyncio.run(main())  # closed, it is opened again
+    assert ck.run(busybox, ["true"]).exit.ok
+    ck.default_engine().close()
 
 
 def test_files(engine_root: Path, busybox: str, tmp_path: Path) -> None:

@@ -32,6 +32,11 @@ def test_a_new_root_is_private_in_every_part(tmp_path: Path) -> None:
     assert {path.name for path in parts} >= {"blobs", "ingest", "layers", "containers"}
 
 
+def test_an_empty_path_is_not_the_present_directory() -> None:
+    with pytest.raises(ConfigError, match="empty"):
+        StoreRoot.open("")
+
+
 def test_a_root_open_to_others_is_closed(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir(mode=0o755)
     StoreRoot.open(tmp_path / "root")
