@@ -287,6 +287,10 @@ class Engine(Caring):
         if image is None or not (isinstance(image, str) or hasattr(image, "chain_ids")):
             from containerkit.images.host import host_image
 
+            if image is not None and not hasattr(image, "rootfs"):
+                raise ConfigError(
+                    f"image {image!r} is no image", hint='as "alpine:3.20", an Image, or None'
+                )
             yield host_image(self.root) if image is None else cast("Startable", image)
             return
         images = self._stores.images

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -190,3 +191,11 @@ def test_memory_runs_out(engine: ck.Engine, busybox: str) -> None:
     killed = engine.run(busybox, ["sh", "-c", "kill -9 $$; exit 137"], limits=limits)
     assert killed.exit.cause in ("exited", "signal")
     assert engine.run(busybox, ["true"]).exit.ok
+
+
+@pytest.mark.parametrize("image", [5, b"alpine", object()])
+def test_what_is_no_image(engine: ck.Engine, image: Any) -> None:
+    with pytest.raises(ck.ConfigError, match="no image"):
+        engine.run(image, ["true"])
+    with pytest.raises(ck.ConfigError, match="no image"):
+        engine.start(image, ["true"])
