@@ -263,7 +263,8 @@ def drop_orphan(keeper: Keeper, identity: str) -> bool:
     """
     directory = keeper.directory(identity)
     mark = marks.read(directory)
-    if mark is not None and marks.is_orphaned(directory, mark, keeper.is_alive):
+    state = record.read(directory)
+    if mark is not None and marks.is_orphaned(directory, mark, state, keeper.is_alive):
         recover(keeper.root)
     if marks.read(directory) is not None:
         return False

@@ -222,7 +222,7 @@ class Handle:
         if mark is None:
             return _GONE
         runs = alive and state is not None and state.is_live
-        if not runs and marks.is_orphaned(directory, mark, is_alive):
+        if not runs and marks.is_orphaned(directory, mark, state, is_alive):
             return Look("removed", state, alive=False)
         return Look(words.status_of(state, alive=alive), state, alive)
 

@@ -17,14 +17,18 @@ import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from containerkit.errors import refusals
-from containerkit.runtime import leases
+from containerkit.runtime import leases, packets
+
+if TYPE_CHECKING:
+    from containerkit.state.record import State
 
 NAME: Final = "kept"
 DETACHED: Final = "detached"
 _OWNER: Final = "owner:"
+_OWNER_DIED: Final = packets.CAUSES.index("owner-died")
 
 
 def owner_mark(launcher_id: str) -> str:
@@ -51,13 +55,24 @@ def read(directory: str | os.PathLike[str]) -> str | None:
 
 
 def is_orphaned(
-    directory: str | os.PathLike[str], mark: str, is_alive: Callable[[str], bool]
+    directory: str | os.PathLike[str],
+    mark: str,
+    state: State | None,
+    is_alive: Callable[[str], bool],
 ) -> bool:
     """Whether what a container hangs on has died, so that it goes at the next recovery.
 
     A shared one stays as long as somebody uses it, whatever became of its launcher.
+
+    Args:
+        directory: of the container.
+        mark: of it.
+        state: its record.
+        is_alive: says whether a launcher lives.
     """
     owner = owner_of(mark)
+    if owner is not None and state is not None and state.cause == _OWNER_DIED:
+        return not state.is_live  # its launcher is about to end as well
     return owner is not None and not is_alive(owner) and not leases.is_used(Path(directory))
 
 
