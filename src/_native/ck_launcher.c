@@ -145,6 +145,7 @@ static void on_channel(struct ck_launcher *l, struct ck_container *c)
 static void on_started(struct ck_launcher *l, struct ck_container *c, int parked)
 {
     const struct ck_event event = {.started_ns = c->state.started_ns};
+    int error;
 
     if (c->status != CK_STARTING)
         return;
@@ -155,7 +156,13 @@ static void on_started(struct ck_launcher *l, struct ck_container *c, int parked
         ck_launcher_unwatch(l, &c->log.output[0]);
         return;
     }
-    ck_life_started(l, c);
+    error = ck_life_started(l, c);
+    if (error < 0) { /* nobody could see that it runs */
+        c->status = CK_STARTING;
+        c->failed = (struct ck_report){CK_CHILD, 0, 0, (uint16_t)-error, 0};
+        ck_pidfd_kill(c->pidfd, SIGKILL);
+        return;
+    }
     if (!c->state.restarts) {
         c->release |= CK_SETTLED;
         l->live--;

@@ -217,6 +217,7 @@ pid_t ck_pool_clone(struct ck_launcher *l, uint32_t number, uint64_t namespaces,
                     int *socket);
 int ck_pool_join_cgroup(struct ck_launcher *l, uint32_t number);
 int ck_pool_controller(const struct ck_launcher *l, const char *name); /* its index */
+int ck_pool_insist(int dir, const char *path, const char *text); /* as ck_write_text */
 int ck_pool_write_cgroup(struct ck_launcher *l, uint32_t number, const char *triples, uint32_t n);
 int ck_pool_read_cgroup(const struct ck_launcher *l, uint32_t number, const char *controller,
                         const char *file, char text[512]); /* bytes, or an errno */
@@ -250,7 +251,7 @@ void ck_request_answer_frozen(struct ck_launcher *l, struct ck_container *c, int
 int ck_life_restart(struct ck_start *start, const struct ck_op *op); /* the op RESTART */
 int ck_life_remember(struct ck_start *start);
 void ck_life_forget(struct ck_container *c);
-void ck_life_started(struct ck_launcher *l, struct ck_container *c);
+int ck_life_started(struct ck_launcher *l, struct ck_container *c);
 bool ck_life_ended(struct ck_launcher *l, struct ck_container *c);
 void ck_life_free_group(struct ck_launcher *l, const struct ck_container *c); /* if it was paused */
 void ck_life_kill(struct ck_launcher *l, struct ck_container *c, int signal, uint32_t cause);

@@ -88,7 +88,7 @@ static pid_t kill_group(struct ck_launcher *l, const struct ck_exec *e)
             pid = 0;
         }
     }
-    ck_write_text(dir, group_path(e, path, freezer), v2 ? "0" : "THAWED");
+    ck_pool_insist(dir, group_path(e, path, freezer), v2 ? "0" : "THAWED");
     return found;
 }
 
@@ -186,7 +186,10 @@ static int on_report(struct ck_launcher *l, struct ck_exec *e)
         e->master = fd;
     } else if (n == 1) {
         e->pidfd = fd;
-        watch(l, e, fd, CK_WATCH_EXEC_PIDFD);
+        if (watch(l, e, fd, CK_WATCH_EXEC_PIDFD) < 0) { /* then the end of its reports tells */
+            ck_kill_and_wait(fd);
+            e->event.report = (struct ck_report){CK_CHILD, 0, 0, ENOMEM, 0};
+        }
         if (e->flags & CK_EXEC_KILLED)
             ck_pidfd_kill(fd, SIGKILL);
     } else if (report.errnum) {

@@ -45,7 +45,7 @@ static int write_freezer(struct ck_launcher *l, const struct ck_container *c, in
     if (index < 0 || !(c->release & CK_HAS_CGROUP))
         return -EOPNOTSUPP;
     snprintf(path, sizeof path, "%u/%s", c->number, v2 ? "cgroup.freeze" : "freezer.state");
-    return ck_write_text(l->controllers[index], path, word);
+    return ck_pool_insist(l->controllers[index], path, word);
 }
 
 static bool is_frozen(struct ck_launcher *l, struct ck_container *c)
@@ -59,10 +59,10 @@ static bool is_frozen(struct ck_launcher *l, struct ck_container *c)
                      strncmp(text, "FROZEN", 6) == 0;
 }
 
-static void set_status(struct ck_container *c, uint16_t status)
+static int set_status(struct ck_container *c, uint16_t status)
 {
     c->state.status = status;
-    ck_launcher_write_state(c);
+    return ck_launcher_write_state(c);
 }
 
 void ck_life_free_group(struct ck_launcher *l, const struct ck_container *c)
@@ -231,14 +231,15 @@ static bool wants_restart(const struct ck_container *c)
 }
 
 /* It runs now, for the first time or again. */
-void ck_life_started(struct ck_launcher *l, struct ck_container *c)
+int ck_life_started(struct ck_launcher *l, struct ck_container *c)
 {
     c->life.started = ck_now(CLOCK_MONOTONIC);
     c->state.health = c->life.probe ? CK_HEALTH_STARTING : CK_HEALTH_NONE;
     c->state.failing = 0;
-    set_status(c, CK_STATE_RUNNING);
+    CK_TRY(set_status(c, CK_STATE_RUNNING));
     ck_event_write(l, c->state.restarts ? "restart" : "start", c, "%s", "");
     ck_health_schedule(l, c);
+    return 0;
 }
 
 /* It has ended, and its record says how.  True: not for good. */

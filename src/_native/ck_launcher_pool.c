@@ -90,6 +90,16 @@ int ck_pool_controller(const struct ck_launcher *l, const char *name)
     return -ENOENT;
 }
 
+/* What is frozen and not thawed would never end: what the host refuses once is tried again. */
+int ck_pool_insist(int dir, const char *path, const char *text)
+{
+    int error = -EAGAIN;
+
+    for (int tries = 0; error < 0 && tries < 4; tries++)
+        error = ck_write_text(dir, path, text);
+    return error;
+}
+
 int ck_pool_write_cgroup(struct ck_launcher *l, uint32_t number, const char *triples, uint32_t n)
 {
     char path[128];
@@ -142,8 +152,9 @@ static int make_netns(struct ck_launcher *l)
 {
     int fd = enter_netns();
 
-    if (ck_setns(l->host_net, CLONE_NEWNET) < 0) /* can not go on in a container's network */
-        ck_exit(1);
+    for (int tries = 0; ck_setns(l->host_net, CLONE_NEWNET) < 0; tries++)
+        if (tries == 4) /* can not go on in a container's network */
+            ck_exit(1);
     return fd;
 }
 

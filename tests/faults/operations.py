@@ -189,7 +189,9 @@ def attach(engine: ck.Engine, image: str) -> Iterator[None]:
     container = engine.start(image, ["sh", "-c", script], stdin_open=True, **OPTIONS)
     yield
     with container.attach() as process:
-        assert process.communicate(b"one\n", timeout=20).stdout == b"got one\n"
+        said = process.communicate(b"one\n", timeout=20).stdout
+        # What a log can not take is counted, and holds nobody up.
+        assert said == b"got one\n" or container.inspect().dropped_log_bytes == 8
     yield
     _removed(container)
 

@@ -71,7 +71,8 @@ class Sweep:
         replaced = False
         try:
             with Sufferer(self._build, root / "root", self._image) as victim:
-                self._calls = victim.ask(name, seconds=60)
+                victim.ask(name)
+                self._calls = victim.ask(name, "count")
                 for point in chosen:
                     if not self._try(victim, point):
                         replaced = True

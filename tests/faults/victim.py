@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import containerkit as ck
+from containerkit.runtime import marks
 from tests.faults.build import PLACE
 from tests.faults.operations import OPERATIONS, act, undo
 from tests.faults.page import CLASSES, NEVER, Page
@@ -65,11 +66,22 @@ def of_launcher(engine: ck.Engine) -> Iterator[re.Pattern[str]]:
         yield re.compile(f"({launcher._control.fileno()}|{launcher._pidfd}) -> .*")
 
 
+def is_debris(engine: ck.Engine, name: str) -> bool:
+    """Whether something was left by a launcher that died, or a removal that was refused half-way.
+
+    What else is left of a container, nothing excuses.
+    """
+    if name.startswith("containers/gone-"):
+        return True
+    mark = marks.read(engine.root / name)
+    return mark is not None and marks.is_orphaned(engine.root / name, mark, engine._keeper.is_alive)
+
+
 def settled(engine: ck.Engine, before: set[str]) -> list[str]:
     """Return what is left beyond *before*, after waiting for it to go by itself."""
     deadline = time.monotonic() + SETTLE
-    if any(name.startswith("containers/gone-") for name in leftovers(engine)):
-        engine.recover()  # what a removal that was refused half-way has left, is debris
+    if any(is_debris(engine, name) for name in leftovers(engine) - before):
+        engine.recover()
     while left := leftovers(engine) - before:
         if time.monotonic() > deadline:
             return sorted(left)
@@ -86,14 +98,16 @@ class Victim:
         self.page = page
         self.engine.images.pull(image, insecure=True)
 
-    def warm(self, name: str) -> dict[str, int]:
-        """Run an operation unharmed, so that what is loaded and opened once is.
+    def warm(self, name: str) -> None:
+        """Run an operation unharmed, so that what is loaded and opened once is."""
+        for _ in range(2):
+            act(OPERATIONS[name](self.engine, self.image), lambda: None, lambda: None)
+        undo(self.engine)
 
-        Returns:
-            How many calls of each kind it makes.
-        """
+    def count(self, name: str) -> dict[str, int]:
+        """Return how many calls of each kind an operation makes, unharmed."""
         made = {}
-        for kind, bit in ({"": 0} | CLASSES).items():
+        for kind, bit in CLASSES.items():
 
             def count(bit: int = bit) -> None:
                 self.page.arm(bit, 0, NEVER)
@@ -101,7 +115,6 @@ class Victim:
             act(OPERATIONS[name](self.engine, self.image), count, lambda: None)
             made[kind] = self.page.disarm().counted
         undo(self.engine)
-        del made[""]
         return made
 
     def suffer(self, name: str, classes: int, error: int, nth: int) -> dict[str, Any]:
@@ -143,10 +156,13 @@ def main() -> None:
         print(json.dumps("ready"), flush=True)
         for line in sys.stdin:
             name, *rest = json.loads(line)
-            if rest:
+            if rest == ["count"]:
+                print(json.dumps(victim.count(name)), flush=True)
+            elif rest:
                 print(json.dumps(victim.suffer(name, *rest)), flush=True)
             else:
-                print(json.dumps(victim.warm(name)), flush=True)
+                victim.warm(name)
+                print(json.dumps("warm"), flush=True)
         victim.engine.close()
 
 

@@ -26,6 +26,9 @@ SETTLE = 5.0
 """Seconds that the kernel and the launcher have to finish what they undo in the background."""
 
 OURS = re.compile(r"containerkit|ck-launcher|/ck-[^/ ]*|pytest-of-")
+OTHERS = re.compile(r" /tmp/mmdebstrap\.")
+"""Mounts of what makes guests for the tests of other kernels, perhaps just now."""
+
 KEPT = ("/memfd:ck-launcher (deleted)",)
 """What a process keeps for good once it has run a container: the sealed copy of the launcher."""
 
@@ -88,6 +91,8 @@ def mounts() -> Iterator[str]:
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
         for line in table:
             left, _, right = line.partition(" - ")
+            if OTHERS.search(line):
+                continue
             if right.split()[0] in KERNEL_FILE_SYSTEMS or OURS.search(line):
                 fields = left.split()
                 yield f"{fields[0]} {fields[4]} ({right.strip()})"

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from containerkit.errors import ConfigError, ContainerKitError, InvalidStatus, Timeout
+from containerkit.errors import ConfigError, ContainerKitError, InvalidStatus, Timeout, refusals
 from containerkit.model.log import log_of
 from containerkit.model.result import Usage
 from containerkit.runtime import packets
@@ -240,7 +240,8 @@ def opening_input(container: Verbs) -> Waiting[int]:
         return fds[0]
     try:
         # Another open file, so that it is nobody else's affair how it is written to.
-        return os.open(f"/proc/self/fd/{fds[0]}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with refusals("open the container's input"):
+            return os.open(f"/proc/self/fd/{fds[0]}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     finally:
         os.close(fds[0])
 

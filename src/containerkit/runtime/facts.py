@@ -41,6 +41,7 @@ def gather(launcher: Launcher) -> HostFacts:
     )
 
 
+@refusals("read the limits of the container's launcher")
 def rlimits_of(pid: int | None) -> Rlimits | None:
     """Return the limits of another process; None when there is no such process any more.
 

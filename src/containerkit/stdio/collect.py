@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from containerkit.errors import refusals
 from containerkit.stdio.waiting import READ, WRITE, Interest, Ready, Wait, Waiting
 
 if TYPE_CHECKING:
@@ -196,6 +197,7 @@ class _Feed:
         self.open = fd is not None
         self._rest = memoryview(data)
 
+    @refusals("write to the process")
     def write(self) -> None:
         """Write what fits now; close when that was the last of it."""
         if not self.open:

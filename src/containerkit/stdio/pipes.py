@@ -17,6 +17,8 @@ import threading
 from types import TracebackType
 from typing import Any, AnyStr, Final, Generic, Self
 
+from containerkit.errors import refusals
+
 CHUNK: Final = 64 << 10
 """What a pipe holds at most by default (pipe(7))."""
 
@@ -231,6 +233,7 @@ class Writer(Generic[AnyStr]):
         """Whether `close` was called."""
         return self._end.closed
 
+    @refusals("write to the process")
     def write(self, data: AnyStr) -> int:
         """Write all of *data*; return its length.
 
