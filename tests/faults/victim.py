@@ -73,8 +73,8 @@ def is_debris(engine: ck.Engine, name: str) -> bool:
     """
     if name.startswith("containers/gone-"):
         return True
-    mark = marks.read(engine.root / name)
-    return mark is not None and marks.is_orphaned(engine.root / name, mark, engine._keeper.is_alive)
+    owner = marks.owner_of(marks.read(engine.root / name) or "")
+    return owner is not None and not engine._keeper.is_alive(owner)
 
 
 def settled(engine: ck.Engine, before: set[str]) -> list[str]:
