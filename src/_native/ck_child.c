@@ -5,27 +5,28 @@ static ck_handler *const handlers[CK_OP_END] = {
 #include "ck_ops.h"
 };
 
+void ck_child_tell(int socket, uint16_t section, int index, uint16_t code, int error, int32_t aux)
+{
+    const struct ck_report report = {section, (uint16_t)index, code, (uint16_t)-error, aux};
+
+    ck_send(socket, &report, sizeof report, NULL, 0);
+}
+
 _Noreturn void ck_child_run(struct ck_child *child)
 {
     const struct ck_op *ops = child->plan.ops[CK_CHILD];
-    int n = child->plan.header->n_ops[CK_CHILD];
+    int n = child->plan.header->n_ops[CK_CHILD], error = 0;
 
-    for (int i = 0; i < n; i++) {
-        struct ck_report report = {.section = CK_CHILD, .index = (uint16_t)i, .code = ops[i].code};
-        int error = 0;
-
+    for (int i = 0; i < n && error >= 0; i++) {
+        const uint16_t code = ops[i].code;
         child->aux = 0;
-        if (ops[i].code == CK_OP_EXEC ||
-            ops[i].code == CK_OP_PARK) /* "about to": a failure sends a second report */
-            error = (int)ck_send(child->report, &report, sizeof report, NULL, 0);
-        if (error >= 0)
-            error = handlers[ops[i].code](child, &ops[i]);
-        if (error < 0 && (ops[i].code == CK_OP_RLIMIT || !(ops[i].flags & CK_F_OPTIONAL))) {
-            report.errnum = (uint16_t)-error;
-            report.aux = child->aux;
-            ck_send(child->report, &report, sizeof report, NULL, 0);
-            break;
-        }
+        if (code == CK_OP_EXEC || code == CK_OP_PARK) /* about to: a failure says more */
+            ck_child_tell(child->report, CK_CHILD, i, code, 0, 0);
+        error = handlers[code](child, &ops[i]);
+        if (code != CK_OP_RLIMIT && ops[i].flags & CK_F_OPTIONAL)
+            error = 0;
+        if (error < 0)
+            ck_child_tell(child->report, CK_CHILD, i, code, error, child->aux);
     }
     ck_exit(127);
 }

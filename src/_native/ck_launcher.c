@@ -226,19 +226,22 @@ static void on_event(struct ck_launcher *l, uint64_t tag)
         ck_launcher_ended(l, c);
 }
 
-/* How long until the pool has work: none at all while the next start would miss something and nothing
- * runs, which hides its cost; after a pause for the rest; for ever when everything is ready. */
-static int pool_patience(const struct ck_launcher *l)
+/* When the pool has work: at once while the next start would miss something and nothing runs, which
+ * hides its cost; after a pause for the rest; never (0) when everything is ready. */
+static uint64_t pool_due(const struct ck_launcher *l)
 {
     const int wants = ck_pool_wants_work(l);
-    uint64_t idle;
 
-    if (!wants)
-        return -1;
-    if (wants == 2)
-        return 0;
-    idle = (ck_now(CLOCK_MONOTONIC) - l->idle_since) / 1000000;
-    return idle >= l->hello.idle_ms ? 0 : (int)(l->hello.idle_ms - idle);
+    return wants == 2 ? 1 : wants ? l->idle_since + l->hello.idle_ms * 1000000ULL : 0;
+}
+
+/* For epoll_wait(2): ms until the pool or a timer is due. */
+static int patience(const struct ck_launcher *l)
+{
+    const uint64_t pool = pool_due(l), now = ck_now(CLOCK_MONOTONIC);
+    const uint64_t due = pool && (!l->due || pool < l->due) ? pool : l->due;
+
+    return !due ? -1 : due <= now ? 0 : (int)((due - now) / 1000000 + 1);
 }
 
 static _Noreturn void loop(struct ck_launcher *l)
@@ -246,9 +249,7 @@ static _Noreturn void loop(struct ck_launcher *l)
     struct epoll_event events[64];
 
     while (!l->left || l->present) {
-        const int pool = pool_patience(l), life = ck_life_patience(l);
-        const int patience = life >= 0 && (pool < 0 || life < pool) ? life : pool;
-        int n = ck_epoll_wait(l->epoll, events, 64, patience);
+        int n = ck_epoll_wait(l->epoll, events, 64, patience(l));
         int control = 0, owner = 0, busy = 0;
 
         ck_life_work(l);
@@ -271,7 +272,9 @@ static _Noreturn void loop(struct ck_launcher *l)
             ck_launcher_shutdown(l);
         if (busy)
             l->idle_since = ck_now(CLOCK_MONOTONIC);
-        else if (pool_patience(l) == 0) /* also beside a container that never stops talking */
+        else if (pool_due(l) &&
+                 pool_due(l) <=
+                     ck_now(CLOCK_MONOTONIC)) /* also beside a container that never stops talking */
             ck_pool_work(l);
     }
     ck_launcher_shutdown(l);
@@ -323,7 +326,7 @@ static int set_up(struct ck_launcher *l)
 int main(void)
 {
     struct ck_launcher *l = ck_map(-1, sizeof *l);
-    struct ck_event ready = {.report = {.section = CK_PREPARE}};
+    struct ck_event ready = {0};
     uint64_t files[2];
     int error;
 
@@ -337,8 +340,7 @@ int main(void)
     l->control = CK_CONTROL_FD;
     ck_set_cloexec(CK_CONTROL_FD);
     error = set_up(l);
-    ready.report.errnum = (uint16_t)-error;
-    ready.report.aux = l->step;
+    ready.report = (struct ck_report){CK_PREPARE, 0, 0, (uint16_t)-error, l->step};
     ready.features = l->features;
     ck_launcher_tell(l->control, CK_READY, &ready, -1, -1);
     if (error < 0)

@@ -79,7 +79,7 @@ struct ck_probe {
     uint64_t at;             /* CLOCK_MONOTONIC: when it begins, or has had its time */
     uint32_t retries;
     bool running, late;
-    int out, n_inputs;       /* our end of the pipe of its output; inputs of its plan */
+    int out;                 /* our end of the pipe of its output and error, the inputs of its plan */
     size_t used, size;       /* of the output, of the plan */
     char output[CK_PROBE_OUTPUT];
     _Alignas(8) char plan[];
@@ -136,10 +136,8 @@ struct ck_exec {
 };
 
 enum ck_exec_status { CK_EXEC_FREE, CK_EXEC_STARTING, CK_EXEC_RUNNING, CK_EXEC_ENDING };
-enum ck_exec_flag {
-    CK_EXEC_QUIET = 1,       /* nobody wants STARTED */
-    CK_EXEC_PROBE = 2, CK_EXEC_ABOUT = 4, CK_EXEC_KILLED = 8,
-};
+/* QUIET: nobody wants STARTED */
+enum ck_exec_flag { CK_EXEC_QUIET = 1, CK_EXEC_PROBE = 2, CK_EXEC_ABOUT = 4, CK_EXEC_KILLED = 8 };
 
 /* A locked directory and a cgroup of the same number, empty and with every value at its default. */
 struct ck_place {
@@ -250,7 +248,7 @@ void ck_request_answer_frozen(struct ck_launcher *l, struct ck_container *c, int
 /* life: signals, pauses, limits, restarts, events */
 int ck_life_restart(struct ck_start *start, const struct ck_op *op); /* the op RESTART */
 int ck_life_remember(struct ck_start *start);
-void ck_life_forget(struct ck_container *c);
+void ck_life_forget(struct ck_launcher *l, struct ck_container *c);
 int ck_life_started(struct ck_launcher *l, struct ck_container *c);
 bool ck_life_ended(struct ck_launcher *l, struct ck_container *c);
 void ck_life_free_group(struct ck_launcher *l, const struct ck_container *c); /* if it was paused */
@@ -260,7 +258,6 @@ int ck_life_freeze(struct ck_launcher *l, struct ck_container *c, bool frozen);
 int ck_life_update(struct ck_launcher *l, struct ck_container *c, const char *list, size_t size,
                    int32_t *failed);
 void ck_life_due(struct ck_launcher *l, uint64_t when); /* have ck_life_work called then */
-int ck_life_patience(const struct ck_launcher *l);      /* ms until then, -1: for ever */
 void ck_life_work(struct ck_launcher *l);               /* all timers that are due */
 /* Append one line to the events: kind, the container, and what format adds: `,"code":%d`. */
 __attribute__((format(printf, 4, 5))) void ck_event_write(struct ck_launcher *l, const char *kind,
@@ -269,7 +266,7 @@ __attribute__((format(printf, 4, 5))) void ck_event_write(struct ck_launcher *l,
 
 /* health */
 int ck_health_open(struct ck_start *start, const struct ck_op *op); /* the op HEALTH */
-void ck_health_forget(struct ck_container *c);
+void ck_health_forget(struct ck_launcher *l, struct ck_container *c);
 void ck_health_schedule(struct ck_launcher *l, struct ck_container *c);
 void ck_health_output(struct ck_launcher *l, struct ck_container *c);
 void ck_health_work(struct ck_launcher *l, struct ck_container *c, uint64_t now);

@@ -12,8 +12,6 @@ enum {
     AGENT_SOCKET = CK_CONTROL_FD, /* all that an agent holds */
     AGENT_IDLE_MS = 30000,
     SEND_MS = 100, /* until the agent has taken what others sent */
-    ALL_NAMESPACES =
-        CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET | CLONE_NEWCGROUP,
 };
 
 /* ---- within the agent, and its children */
@@ -23,14 +21,7 @@ static int enter(struct ck_launcher *l, const struct ck_container *c)
     CK_TRY(ck_new_process_group()); /* its children's too, until they have a session of their own */
     if (c->release & CK_HAS_CGROUP)
         CK_TRY(ck_pool_join_cgroup(l, c->number));
-    return ck_setns(c->pidfd, ALL_NAMESPACES);
-}
-
-static void fail(int socket, int error)
-{
-    const struct ck_report report = {.section = CK_CHILD, .errnum = (uint16_t)-error};
-
-    ck_send(socket, &report, sizeof report, NULL, 0);
+    return ck_setns(c->pidfd, CK_SPARE_NAMESPACES | CLONE_NEWNET | CLONE_NEWCGROUP);
 }
 
 /* The exec's first process.  It sends a pidfd of itself before anything else: from then on the
@@ -54,7 +45,7 @@ static _Noreturn void run(const void *plan, size_t size, const int *fds, int n, 
         child.slots[i] = i + 2 < n ? fds[i + 2] : -1;
     if (error >= 0)
         ck_child_run(&child);
-    fail(child.report, error);
+    ck_child_tell(child.report, CK_CHILD, 0, 0, error, 0);
     ck_exit(126);
 }
 
@@ -80,7 +71,7 @@ static void serve(struct ck_launcher *l, int grouped, int error)
     if (!error)
         run(plan, size, fds, n, grouped && l->unified < 0 ? fds[1] : -1);
     if (error < 0)
-        fail(fds[0], error);
+        ck_child_tell(fds[0], CK_CHILD, 0, 0, error, 0);
     if (plan && plan != l->packet)
         ck_unmap((void *)(uintptr_t)plan, size);
     ck_close_at(&pidfd);
@@ -117,8 +108,8 @@ static int make_agent(struct ck_launcher *l, struct ck_container *c)
 
 void ck_agent_event(struct ck_launcher *l, struct ck_container *c)
 {
-    if (c->agent.socket > 0 &&
-        ck_wait_for(c->agent.pidfd, POLLIN, 0) > 0) /* it may be another one by now */
+    /* it may be another one by now */
+    if (c->agent.socket > 0 && ck_wait_for(c->agent.pidfd, POLLIN, 0) > 0)
         ck_agent_end(l, c);
 }
 

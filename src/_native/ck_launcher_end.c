@@ -31,7 +31,7 @@ void ck_launcher_release(struct ck_launcher *l, struct ck_container *c, uint16_t
                                    .finished_ns = state->finished_ns,
                                    .usage = state->usage};
 
-    ck_life_forget(c);
+    ck_life_forget(l, c);
     ck_exec_drop_all(l, c);
     ck_log_finish(l, c);
     drop_sources(c);
@@ -86,18 +86,14 @@ static uint32_t cause_of(const struct ck_launcher *l, struct ck_container *c)
     return c->state.signal ? CK_CAUSE_SIGNAL : CK_CAUSE_EXITED;
 }
 
-static uint64_t microseconds(const struct timeval *time)
-{
-    return (uint64_t)time->tv_sec * 1000000U + (uint64_t)time->tv_usec;
-}
-
 int ck_launcher_wait(int pidfd, int *code, int *signal, struct ck_usage *usage)
 {
     struct rusage used = {0};
 
     CK_TRY(ck_wait_pidfd(pidfd, code, signal, &used));
-    *usage = (struct ck_usage){microseconds(&used.ru_utime), microseconds(&used.ru_stime),
-                               (uint64_t)used.ru_maxrss};
+    usage->user_us = (uint64_t)used.ru_utime.tv_sec * 1000000 + (uint64_t)used.ru_utime.tv_usec;
+    usage->system_us = (uint64_t)used.ru_stime.tv_sec * 1000000 + (uint64_t)used.ru_stime.tv_usec;
+    usage->max_rss_kib = (uint64_t)used.ru_maxrss;
     return 0;
 }
 
@@ -120,7 +116,7 @@ void ck_launcher_fail(struct ck_launcher *l, struct ck_container *c)
     if (!c->state.signal)
         c->state.code = 127; /* what ran before can not run again: that ends it, as with Docker */
     c->state.cause = cause_of(l, c);
-    ck_life_forget(c);
+    ck_life_forget(l, c);
     finish(l, c);
 }
 
@@ -137,7 +133,6 @@ void ck_launcher_ended(struct ck_launcher *l, struct ck_container *c)
         ck_launcher_fail(l, c);
         return;
     }
-    ck_life_free_group(l, c); /* what is frozen neither dies nor starts again */
     ck_exec_drop_all(l, c);
     ck_log_finish(l, c); /* whoever reads that it has ended finds all that it said */
     state->cause = cause_of(l, c);

@@ -46,6 +46,7 @@ bool ck_exec_is_ending(const struct ck_container *c)
 static void done(struct ck_launcher *l, struct ck_exec *e)
 {
     struct ck_event *event = &e->event;
+    const int code = event->signal ? 128 + event->signal : event->code;
     int error;
 
     if (event->report.errnum && !event->report.code && ck_exec_is_ending(e->container))
@@ -59,10 +60,7 @@ static void done(struct ck_launcher *l, struct ck_exec *e)
     ck_launcher_unwatch(l, &e->channel);
     e->status = CK_EXEC_FREE;
     if (e->flags & CK_EXEC_PROBE)
-        ck_life_probed(l, e->container,
-                       error           ? error
-                       : event->signal ? 128 + event->signal
-                                       : event->code);
+        ck_life_probed(l, e->container, error ? error : code);
 }
 
 /* Kill all that is in an exec's group now; returns one of them, 0 when it is empty. */
@@ -88,6 +86,7 @@ static pid_t kill_group(struct ck_launcher *l, const struct ck_exec *e)
             pid = 0;
         }
     }
+    ck_close_at(&procs); /* it may be the last descriptor that there is */
     ck_pool_insist(dir, group_path(e, path, freezer), v2 ? "0" : "THAWED");
     return found;
 }
@@ -303,14 +302,11 @@ static int begin(struct ck_launcher *l, struct ck_exec *e, const void *plan, siz
     return e->agent = c->agent.pid;
 }
 
-static int refuse(const struct ck_container *c, const void *plan, size_t size, int n_fds,
-                  int channel)
+static int refuse(const struct ck_container *c, const void *plan, size_t size, int n_fds)
 {
     struct ck_plan checked;
     uint32_t at;
 
-    if (channel < 0 && size > CK_PLAN_INLINE)
-        return -E2BIG; /* a probe has no memfd */
     CK_TRY(ck_plan_check(plan, size, &checked, &at));
     if (checked.header->flags != CK_PLAN_EXEC || checked.header->n_inputs != n_fds)
         return -EINVAL;
@@ -322,7 +318,7 @@ static int refuse(const struct ck_container *c, const void *plan, size_t size, i
 int ck_exec_start(struct ck_launcher *l, struct ck_container *c, const void *plan, size_t size,
                   const int *fds, int n_fds, int channel, int quiet)
 {
-    int error = refuse(c, plan, size, n_fds, channel);
+    int error = refuse(c, plan, size, n_fds);
     struct ck_exec *e = error ? NULL : new_exec(l, c, channel);
 
     if (!e) {
@@ -355,9 +351,11 @@ void ck_exec_work(struct ck_launcher *l)
             finish(l, e);
 }
 
-/* The container has been killed, so that each step here ends. */
+/* The container has been killed, so that each step here ends; but not a group that somebody has made
+ * another one in. */
 void ck_exec_drop_all(struct ck_launcher *l, struct ck_container *c)
 {
+    ck_life_free_group(l, c); /* what is frozen neither dies nor starts again */
     ck_agent_end(l, c);
     for (struct ck_exec *e = l->execs; e < l->execs + l->n_execs; e++) {
         if (e->status == CK_EXEC_FREE || e->container != c)
@@ -365,10 +363,10 @@ void ck_exec_drop_all(struct ck_launcher *l, struct ck_container *c)
         if (e->status == CK_EXEC_STARTING && !e->event.report.errnum)
             e->event.report = (struct ck_report){CK_CHILD, 0, 0, ESRCH, 0};
         kill_exec(l, e, SIGKILL, c->cause);
-        while (e->status != CK_EXEC_FREE) {
+        for (int tries = 0; e->status != CK_EXEC_FREE; tries++) {
             int fd = e->pidfd >= 0 ? e->pidfd : e->report;
             ck_wait_for(fd, POLLIN, fd >= 0 ? -1 : 1);
-            go_on(l, e);
+            tries < LOST_MS ? go_on(l, e) : done(l, e);
         }
     }
 }

@@ -11,9 +11,8 @@ int ck_health_open(struct ck_start *start, const struct ck_op *op)
 {
     struct ck_container *c = start->container;
     struct ck_probe *probe = c->life.probe;
-    uint32_t size, at;
+    uint32_t size;
     const char *bytes = ck_plan_list(&start->plan, op->arena[0], &size);
-    struct ck_plan plan;
 
     if (start->again)
         return 0;
@@ -28,16 +27,14 @@ int ck_health_open(struct ck_start *start, const struct ck_op *op)
     probe->start_period = (op->value[1] >> 32) * MS;
     probe->start_interval = (op->value[1] & 0xffffffff) * MS;
     memcpy(probe->plan, bytes, size);
-    CK_TRY(ck_plan_check(probe->plan, size, &plan, &at));
-    probe->n_inputs = plan.header->n_inputs;
-    return plan.header->flags == CK_PLAN_EXEC ? 0 : -EINVAL;
+    return 0; /* whether it is a plan, is asked whenever it begins */
 }
 
-void ck_health_forget(struct ck_container *c)
+void ck_health_forget(struct ck_launcher *l, struct ck_container *c)
 {
     if (!c->life.probe)
         return;
-    ck_close_at(&c->life.probe->out);
+    ck_launcher_unwatch(l, &c->life.probe->out);
     ck_unmap(c->life.probe, sizeof *c->life.probe + c->life.probe->size);
     c->life.probe = NULL;
 }
@@ -86,24 +83,21 @@ static void write_output(struct ck_launcher *l, struct ck_container *c)
 
     snprintf(path, sizeof path, "%s/health", c->dir);
     fd = ck_openat(l->store, path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600);
-    if (fd >= 0)
-        ck_write(fd, c->life.probe->output, c->life.probe->used);
+    ck_write(fd, c->life.probe->output, c->life.probe->used);
 }
 
 static int begin(struct ck_launcher *l, struct ck_container *c)
 {
     struct ck_probe *probe = c->life.probe;
     CK_CLEANUP_FD int theirs = -1;
-    int pair[2], inputs[CK_SLOTS];
+    int pair[2];
 
     CK_TRY(ck_pipe(pair));
     probe->out = pair[0];
     theirs = pair[1];
     CK_TRY(ck_set_nonblocking(probe->out));
     CK_TRY(ck_container_watch(l, c, probe->out, CK_WATCH_PROBE));
-    for (int i = 0; i < probe->n_inputs; i++) /* its output and its error */
-        inputs[i] = theirs;
-    return ck_exec_start(l, c, probe->plan, probe->size, inputs, probe->n_inputs, -1, 1);
+    return ck_exec_start(l, c, probe->plan, probe->size, (int[]){theirs, theirs}, 2, -1, 1);
 }
 
 void ck_health_work(struct ck_launcher *l, struct ck_container *c, uint64_t now)
@@ -111,10 +105,8 @@ void ck_health_work(struct ck_launcher *l, struct ck_container *c, uint64_t now)
     struct ck_probe *probe = c->life.probe;
     int error;
 
-    if (c->life.frozen || c->life.freezing)
-        return; /* it begins anew when it goes on */
-    if (probe->late && probe->running)
-        return;
+    if (c->life.frozen || c->life.freezing || (probe->late && probe->running))
+        return; /* it begins anew when it goes on, or when this one has ended */
     if (probe->at > now)
         return ck_life_due(l, probe->at);
     if (probe->running) {

@@ -9,7 +9,6 @@ enum {
     BACKOFF_FIRST = 100,
     BACKOFF_MOST = 60000,
     SETTLED_AFTER = 10000, /* ms, as Docker has them */
-    FREEZE_POLL = 1,
     FREEZE_MOST = 10000,
 };
 
@@ -29,34 +28,31 @@ void ck_event_write(struct ck_launcher *l, const char *kind, const struct ck_con
     n += vsnprintf(line + n, 250, format, args);
     va_end(args);
     n += snprintf(line + n, 3, "}\n");
-    if (fd >= 0) /* a full disk loses an event, never a container */
-        ck_write(fd, line, (size_t)n);
+    ck_write(fd, line, (size_t)n); /* a full disk loses an event, never a container */
 }
 
 /* ---- pauses: the loop asks until all are frozen, since some may be slow to arrive there */
 
-static int write_freezer(struct ck_launcher *l, const struct ck_container *c, int frozen)
+static int write_freezer(struct ck_launcher *l, const struct ck_container *c, bool frozen)
 {
-    int index = ck_pool_controller(l, "freezer");
-    const bool v2 = index >= 0 && index == l->unified;
+    const int dir = ck_exec_hierarchy(l, c), v2 = l->unified >= 0;
     const char *word = v2 ? (frozen ? "1" : "0") : frozen ? "FROZEN" : "THAWED";
     char path[48];
 
-    if (index < 0 || !(c->release & CK_HAS_CGROUP))
+    if (dir < 0)
         return -EOPNOTSUPP;
     snprintf(path, sizeof path, "%u/%s", c->number, v2 ? "cgroup.freeze" : "freezer.state");
-    return ck_pool_insist(l->controllers[index], path, word);
+    return ck_pool_insist(dir, path, word);
 }
 
 static bool is_frozen(struct ck_launcher *l, struct ck_container *c)
 {
+    const bool v2 = l->unified >= 0;
+    const char *file = v2 ? "cgroup.events" : "freezer.state";
     char text[512];
 
-    return l->unified >= 0
-               ? ck_pool_read_cgroup(l, c->number, "freezer", "cgroup.events", text) > 0 &&
-                     strstr(text, "frozen 1")
-               : ck_pool_read_cgroup(l, c->number, "freezer", "freezer.state", text) > 0 &&
-                     strncmp(text, "FROZEN", 6) == 0;
+    return ck_pool_read_cgroup(l, c->number, "freezer", file, text) > 0 &&
+           strstr(text, v2 ? "frozen 1" : "FROZEN");
 }
 
 static int set_status(struct ck_container *c, uint16_t status)
@@ -101,17 +97,17 @@ int ck_life_freeze(struct ck_launcher *l, struct ck_container *c, bool frozen)
 
 static void poll_freezing(struct ck_launcher *l, struct ck_container *c, uint64_t now)
 {
-    if (is_frozen(l, c)) {
+    if (now >= c->life.freezing) {
+        ck_request_answer_frozen(l, c, -ETIMEDOUT);
+        thaw(l, c);
+    } else if (is_frozen(l, c)) {
         c->life.frozen = 1;
         c->life.freezing = 0;
         set_status(c, CK_STATE_PAUSED);
         ck_event_write(l, "pause", c, "%s", "");
         ck_request_answer_frozen(l, c, 0);
-    } else if (now >= c->life.freezing) {
-        ck_request_answer_frozen(l, c, -ETIMEDOUT);
-        thaw(l, c);
     } else {
-        ck_life_due(l, now + FREEZE_POLL * MS);
+        ck_life_due(l, now + MS);
     }
 }
 
@@ -207,7 +203,7 @@ int ck_life_remember(struct ck_start *start)
     return 0;
 }
 
-void ck_life_forget(struct ck_container *c)
+void ck_life_forget(struct ck_launcher *l, struct ck_container *c)
 {
     struct ck_again *again = c->life.again;
 
@@ -217,7 +213,7 @@ void ck_life_forget(struct ck_container *c)
     if (again)
         ck_unmap(again, sizeof *again + again->size);
     c->life.again = NULL;
-    ck_health_forget(c);
+    ck_health_forget(l, c);
 }
 
 static bool wants_restart(const struct ck_container *c)
@@ -278,15 +274,6 @@ void ck_life_due(struct ck_launcher *l, uint64_t when)
 {
     if (!l->due || when < l->due)
         l->due = when;
-}
-
-int ck_life_patience(const struct ck_launcher *l)
-{
-    const uint64_t now = l->due ? ck_now(CLOCK_MONOTONIC) : 0;
-
-    if (!l->due)
-        return -1;
-    return l->due <= now ? 0 : (int)((l->due - now) / MS + 1);
 }
 
 void ck_life_work(struct ck_launcher *l)

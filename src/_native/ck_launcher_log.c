@@ -24,8 +24,7 @@ static void rotate(const struct ck_launcher *l, struct ck_container *c)
     char from[112], to[112];
 
     name_file(c, c->log.max_files - 1, to);
-    if (c->log.max_files == 1)
-        ck_unlinkat(l->store, to, 0);
+    ck_unlinkat(l->store, to, 0);
     for (uint32_t i = c->log.max_files - 1; i > 0; i--) {
         name_file(c, i - 1, from);
         ck_renameat(l->store, from, l->store, to);

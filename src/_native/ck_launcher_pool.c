@@ -140,18 +140,14 @@ int ck_pool_read_cgroup(const struct ck_launcher *l, uint32_t number, const char
 
 /* ---- network namespaces */
 
-/* Leaves the launcher in the new namespace. */
-static int enter_netns(void)
-{
-    CK_TRY(ck_unshare(CLONE_NEWNET));
-    CK_TRY(ck_loopback_up());
-    return ck_openat(AT_FDCWD, "/proc/self/ns/net", O_RDONLY, 0);
-}
-
 static int make_netns(struct ck_launcher *l)
 {
-    int fd = enter_netns();
+    int fd = ck_unshare(CLONE_NEWNET);
 
+    if (fd >= 0)
+        fd = ck_loopback_up();
+    if (fd >= 0)
+        fd = ck_openat(AT_FDCWD, "/proc/self/ns/net", O_RDONLY, 0);
     for (int tries = 0; ck_setns(l->host_net, CLONE_NEWNET) < 0; tries++)
         if (tries == 4) /* can not go on in a container's network */
             ck_exit(1);
@@ -270,16 +266,14 @@ static int find_place(struct ck_launcher *l, struct ck_place *place)
 
 /* A parked child holds nothing of the launcher but its socket, as 3, and the directories of the
  * controllers, which HELLO has put behind the owner's.  It is sent one byte: join the cgroup; then a
- * plan, behind one byte for each slot that says which of the packet's descriptors it is. */
+ * plan, with a descriptor for each slot up to the last that is filled. */
 static void park(struct ck_launcher *l)
 {
     int n = 0;
 
     if (ck_dup_to(l->spare.socket, CK_CONTROL_FD) < 0 || ck_set_cloexec(CK_CONTROL_FD) < 0)
         ck_exit(126);
-    ck_close(l->owner);
-    ck_close(l->listener);
-    ck_close(l->run);
+    ck_close_range(CK_CONTROL_FD + 1, (unsigned)l->run, 0);
     ck_close_range((unsigned)(l->run + l->n_controllers + 1), ~0U, 0);
     if (ck_receive(CK_CONTROL_FD, l->packet, 1, NULL, &n, 1) != 1 ||
         ck_pool_join_cgroup(l, l->spare.place.number) < 0 || ck_unshare(CLONE_NEWCGROUP) < 0)
@@ -297,13 +291,10 @@ static _Noreturn void serve_as_spare(struct ck_launcher *l)
 
     park(l);
     got = ck_receive(CK_CONTROL_FD, l->packet, sizeof l->packet, fds, &n, 1);
-    if (got < CK_SLOTS ||
-        ck_plan_check(l->packet + CK_SLOTS, (size_t)got - CK_SLOTS, &child.plan, &at) < 0)
+    if (got < 0 || ck_plan_check(l->packet, (size_t)got, &child.plan, &at) < 0)
         ck_exit(126);
-    for (int i = 0; i < CK_SLOTS; i++) {
-        int index = l->packet[i] - 1; /* 0: empty */
-        child.slots[i] = index >= 0 && index < n ? fds[index] : -1;
-    }
+    for (int i = 0; i < CK_SLOTS; i++)
+        child.slots[i] = i < n ? fds[i] : -1;
     ck_child_run(&child);
 }
 
@@ -338,17 +329,15 @@ void ck_pool_end_spare(struct ck_launcher *l, struct ck_spare *spare)
 
 static int wants_spare(const struct ck_launcher *l)
 {
-    return l->hello.spares && l->features & CK_HAS_SPARE && !l->spare.ready;
+    return l->features & CK_HAS_SPARE && !l->spare.ready;
 }
 
+/* 2: urgently. */
 static int wants_netns(const struct ck_launcher *l)
 {
-    return l->features & CK_HAS_POOL && l->pooled < l->hello.netns_pool;
-}
-
-static int is_low(const struct ck_launcher *l)
-{
-    return wants_netns(l) && l->pooled < CK_POOL_LOW;
+    if (!(l->features & CK_HAS_POOL) || l->pooled >= l->hello.netns_pool)
+        return 0;
+    return l->pooled < CK_POOL_LOW ? 2 : 1;
 }
 
 /* 2: at once, the next start would have to do it.  A child is cloned while others run; only joining
@@ -356,7 +345,8 @@ static int is_low(const struct ck_launcher *l)
  * else has been going on for a while.  0: nothing. */
 int ck_pool_wants_work(const struct ck_launcher *l)
 {
-    if (wants_spare(l) || (l->live == 0 && (is_low(l) || (l->spare.ready && !l->spare.joined))))
+    if (wants_spare(l) ||
+        (l->live == 0 && (wants_netns(l) == 2 || (l->spare.ready && !l->spare.joined))))
         return l->busy ? 1 : 2;
     return wants_netns(l) || l->trashed || (l->spare.ready && !l->spare.joined);
 }
@@ -372,7 +362,7 @@ void ck_pool_work(struct ck_launcher *l)
     } else if (l->spare.ready && !l->spare.joined) {
         l->spare.joined = 1;
         ck_send(l->spare.socket, "", 1, NULL, 0);
-    } else if (l->trashed && !is_low(l)) {
+    } else if (l->trashed && wants_netns(l) < 2) {
         uint32_t number = l->trash[--l->trashed];
         if (ck_pool_drop_cgroup(l, number) == -EBUSY) {
             l->trash[l->trashed++] = l->trash[0]; /* to the other end: it must not hold up others */

@@ -3,8 +3,6 @@
 
 #include "ck_launcher.h"
 
-typedef int prepare_handler(struct ck_start *start, const struct ck_op *op);
-
 static const char *text(const struct ck_start *start, const struct ck_op *op, int i)
 {
     return ck_plan_text(&start->plan, op->arena[i]);
@@ -18,11 +16,11 @@ static int good_name(const char *name)
 
 static int fill_slot(struct ck_start *start, int16_t slot, int fd)
 {
-    if (fd >= 0 && slot >= 0)
-        start->slots[slot] = fd;
-    else if (fd >= 0)
-        ck_close(fd);
-    return fd < 0 ? fd : 0;
+    CK_TRY(fd);
+    if (slot < 0)
+        return ck_close(fd);
+    start->slots[slot] = fd;
+    return 0;
 }
 
 /* ---- the container's directory and lock */
@@ -188,16 +186,15 @@ static int set_upper(struct ck_start *start, const char *top, const char *dir)
 
 static int do_upper_tmpfs(struct ck_start *start, const struct ck_op *op)
 {
-    static const char *const limits[] = {"size", "nr_inodes"};
     CK_CLEANUP_FD int fs = ck_fs_open("tmpfs"), mount = -1;
-    char number[24];
+    char number[24]; /* 0 is tmpfs's own word for no limit */
 
     if (start->upper[0])
         return -EINVAL;
-    for (int i = 0; i < 2; i++) { /* 0 is tmpfs's own word for no limit */
-        snprintf(number, sizeof number, "%llu", (unsigned long long)op->value[i]);
-        CK_TRY(ck_fs_set(fs, limits[i], number));
-    }
+    snprintf(number, sizeof number, "%llu", (unsigned long long)op->value[0]);
+    CK_TRY(ck_fs_set(fs, "size", number));
+    snprintf(number, sizeof number, "%llu", (unsigned long long)op->value[1]);
+    CK_TRY(ck_fs_set(fs, "nr_inodes", number));
     CK_TRY(mount = ck_fs_mount(fs, MOUNT_ATTR_NODEV));
     CK_TRY(ck_move_mount(mount, AT_FDCWD, "/up"));
     return set_upper(start, "/up", "");
@@ -331,7 +328,7 @@ static int do_file(struct ck_start *start, const struct ck_op *op)
     return fill_slot(start, op->fd[0], ck_steal_fd(&tree));
 }
 
-static prepare_handler *const handlers[CK_OP_JOIN_NET] = {
+static int (*const handlers[])(struct ck_start *start, const struct ck_op *op) = {
 #define CK_PREPARE_OP(name, number, phase, slots, arguments, handler) [number] = handler,
 #include "ck_ops.h"
 };
@@ -342,11 +339,10 @@ int ck_launcher_prepare(struct ck_start *start)
 
     for (uint16_t i = 0; i < start->plan.header->n_ops[CK_PREPARE]; i++) {
         int error = handlers[ops[i].code](start, &ops[i]);
-        if (error < 0 && !(ops[i].flags & CK_F_OPTIONAL)) {
+        if (error < 0)
             start->container->failed =
                 (struct ck_report){CK_PREPARE, i, ops[i].code, (uint16_t)-error, 0};
-            return error;
-        }
+        CK_TRY(error);
     }
     return 0;
 }

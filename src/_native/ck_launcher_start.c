@@ -3,13 +3,11 @@
 
 /* ---- the child */
 
-/* The last use of the plan: it is moved within the launcher's one packet buffer. */
+/* A slot that is empty before one that is not gets something: no step of the plan uses it. */
 static int give_to_spare(struct ck_start *start)
 {
     struct ck_container *c = start->container;
-    struct ck_launcher *l = start->launcher;
-    char *out = l->packet;
-    int fds[CK_SLOTS], n = 0;
+    int fds[CK_SLOTS], n = CK_SLOTS;
 
     c->pidfd = start->spare.pidfd;
     c->state.pid = (uint32_t)start->spare.pid;
@@ -17,15 +15,11 @@ static int give_to_spare(struct ck_start *start)
     start->spare.ready = 0;
     if (!start->spare.joined)
         CK_TRY(ck_send(c->report, "", 1, NULL, 0));
-    memmove(out + CK_SLOTS, start->plan.header, start->plan_size);
-    for (int i = 0; i < CK_SLOTS; i++) {
-        out[i] = 0;
-        if (start->slots[i] >= 0) {
-            fds[n++] = start->slots[i];
-            out[i] = (char)n;
-        }
-    }
-    return (int)ck_send(c->report, out, CK_SLOTS + start->plan_size, fds, n);
+    while (n > 0 && start->slots[n - 1] < 0)
+        n--;
+    for (int i = 0; i < n; i++)
+        fds[i] = start->slots[i] < 0 ? c->pidfd : start->slots[i];
+    return (int)ck_send(c->report, start->plan.header, start->plan_size, fds, n);
 }
 
 /* Leave a child nothing but what its plan uses: of a launcher with many containers it has more
@@ -51,15 +45,12 @@ static _Noreturn void run_clone(struct ck_start *start)
 {
     const struct ck_container *c = start->container;
     struct ck_launcher *l = start->launcher;
-    struct ck_child child = {.plan = start->plan,
-                             .root = -1,
-                             .report = c->report,
-                             .memory = l,
-                             .memory_size = sizeof *l};
+    struct ck_child child = {.root = -1, .memory = l, .memory_size = sizeof *l};
     const struct ck_op *ops = start->plan.ops[CK_PREPARE];
-    struct ck_report report = {.section = CK_PREPARE};
-    int error;
+    int error, at = 0;
 
+    child.plan = start->plan;
+    child.report = c->report;
     memcpy(child.slots, start->slots, sizeof child.slots);
     error = c->release & CK_HAS_CGROUP ? ck_pool_join_cgroup(l, c->number) : 0;
     if (error >= 0)
@@ -68,12 +59,9 @@ static _Noreturn void run_clone(struct ck_start *start)
         close_others(&child);
         ck_child_run(&child);
     }
-    while (report.index < start->plan.header->n_ops[CK_PREPARE] - 1 &&
-           ops[report.index].code != CK_OP_CGROUP)
-        report.index++;
-    report.code = ops[report.index].code;
-    report.errnum = (uint16_t)-error;
-    ck_send(c->report, &report, sizeof report, NULL, 0);
+    while (at < start->plan.header->n_ops[CK_PREPARE] - 1 && ops[at].code != CK_OP_CGROUP)
+        at++;
+    ck_child_tell(c->report, CK_PREPARE, at, ops[at].code, error, 0);
     ck_exit(126);
 }
 
@@ -119,7 +107,6 @@ static void take_spare(struct ck_start *start)
 {
     const uint64_t kind = CK_SPARE_NAMESPACES | CLONE_NEWCGROUP;
     struct ck_launcher *l = start->launcher;
-    int code, signal;
 
     /* what an earlier container left charged to a cgroup must not count against a limit */
     if (!l->spare.ready || start->plan.header->namespaces != kind ||
@@ -127,7 +114,7 @@ static void take_spare(struct ck_start *start)
         (start->container->release & CK_TUNED && l->spare.place.used) ||
         start->container->release & CK_UNCOMMON)
         return;
-    if (ck_wait_pidfd(l->spare.pidfd, &code, &signal, NULL) != -EAGAIN) {
+    if (ck_wait_for(l->spare.pidfd, POLLIN, 0) != 0) {
         ck_pool_end_spare(l, &l->spare);
         return;
     }
@@ -167,7 +154,7 @@ static int start_child(struct ck_start *start)
     int error;
 
     CK_TRY(ck_launcher_prepare(start));
-    CK_TRY(ck_life_remember(start)); /* before a spare child's plan is moved */
+    CK_TRY(ck_life_remember(start));
     error = start->spare.ready ? give_to_spare(start) : clone_child(start);
     if (error < 0)
         c->failed = (struct ck_report){CK_CHILD, 0, 0, (uint16_t)-error, 0};
@@ -215,10 +202,8 @@ void ck_launcher_start(struct ck_launcher *l, const void *plan, size_t size, int
         error = -EINVAL; /* it would run here, in no container */
     if (!error && start.plan.header->n_inputs != n_fds - 1)
         error = -EBADF;
-    if (!error) {
-        at = 0xffff0000;
-        start.container = ck_launcher_is_full(fds[n_fds - 1]) ? NULL : new_container(l);
-    }
+    if (!error && !ck_launcher_is_full(fds[n_fds - 1]))
+        start.container = new_container(l);
     if (start.container) {
         start.container->channel = fds[0];
         start_container(&start);

@@ -70,8 +70,8 @@ CK_CHILD_OP(HOSTNAME, 43, PRIVILEGED, "---", "t--", ck_op_hostname)
 CK_CHILD_OP(SYSCTL, 45, PRIVILEGED, "---", "tt-", ck_op_sysctl)
 /* flags the resource, value0 soft, value1 hard */
 CK_CHILD_OP(RLIMIT, 46, PRIVILEGED, "---", "---", ck_op_rlimit)
-/* value0 oom_score_adj + 1000 */
-CK_CHILD_OP(OOM_SCORE, 47, PRIVILEGED, "---", "---", ck_op_oom_score)
+/* oom_score_adj, in digits */
+CK_CHILD_OP(OOM_SCORE, 47, PRIVILEGED, "---", "t--", ck_op_oom_score)
 /* join a fresh anonymous session keyring */
 CK_CHILD_OP(KEYRING, 48, PRIVILEGED, "---", "---", ck_op_keyring)
 /* slots become 0, 1, 2; -1: /dev/null of the template */

@@ -87,10 +87,8 @@ int ck_op_mount_fs(struct ck_child *child, const struct ck_op *op)
     return mount_on(child, mount, target, op->flags, strcmp(type, "tmpfs") != 0);
 }
 
-int ck_op_move_mount(struct ck_child *child, const struct ck_op *op)
-{
-    return mount_on(child, child->slots[op->fd[0]], ck_child_text(child, op, 0), op->flags, 0);
-}
+CK_OP_IS(ck_op_move_mount,
+         mount_on(child, child->slots[op->fd[0]], ck_child_text(child, op, 0), op->flags, 0))
 
 int ck_op_template(struct ck_child *child, const struct ck_op *op)
 {

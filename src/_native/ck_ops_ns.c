@@ -16,21 +16,13 @@ static int write_proc(const char *path, const char *value)
 
 int ck_op_sysctl(struct ck_child *child, const struct ck_op *op)
 {
-    char path[256] = "sys/";
-    const char *name = ck_child_text(child, op, 0);
+    char path[256];
 
-    if (strlen(name) >= sizeof path - 4)
+    if (snprintf(path, sizeof path, "sys/%s", ck_child_text(child, op, 0)) >= (int)sizeof path)
         return -ENAMETOOLONG;
-    memcpy(path + 4, name, strlen(name) + 1);
     return write_proc(path, ck_child_text(child, op, 1));
 }
 
-int ck_op_oom_score(struct ck_child *child, const struct ck_op *op)
-{
-    char value[24];
-
-    snprintf(value, sizeof value, "%d", (int)op->value[0] - 1000);
-    return write_proc("self/oom_score_adj", value);
-}
+CK_OP_IS(ck_op_oom_score, write_proc("self/oom_score_adj", ck_child_text(child, op, 0)))
 
 CK_OP_IS(ck_op_keyring, ck_session_keyring())

@@ -181,5 +181,6 @@ int ck_plan_check(const void *bytes, size_t size, struct ck_plan *out, uint32_t 
             CK_TRY(check_op(out, section, op, &now));
         }
     }
+    *at = 0xffff0000;
     return now.ended ? 0 : -EINVAL;
 }

@@ -62,7 +62,7 @@ enum ck_op_flag {
                              component by component, when it is missing */
     CK_F_FILE = 2,        /* MOVE_MOUNT: the target is a file */
     CK_F_VOLATILE = 4,    /* OVERLAY */
-    CK_F_OPTIONAL = 32,   /* a failure of this step is recorded, not fatal */
+    CK_F_OPTIONAL = 32,   /* of child ops: a failure of this step is none */
     CK_F_RECURSIVE = 64,  /* CLONE: with submounts */
 };
 

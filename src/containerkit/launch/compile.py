@@ -236,7 +236,7 @@ class _Compiler:
         if request.oom_score_adj is not None:
             if not -1000 <= request.oom_score_adj <= 1000:
                 raise ConfigError(f"oom_score_adj {request.oom_score_adj} is out of range")
-            child.append(Op(Code.OOM_SCORE, value=(request.oom_score_adj + 1000, 0)))
+            child.append(Op(Code.OOM_SCORE, arena=(str(request.oom_score_adj), None, None)))
         child.append(defaults.KEYRING)
         child += streams
         child.append(defaults.UMASK)

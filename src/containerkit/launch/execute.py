@@ -116,7 +116,7 @@ def exec_plan(base: ExecBase, request: ExecRequest) -> Plan:
         bounding = bounding_set(security, facts.capabilities, notes)
     child = list(rlimit_ops(facts.rlimits, limits_of(options.get("limits")).ulimits))
     if base.oom_score_adj is not None:
-        child.append(Op(Code.OOM_SCORE, value=(base.oom_score_adj + 1000, 0)))
+        child.append(Op(Code.OOM_SCORE, arena=(str(base.oom_score_adj), None, None)))
     child.append(defaults.KEYRING)
     child += _streams(request)
     child.append(defaults.UMASK)

@@ -98,7 +98,6 @@ _VALUES: Final[dict[str, Callable[[int], str]]] = {
     "mode": lambda value: f"{value:04o}",
     "owner": lambda value: f"{value >> 32}:{value & 0xFFFFFFFF}",
     "limit": lambda value: "unlimited" if value == RLIM_INFINITY else str(value),
-    "oom": lambda value: str(value - 1000),
     "netns": lambda value: _NETNS.get(value, str(value)),
     "caps": explain_mask,
     "log": lambda value: f", logged in files of {_size(value)}" if value else ", kept nowhere",

@@ -325,7 +325,7 @@ _ROWS: Final[dict[Code, OpInfo]] = {
         CHILD, STAGE_PROCESS, "limit {resource} to {v0}, hard {v1}", value=_LIMITS, flags=0xF
     ),
     Code.OOM_SCORE: OpInfo(
-        CHILD, STAGE_PROCESS, "set oom_score_adj {v0}", value=("oom", ""), flags=F_OPTIONAL
+        CHILD, STAGE_PROCESS, "set oom_score_adj {a0}", arena=_TEXT, flags=F_OPTIONAL
     ),
     Code.KEYRING: OpInfo(CHILD, STAGE_PROCESS, "join a new session keyring", flags=F_OPTIONAL),
     Code.STDIO: OpInfo(

@@ -13,7 +13,7 @@ import pytest
 
 import containerkit as ck
 from containerkit.errors import InvalidStatus, Timeout
-from tests.integration.exec.look import MARK, counts, sleepers
+from tests.integration.exec.look import MARK, counts, launcher_of, sleepers
 
 TREE = f"setsid sleep {MARK} & (sleep {MARK} &); echo up; exec sleep {MARK}"
 """A session of its own, an orphan, and the first process itself; three that sleep."""
@@ -50,6 +50,24 @@ def test_another_signal_goes_to_the_first_process_alone(box: ck.Container) -> No
         process.stdin.close()  # type: ignore[union-attr]
         assert process.stdout.read() == "got it\n"
         assert process.wait(timeout=60).code == 5
+
+
+def test_a_group_within_its_own_holds_up_no_end(engine: ck.Engine, box: ck.Container) -> None:
+    """Somebody with the right to has made a control group below that of an exec."""
+    with box.popen(["sleep", MARK]) as process:
+        (group,) = (
+            path.parent
+            for top in launcher_of(engine).group.paths
+            for path in top.glob("*/x*/cgroup.procs")
+        )
+        (group / "more").mkdir()
+        try:
+            box.kill()
+            assert box.wait(timeout=60).signal == signal.SIGKILL
+            assert process.wait(timeout=60).signal == signal.SIGKILL
+        finally:
+            (group / "more").rmdir()
+            group.rmdir()
 
 
 def test_leaving_the_block_kills(box: ck.Container) -> None:
