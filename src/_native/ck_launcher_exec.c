@@ -183,12 +183,12 @@ static int on_report(struct ck_launcher *l, struct ck_exec *e)
     if (n == 1 && e->pidfd >= 0) { /* behind its pidfd, its terminal's master */
         ck_close_at(&e->master);
         e->master = fd;
+    } else if (n == 1 && watch(l, e, fd, CK_WATCH_EXEC_PIDFD) < 0) {
+        ck_kill_and_wait(fd); /* its end would not be seen: the end of its reports tells */
+        ck_close(fd);
+        e->event.report = (struct ck_report){CK_CHILD, 0, 0, ENOMEM, 0};
     } else if (n == 1) {
         e->pidfd = fd;
-        if (watch(l, e, fd, CK_WATCH_EXEC_PIDFD) < 0) { /* then the end of its reports tells */
-            ck_kill_and_wait(fd);
-            e->event.report = (struct ck_report){CK_CHILD, 0, 0, ENOMEM, 0};
-        }
         if (e->flags & CK_EXEC_KILLED)
             ck_pidfd_kill(fd, SIGKILL);
     } else if (report.errnum) {

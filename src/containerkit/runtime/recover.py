@@ -82,6 +82,7 @@ def recover(root: Path) -> Recovered:
 # ---- launchers
 
 
+@refusals("write the record of a launcher")
 def write_record(
     root: Path, launcher_id: str, groups: tuple[Path, ...], *, owned: bool = True
 ) -> FileLock:
@@ -96,15 +97,14 @@ def write_record(
     Returns:
         The record's lock, held shared: released when the launcher has taken it too.
     """
-    lock = FileLock(root / "owners" / launcher_id, shared=True)
-    lock.acquire()
     word = _OWNER if owned else "alone"
     namespace = os.stat("/proc/self/ns/pid").st_ino
     lines = [f"{word} {os.getpid()} {_started(os.getpid())} {namespace}", *map(str, groups)]
     data = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
+    lock = FileLock(root / "owners" / launcher_id, shared=True)
+    lock.acquire()
     try:
-        with refusals(f"write the record of launcher {launcher_id}"):
-            write_all_at(lock.fd, data, 0)
+        write_all_at(lock.fd, data, 0)
     except BaseException:
         lock.release(unlink=True)
         raise

@@ -20,6 +20,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
+from containerkit.errors import refusals
 from containerkit.model.stats import Task
 from containerkit.runtime.groups import Group, group_of
 
@@ -30,6 +31,7 @@ _COMMAND_MAX: Final = 128 << 10
 _FEW: Final = 32
 
 
+@refusals("read what runs in the container")
 def read_tasks(pid: int) -> tuple[Task, ...]:
     """Return the processes of a container by their ids in it, its first one first.
 
