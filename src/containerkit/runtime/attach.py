@@ -91,6 +91,7 @@ class _Pump:
         _living.add(self)
         self._thread.start()
 
+    @refusals("follow what the container says")
     def _follow(self, stream: int) -> int:
         """Follow one stream from the log's present end on; return where it can be read."""
         directory = self._container._directory
