@@ -7,6 +7,7 @@ Neighbours: `stdio.follow` asks; `inside` and `attach` make one for each followe
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 from typing import TYPE_CHECKING
@@ -28,16 +29,21 @@ class Following:
     One that was created but not started is not over: whoever follows it waits for its start.
     """
 
-    __slots__ = ("_channel", "_handle")
+    __slots__ = ("_channel", "_handle", "_unknown")
 
     def __init__(self, handle: Handle) -> None:
         self._handle = handle
         self._channel: Channel | None = None
+        self._unknown = 0
 
     def over(self) -> bool:
-        """Whether it has ended for good, or was removed."""
+        """Whether it has ended for good, or was removed.
+
+        Also when its record does not say so, since the disk refused it: its launcher, asked twice,
+        does not know it any more.
+        """
         self._listen()
-        return self._handle.status not in _BEGINNING
+        return self._unknown > 1 or self._handle.status not in _BEGINNING
 
     def fileno(self) -> int:
         """Readable when its launcher has said something, or has died; -1 while nothing runs it."""
@@ -56,6 +62,8 @@ class Following:
             event, fds = self._channel.receive()
             for fd in fds:
                 os.close(fd)
+            unknown = event is not None and event.errnum == errno.ESRCH
+            self._unknown = self._unknown + 1 if unknown else 0
             if event is None or event.kind != packets.STARTED:
                 self.close()
 

@@ -17,6 +17,7 @@ Neighbours: `launcher` writes its record before it makes anything; `Engine.open`
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
@@ -25,7 +26,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from containerkit.errors import ContainerKitError, refusals
+from containerkit.errors import ContainerKitError, HostError, refusals
 from containerkit.runtime import cgroups, home, leases, marks
 from containerkit.state import events, record
 from containerkit.state.atomic import remove_tree, write_all_at
@@ -204,8 +205,7 @@ def _recover_containers(root: Path, living: set[str]) -> Iterator[str]:
 def _remove_unmarked(directory: Path) -> bool:
     with _free(f"{directory}/{record.NAME}") as (free, _fd):
         if free and marks.read(directory) is None:
-            remove_tree(directory)
-            return True
+            return _removed(directory)
     if free is not None:
         return False
     # Without a lock file: it is being made, and still empty, or somebody began to remove it.
@@ -214,7 +214,21 @@ def _remove_unmarked(directory: Path) -> bool:
     except OSError:
         if not directory.is_dir() or (directory / record.NAME).exists():
             return False
+        return _removed(directory)
+    return True
+
+
+def _removed(directory: Path) -> bool:
+    """Remove a directory that looked like debris; False when somebody puts something into it.
+
+    Who makes a container makes its lock again when that was taken for debris.
+    """
+    try:
         remove_tree(directory)
+    except HostError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+        return False
     return True
 
 

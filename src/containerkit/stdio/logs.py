@@ -150,10 +150,14 @@ class LogReader:
         while not self.ready:
             if self._files is None:
                 return None
-            if self._follower is not None:
-                records = yield from self._follower.take()
-            else:
-                records = self._files.read(grow=False)
+            try:
+                if self._follower is not None:
+                    records = yield from self._follower.take()
+                else:
+                    records = self._files.read(grow=False)
+            except Exception:  # a cancelled wait, on the other hand, may be begun again
+                self.close()
+                raise
             if not records or (self._until_ns and records[0].time_ns > self._until_ns):
                 self._take_in(self._lines.end())
                 self.close()
