@@ -79,7 +79,17 @@ int openat64(int dir, const char *path, int flags, ...)
         return real arguments;                                                                     \
     }
 
-CALL(FAULT_WRITE, ssize_t, write, (int fd, const void *buf, size_t len), (fd, buf, len))
+/* Pipes have no disk that could be full or broken. */
+ssize_t write(int fd, const void *buf, size_t len)
+{
+    struct stat st;
+
+    REAL(write);
+    if (fstat(fd, &st) < 0 || !S_ISFIFO(st.st_mode))
+        FAIL(FAULT_WRITE, "write");
+    return real(fd, buf, len);
+}
+
 CALL(FAULT_WRITE, ssize_t, pwrite, (int fd, const void *buf, size_t len, off_t at),
      (fd, buf, len, at))
 CALL(FAULT_WRITE, ssize_t, pwrite64, (int fd, const void *buf, size_t len, off64_t at),

@@ -114,10 +114,8 @@ class _Pump:
         if self._input >= 0:
             moves.append(self._write_in(self._input))
         try:
-            with contextlib.suppress(_Detached):
+            with contextlib.suppress(_Detached, ContainerKitError):  # the latter is noted
                 drive(together(moves, guards=[self._until_stopped()]))
-        except ContainerKitError as error:
-            self.failure = error
         finally:
             self._close()
 
@@ -134,6 +132,9 @@ class _Pump:
                 data = b"".join([r.data for r in records if r.stream == stream])
                 if data and not (yield from _write(pipe, data)):
                     return
+        except ContainerKitError as error:
+            self.failure = error  # before the pipes end: who reads them asks then
+            raise
         finally:
             follower.close()
             self._drop(pipe)
@@ -154,6 +155,9 @@ class _Pump:
                 if not data:
                     self._ask(packets.CLOSE_INPUT)
                     return
+        except ContainerKitError as error:
+            self.failure = error
+            raise
         finally:
             if target >= 0:
                 os.close(target)
