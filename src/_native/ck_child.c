@@ -5,11 +5,11 @@ static ck_handler *const handlers[CK_OP_END] = {
 #include "ck_ops.h"
 };
 
-void ck_child_tell(int socket, uint16_t section, int index, uint16_t code, int error, int32_t aux)
+int ck_child_tell(int socket, uint16_t section, int index, uint16_t code, int error, int32_t aux)
 {
     const struct ck_report report = {section, (uint16_t)index, code, (uint16_t)-error, aux};
 
-    ck_send(socket, &report, sizeof report, NULL, 0);
+    return (int)ck_send(socket, &report, sizeof report, NULL, 0);
 }
 
 _Noreturn void ck_child_run(struct ck_child *child)
@@ -20,8 +20,9 @@ _Noreturn void ck_child_run(struct ck_child *child)
     for (int i = 0; i < n && error >= 0; i++) {
         const uint16_t code = ops[i].code;
         child->aux = 0;
-        if (code == CK_OP_EXEC || code == CK_OP_PARK) /* about to: a failure says more */
-            ck_child_tell(child->report, CK_CHILD, i, code, 0, 0);
+        if ((code == CK_OP_EXEC || code == CK_OP_PARK) && /* about to: a failure says more */
+            ck_child_tell(child->report, CK_CHILD, i, code, 0, 0) < 0)
+            break; /* not unseen: who waits would wait for ever */
         error = handlers[code](child, &ops[i]);
         if (code != CK_OP_RLIMIT && ops[i].flags & CK_F_OPTIONAL)
             error = 0;

@@ -40,7 +40,7 @@ static inline const char *ck_child_text(const struct ck_child *child, const stru
 #define CK_TEMPLATE_FILE "/tmpl/mask/file"
 
 _Noreturn void ck_child_run(struct ck_child *child);
-void ck_child_tell(int socket, uint16_t section, int index, uint16_t code, int error, int32_t aux);
+int ck_child_tell(int socket, uint16_t section, int index, uint16_t code, int error, int32_t aux);
 
 #define CK_CHILD_OP(name, number, phase, slots, arguments, handler) ck_handler handler;
 #include "ck_ops.h"

@@ -123,13 +123,15 @@ class Sweep:
                     nth += 1
                     yield Point(name, kind, error, nth)
 
-    def some(self, name: str, noise: random.Random, deadline: float) -> Iterator[Point]:
-        """Yield points of one operation at random until the deadline, at least one.
+    def some(self, name: str, noise: random.Random, deadline: float, most: int) -> Iterator[Point]:
+        """Yield points of one operation at random until the deadline, at least one, at most so many.
 
         Each kind of calls is as likely as every other; the operation makes them, unharmed.
         """
         begun, tries = self.points, 0
-        while time.monotonic() < deadline or (self.points == begun and tries < MOST_TRIES):
+        while (time.monotonic() < deadline and self.points - begun < most) or (
+            self.points == begun and tries < MOST_TRIES
+        ):
             tries += 1
             kind = noise.choice([kind for kind, calls in self._calls.items() if calls])
             nth = noise.randint(1, self._calls[kind])
@@ -137,9 +139,15 @@ class Sweep:
 
 
 def sweep(
-    *, image: str, seconds: float | None, seed: int, only: list[str], fault_build: FaultBuild
+    *,
+    image: str,
+    seconds: float | None,
+    seed: int,
+    only: list[str],
+    fault_build: FaultBuild,
+    most: int = 1 << 30,
 ) -> Sweep:
-    """Run a sweep and return what it found."""
+    """Run a sweep, at most so many points of each operation, and return what it found."""
     done = Sweep(fault_build, image)
     names = only or list(OPERATIONS)
     noise = random.Random(seed)
@@ -148,7 +156,7 @@ def sweep(
             done.operation(name, done.every(name))
         else:
             deadline = time.monotonic() + seconds / len(names)
-            done.operation(name, done.some(name, noise, deadline))
+            done.operation(name, done.some(name, noise, deadline, most))
     return done
 
 
