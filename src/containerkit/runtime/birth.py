@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from containerkit.runtime.runner import Startable
 
 _TRIES: Final = 50
+_PAUSE: Final = 0.001
 
 
 class Kept(NamedTuple):
@@ -217,7 +218,8 @@ def _make_directory(directory: Path) -> int:
     """Make a container's directory, and return its lock, held."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     for _ in range(_TRIES):
-        directory.mkdir(mode=0o700, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(directory, 0o700)
         try:
             fd = os.open(directory / record.NAME, flags, 0o600)
         except FileNotFoundError:  # a recovery took it for debris
@@ -232,6 +234,7 @@ def _make_directory(directory: Path) -> int:
             os.close(fd)
             raise
         os.close(fd)
+        time.sleep(_PAUSE)
     raise HostError(f"cannot create {directory}: others keep removing it")
 
 
