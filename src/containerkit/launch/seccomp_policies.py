@@ -1,0 +1,163 @@
+"""The policies for system calls that have names: "default" and "strict".
+
+Owns them, as data.  "default" allows what Docker's does and no more: less a few ways to type into a
+terminal that is not the container's, and sockets that reach the hypervisor or the kernel's crypto.
+"strict" is for code nobody trusts: nothing that attaches to other processes, changes roots or makes
+nodes, and sockets of three families only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from containerkit.model.seccomp import Condition, Rule, SeccompProfile
+
+_FILES: Final = """
+    access cachestat chdir chmod chown close close_range copy_file_range creat dup dup2 dup3
+    faccessat faccessat2 fadvise64 fallocate fanotify_mark fchdir fchmod fchmodat fchmodat2 fchown
+    fchownat fcntl fdatasync fgetxattr flistxattr flock fremovexattr
+    fsetxattr fstat fstatfs fsync ftruncate futimesat getcwd getdents getdents64 getxattr getxattrat
+    inotify_add_watch inotify_init inotify_init1 inotify_rm_watch lchown lgetxattr link linkat
+    listxattr listxattrat llistxattr lremovexattr lseek lsetxattr lstat mkdir mkdirat
+    name_to_handle_at newfstatat open openat openat2 pipe pipe2 pread64 preadv preadv2 pwrite64
+    pwritev pwritev2 read readahead readlink readlinkat readv removexattr removexattrat rename
+    renameat renameat2 rmdir sendfile setxattr setxattrat splice stat statfs statx symlink symlinkat
+    sync sync_file_range syncfs tee truncate umask unlink unlinkat utime utimensat utimes vmsplice
+    write writev
+"""
+_MEMORY: Final = """
+    brk madvise map_shadow_stack membarrier memfd_create memfd_secret mincore mlock mlock2 mlockall
+    mmap mprotect mremap mseal msync munlock munlockall munmap pkey_alloc pkey_free pkey_mprotect
+    process_mrelease remap_file_pages shmat shmctl shmdt shmget
+"""
+_PROCESSES: Final = """
+    alarm capget capset execve execveat exit exit_group fork get_robust_list get_thread_area getcpu
+    getegid geteuid getgid getgroups getitimer getpgid getpgrp getpid getppid getpriority getrandom
+    getresgid getresuid getrlimit getrusage getsid gettid getuid kill landlock_add_rule
+    landlock_create_ruleset landlock_restrict_self nanosleep pause pidfd_open pidfd_send_signal
+    prctl prlimit64 restart_syscall rseq rt_sigaction rt_sigpending rt_sigprocmask rt_sigqueueinfo
+    rt_sigreturn rt_sigsuspend rt_sigtimedwait rt_tgsigqueueinfo sched_get_priority_max
+    sched_get_priority_min sched_getaffinity sched_getattr sched_getparam sched_getscheduler
+    sched_rr_get_interval sched_setaffinity sched_setattr sched_setparam sched_setscheduler
+    sched_yield seccomp set_robust_list set_thread_area set_tid_address setfsgid setfsuid setgid
+    setgroups setitimer setpgid setpriority setregid setresgid setresuid setreuid setrlimit setsid
+    setuid sigaltstack sysinfo tgkill time times tkill uname vfork wait4 waitid
+"""
+_CLOCKS: Final = """
+    adjtimex clock_adjtime clock_getres clock_gettime clock_nanosleep gettimeofday timer_create
+    timer_delete timer_getoverrun timer_gettime timer_settime timerfd_create timerfd_gettime
+    timerfd_settime
+"""
+_WAITING: Final = """
+    epoll_create epoll_create1 epoll_ctl epoll_ctl_old epoll_pwait epoll_pwait2 epoll_wait
+    epoll_wait_old eventfd eventfd2 futex futex_requeue futex_wait futex_waitv futex_wake io_cancel
+    io_destroy io_getevents io_pgetevents io_setup io_submit ioprio_get ioprio_set mq_getsetattr
+    mq_notify mq_open mq_timedreceive mq_timedsend mq_unlink msgctl msgget msgrcv msgsnd poll ppoll
+    pselect6 select semctl semget semop semtimedop signalfd signalfd4
+"""
+_SOCKETS: Final = """
+    accept accept4 bind connect getpeername getsockname getsockopt listen recvfrom recvmmsg recvmsg
+    sendmmsg sendmsg sendto setsockopt shutdown socketpair
+"""
+_NODES: Final = "mknod mknodat"
+_TRACING: Final = "process_vm_readv process_vm_writev ptrace"
+
+_ON_X86: Final = "arch_prctl modify_ldt"
+
+_BY_CAPABILITY: Final[Mapping[str, str]] = {
+    "SYS_ADMIN": """
+        clone fsconfig fsmount fsopen fspick listmount mount mount_setattr move_mount open_tree
+        setdomainname sethostname setns statmount umount2 unshare
+    """,
+    "SYS_CHROOT": "chroot",
+    "SYS_NICE": "get_mempolicy mbind set_mempolicy set_mempolicy_home_node",
+    "SYS_PTRACE": "kcmp pidfd_getfd process_madvise",
+}
+"""What the kernel checks against the container's own namespaces."""
+
+_ON_THE_HOST: Final[Mapping[str, str]] = {
+    "BPF": "bpf",
+    "DAC_READ_SEARCH": "open_by_handle_at",
+    "PERFMON": "perf_event_open",
+    "SYSLOG": "syslog",
+    "SYS_ADMIN": """
+        bpf fanotify_init lookup_dcookie lsm_get_self_attr lsm_list_modules lsm_set_self_attr
+        perf_event_open quotactl quotactl_fd syslog
+    """,
+    "SYS_BOOT": "reboot",
+    "SYS_MODULE": "delete_module finit_module init_module",
+    "SYS_PACCT": "acct",
+    "SYS_RAWIO": "ioperm iopl",
+    "SYS_TIME": "clock_settime settimeofday",
+    "SYS_TTY_CONFIG": "vhangup",
+}
+"""What reaches the kernel of the whole host: not opened by a capability over a user namespace."""
+
+_NAMESPACES: Final = 0x7E020080
+"""CLONE_NEWNS, NEWTIME, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET (linux/sched.h)."""
+
+_PERSONALITIES: Final = (0x0, 0x0008, 0x20000, 0x20008, 0xFFFFFFFF)
+"""PER_LINUX, PER_LINUX32, both with UNAME26, and "tell me" (linux/personality.h)."""
+
+_TERMINALS: Final = (0x5412, 0x541C, 0x5423)
+"""TIOCSTI, TIOCLINUX, TIOCSETD (asm-generic/ioctls.h): typing for others, changing the discipline."""
+
+_AF_ALG, _AF_VSOCK = 38, 40
+_FAMILIES: Final = (1, 2, 10)
+"""AF_UNIX, AF_INET, AF_INET6 (linux/socket.h)."""
+
+
+def _words(*tables: str) -> tuple[str, ...]:
+    return tuple(" ".join(tables).split())
+
+
+def _only(name: str, index: int, values: tuple[int, ...]) -> list[Rule]:
+    """Allow a call with these values of an argument."""
+    return [Rule((name,), conditions=(Condition(index, "eq", value),)) for value in values]
+
+
+def _but(name: str, index: int, values: tuple[int, ...]) -> list[Rule]:
+    """Allow a call with all but these values of an argument."""
+    refused = [
+        Rule((name,), "errno", conditions=(Condition(index, "eq", value),)) for value in values
+    ]
+    return [*refused, Rule((name,))]
+
+
+def _default() -> list[Rule]:
+    plain = _words(_FILES, _MEMORY, _PROCESSES, _CLOCKS, _WAITING, _SOCKETS, _NODES, _TRACING)
+    return [
+        Rule(plain),
+        Rule(_words(_ON_X86), arches=frozenset({"amd64"})),
+        *_but("ioctl", 1, _TERMINALS),
+        *_but("socket", 0, (_AF_ALG, _AF_VSOCK)),
+        *_only("personality", 0, _PERSONALITIES),
+        *(
+            Rule(_words(names), capabilities=frozenset({capability}))
+            for capability, names in _BY_CAPABILITY.items()
+        ),
+        *(
+            Rule(_words(names), capabilities=frozenset({capability}), host=True)
+            for capability, names in _ON_THE_HOST.items()
+        ),
+        Rule(("clone",), conditions=(Condition(0, "masked_eq", 0, mask=_NAMESPACES),)),
+    ]
+
+
+def _strict() -> list[Rule]:
+    plain = _words(_FILES, _MEMORY, _PROCESSES, _CLOCKS, _WAITING, _SOCKETS)
+    return [
+        Rule(plain),
+        Rule(("arch_prctl",), arches=frozenset({"amd64"})),
+        *_but("ioctl", 1, _TERMINALS),
+        *_only("socket", 0, _FAMILIES),
+        *_only("personality", 0, (0x0, 0xFFFFFFFF)),
+        Rule(("clone",), conditions=(Condition(0, "masked_eq", 0, mask=_NAMESPACES),)),
+    ]
+
+
+POLICIES: Final[Mapping[str, SeccompProfile]] = {
+    "default": SeccompProfile(_default()),
+    "strict": SeccompProfile(_strict()),
+}
