@@ -40,7 +40,7 @@ class Comparison(ctypes.Structure):
 def library() -> ctypes.CDLL:
     name = ctypes.util.find_library("seccomp")
     if name is None:
-        pytest.skip("needs libseccomp.so.2 (tools/debian-packages test installs it)")
+        pytest.skip("needs libseccomp.so.2 (Debian: libseccomp2, which apt itself brings)")
     found = ctypes.CDLL(name)
     found.seccomp_init.restype = ctypes.c_void_p
     return found
