@@ -327,8 +327,8 @@ def test_control_c(root: Path, busybox: str, busy: str) -> None:
         "engine.run": "engine.run(sys.argv[2], ['sh', '-c', 'echo begun; sleep 1000'], on_output=say)",
         "kept[0].exec": "kept[0].exec(['sh', '-c', 'echo begun; sleep 1000'], on_output=say)",
         "engine.start": (
-            "engine.start(sys.argv[2], ['sleep', '1000'], ready=ck.Ready(command=['sh', '-c',"
-            " 'exit 1']), timeout=1000)"
+            "say(None); engine.start(sys.argv[2], ['sleep', '1000'],"
+            " ready=ck.Ready(command=['sh', '-c', 'exit 1']), timeout=1000)"
         ),
     }[busy]
     script = f"""
@@ -337,8 +337,6 @@ engine = ck.Engine.open(sys.argv[1])
 say = lambda entry: print("begun", flush=True)
 kept = [engine.start(sys.argv[2], ["sleep", "1000"])]
 before = len(kept[0].top())
-if "start" in {busy!r}:
-    print("begun", flush=True)
 try:
     {call}
 except KeyboardInterrupt:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,7 @@ class Kept:
         self.launcher_id = launcher_id
         self.channel = channel
         self.end: packets.Event | None = None
+        self._taking = threading.Lock()  # several followers may ask
         event, fds = channel.receive()
         assert event is not None
         assert event.kind == packets.STARTED, os.strerror(event.errnum)
@@ -52,6 +54,10 @@ class Kept:
 
     def _take(self, seconds: float) -> bool:
         """Take what the launcher says until it has ended, or has said nothing for so long."""
+        with self._taking:
+            return self._taken(seconds)
+
+    def _taken(self, seconds: float) -> bool:
         poll = select.poll()
         poll.register(self.channel, select.POLLIN)
         while self.end is None and poll.poll(seconds * 1000):
