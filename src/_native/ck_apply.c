@@ -143,9 +143,8 @@ static int clear(struct ck_applier *a, int dir, const char *leaf)
 static int set_opaque(const struct ck_applier *a, int dir, const char *leaf)
 {
     bool user = a->options.flags & CK_APPLY_USER_XATTRS;
-    CK_CLEANUP_FD int fd = -1;
 
-    CK_TRY(fd = ck_openat(dir, leaf, OPEN_DIR, 0));
+    CK_OPEN(fd, ck_openat(dir, leaf, OPEN_DIR, 0));
     return ck_fsetxattr(fd, user ? "user.overlay.opaque" : "trusted.overlay.opaque", "y", 1);
 }
 
@@ -234,12 +233,10 @@ static int find_dir(struct ck_applier *a, const char *path)
 /* The directory that the present entry says, at leaf of dir; dir itself when leaf is "". */
 static int enter_dir(struct ck_applier *a, int dir, const char *leaf)
 {
-    CK_CLEANUP_FD int fd = -1;
-
     if (*leaf)
         CK_TRY(make_dir(a, dir, leaf, true));
     if (a->tar.entry.has_xattrs) {
-        CK_TRY(fd = ck_openat(dir, *leaf ? leaf : ".", OPEN_DIR, 0));
+        CK_OPEN(fd, ck_openat(dir, *leaf ? leaf : ".", OPEN_DIR, 0));
         CK_TRY(set_xattrs(a, fd));
     }
     fwrite(&a->tar.entry, sizeof a->tar.entry, 1, a->later);

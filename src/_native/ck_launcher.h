@@ -215,7 +215,8 @@ pid_t ck_pool_clone(struct ck_launcher *l, uint32_t number, uint64_t namespaces,
                     int *socket);
 int ck_pool_join_cgroup(struct ck_launcher *l, uint32_t number);
 int ck_pool_controller(const struct ck_launcher *l, const char *name); /* its index */
-int ck_pool_insist(int dir, const char *path, const char *text); /* as ck_write_text */
+/* A container's group, "N", or an exec's in it, "N/xN". */
+int ck_pool_freeze(const struct ck_launcher *l, const char *group, bool frozen);
 int ck_pool_write_cgroup(struct ck_launcher *l, uint32_t number, const char *triples, uint32_t n);
 int ck_pool_read_cgroup(const struct ck_launcher *l, uint32_t number, const char *controller,
                         const char *file, char text[512]); /* bytes, or an errno */

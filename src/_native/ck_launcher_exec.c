@@ -66,14 +66,13 @@ static void done(struct ck_launcher *l, struct ck_exec *e)
 /* Kill all that is in an exec's group now; returns one of them, 0 when it is empty. */
 static pid_t kill_group(struct ck_launcher *l, const struct ck_exec *e)
 {
-    const int dir = ck_exec_hierarchy(l, e->container), v2 = l->unified >= 0;
-    const char *freezer = v2 ? "/cgroup.freeze" : "/freezer.state";
+    const int dir = ck_exec_hierarchy(l, e->container);
     CK_CLEANUP_FD int procs = -1;
     char path[64], text[4096];
     pid_t pid = 0, found = 0;
     ssize_t n;
 
-    ck_write_text(dir, group_path(e, path, freezer), v2 ? "1" : "FROZEN");
+    ck_pool_freeze(l, group_path(e, path, ""), true);
     procs = ck_openat(dir, group_path(e, path, "/cgroup.procs"), O_RDONLY, 0);
     while ((n = ck_read(procs, text, sizeof text)) > 0) {
         for (ssize_t i = 0; i < n; i++) { /* a number may go on in the next piece */
@@ -87,7 +86,7 @@ static pid_t kill_group(struct ck_launcher *l, const struct ck_exec *e)
         }
     }
     ck_close_at(&procs); /* it may be the last descriptor that there is */
-    ck_pool_insist(dir, group_path(e, path, freezer), v2 ? "0" : "THAWED");
+    ck_pool_freeze(l, group_path(e, path, ""), false);
     return found;
 }
 

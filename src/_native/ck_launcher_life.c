@@ -35,14 +35,10 @@ void ck_event_write(struct ck_launcher *l, const char *kind, const struct ck_con
 
 static int write_freezer(struct ck_launcher *l, const struct ck_container *c, bool frozen)
 {
-    const int dir = ck_exec_hierarchy(l, c), v2 = l->unified >= 0;
-    const char *word = v2 ? (frozen ? "1" : "0") : frozen ? "FROZEN" : "THAWED";
-    char path[48];
+    char group[16];
 
-    if (dir < 0)
-        return -EOPNOTSUPP;
-    snprintf(path, sizeof path, "%u/%s", c->number, v2 ? "cgroup.freeze" : "freezer.state");
-    return ck_pool_insist(dir, path, word);
+    snprintf(group, sizeof group, "%u", c->number);
+    return ck_exec_hierarchy(l, c) < 0 ? -EOPNOTSUPP : ck_pool_freeze(l, group, frozen);
 }
 
 static bool is_frozen(struct ck_launcher *l, struct ck_container *c)

@@ -150,11 +150,12 @@ int ck_log_open(struct ck_start *start, const struct ck_op *op)
     c->log.max_bytes = op->value[0];
     c->log.max_files = (uint32_t)op->value[1];
     CK_TRY(add_pipe(start, op->fd[0], &c->log.input, 1));
-    CK_TRY(add_pipe(start, op->fd[1], &c->log.output[0], 0));
-    CK_TRY(add_pipe(start, op->fd[2], &c->log.output[1], 0));
-    for (int stream = 0; stream < 2; stream++)
-        if (c->log.output[stream] >= 0)
-            CK_TRY(ck_container_watch(l, c, c->log.output[stream], CK_WATCH_LOG_STDOUT + stream));
+    for (int stream = 0; stream < 2; stream++) {
+        int *output = &c->log.output[stream];
+        CK_TRY(add_pipe(start, op->fd[stream + 1], output, 0));
+        if (*output >= 0)
+            CK_TRY(ck_container_watch(l, c, *output, CK_WATCH_LOG_STDOUT + stream));
+    }
     if (!c->log.max_bytes)
         return 0;
     if (!again && was_lost(c))

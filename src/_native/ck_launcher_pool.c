@@ -91,12 +91,17 @@ int ck_pool_controller(const struct ck_launcher *l, const char *name)
 }
 
 /* What is frozen and not thawed would never end: what the host refuses once is tried again. */
-int ck_pool_insist(int dir, const char *path, const char *text)
+int ck_pool_freeze(const struct ck_launcher *l, const char *group, bool frozen)
 {
+    const int index = ck_pool_controller(l, "freezer"), v2 = l->unified >= 0;
+    const char *word = v2 ? (frozen ? "1" : "0") : frozen ? "FROZEN" : "THAWED";
     int error = -EAGAIN;
+    char path[64];
 
+    CK_TRY(index);
+    snprintf(path, sizeof path, "%s/%s", group, v2 ? "cgroup.freeze" : "freezer.state");
     for (int tries = 0; error < 0 && tries < 4; tries++)
-        error = ck_write_text(dir, path, text);
+        error = ck_write_text(l->controllers[index], path, word);
     return error;
 }
 
@@ -126,13 +131,12 @@ int ck_pool_read_cgroup(const struct ck_launcher *l, uint32_t number, const char
                         const char *file, char text[512])
 {
     const int index = ck_pool_controller(l, controller);
-    CK_CLEANUP_FD int fd = -1;
     char path[128];
     ssize_t n;
 
     CK_TRY(index);
     snprintf(path, sizeof path, "%u/%s", number, file);
-    CK_TRY(fd = ck_openat(l->controllers[index], path, O_RDONLY, 0));
+    CK_OPEN(fd, ck_openat(l->controllers[index], path, O_RDONLY, 0));
     CK_TRY(n = ck_read(fd, text, 511));
     text[n] = 0;
     return (int)n;
@@ -187,13 +191,12 @@ void ck_pool_drop_ahead(struct ck_launcher *l, uint32_t number)
 /* Returns its lock; whoever calls drops what was made before a failure. */
 int ck_pool_make_dir(struct ck_launcher *l, uint32_t number)
 {
-    CK_CLEANUP_FD int lock = -1;
     char name[96];
 
     ahead_name(l, number, name);
     CK_TRY(ck_mkdirat(l->store, name, 0700));
     strcat(name, "/lock");
-    CK_TRY(lock = ck_openat(l->store, name, O_CREAT | O_EXCL | O_RDWR, 0600));
+    CK_OPEN(lock, ck_openat(l->store, name, O_CREAT | O_EXCL | O_RDWR, 0600));
     CK_TRY(ck_flock(lock, LOCK_EX | LOCK_NB));
     return ck_steal_fd(&lock);
 }

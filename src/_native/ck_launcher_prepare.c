@@ -158,11 +158,10 @@ static int do_source(struct ck_start *start, const struct ck_op *op)
 static int do_clone(struct ck_start *start, const struct ck_op *op)
 {
     unsigned deep = op->flags & CK_F_RECURSIVE ? AT_RECURSIVE : 0;
-    CK_CLEANUP_FD int tree = -1;
     char path[48];
 
     ck_source_path(path, start->container, (unsigned)op->fd[0]);
-    CK_TRY(tree = ck_open_tree(AT_FDCWD, path, deep));
+    CK_OPEN(tree, ck_open_tree(AT_FDCWD, path, deep));
     if (op->value[0])
         CK_TRY(ck_mount_set(tree, op->value[0], deep));
     return fill_slot(start, op->fd[1], ck_steal_fd(&tree));
@@ -186,7 +185,7 @@ static int set_upper(struct ck_start *start, const char *top, const char *dir)
 
 static int do_upper_tmpfs(struct ck_start *start, const struct ck_op *op)
 {
-    CK_CLEANUP_FD int fs = ck_fs_open("tmpfs"), mount = -1;
+    CK_CLEANUP_FD int fs = ck_fs_open("tmpfs");
     char number[24]; /* 0 is tmpfs's own word for no limit */
 
     if (start->upper[0])
@@ -195,7 +194,7 @@ static int do_upper_tmpfs(struct ck_start *start, const struct ck_op *op)
     CK_TRY(ck_fs_set(fs, "size", number));
     snprintf(number, sizeof number, "%llu", (unsigned long long)op->value[1]);
     CK_TRY(ck_fs_set(fs, "nr_inodes", number));
-    CK_TRY(mount = ck_fs_mount(fs, MOUNT_ATTR_NODEV));
+    CK_OPEN(mount, ck_fs_mount(fs, MOUNT_ATTR_NODEV));
     CK_TRY(ck_move_mount(mount, AT_FDCWD, "/up"));
     return set_upper(start, "/up", "");
 }
@@ -232,25 +231,21 @@ static int add_upper(int fs, const struct ck_start *start, const char *name, con
 {
     char path[256];
     struct stat st;
-    int error;
+    int there;
 
     CK_TRY(ck_fstatat(AT_FDCWD, top, &st, 0));
     snprintf(path, sizeof path, "%s/work/%s", start->upper, name);
-    error = ck_mkdirat(AT_FDCWD, path, 0700);
-    if (error < 0 && error != -EEXIST)
-        return error;
+    CK_TRY(there = ck_make_dir(AT_FDCWD, path, 0700));
     CK_TRY(ck_fs_set(fs, "workdir", path));
     /* what a volatile mount leaves says that it may be incomplete: not without a crash of the host */
     strcat(path, "/work/incompat/volatile/dirty");
-    for (int i = 0; error == -EEXIST && i < 3; i++, *strrchr(path, '/') = 0)
+    for (int i = 0; there && i < 3; i++, *strrchr(path, '/') = 0)
         ck_unlinkat(AT_FDCWD, path, i ? AT_REMOVEDIR : 0);
     snprintf(path, sizeof path, "%s/upper/%s", start->upper, name);
-    error = ck_mkdirat(AT_FDCWD, path, st.st_mode & 07777);
-    if (error < 0 && error != -EEXIST) /* one that is there has what the container made of it */
-        return error;
-    if (!error && (st.st_uid || st.st_gid))
+    CK_TRY(there = ck_make_dir(AT_FDCWD, path, st.st_mode & 07777)); /* then as it was left */
+    if (!there && (st.st_uid || st.st_gid))
         CK_TRY(ck_fchownat(AT_FDCWD, path, st.st_uid, st.st_gid, 0));
-    if (!error && st.st_mode & 07000)
+    if (!there && st.st_mode & 07000)
         CK_TRY(ck_fchmodat(AT_FDCWD, path, st.st_mode & 07777));
     return ck_fs_set(fs, "upperdir", path);
 }
@@ -314,16 +309,15 @@ static int do_file(struct ck_start *start, const struct ck_op *op)
 {
     uint32_t length;
     const void *bytes = ck_plan_list(&start->plan, op->arena[0], &length);
-    CK_CLEANUP_FD int file = -1, tree = -1;
     char path[160];
 
     if (!start->upper[0])
         return -EINVAL;
     snprintf(path, sizeof path, "%s/files/%u", start->upper, start->files++);
-    CK_TRY(file = ck_openat(AT_FDCWD, path, O_CREAT | O_TRUNC | O_WRONLY | O_NOFOLLOW, 0600));
+    CK_OPEN(file, ck_openat(AT_FDCWD, path, O_CREAT | O_TRUNC | O_WRONLY | O_NOFOLLOW, 0600));
     CK_TRY(ck_write_all(file, bytes, length));
     CK_TRY(ck_fchmod(file, (mode_t)op->value[0] & 07777));
-    CK_TRY(tree = ck_open_tree(AT_FDCWD, path, 0));
+    CK_OPEN(tree, ck_open_tree(AT_FDCWD, path, 0));
     CK_TRY(ck_mount_set(tree, op->value[1], 0));
     return fill_slot(start, op->fd[0], ck_steal_fd(&tree));
 }

@@ -22,14 +22,13 @@ enum {
 static int make_node(int dir, const char *name, unsigned major, unsigned minor)
 {
     char host[32];
-    CK_CLEANUP_FD int tree = -1;
     int error = ck_mknodat(dir, name, S_IFCHR | 0666, makedev(major, minor));
 
     if (error != -EPERM)
         return error;
     /* no CAP_MKNOD over this file system: the host's own node, bound */
     snprintf(host, sizeof host, "/dev/%s", name);
-    CK_TRY(tree = ck_open_tree(AT_FDCWD, host, 0));
+    CK_OPEN(tree, ck_open_tree(AT_FDCWD, host, 0));
     CK_TRY(ck_mknodat(dir, name, S_IFREG | 0666, 0));
     return ck_move_mount(tree, dir, name);
 }
@@ -65,9 +64,7 @@ static int fill_mask(int dir)
 /* A template: filled while nobody else sees it, then read-only. */
 static int add_template(const char *path, int (*fill)(int), unsigned attrs)
 {
-    CK_CLEANUP_FD int mount = ck_new_mount("tmpfs", "size=1m\0mode=0755", 2, attrs);
-
-    CK_TRY(mount);
+    CK_OPEN(mount, ck_new_mount("tmpfs", "size=1m\0mode=0755", 2, attrs));
     CK_TRY(ck_mkdirat(AT_FDCWD, path, 0755));
     CK_TRY(ck_move_mount(mount, AT_FDCWD, path));
     CK_TRY(fill(mount));
@@ -76,9 +73,7 @@ static int add_template(const char *path, int (*fill)(int), unsigned attrs)
 
 static int add_proc(void)
 {
-    CK_CLEANUP_FD int mount = ck_new_mount("proc", "", 0, INERT);
-
-    CK_TRY(mount);
+    CK_OPEN(mount, ck_new_mount("proc", "", 0, INERT));
     CK_TRY(ck_mkdirat(AT_FDCWD, "/proc", 0555));
     return ck_move_mount(mount, AT_FDCWD, "/proc");
 }
@@ -86,10 +81,9 @@ static int add_proc(void)
 /* The engine's root directory as a tree of its own; checked to be the one the engine has open. */
 static int open_store(struct ck_launcher *l)
 {
-    CK_CLEANUP_FD int fd = ck_open_tree(AT_FDCWD, l->hello.root, 0);
     struct stat st;
 
-    CK_TRY(fd);
+    CK_OPEN(fd, ck_open_tree(AT_FDCWD, l->hello.root, 0));
     CK_TRY(ck_fstat(fd, &st));
     if (st.st_dev != l->hello.root_dev || st.st_ino != l->hello.root_ino)
         return -ESTALE;
@@ -100,10 +94,9 @@ static int open_store(struct ck_launcher *l)
 static int enter_root(struct ck_launcher *l, int store)
 {
     static const char *const dirs[] = {"store", "src", "up", "new", "tmpl", "l"};
-    CK_CLEANUP_FD int root = ck_new_mount("tmpfs", "size=4m\0mode=0755", 2, INERT);
 
     l->step = 3;
-    CK_TRY(root);
+    CK_OPEN(root, ck_new_mount("tmpfs", "size=4m\0mode=0755", 2, INERT));
     CK_TRY(ck_move_mount(root, AT_FDCWD, l->hello.root));
     CK_TRY(ck_chdir(l->hello.root));
     for (size_t i = 0; i < sizeof dirs / sizeof *dirs; i++)
@@ -160,12 +153,10 @@ static bool probe_overlay_append(void)
 
 int ck_launcher_enter(struct ck_launcher *l)
 {
-    CK_CLEANUP_FD int store = -1;
-
     l->step = 1;
     CK_TRY(ck_mount_private_all());
     l->step = 2;
-    CK_TRY(store = open_store(l));
+    CK_OPEN(store, open_store(l));
     CK_TRY(enter_root(l, store));
     l->step = 6;
     CK_TRY(add_proc());

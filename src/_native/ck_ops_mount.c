@@ -21,9 +21,8 @@ static int open_parent(const struct ck_child *child, const char *path, const cha
 static int make_file(const struct ck_child *child, const char *path)
 {
     const char *name;
-    CK_CLEANUP_FD int parent = open_parent(child, path, &name);
 
-    CK_TRY(parent);
+    CK_OPEN(parent, open_parent(child, path, &name));
     CK_TRY(ck_mknodat(parent, name, S_IFREG | 0644, 0));
     return ck_openat(parent, name, O_PATH | O_NOFOLLOW, 0);
 }
@@ -81,9 +80,8 @@ int ck_op_mount_fs(struct ck_child *child, const struct ck_op *op)
     const char *target = ck_child_text(child, op, 1);
     uint32_t n;
     const char *options = ck_plan_list(&child->plan, op->arena[2], &n);
-    CK_CLEANUP_FD int mount = ck_new_mount(type, options, n, (unsigned)op->value[0]);
 
-    CK_TRY(mount);
+    CK_OPEN(mount, ck_new_mount(type, options, n, (unsigned)op->value[0]));
     return mount_on(child, mount, target, op->flags, strcmp(type, "tmpfs") != 0);
 }
 
@@ -98,35 +96,28 @@ int ck_op_template(struct ck_child *child, const struct ck_op *op)
     return mount_on(child, tree, ck_child_text(child, op, 1), op->flags, 1);
 }
 
-int ck_op_mask(struct ck_child *child, const struct ck_op *op)
+/* Cover what is at the op's path, if this kernel has it: with itself, or with nothing. */
+static int cover(const struct ck_child *child, const struct ck_op *op, bool itself)
 {
-    const char *path = ck_child_text(child, op, 0);
-    CK_CLEANUP_FD int target =
-        ck_path_open(child->root, path, O_PATH | O_NOFOLLOW, CK_PATH_NO_SYMLINKS);
-    CK_CLEANUP_FD int cover = -1;
+    CK_CLEANUP_FD int target = ck_path_open(child->root, ck_child_text(child, op, 0),
+                                            O_PATH | O_NOFOLLOW, CK_PATH_NO_SYMLINKS);
+    const char *nothing = CK_TEMPLATE_FILE;
     struct stat st;
-
-    if (target < 0) /* nothing to hide on this kernel */
-        return target == -ENOENT ? 0 : target;
-    CK_TRY(ck_fstat(target, &st));
-    CK_TRY(cover =
-               ck_open_tree(AT_FDCWD, S_ISDIR(st.st_mode) ? CK_TEMPLATE_DIR : CK_TEMPLATE_FILE, 0));
-    return ck_move_mount(cover, target, "");
-}
-
-int ck_op_read_only(struct ck_child *child, const struct ck_op *op)
-{
-    const char *path = ck_child_text(child, op, 0);
-    CK_CLEANUP_FD int target =
-        ck_path_open(child->root, path, O_PATH | O_NOFOLLOW, CK_PATH_NO_SYMLINKS);
-    CK_CLEANUP_FD int tree = -1;
 
     if (target < 0)
         return target == -ENOENT ? 0 : target;
-    CK_TRY(tree = ck_open_tree(target, "", AT_RECURSIVE));
-    CK_TRY(ck_mount_set(tree, MOUNT_ATTR_RDONLY, AT_RECURSIVE));
+    CK_TRY(ck_fstat(target, &st));
+    if (S_ISDIR(st.st_mode))
+        nothing = CK_TEMPLATE_DIR;
+    CK_OPEN(tree,
+            itself ? ck_open_tree(target, "", AT_RECURSIVE) : ck_open_tree(AT_FDCWD, nothing, 0));
+    CK_TRY(itself ? ck_mount_set(tree, MOUNT_ATTR_RDONLY, AT_RECURSIVE) : 0);
     return ck_move_mount(tree, target, "");
 }
+
+CK_OP_IS(ck_op_mask, cover(child, op, false))
+
+CK_OP_IS(ck_op_read_only, cover(child, op, true))
 
 static int own_as_asked(int fd, const struct ck_op *op)
 {
@@ -150,14 +141,12 @@ int ck_op_copy_fd(struct ck_child *child, const struct ck_op *op)
 {
     const char *name;
     int source = child->slots[op->fd[0]];
-    CK_CLEANUP_FD int parent = open_parent(child, ck_child_text(child, op, 0), &name);
-    CK_CLEANUP_FD int fd = -1;
     char buf[4096];
     ssize_t n;
 
-    CK_TRY(parent);
+    CK_OPEN(parent, open_parent(child, ck_child_text(child, op, 0), &name));
     CK_TRY(ck_lseek(source, 0, SEEK_SET)); /* a restart reads it again */
-    CK_TRY(fd = ck_openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
+    CK_OPEN(fd, ck_openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
     while ((n = ck_read(source, buf, sizeof buf)) > 0)
         CK_TRY(ck_write_all(fd, buf, (size_t)n));
     CK_TRY(n);

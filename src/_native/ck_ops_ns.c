@@ -8,9 +8,7 @@ CK_OP_IS(ck_op_hostname, ck_sethostname(ck_child_text(child, op, 0)))
 /* Write to a procfs of our own: what lies at the container's /proc is read-only or not ours. */
 static int write_proc(const char *path, const char *value)
 {
-    CK_CLEANUP_FD int proc = ck_new_mount("proc", "", 0, 0);
-
-    CK_TRY(proc);
+    CK_OPEN(proc, ck_new_mount("proc", "", 0, 0));
     return ck_write_text(proc, path, value);
 }
 

@@ -8,10 +8,9 @@ CK_OP_IS(ck_op_rlimit, ck_set_rlimit(op->flags, op->value[0], op->value[1]))
 
 static int open_null(void)
 {
-    CK_CLEANUP_FD int fd = ck_openat(AT_FDCWD, "/dev/null", O_RDWR | O_NOFOLLOW | O_NOCTTY, 0);
     struct stat st;
 
-    CK_TRY(fd);
+    CK_OPEN(fd, ck_openat(AT_FDCWD, "/dev/null", O_RDWR | O_NOFOLLOW | O_NOCTTY, 0));
     CK_TRY(ck_fstat(fd, &st));
     if (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3))
         return -ENODEV; /* something else was put at /dev/null */
@@ -38,15 +37,14 @@ int ck_op_pty(struct ck_child *child, const struct ck_op *op)
 {
     const struct ck_report report = {.section = CK_CHILD, .code = CK_OP_PTY};
     const int flags = O_RDWR | O_NOFOLLOW | O_NOCTTY;
-    CK_CLEANUP_FD int master = ck_openat(AT_FDCWD, "/dev/pts/ptmx", flags, 0), slave = -1;
     CK_CLEANUP_FD int tree = -1;
     struct stat st;
 
-    CK_TRY(master);
+    CK_OPEN(master, ck_openat(AT_FDCWD, "/dev/pts/ptmx", flags, 0));
     CK_TRY(ck_fstat(master, &st));
     if (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(5, 2))
         return -ENODEV; /* something else was mounted there */
-    CK_TRY(slave = ck_open_slave(master, (uint16_t)op->value[0], (uint16_t)op->value[1]));
+    CK_OPEN(slave, ck_open_slave(master, (uint16_t)op->value[0], (uint16_t)op->value[1]));
     if (child->plan.header->flags != CK_PLAN_EXEC) /* which leaves no mounts behind */
         tree = ck_open_tree(slave, "", 0);
     if (tree >= 0)
@@ -63,10 +61,7 @@ CK_OP_IS(ck_op_umask, (ck_umask((mode_t)op->value[0]), 0))
 int ck_op_chdir(struct ck_child *child, const struct ck_op *op)
 {
     /* no link out of the root, into a descriptor of ours or to a deleted directory (CVE-2024-21626) */
-    CK_CLEANUP_FD int dir =
-        ck_path_open(AT_FDCWD, ck_child_text(child, op, 0), O_PATH | O_DIRECTORY, 0);
-
-    CK_TRY(dir);
+    CK_OPEN(dir, ck_path_open(AT_FDCWD, ck_child_text(child, op, 0), O_PATH | O_DIRECTORY, 0));
     return ck_fchdir(dir);
 }
 

@@ -61,7 +61,6 @@ static int walk_open(int root, const char *path, int flags, unsigned how)
     walk.rest = memcpy(walk.buf + sizeof walk.buf - size, path, size);
     while (*(walk.rest += strspn(walk.rest, "/"))) {
         int here = walk.depth ? walk.fds[walk.depth - 1] : root;
-        CK_CLEANUP_FD int fd = -1;
         const char *name = walk.rest;
         bool slash, last;
         struct stat st;
@@ -77,7 +76,7 @@ static int walk_open(int root, const char *path, int flags, unsigned how)
             pop(&walk);
             continue;
         }
-        CK_TRY(fd = ck_openat(here, name, O_PATH | O_NOFOLLOW, 0));
+        CK_OPEN(fd, ck_openat(here, name, O_PATH | O_NOFOLLOW, 0));
         CK_TRY(ck_fstat(fd, &st));
         if (S_ISLNK(st.st_mode) && !(last && !slash && (flags & O_NOFOLLOW))) {
             CK_TRY(how & CK_PATH_NO_SYMLINKS ? -ELOOP : follow(&walk, fd, slash));
@@ -155,14 +154,13 @@ int ck_path_depth(int root, int fd, unsigned max)
 
 int ck_path_remove(int parent, const char *name)
 {
-    CK_CLEANUP_FD int dir = -1;
     _Alignas(struct dirent) char buf[2048];
     ssize_t got;
     int error = ck_unlinkat(parent, name, 0);
 
     if (error != -EISDIR)
         return error;
-    CK_TRY(dir = ck_openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0));
+    CK_OPEN(dir, ck_openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0));
     while ((got = ck_getdents(dir, buf, sizeof buf)) > 0)
         for (ssize_t at = 0; at < got;) {
             const struct dirent *entry = (const void *)(buf + at);

@@ -100,9 +100,8 @@ int ck_write_all(int fd, const void *buf, size_t len)
 int ck_write_text(int dirfd, const char *path, const char *text)
 {
     const uint64_t resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
-    CK_CLEANUP_FD int fd = ck_openat2(dirfd, path, O_WRONLY | O_NOFOLLOW, 0, resolve);
 
-    CK_TRY(fd);
+    CK_OPEN(fd, ck_openat2(dirfd, path, O_WRONLY | O_NOFOLLOW, 0, resolve));
     return ck_write_all(fd, text, strlen(text));
 }
 
@@ -110,7 +109,7 @@ int ck_make_dir(int dirfd, const char *path, mode_t mode)
 {
     int error = ck_mkdirat(dirfd, path, mode);
 
-    return error == -EEXIST ? 0 : error;
+    return error == -EEXIST ? 1 : error;
 }
 
 /* ---- mounts */
@@ -124,10 +123,9 @@ int ck_fs_mount(int fs, unsigned attrs)
 
 int ck_new_mount(const char *type, const char *options, uint32_t n, unsigned attrs)
 {
-    CK_CLEANUP_FD int fs = ck_fs_open(type);
     char key[32];
 
-    CK_TRY(fs);
+    CK_OPEN(fs, ck_fs_open(type));
     for (; n > 0; n--, options += strlen(options) + 1) {
         const char *equals = strchr(options, '=');
         size_t len = equals ? (size_t)(equals - options) : strlen(options);
@@ -334,9 +332,8 @@ int ck_seccomp(const struct sock_filter *filter, size_t n)
 int ck_loopback_up(void)
 {
     struct ifreq request = {.ifr_name = "lo"};
-    CK_CLEANUP_FD int fd = (int)result(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
 
-    CK_TRY(fd);
+    CK_OPEN(fd, result(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)));
     request.ifr_flags = IFF_UP | IFF_RUNNING;
     return (int)result(ioctl(fd, SIOCSIFFLAGS, &request));
 }

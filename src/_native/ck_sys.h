@@ -31,6 +31,10 @@ struct statfs;
             return tried_;                                                                       \
     } while (0)
 #define CK_CLEANUP_FD __attribute__((cleanup(ck_close_at)))
+/* A descriptor of the block that this stands in, which closes it. */
+#define CK_OPEN(name, call)                                                                      \
+    CK_CLEANUP_FD int name = (int)(call);                                                        \
+    CK_TRY(name)
 
 void ck_close_at(int *fd); /* when >= 0, and sets it to -1 */
 int ck_steal_fd(int *fd);  /* hands ownership out: returns *fd, sets it to -1 */

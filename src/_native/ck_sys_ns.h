@@ -94,7 +94,7 @@ CK_CALL(mode_t, ck_umask, (mode_t mask), umask(mask))
 /* clang-format on */
 
 int ck_write_text(int dirfd, const char *path, const char *text); /* to a file beneath dirfd */
-int ck_make_dir(int dirfd, const char *path, mode_t mode);        /* one that exists is fine */
+int ck_make_dir(int dirfd, const char *path, mode_t mode);        /* 1: it was there */
 int ck_fs_mount(int fs, unsigned attrs);
 /* A mount of a new file system, in one; options are n strings one behind the other: "key=value" or "flag". */
 int ck_new_mount(const char *type, const char *options, uint32_t n, unsigned attrs);
