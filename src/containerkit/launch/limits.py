@@ -131,6 +131,11 @@ def limits_of(given: Limits | Unlimited | None) -> Limits:
     return LIFTED if isinstance(given, Unlimited) else given
 
 
+def uses_uncommon(limits: Limits) -> bool:
+    """Return whether one needs a controller that most containers are in no group of (version 1)."""
+    return limits.cpuset is not None or bool(limits.io) or limits.io_weight is not None
+
+
 def merged(old: Limits, new: Limits) -> Limits:
     """Return the limits after an update: what *new* leaves out, and each device, stays as it was.
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from containerkit.errors import ConfigError, ContainerNotFound, ImageNotFound, LaunchError, Timeout
+from containerkit.launch.limits import limits_of
 from containerkit.launch.ops import Code
 from containerkit.model.digest import Digest
 from containerkit.runtime import facts, marks, packets, supervise
@@ -88,7 +89,7 @@ def begin(keeper: Keeper, row: Row, *, born: Born | None = None) -> None:
         for again in (False, True):
             try:
                 if row.lifetime == "detached" or row.shared is not None:
-                    _begin_apart(keeper, row, kept, options)
+                    _begin_apart(keeper, row, kept, options, born)
                 else:
                     _begin_here(keeper, row, kept, options, None if again else born)
             except _LauncherDied as error:
@@ -169,15 +170,22 @@ def _hung_on_us(keeper: Keeper, identity: str) -> Iterator[None]:
         held.release(unlink=True)
 
 
-def _begin_apart(keeper: Keeper, row: Row, kept: Kept, options: ContainerOptions) -> None:
+def _begin_apart(
+    keeper: Keeper, row: Row, kept: Kept, options: ContainerOptions, born: Born | None
+) -> None:
     directory = keeper.directory(row.id)
-    launcher = supervise.spawn(keeper, row)
+    limits = limits_of(options.get("limits"))
+    launcher = supervise.spawn(keeper, row, limits)
     try:
         if row.shared is not None:
             _hang(keeper, row.id, marks.owner_mark(launcher.id))
-        _send(keeper, row, kept, options, launcher, facts.gather(launcher), None)
-        if row.shared is None and marks.read(directory) != marks.DETACHED:
-            _hang(keeper, row.id, marks.DETACHED)
+        holds = born is not None and supervise.plan_holds(born.launcher, launcher, limits)
+        plan = born.plan if born and holds else None
+        host = None if plan else facts.gather(launcher)
+        _send(keeper, row, kept, options, launcher, host, plan)
+        mark = marks.read(directory)
+        if row.shared is None and (mark is None or marks.owner_of(mark) is not None):
+            _hang(keeper, row.id, marks.detached_mark())
         launcher.leave(owned=row.shared is not None)
     except BaseException:
         launcher.close()
@@ -193,7 +201,7 @@ def _send(
     kept: Kept,
     options: ContainerOptions,
     launcher: Launcher,
-    host: HostFacts,
+    host: HostFacts | None,
     plan: Plan | None,
 ) -> None:
     """Have a launcher start it, and wait until the command runs."""

@@ -183,7 +183,7 @@ def _labels(options: ContainerOptions) -> Mapping[str, str]:
 
 def _make(keeper: Keeper, row: Row, chain_ids: Iterable[str], mark: str, *, named: bool) -> Row:
     directory = keeper.directory(row.id)
-    durable = row.lifetime == "detached"
+    durable = mark == marks.DETACHED
     try:
         lock = _make_directory(directory)
     except OSError as error:

@@ -15,6 +15,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
@@ -76,6 +77,7 @@ def find() -> Hierarchies:
     )
 
 
+@lru_cache(maxsize=8)
 def parse(cgroup: str, mountinfo: str) -> Hierarchies:
     """Return the hierarchies of the texts of ``/proc/self/cgroup`` and ``mountinfo``.
 
@@ -172,7 +174,7 @@ def planned_paths(
 
 
 def make_group(
-    hierarchies: Hierarchies, launcher_id: str, *, detached: bool = False
+    hierarchies: Hierarchies, launcher_id: str, *, detached: bool = False, uncommon: bool = True
 ) -> LauncherGroup:
     """Make a launcher's group in every hierarchy that allows it.
 
@@ -184,12 +186,14 @@ def make_group(
         hierarchies: as `find` has them.
         launcher_id: names the groups.
         detached: beneath the topmost group that can be reached: it outlives this process's own.
+        uncommon: of `UNCOMMON` too.  A group of cpuset costs more, the more of them there are.
     """
     if hierarchies.version == "v2":
         return _make_unified(hierarchies, launcher_id, detached=detached)
     names, fds, paths, missing = [], [], [], []
     files: set[str] = set()
-    for controller in CONTROLLERS + UNCOMMON:  # the launcher relies on the order
+    # The launcher relies on the order.
+    for controller in CONTROLLERS + (UNCOMMON if uncommon else ()):
         if controller not in hierarchies.directories:
             continue
         for place in _places(hierarchies, controller, detached=detached):
@@ -226,8 +230,12 @@ def _prepare(controller: str, path: Path) -> None:
     """Set what every container's group starts with."""
     if controller == "devices":  # cgroup-v1/devices
         (path / "devices.deny").write_text("a")
-        for rule in _DEVICES:
-            (path / "devices.allow").write_text(rule)
+        fd = os.open(path / "devices.allow", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            for rule in _DEVICES:
+                os.write(fd, rule.encode("ascii"))
+        finally:
+            os.close(fd)
     elif controller == "cpuset":
         # A new one has neither processors nor memory, and takes no process before it has both.
         for file in ("cpuset.cpus", "cpuset.mems"):

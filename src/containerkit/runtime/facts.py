@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from containerkit.errors import refusals
 from containerkit.launch.request import HostFacts
-from containerkit.runtime import cgroups
 
 if TYPE_CHECKING:
     from containerkit.runtime.launcher import Launcher
@@ -28,9 +27,8 @@ Rlimits = tuple[tuple[int, int, int], ...]
 def gather(launcher: Launcher) -> HostFacts:
     """Return the facts that hold for containers of this launcher."""
     group = launcher.group
-    version = cgroups.find().version if group.names else None
     return HostFacts(
-        cgroup=version,
+        cgroup=launcher.version if group.names else None,
         controllers=group.controllers,
         cgroup_files=group.files,
         rlimits=tuple((number, *resource.getrlimit(number)) for number in range(_RESOURCES)),

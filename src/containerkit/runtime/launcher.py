@@ -64,6 +64,7 @@ class Launcher:
         classic_overlay: mount as on kernels before 6.5, wherever it runs.
         detached: it is to outlive this process, after `leave`: its groups are outside of this
             process's own, where the host allows that.
+        uncommon: its containers may have limits of the controllers that few ask for.
         owner: what it ends with instead of this process: a descriptor that becomes readable or
             hangs up, such as the reading end of a FIFO; it stays the caller's to close.
 
@@ -84,6 +85,7 @@ class Launcher:
         "group",
         "id",
         "pid",
+        "version",
     )
 
     def __init__(
@@ -95,12 +97,14 @@ class Launcher:
         idle_ms: int = 20,
         classic_overlay: bool = False,
         detached: bool = False,
+        uncommon: bool = True,
         owner: int | None = None,
     ) -> None:
         self.id = os.urandom(12).hex()
         self._pidfd = self.pid = -1
         self.group = cgroups.NO_GROUP
         hierarchies = cgroups.find()
+        self.version = hierarchies.version
         planned = cgroups.planned_paths(hierarchies, self.id, detached=detached)
         flags = packets.CLASSIC_OVERLAY if classic_overlay else 0
         flags |= packets.OUTSIDE if detached else 0
@@ -118,7 +122,9 @@ class Launcher:
             listener, run = home.listen(root, self.id)
             given.enter_context(listener)
             given.callback(os.close, run)
-            self.group = cgroups.make_group(hierarchies, self.id, detached=detached)
+            self.group = cgroups.make_group(
+                hierarchies, self.id, detached=detached, uncommon=uncommon
+            )
             for fd in self.group.fds:
                 given.callback(os.close, fd)
             self._spawn(theirs.fileno())

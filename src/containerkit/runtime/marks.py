@@ -1,7 +1,8 @@
 """Marks: what a container's directory hangs on, as one symbolic link in it.
 
-``containers/ID/kept`` points to "detached", or to "owner:" and the id of a launcher: with that
-launcher the container goes.  A directory without a mark is no container (any more, or yet): when
+``containers/ID/kept`` points to "owner:" and the id of a launcher: with that launcher the container
+goes; or to "detached", followed by ":" and the host's boot where nobody waited for its row to be on
+the disk: it may have lost that when it is met in another boot.  A directory without a mark is no container (any more, or yet): when
 nobody holds its lock it is debris.  So opening a root needs no catalog to tell the two apart, and
 removing a container begins by an unlink, which needs no space on the disk.
 
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 from containerkit.errors import refusals
 from containerkit.runtime import leases, packets
+from containerkit.state.root import boot_id
 
 if TYPE_CHECKING:
     from containerkit.state.record import State
@@ -34,6 +36,16 @@ _OWNER_DIED: Final = packets.CAUSES.index("owner-died")
 def owner_mark(launcher_id: str) -> str:
     """Return the mark of a container that ends with a launcher."""
     return _OWNER + launcher_id
+
+
+def detached_mark() -> str:
+    """Return the mark of a detached container whose row a power cut may still undo."""
+    return f"{DETACHED}:{boot_id()}"
+
+
+def may_lack_row(mark: str) -> bool:
+    """Whether a power cut came after this mark, and may have undone the row that belongs to it."""
+    return mark.startswith(f"{DETACHED}:") and mark != detached_mark()
 
 
 def owner_of(mark: str) -> str | None:

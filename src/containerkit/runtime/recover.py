@@ -6,7 +6,8 @@ supervised container; what a free one means, the mark of the container's directo
     no mark            debris: a `run`, or a container that was being made or removed
     owner, dead        it goes with its launcher
     owner, alive       it waits to be started, or has ended; so too while others share it
-    detached           it is kept; if its record says that it runs, it was lost
+    detached           it is kept; if its record says that it runs, it was lost; since an earlier
+                       boot, it may have lost its row, and is removed then
 
 A launcher's processes are gone with it (its pid namespace), so only names are left to remove:
 control groups, sockets, directories, rows.
@@ -24,13 +25,16 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from containerkit.errors import ContainerKitError, HostError, refusals
 from containerkit.runtime import cgroups, home, leases, marks
 from containerkit.state import events, record
 from containerkit.state.atomic import remove_tree, write_all_at
 from containerkit.state.lock import FileLock
+
+if TYPE_CHECKING:
+    from containerkit.runtime.records import Records
 
 AHEAD: Final = "."
 """A directory that a launcher made ahead begins with this and the launcher's id."""
@@ -181,7 +185,7 @@ def _remove_ahead(root: Path, launcher_id: str) -> None:
 
 def _recover_containers(root: Path, living: set[str]) -> Iterator[str]:
     """Yield the ids of those that are removed."""
-    with_rows = []
+    with_rows, unsure = [], {}
     for name in os.listdir(root / "containers"):
         if name.startswith(AHEAD):
             continue
@@ -189,8 +193,10 @@ def _recover_containers(root: Path, living: set[str]) -> Iterator[str]:
         if mark is None:
             if _remove_unmarked(root / "containers" / name):
                 yield name
-        elif mark == marks.DETACHED:
+        elif marks.owner_of(mark) is None:
             look_for_lost(root, name, living)
+            if marks.may_lack_row(mark):
+                unsure[name] = mark
         elif marks.owner_of(mark) in living:
             continue
         elif leases.is_used(root / "containers" / name):  # those who share it still read its log
@@ -200,6 +206,8 @@ def _recover_containers(root: Path, living: set[str]) -> Iterator[str]:
             yield name
     if with_rows:
         _forget_rows(root, with_rows)
+    if unsure:
+        yield from _remove_without_row(root, unsure)
 
 
 def _remove_unmarked(directory: Path) -> bool:
@@ -234,22 +242,55 @@ def _removed(directory: Path) -> bool:
 
 def _remove_owned(root: Path, name: str, mark: str) -> bool:
     """Remove what belonged to a dead launcher; False when it has come to another one since."""
-    owner, directory = marks.owner_of(mark), root / "containers" / name
-    if owner is None or (root / "owners" / owner).exists():  # a new one, since the walk
+    if (root / "owners" / str(marks.owner_of(mark))).exists():  # a new one, since the walk
         return False
-    lock = FileLock(directory, directory=True)
-    try:
-        if not lock.try_acquire():  # somebody removes it, or hangs it on himself, just now
-            return False
-    except FileNotFoundError:
-        return False
-    with lock, _free(f"{directory}/{record.NAME}") as (free, _fd):
-        if free is False or marks.read(directory) != mark:
+    with _untouched(root, name, mark) as directory:
+        if directory is None:
             return False
         marks.drop(directory)
         remove_tree(directory)
     events.append(root, "remove", name)
     return True
+
+
+@contextmanager
+def _untouched(root: Path, name: str, mark: str) -> Iterator[Path | None]:
+    """Keep others from starting and removing a container meanwhile.
+
+    None: somebody supervises it, or does that just now, or its mark is another one by now.
+    """
+    directory = root / "containers" / name
+    lock = FileLock(directory, directory=True)
+    try:
+        if not lock.try_acquire():
+            yield None
+            return
+    except FileNotFoundError:
+        yield None
+        return
+    with lock, _free(f"{directory}/{record.NAME}") as (free, _fd):
+        yield None if free is False or marks.read(directory) != mark else directory
+
+
+def _remove_without_row(root: Path, unsure: dict[str, str]) -> Iterator[str]:
+    """Remove those containers whose row a power cut has undone; the others are sure from now on.
+
+    Args:
+        root: the engine's root directory.
+        unsure: ids, and the mark of each.
+    """
+    with _records(root) as records:
+        known = {row.id for row in records.all()}
+    for name, mark in unsure.items():
+        with _untouched(root, name, mark) as directory:
+            if directory is None:
+                continue
+            if name in known:
+                marks.write(directory, marks.DETACHED)
+                continue
+            marks.drop(directory)
+            remove_tree(directory)
+        yield name
 
 
 def look_for_lost(root: Path, name: str, living: Collection[str] = ()) -> None:
@@ -269,16 +310,21 @@ def look_for_lost(root: Path, name: str, living: Collection[str] = ()) -> None:
 
 
 def _forget_rows(root: Path, names: list[str]) -> None:
+    # A row without a mark is no container: whoever meets one drops it, should this fail.
+    with contextlib.suppress(ContainerKitError, OSError), _records(root) as records:
+        records.forget(names)
+
+
+@contextmanager
+def _records(root: Path) -> Iterator[Records]:
     from containerkit.runtime.records import Records
     from containerkit.state.catalog import Catalog
 
-    # A row without a mark is no container: whoever meets one drops it, should this fail.
-    with contextlib.suppress(ContainerKitError, OSError):
-        catalog = Catalog(root / "catalog.sqlite")
-        try:
-            Records(catalog).forget(names)
-        finally:
-            catalog.close()
+    catalog = Catalog(root / "catalog.sqlite")
+    try:
+        yield Records(catalog)
+    finally:
+        catalog.close()
 
 
 # ---- locks

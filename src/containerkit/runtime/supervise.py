@@ -14,16 +14,19 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from containerkit.launch.limits import uses_uncommon
+from containerkit.runtime.cgroups import UNCOMMON
 from containerkit.runtime.launcher import Launcher
 from containerkit.runtime.leases import open_watch
 
 if TYPE_CHECKING:
+    from containerkit.model.limits import Limits
     from containerkit.runtime.keeper import Keeper
     from containerkit.runtime.records import Row
 
 
-def spawn(keeper: Keeper, row: Row) -> Launcher:
-    """Return a launcher for one container.
+def spawn(keeper: Keeper, row: Row, limits: Limits) -> Launcher:
+    """Return a launcher for one container, which has these limits.
 
     A detached one's ends with this process until it is told to leave; a shared one's with the last
     of those who share it.
@@ -38,8 +41,31 @@ def spawn(keeper: Keeper, row: Row) -> Launcher:
             spares=0,
             classic_overlay=keeper.runner.classic_overlay,
             detached=row.shared is None,
+            uncommon=uses_uncommon(limits),
             owner=watch,
         )
     finally:
         if watch is not None:
             os.close(watch)
+
+
+def plan_holds(compiled_for: Launcher, launcher: Launcher, limits: Limits) -> bool:
+    """Whether a launcher can follow a plan that was compiled for another of this process.
+
+    Args:
+        compiled_for: that one.
+        launcher: the one in question.
+        limits: of the container.
+    """
+    one, other = compiled_for.group, launcher.group
+    return (
+        not uses_uncommon(limits)
+        and compiled_for.version == launcher.version
+        and bool(one.names) == bool(other.names)
+        and one.controllers.symmetric_difference(other.controllers) <= set(UNCOMMON)
+        and not {
+            file
+            for file in one.files.symmetric_difference(other.files)
+            if file.partition(".")[0] not in UNCOMMON
+        }
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -118,6 +119,7 @@ def default_root() -> Path:
     return Path(os.path.abspath(data)) / "containerkit"
 
 
+@cache
 @refusals("tell this boot of the host from others")
 def boot_id() -> str:
     """Return what tells this boot of the host from every other."""

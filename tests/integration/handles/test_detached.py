@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 import containerkit as ck
+from containerkit.runtime import marks
 from tests.integration.handles.support import FOREVER, directories, ends, line, process, python
+from tests.integration.life.support import until
 
 MAKER = """
 engine = ck.Engine.open(root)
@@ -65,6 +67,26 @@ def test_it_survives_the_end_of_the_engine_and_is_left_alone(
             two.id,
         }
         assert again.containers.get(one.id).pid == pid
+
+
+@pytest.mark.parametrize("row", [True, False])
+def test_a_power_cut_may_take_its_row(engine: ck.Engine, busybox: str, row: bool) -> None:
+    """Nobody waits for the disk when it starts, so its directory may be there without its row."""
+    one = engine.start(busybox, FOREVER, lifetime="detached")
+    directory = engine.root / "containers" / one.id
+    mark = marks.read(directory)
+    assert mark == marks.detached_mark()
+    marks.write(directory, "detached:an-earlier-boot")
+    if not row:
+        engine._keeper.records.forget([one.id])
+    assert engine.recover().containers == ()  # it runs, so it can not be of another boot
+    assert directory.is_dir()
+    pid = os.pidfd_open(one.pid or 0)
+    signal.pidfd_send_signal(pid, signal.SIGKILL)
+    assert ends(pid)
+    until(lambda: engine.recover().containers or marks.read(directory) == marks.DETACHED)
+    assert directory.is_dir() == row
+    assert [found.id for found in engine.containers.list()] == [one.id] * row
 
 
 def test_who_waits_sees_its_end(engine: ck.Engine, shared_root: Path, busybox: str) -> None:

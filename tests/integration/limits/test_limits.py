@@ -11,6 +11,8 @@ import pytest
 
 import containerkit as ck
 from containerkit.model.limits import Unlimited
+from containerkit.runtime import cgroups
+from containerkit.state import record
 from tests.integration.limits.support import (
     VERSION,
     eventually,
@@ -169,6 +171,34 @@ def test_only_who_asks_is_in_a_group_for_it(engine: ck.Engine, busybox: str) -> 
             assert len(own) == 1
             for name in ("cpuset", "blkio"):
                 assert found.get(name, Path("none")).name not in own
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_launcher_of_its_own_too(engine: ck.Engine, busybox: str, asked: bool) -> None:
+    """Not even an empty group, of which each makes the next one dearer."""
+    last = max(os.sched_getaffinity(0))
+    if asked and not has("cpuset"):
+        return
+    limits = ck.Limits(cpuset=str(last)) if asked else None
+    one = engine.start(busybox, SLEEP, limits=limits, lifetime="detached")
+    try:
+        state = record.read(engine.root / "containers" / one.id)
+        assert state is not None
+        name = cgroups.PREFIX + state.launcher
+        places = cgroups.find().tops
+        assert all(
+            (places[x] / name).is_dir() == asked for x in set(cgroups.UNCOMMON) & set(places)
+        )
+        assert one.pid is not None
+        if asked:
+            assert os.sched_getaffinity(one.pid) == {last}
+        one.stop(grace=0)
+        one.update(limits=ck.Limits(cpuset=str(last)) if has("cpuset") else ck.Limits(pids=7))
+        one.start()
+        assert one.pid is not None
+        assert not has("cpuset") or os.sched_getaffinity(one.pid) == {last}
+    finally:
+        one.remove(force=True)
 
 
 def test_rlimits(engine: ck.Engine, busybox: str) -> None:

@@ -28,6 +28,14 @@ def test_a_detached_one_has_no_owner() -> None:
     assert marks.owner_of(marks.DETACHED) is None
 
 
+def test_a_detached_one_of_an_earlier_boot_may_lack_its_row() -> None:
+    assert marks.owner_of(marks.detached_mark()) is None
+    assert not marks.may_lack_row(marks.detached_mark())
+    assert not marks.may_lack_row(marks.DETACHED)
+    assert not marks.may_lack_row(marks.owner_mark("abc"))
+    assert marks.may_lack_row(f"{marks.DETACHED}:another")
+
+
 def test_where_nothing_is(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     assert marks.read(gone) is None
