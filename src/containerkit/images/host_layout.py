@@ -8,6 +8,7 @@ Flow: `images.host_build` turns a `Layout` into a skeleton tree and mount values
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections import deque
 from collections.abc import Sequence
@@ -63,12 +64,11 @@ class Mounts:
 
     def __init__(self, mountinfo: str) -> None:
         self._types: dict[str, str] = {"/": "unknown"}
-        for line in mountinfo.splitlines():
+        for line in mountinfo.split("\n"):
             head, separator, tail = line.partition(" - ")
             fields = head.split(" ")
             if separator and len(fields) > 4:
-                point = fields[4].encode("utf-8", "surrogateescape").decode("unicode_escape")
-                point = point.encode("latin-1").decode("utf-8", "surrogateescape")
+                point = re.sub(r"\\([01][0-7]{2})", lambda found: chr(int(found[1], 8)), fields[4])
                 self._types[point] = tail.split(" ", 1)[0]
 
     @classmethod

@@ -150,7 +150,7 @@ class SeccompProfile:
         if isinstance(profile, str | bytes):
             try:
                 profile = json.loads(profile)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ConfigError(f"seccomp: the profile is not JSON: {error}") from error
         if not isinstance(profile, Mapping):
             raise ConfigError("seccomp: a profile is a JSON object")

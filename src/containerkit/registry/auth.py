@@ -199,7 +199,7 @@ def _token(body: bytes, realm: str, now: float) -> Token:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
         seconds = 60
     # Used up a little early, so that it does not lapse on the way.
-    lifetime = min(float(seconds), 86_400.0)
+    lifetime = float(min(seconds, 86_400))  # of an integer that no float holds, too
     return Token(f"Bearer {value}", now + max(lifetime * 0.9, lifetime - 30))
 
 

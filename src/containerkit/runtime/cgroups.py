@@ -14,7 +14,7 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
@@ -72,7 +72,7 @@ NONE: Final = Hierarchies(None, {}, {})
 def find() -> Hierarchies:
     """Read where this process is, from /proc."""
     return parse(
-        Path("/proc/self/cgroup").read_text(encoding="utf-8"),
+        Path("/proc/self/cgroup").read_text(encoding="utf-8", errors="surrogateescape"),
         Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape"),
     )
 
@@ -86,9 +86,8 @@ def parse(cgroup: str, mountinfo: str) -> Hierarchies:
     """
     mounts = _mounts(mountinfo)
     directories, tops = {}, {}
-    for line in cgroup.splitlines():
-        _, names, path = line.split(":", 2)
-        for name in names.split(","):
+    for names, path in memberships(cgroup):
+        for name in names:
             place = mounts.get(name)
             if place is None or not _is_below(path, place[0]):
                 continue
@@ -110,12 +109,26 @@ def parse(cgroup: str, mountinfo: str) -> Hierarchies:
     return NONE
 
 
+def memberships(cgroup: str) -> Iterator[tuple[list[str], str]]:
+    """Yield (names of controllers, group) of each line of a ``/proc/PID/cgroup``.
+
+    Only a newline ends a line: a group may have any other character in its name.
+    """
+    for line in cgroup.split("\n"):
+        _number, _, rest = line.partition(":")
+        names, colon, path = rest.partition(":")
+        if colon:
+            yield names.split(","), path
+
+
 def _mounts(mountinfo: str) -> dict[str, tuple[str, str]]:
     """Return controller → (its group that is mounted, where); "" for version 2."""
     mounts: dict[str, tuple[str, str]] = {}
-    for line in mountinfo.splitlines():
+    for line in mountinfo.split("\n"):
         head, _, tail = line.partition(" - ")
         fields, kind = head.split(" "), tail.split(" ")
+        if len(fields) < 5 or len(kind) < 3:
+            continue
         if kind[0] == "cgroup2":
             mounts.setdefault("", (_plain(fields[3]), _plain(fields[4])))
         elif kind[0] == "cgroup":
@@ -136,7 +149,7 @@ def _is_below(path: str, top: str) -> bool:
 def _has_controllers(unified: Path) -> bool:
     try:
         return bool((unified / "cgroup.controllers").read_text(encoding="ascii").split())
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 

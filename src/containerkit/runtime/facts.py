@@ -61,9 +61,8 @@ def _rlimit(text: str) -> int:
 def _capabilities() -> int:
     """Those that are both held and in the bounding set (capabilities(7))."""
     held = bounding = 0
-    for line in (
-        Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
-    ):
+    text = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    for line in text.split("\n"):  # of a process whose name may hold any other character
         if line.startswith("CapEff:"):
             held = int(line.split()[1], 16)
         elif line.startswith("CapBnd:"):

@@ -40,11 +40,10 @@ def parse(cgroup: str, mounts: Mapping[str, tuple[str, str]]) -> Group:
         mounts: controller → (its group that is mounted, where); "" for version 2.
     """
     found = {}
-    for line in cgroup.splitlines():
-        _number, names, path = line.split(":", 2)
+    for names, path in cgroups.memberships(cgroup):
         if f"/{cgroups.PREFIX}" not in path:
             continue  # the caller's own, or one above it
-        for name in names.split(","):
+        for name in names:
             top, place = mounts.get(name, ("", ""))
             if place and (path == top or path.startswith(top.rstrip("/") + "/")):
                 found[name] = place + path.removeprefix(top.rstrip("/"))

@@ -162,7 +162,7 @@ def _remove_groups(path: Path) -> bool:
     the pid namespace that it was the first process of.
     """
     text = path.read_text(encoding="utf-8", errors="surrogateescape")
-    groups = [Path(line) for line in text.splitlines()]
+    groups = [Path(line) for line in text.split("\n")]
     groups = [group for group in groups if group.name.startswith(cgroups.PREFIX)]
     deadline = time.monotonic() + _ENDING_SECONDS
     while True:

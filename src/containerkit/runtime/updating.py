@@ -80,7 +80,7 @@ def _facts(container: Verbs) -> HostFacts:
     if pid is None:
         return container._keeper.runner.launcher()[1]
     try:
-        text = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
+        text = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8", errors="surrogateescape")
     except (FileNotFoundError, ProcessLookupError):
         raise InvalidStatus(
             f"cannot update container {container.id[:12]}: it has just ended"

@@ -90,9 +90,10 @@ def parse(data: bytes) -> State | None:
     magic, version, status, launcher, *rest, _reserved, checksum = _STRUCT.unpack(data)
     if magic != _MAGIC or version != _VERSION or not RUNNING <= status <= PAUSED:
         return None
-    if zlib.adler32(data[:_CHECKED]) != checksum:
+    if zlib.adler32(data[:_CHECKED]) != checksum or not launcher.isascii():
         return None
-    return State(status, launcher.rstrip(b"\0").decode("ascii", "replace"), *rest)
+    state = State(status, launcher.rstrip(b"\0").decode("ascii"), *rest)
+    return state if state.health < len(HEALTH) else None
 
 
 @refusals("read the record of a container")

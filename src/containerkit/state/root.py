@@ -145,7 +145,7 @@ def file_system_type(mount_id: str, mountinfo: str) -> str | None:
 
     Spec: proc_pid_mountinfo(5): the type follows the field that is a single hyphen.
     """
-    for line in mountinfo.splitlines():
+    for line in mountinfo.split("\n"):
         head, separator, tail = line.partition(" - ")
         if separator and head.split(" ", 1)[0] == mount_id:
             return tail.split(" ", 1)[0]
