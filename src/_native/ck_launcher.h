@@ -105,7 +105,7 @@ struct ck_container {
     int channel, pidfd, lock, report;
     uint32_t cause;          /* enum ck_cause the caller gave with KILL */
     uint64_t sources;        /* slots with a tree attached below /src */
-    uint32_t oom_kills;      /* in its cgroup, in earlier lives of it */
+    uint32_t oom_kills, refused; /* processes in its cgroup, when last asked: killed, not made */
     struct ck_report failed; /* errnum != 0: the start failed here */
     struct ck_state state;
     struct ck_log log;

@@ -56,33 +56,43 @@ void ck_launcher_release(struct ck_launcher *l, struct ck_container *c, uint16_t
 
 /* ---- how it ended */
 
-/* Whether the OOM killer killed in the container's cgroup, of either version, since it started. */
-int ck_launcher_was_oom(const struct ck_launcher *l, struct ck_container *c)
+/* Whether a count in the container's cgroup has grown, and how far. */
+static bool has_grown(const struct ck_launcher *l, const struct ck_container *c,
+                      const char *controller, const char *file, const char *name, uint32_t *count)
 {
-    const char *file = l->unified >= 0 ? "memory.events" : "memory.oom_control", *kills;
-    uint32_t before = c->oom_kills;
+    const uint32_t before = *count;
+    const char *found;
     char text[512];
 
-    if (!(c->release & CK_HAS_CGROUP))
-        return 0;
-    kills = ck_pool_read_cgroup(l, c->number, "memory", file, text) > 0 ? strstr(text, "oom_kill ")
-                                                                        : NULL;
-    c->oom_kills = kills ? (uint32_t)atoi(kills + 9) : before;
-    return c->oom_kills > before;
+    if (ck_pool_read_cgroup(l, c->number, controller, file, text) > 0 &&
+        (found = strstr(text, name)))
+        *count = (uint32_t)atoi(found + strlen(name));
+    return *count > before;
 }
 
-/* Without a limit of its own, a kill that nobody asked for may be due to one of a group above. */
+/* Whether the OOM killer killed in it, in either version, since it started. */
+int ck_launcher_was_oom(const struct ck_launcher *l, struct ck_container *c)
+{
+    return has_grown(l, c, "memory", l->unified >= 0 ? "memory.events" : "memory.oom_control",
+                     "oom_kill ", &c->oom_kills);
+}
+
+/* Without a limit of its own, a kill that nobody asked for may be due to one of a group above.  What
+ * was refused a process has ended of that if it ended badly, and nobody killed it or asked it to. */
 static uint32_t cause_of(const struct ck_launcher *l, struct ck_container *c)
 {
-    const int killed = c->state.signal == SIGKILL && !c->cause;
+    const bool killed = c->state.signal == SIGKILL, failed = c->state.signal || c->state.code;
+    const bool oom = ((killed && !c->cause) || c->release & CK_MEMORY) && ck_launcher_was_oom(l, c);
+    const bool refused = has_grown(l, c, "pids", "pids.events", "max ", &c->refused);
 
-    if ((c->release & CK_MEMORY || killed) && ck_launcher_was_oom(l, c)) {
-        c->release |= CK_TUNED;               /* the count stays: no group for another container */
-        if (c->state.signal || c->state.code) /* else it got over what was killed */
-            return CK_CAUSE_OOM;
-    }
+    if (oom || refused) /* the count stays: no group for another container */
+        c->release |= CK_TUNED;
+    if (oom && failed) /* else it got over what was killed */
+        return CK_CAUSE_OOM;
     if (c->cause && c->state.signal)
         return c->cause;
+    if (refused && failed && !killed && !(c->state.flags & CK_STATE_STOP_ASKED))
+        return CK_CAUSE_PIDS;
     return c->state.signal ? CK_CAUSE_SIGNAL : CK_CAUSE_EXITED;
 }
 
@@ -109,10 +119,8 @@ void ck_launcher_fail(struct ck_launcher *l, struct ck_container *c)
 {
     if (c->pidfd >= 0)
         ck_kill_and_wait(c->pidfd);
-    if (!c->state.restarts) {
-        ck_launcher_release(l, c, CK_FAILED);
-        return;
-    }
+    if (!c->state.restarts)
+        return ck_launcher_release(l, c, CK_FAILED);
     if (!c->state.signal)
         c->state.code = 127; /* what ran before can not run again: that ends it, as with Docker */
     c->state.cause = cause_of(l, c);
@@ -129,10 +137,8 @@ void ck_launcher_ended(struct ck_launcher *l, struct ck_container *c)
     ck_launcher_unwatch(l, &c->pidfd);
     if (!(c->release & CK_ABOUT_TO_EXEC) && !c->failed.errnum) /* it died during set-up */
         c->failed = (struct ck_report){CK_CHILD, 0, 0, ECHILD, state->signal};
-    if (c->failed.errnum) {
-        ck_launcher_fail(l, c);
-        return;
-    }
+    if (c->failed.errnum)
+        return ck_launcher_fail(l, c);
     ck_exec_drop_all(l, c);
     ck_log_finish(l, c); /* whoever reads that it has ended finds all that it said */
     state->cause = cause_of(l, c);

@@ -237,15 +237,15 @@ int ck_life_started(struct ck_launcher *l, struct ck_container *c)
 /* It has ended, and its record says how.  True: not for good. */
 bool ck_life_ended(struct ck_launcher *l, struct ck_container *c)
 {
-    static const char *const causes[] = {"exited", "signal",     "oom",     "timeout",
-                                         "output", "owner-died", "removed", "lost"};
+    static const char *const causes[] = {"exited",     "signal",  "oom",  "timeout", "output",
+                                         "owner-died", "removed", "lost", "pids"};
     const uint64_t now = ck_now(CLOCK_MONOTONIC);
     uint64_t *backoff = &c->life.backoff;
 
     if (c->state.cause == CK_CAUSE_OOM)
         ck_event_write(l, "oom", c, "%s", "");
     ck_event_write(l, "die", c, ",\"code\":%d,\"signal\":%d,\"cause\":\"%s\"", c->state.code,
-                   c->state.signal, causes[c->state.cause % 8]);
+                   c->state.signal, causes[c->state.cause % 9]);
     if (c->life.freezing)
         ck_request_answer_frozen(l, c, -ESRCH);
     c->life.freezing = c->life.frozen = 0;

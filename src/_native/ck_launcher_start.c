@@ -114,10 +114,8 @@ static void take_spare(struct ck_start *start)
         (start->container->release & CK_TUNED && l->spare.place.used) ||
         start->container->release & CK_UNCOMMON)
         return;
-    if (ck_wait_for(l->spare.pidfd, POLLIN, 0) != 0) {
-        ck_pool_end_spare(l, &l->spare);
-        return;
-    }
+    if (ck_wait_for(l->spare.pidfd, POLLIN, 0) != 0)
+        return ck_pool_end_spare(l, &l->spare);
     start->spare = l->spare;
     l->spare.ready = 0;
     start->container->release |= CK_HAS_CGROUP;

@@ -91,7 +91,7 @@ enum ck_hello_flag {
 
 enum ck_cause {
     CK_CAUSE_EXITED, CK_CAUSE_SIGNAL, CK_CAUSE_OOM, CK_CAUSE_TIMEOUT, CK_CAUSE_OUTPUT,
-    CK_CAUSE_OWNER, CK_CAUSE_REMOVED, CK_CAUSE_LOST,
+    CK_CAUSE_OWNER, CK_CAUSE_REMOVED, CK_CAUSE_LOST, CK_CAUSE_PIDS,
 };
 
 struct ck_usage { uint64_t user_us, system_us, max_rss_kib; };

@@ -5,11 +5,19 @@ Owns the `Exit` value.  The launcher decides the cause; see ``runtime``.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Final, Literal
 
 import attrs
 
-Cause = Literal["exited", "signal", "oom", "timeout", "output", "owner-died", "removed", "lost"]
+Cause = Literal[
+    "exited", "signal", "oom", "pids", "timeout", "output", "owner-died", "removed", "lost"
+]
+
+_HINTS: Final[Mapping[str, str]] = {
+    "oom": "it needs more memory than it may have: raise limits=Limits(memory=…)",
+    "pids": "it was refused more processes and threads: raise limits=Limits(pids=…)",
+}
 
 
 @attrs.frozen
@@ -20,9 +28,12 @@ class Exit:
         code: as a shell shows it: the exit code, or 128 + the signal's number; None when nobody
             saw it end ("lost").
         signal: the number of the signal that ended it.
-        cause: why.  "oom": the kernel's out-of-memory killer; "timeout", "output": we killed it,
-            for running or printing too long; "owner-died": its owner ended; "removed": removed
-            while running; "lost": it ended while nothing supervised it.
+        cause: why.  "oom": the kernel's out-of-memory killer; "pids": a container that was refused
+            a process or thread by a limit on them, and then ended by itself with another code than
+            0, or by a fault; "timeout", "output": we killed it, for running or printing too long;
+            "owner-died": its owner ended; "removed": removed while running; "lost": it ended while
+            nothing supervised it.  Where several hold it is the first that fits of "oom", what we
+            killed it for, "pids", "signal", "exited".
     """
 
     code: int | None = 0
@@ -43,6 +54,11 @@ class Exit:
     def returncode(self) -> int:
         """The code, 255 where there is none."""
         return 255 if self.code is None else self.code
+
+    @property
+    def hint(self) -> str | None:
+        """What can be done about it, where its cause says that."""
+        return _HINTS.get(self.cause)
 
     def __str__(self) -> str:
         if self.cause == "exited":

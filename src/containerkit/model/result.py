@@ -78,7 +78,7 @@ class Result(Generic[AnyStr]):
         said = tail.decode("utf-8", "replace") if isinstance(tail, bytes) else tail
         if said.strip():
             message += f"; standard error ends with: {said.strip()}"
-        raise ProcessFailed(message, result=self)
+        raise ProcessFailed(message, hint=self.exit.hint, result=self)
 
 
 def decoded(result: Result[bytes]) -> Result[str]:

@@ -56,6 +56,7 @@ CAUSES: Final = (
     "owner-died",
     "removed",
     "lost",
+    "pids",
 )
 """Names of ``enum ck_cause``, by number."""
 

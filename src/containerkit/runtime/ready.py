@@ -104,6 +104,7 @@ def not_ready(subject: Subject, waited_for: str) -> NotReady:
     how = "does not run" if end is None else str(end)
     return NotReady(
         f"{subject.label} {how} before it was ready ({waited_for}){_told(lines)}",
+        hint=None if end is None else end.hint,
         exit=end,
         log=lines,
     )

@@ -14,7 +14,7 @@ import threading
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from containerkit.errors import NotReady
 from containerkit.launch.compile import compile_plan
@@ -34,6 +34,7 @@ from containerkit.runtime.names import check_name
 from containerkit.runtime.recover import recover
 from containerkit.runtime.repeat import STAND_IN, Repeats, key_of
 from containerkit.runtime.rootfiles import accounts
+from containerkit.runtime.status import exit_of_event
 
 if TYPE_CHECKING:
     from containerkit.launch.plan import Plan
@@ -304,10 +305,7 @@ def exit_of(event: packets.Event | None) -> Exit:
     """Return how a process ended; "lost" when its launcher died before telling."""
     if event is None or event.kind != packets.EXITED:
         return Exit(code=None, cause="lost")
-    cause: Any = packets.CAUSES[min(event.cause, len(packets.CAUSES) - 1)]
-    if event.signal:
-        return Exit.by_signal(event.signal, cause=cause)
-    return Exit(code=event.exit_code, cause=cause)
+    return exit_of_event(event)
 
 
 def duration_of(event: packets.Event | None) -> float:

@@ -49,20 +49,22 @@ def exit_of(state: State | None, *, alive: bool) -> Exit | None:
         return None
     if state.is_live:  # its launcher died before it could tell
         return Exit(code=None, cause="lost")
-    cause: Any = packets.CAUSES[min(state.cause, len(packets.CAUSES) - 1)]
-    if cause == "lost":
-        return Exit(code=None, cause="lost")
-    if state.signal:
-        return Exit.by_signal(state.signal, cause=cause)
-    return Exit(code=state.code, cause=cause)
+    return _ended(state.cause, state.code, state.signal)
 
 
 def exit_of_event(event: packets.Event) -> Exit:
-    """Return how a container ended, from the launcher's own word."""
-    cause: Any = packets.CAUSES[min(event.cause, len(packets.CAUSES) - 1)]
-    if event.signal:
-        return Exit.by_signal(event.signal, cause=cause)
-    return Exit(code=event.exit_code, cause=cause)
+    """Return how something ended, from the launcher's own word."""
+    return _ended(event.cause, event.exit_code, event.signal)
+
+
+def _ended(number: int, code: int, signal: int) -> Exit:
+    """Return an end; of a cause that only a later version knows, what all know."""
+    cause: Any = "signal" if signal else "exited"
+    if number < len(packets.CAUSES):
+        cause = packets.CAUSES[number]
+    if cause == "lost":
+        return Exit(code=None, cause="lost")
+    return Exit.by_signal(signal, cause=cause) if signal else Exit(code=code, cause=cause)
 
 
 def health_of(state: State | None, *, alive: bool) -> Health | None:

@@ -81,6 +81,66 @@ def refused(container: ck.Container) -> int:
     return int(value(container, "pids.events").split()[-1])
 
 
+CROWD = "for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & done"
+"""A shell that is refused a process ends at once, with code 2."""
+
+REFUSED = b"sh: can't fork: Resource temporarily unavailable\n"
+
+
+def test_who_fails_for_want_of_processes(engine: ck.Engine, busybox: str) -> None:
+    """In places of earlier containers, too, and with others in between that know nothing of it."""
+    limits = ck.Limits(pids=4)
+    for _ in range(7 * MORE):
+        result = engine.run(busybox, ["sh", "-c", CROWD], limits=limits)
+        assert (result.exit, result.stderr) == (ck.Exit(code=2, cause="pids"), REFUSED)
+        assert engine.run(busybox, ["false"], limits=limits).exit == ck.Exit(code=1)
+    with pytest.raises(ck.ProcessFailed, match=r"hint: .*Limits\(pids="):
+        engine.run(busybox, ["sh", "-c", CROWD], limits=limits, check=True)
+    with engine.start(busybox, ["sh", "-c", CROWD], limits=limits) as container:
+        assert container.wait(timeout=60) == ck.Exit(code=2, cause="pids")
+
+
+@pytest.mark.parametrize("code", [0, 7])
+def test_who_gets_over_a_refusal(engine: ck.Engine, busybox: str, code: int) -> None:
+    """It has not failed; and what comes after it in its place does not inherit the refusal."""
+    script = f"({CROWD}); exit {code}"
+    limits = ck.Limits(pids=4)
+    for _ in range(3 * MORE):
+        result = engine.run(busybox, ["sh", "-c", script], limits=limits)
+        assert result.stderr == REFUSED
+        assert result.exit == (ck.Exit(code=7, cause="pids") if code else ck.Exit())
+        assert engine.run(busybox, ["false"], limits=limits).exit == ck.Exit(code=1)
+
+
+def test_who_is_told_to_end_ends_of_that(engine: ck.Engine, busybox: str) -> None:
+    """Whatever it was refused before, and with whichever code it answers."""
+    script = f"trap 'exit 5' TERM; ({CROWD}); echo refused; while :; do sleep 1000 & wait; done"
+    limits = ck.Limits(pids=4)
+    ready = ck.Ready(log="^refused$")
+    with engine.start(busybox, ["sh", "-c", script], limits=limits, ready=ready) as container:
+        container.stop(grace=60)
+        assert container.exit == ck.Exit(code=5)
+    with pytest.raises(ck.Timeout) as caught:
+        engine.run(busybox, ["sh", "-c", script], limits=limits, timeout=1)
+    assert caught.value.result is not None
+    assert caught.value.result.exit.cause == "timeout"
+
+
+def test_a_restart_does_not_inherit_a_refusal(engine: ck.Engine, busybox: str) -> None:
+    """Its control group is the same, and so are its counts."""
+    script = f"[ -e /again ] && exit 3; touch /again; {CROWD}"
+    with engine.start(
+        busybox, ["sh", "-c", script],
+        limits=ck.Limits(pids=4), lifetime="detached", restart="on-failure:1",
+    ) as container:  # fmt: skip
+        try:
+            assert container.wait(timeout=60) == ck.Exit(code=3)
+            died = list(engine.events(container=container, kind="die"))
+            assert [event.attributes["cause"] for event in died] == ["pids", "exited"]
+        finally:
+            container.remove(force=True)
+
+
 def test_who_gets_over_the_kill_of_a_child_has_exited(engine: ck.Engine, busybox: str) -> None:
     script = "tail /dev/zero; echo $?; exit 0"
     limits = ck.Limits(memory="16m")

@@ -41,6 +41,13 @@ def test_every_cause_has_a_name(cause: str) -> None:
     assert found.code == (None if cause == "lost" else 137)
 
 
+def test_a_cause_of_a_later_version() -> None:
+    """A detached launcher may be of another one than who asks."""
+    state = State(record.STOPPED, "a", code=3, cause=len(packets.CAUSES))
+    assert status.exit_of(state, alive=True) == Exit(code=3)
+    assert status.exit_of(state._replace(signal=9), alive=True) == Exit.by_signal(9)
+
+
 def test_who_ended_unseen_is_lost() -> None:
     running = State(record.RUNNING, "a")
     assert status.exit_of(running, alive=True) is None
