@@ -200,6 +200,7 @@ struct ck_start {
     struct ck_spare spare;   /* the child that was ready; .ready 0: none */
     char upper[128];         /* "/up" or "/store/containers/ID": where uppers and files are made */
     uint32_t files;
+    uint64_t again_too;      /* slots, beside the inputs, that a restart has as well */
     bool again;              /* a restart: what outlives the first start is there */
 };
 

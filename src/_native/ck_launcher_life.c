@@ -178,7 +178,7 @@ int ck_life_restart(struct ck_start *start, const struct ck_op *op)
     return op->value[0] <= CK_RESTART_UNLESS_STOPPED ? 0 : -EINVAL;
 }
 
-/* Keep the plan and what it reads of the caller's; its sources are attached by now. */
+/* Keep the plan, what it reads of the caller's, and its network; its sources are attached by now. */
 int ck_life_remember(struct ck_start *start)
 {
     struct ck_container *c = start->container;
@@ -193,8 +193,8 @@ int ck_life_remember(struct ck_start *start)
         return -ENOMEM;
     again->size = size;
     memcpy(again->plan, start->plan.header, size);
-    for (int i = 0; i < n; i++)
-        if (!(c->sources >> i & 1))
+    for (int i = 0; i < CK_SLOTS; i++)
+        if (i < n ? !(c->sources >> i & 1) : start->again_too >> i & 1)
             CK_TRY(again->inputs[i] = ck_dup_above(start->slots[i], CK_CONTROL_FD + 1));
     return 0;
 }

@@ -122,8 +122,9 @@ static int do_cgroup(struct ck_start *start, const struct ck_op *op)
 
 static int do_netns(struct ck_start *start, const struct ck_op *op)
 {
-    if (op->value[0] == CK_NETNS_HOST)
+    if (op->value[0] == CK_NETNS_HOST || start->again)
         return 0;
+    start->again_too |= op->fd[0] < 0 ? 0 : 1ULL << op->fd[0];
     return fill_slot(start, op->fd[0], ck_pool_netns(start->launcher));
 }
 

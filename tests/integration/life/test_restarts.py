@@ -71,6 +71,20 @@ def test_success_ends_it(
     assert one.text("n") == "x\ns3\nfile\n" * 3
 
 
+@pytest.mark.parametrize("network", ["none", "host"])
+def test_its_network_is_the_same(
+    engine: ck.Engine, busybox: str, launcher: Launcher, network: str
+) -> None:
+    script = "readlink /proc/self/ns/net >> /n; exit 3"
+    on = restart(RESTART_ON_FAILURE, 3)
+    one = begin(engine, busybox, sh(script), launcher, on, network=network)
+    one.wait()
+    own = os.readlink("/proc/self/ns/net")
+    (found,) = set(names := one.text("n").splitlines())
+    assert len(names) == 4
+    assert (found == own) is (network == "host")
+
+
 @pytest.mark.parametrize("probe", [None, ["true"]])
 def test_a_pause_that_finds_it_dead(
     engine: ck.Engine, busybox: str, launcher: Launcher, probe: list[str] | None
