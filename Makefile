@@ -8,14 +8,16 @@ DONE := $(VENV)/.done
 C_FILES := $(wildcard src/_native/*.[ch]) src/_native/build_native.py
 
 # Headers hold tables laid out by hand.
-C_FORMATTED := $(wildcard src/_native/*.c tests/native/*.c tests/faults/*.c)
+C_FORMATTED := $(wildcard src/_native/*.c tests/native/*.c tests/faults/*.c tests/sanitized/*.c \
+	tests/fuzz/*.c tests/fuzz/*/*.c)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart dev test test-python test-kernel test-cgroup2 native lint fmt type bench wheel clean sweep-crowd sweep-faults sweep-kills
+.PHONY: help quickstart dev test test-python test-kernel test-cgroup2 test-sanitized native lint fmt type bench wheel clean fuzz \
+	sweep-crowd sweep-faults sweep-kills
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # ---- environment: stamps make each step run once, and again only when what it reads changes
 
@@ -54,6 +56,10 @@ test-python: dev $(DONE)/packages-test ## the Python tests alone; choose with T=
 
 native: $(DONE)/packages-test ## C tests, with address and undefined-behaviour sanitizers
 	@$(MAKE) --no-print-directory -C tests/native check
+	@$(MAKE) --no-print-directory -C tests/fuzz replay
+
+test-sanitized: dev $(DONE)/packages-test ## the Python tests on a core built with these sanitizers; T= as above
+	$(BIN)/python -m tests.sanitized $(T)
 
 test-kernel: dev $(DONE)/packages-kernel ## part of the tests on Linux 6.1, in user-mode-linux
 	tests/kernel/run $(or $(T),)
@@ -78,6 +84,9 @@ type: dev ## mypy --strict on the library, its tests, examples and benchmarks
 	$(BIN)/mypy --strict src tests benchmarks $(wildcard examples)
 
 # ---- the same at size; `make test` runs a sample of each
+
+fuzz: dev $(DONE)/packages-fuzz ## hostile input for the C core, S=60 seconds a target; T="tar apply" for some
+	$(BIN)/python -m tests.fuzz $(if $(S),--seconds $(S)) $(T)
 
 sweep-faults: dev $(DONE)/packages-test ## every call that can fail, failing (hours); S=600 for so many seconds
 	$(BIN)/python -m tests.faults.sweep_faults $(if $(S),--seconds $(S))

@@ -149,7 +149,7 @@ static int finish_entry(struct ck_tar *tar, struct ck_error *err)
     }
     if (sum != e->size || e->real_size < 0 || tar->map_count % 2 != first)
         return ck_tar_bad(tar, err, BAD_MAP);
-    e->map = tar->map + first;
+    e->map = first ? tar->map + 1 : tar->map;
     return 1;
 }
 
@@ -260,6 +260,8 @@ static int begin_meta(struct ck_tar *tar, unsigned kind, struct ck_error *err)
     int64_t size = -1;
     char *data = NULL;
 
+    if (tar->entry.texts & 1u << kind) /* the entry points into the first */
+        return ck_tar_bad(tar, err, "two extended headers of a kind for one entry");
     if (read_field(tar->block + SIZE, 12, &size) == 0 && size >= 0 && (size_t)size <= tar->meta_max)
         data = realloc(tar->text[kind].data, (size_t)size + CK_TAR_BLOCK); /* padding, or a NUL */
     if (!data)
@@ -282,8 +284,6 @@ static int take_meta(struct ck_tar *tar, struct ck_error *err)
     data[tar->text[tar->text_now].size] = 0;
     if (tar->text_now == CK_TAR_GLOBAL) /* of all entries that follow: other engines skip it too */
         return 0;
-    if (tar->entry.texts & bit)
-        return ck_tar_bad(tar, err, "two extended headers of a kind for one entry");
     tar->entry.texts |= bit;
     if (tar->text_now == CK_TAR_PAX)
         while ((more = ck_tar_record(tar, &cursor, &key, &value, &len)) > 0)

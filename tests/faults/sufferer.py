@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any, Self
 
-from tests.faults.build import PROJECT, FaultBuild
+from tests.faults.build import FaultBuild
+from tests.support import builds
 
 
 class Silent(Exception):
@@ -26,7 +27,7 @@ class Sufferer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=build.environment(),
-            cwd=PROJECT,
+            cwd=builds.PROJECT,
         )
         self.answer(60)
 

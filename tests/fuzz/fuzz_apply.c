@@ -1,0 +1,120 @@
+/* fuzz_apply.c - any archive applied to a directory: nothing outside of it changes, and openat2 and
+ * the walk that stands in for it make the same of it. */
+#include <dirent.h>
+#include <errno.h>
+
+#include "archive.h"
+#include "ck_path.h"
+#include "scratch.h"
+
+#define LAYERS      SCRATCH "/layers"
+#define DESTINATION LAYERS "/destination"
+
+static const struct ck_apply_options limits = {
+    .max_entries = 200,
+    .max_bytes = 1 << 20,
+    .max_depth = 20,
+    .max_xattr_bytes = 1000,
+    .max_meta_bytes = 1 << 14,
+};
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+    if (geteuid() != 0) {
+        fputs("fuzz_apply: not without root\n", stderr);
+        exit(0);
+    }
+    make_scratch();
+    return 0;
+}
+
+static uint64_t mix(uint64_t hash, const void *data, size_t size)
+{
+    const uint8_t *at = data;
+
+    for (size_t i = 0; i < size; i++)
+        hash = (hash ^ at[i]) * 1099511628211U; /* FNV-1a */
+    return hash;
+}
+
+/* Of all below a directory, whatever order they are read in. */
+static uint64_t hash_tree(int parent, const char *name, int depth)
+{
+    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    struct dirent *entry;
+    uint64_t sum = 0;
+
+    HOLDS(dir && depth < 64);
+    while ((entry = readdir(dir))) {
+        char text[4096] = "";
+        struct stat st;
+        uint64_t hash;
+
+        if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
+            continue;
+        HOLDS(fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0);
+        const uint64_t fields[] = {st.st_mode,  st.st_uid,
+                                   st.st_gid,   st.st_rdev,
+                                   st.st_nlink, S_ISDIR(st.st_mode) ? 0 : (uint64_t)st.st_size};
+        hash = mix(mix(1, fields, sizeof fields), entry->d_name, strlen(entry->d_name));
+        if (S_ISLNK(st.st_mode) && readlinkat(fd, entry->d_name, text, sizeof text - 1) > 0)
+            hash = mix(hash, text, strlen(text));
+        if (S_ISDIR(st.st_mode))
+            hash += 3 * hash_tree(fd, entry->d_name, depth + 1);
+        sum += hash;
+    }
+    closedir(dir);
+    return sum;
+}
+
+static int apply(const uint8_t *data, size_t size, unsigned flags, size_t piece, uint64_t *hash)
+{
+    struct ck_apply_options options = limits;
+    struct ck_apply_result result = {0};
+    struct ck_error err = {0};
+    struct ck_applier *applier;
+    int layers = open(LAYERS, O_RDONLY | O_DIRECTORY), dir, error = 0;
+
+    HOLDS(mkdir(DESTINATION, 0755) == 0);
+    options.flags = flags;
+    HOLDS((dir = open(DESTINATION, O_RDONLY | O_DIRECTORY)) >= 0);
+    HOLDS(applier = ck_apply_new(dir, &options, &result, &err));
+    close(dir);
+    for (size_t at = 0; at < size && error == 0; at += piece) {
+        size_t part = size - at < piece ? size - at : piece;
+        uint8_t *copy = exactly(data + at, part);
+
+        error = ck_apply_feed(applier, copy, part, &err);
+        free(copy);
+        HOLDS(!result.entry || strlen(result.entry) <= limits.max_meta_bytes); /* callers read it */
+    }
+    if (error == 0)
+        error = ck_apply_feed(applier, NULL, 0, &err);
+    HOLDS(error == 0 || (err.code && strlen(err.detail) < sizeof err.detail));
+    HOLDS(err.errnum != EROFS); /* it would have changed something elsewhere */
+    HOLDS(result.bytes <= options.max_bytes && result.entries <= options.max_entries + 1);
+    ck_apply_free(applier);
+    *hash = hash_tree(layers, "destination", 0) + mix(1, err.detail, strlen(err.detail));
+    HOLDS(ck_path_remove(layers, "destination") == 0);
+    close(layers);
+    check_outside();
+    return error;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    uint64_t first = 0, second = 0;
+    unsigned options, user;
+
+    if (!size)
+        return 0;
+    options = data[size - 1];
+    user = options & 1 ? CK_APPLY_USER_XATTRS : 0;
+    apply(data, size - 1, user, size, &first);
+    if (options & 2) {
+        apply(data, size - 1, user | CK_APPLY_NO_OPENAT2, options * 5 + 1, &second);
+        HOLDS(first == second);
+    }
+    return 0;
+}
