@@ -94,6 +94,7 @@ static int do_state(struct ck_start *start, const struct ck_op *op)
                                .started_ns = ck_now(CLOCK_REALTIME),
                                .restarts = state->restarts,
                                .flags = state->flags,
+                               .group = c->number,
                                .dropped = state->dropped};
     memcpy(state->launcher, start->launcher->hello.id, sizeof state->launcher);
     if (c->flags == CK_PLAN_EPHEMERAL)

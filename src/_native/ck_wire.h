@@ -124,7 +124,7 @@ struct ck_state { /* 128 bytes */
     uint32_t flags;             /* enum ck_state_flag */
     uint64_t dropped;           /* bytes of output that the log could not take */
     struct ck_usage usage;      /* of an ended one */
-    uint32_t reserved;
+    uint32_t group;             /* names its control groups below the launcher's; 0: not told */
     uint32_t checksum;          /* Adler-32 of the 124 bytes before */
 };
 

@@ -315,10 +315,15 @@ def remove_rest(keeper: Keeper, identity: str) -> None:
     remove_tree(_aside(keeper, identity))
 
 
-def unmake(keeper: Keeper, row_id: str) -> bool:
+def unmake(keeper: Keeper, row_id: str, *, stalled: bool = False) -> bool:
     """Remove a container that nothing supervises; return whether it was this call that did.
 
     Every step may find that another remover, or a recovery, was there first.
+
+    Args:
+        keeper: of the engine.
+        row_id: its id.
+        stalled: its processes are dead, but its launcher is stopped and does not let go of it.
 
     Raises:
         BlockingIOError: a launcher is at work on it: on a start that was given up.
@@ -328,7 +333,7 @@ def unmake(keeper: Keeper, row_id: str) -> bool:
     try:
         # Without a directory there is nothing to lock, nor on a full disk a file to be made.
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, HostError):
-            if not lock.try_acquire():
+            if not stalled and not lock.try_acquire():
                 raise BlockingIOError(errno.EAGAIN, "supervised", str(directory))
         first = marks.drop(directory)
         aside = _aside(keeper, row_id)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from containerkit.errors import ContainerNotFound, InvalidStatus
-from containerkit.runtime import codec, marks, packets
+from containerkit.runtime import codec, direct, marks, packets
 from containerkit.runtime import status as words
 from containerkit.runtime.alive import pid_of
 from containerkit.state import record
@@ -124,8 +124,6 @@ class Handle:
     @property
     def pid(self) -> int | None:
         """Its first process's id, as this process sees it; None when it does not run."""
-        if not self._look().is_live:
-            return None
         pidfd = self._open_pidfd()
         if pidfd < 0:
             return None
@@ -308,7 +306,16 @@ class Handle:
             channel.close()
 
     def _open_pidfd(self) -> int:
-        """Return a pidfd of its first process, -1 when none runs; the caller's to close."""
+        """Return a pidfd of its first process, -1 when none runs; the caller's to close.
+
+        The launcher is asked only where the kernel does not tell.
+        """
+        look = self._look()
+        if not look.is_live or look.state is None:
+            return -1
+        pidfd = direct.open_first(self._keeper.root, look.state)
+        if pidfd >= 0 or direct.is_stopped(self._directory):
+            return pidfd
         with contextlib.suppress(InvalidStatus):
             event, fds = self._ask(packets.WATCH)
             if event is not None and event.kind == packets.STARTED and fds:

@@ -6,6 +6,7 @@ Owns the signatures and their text; each method is one call of the module that d
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 
@@ -130,11 +131,16 @@ class Observed(Inside):
 
     def _look_at(self, attempt: str, read: Callable[[int], T]) -> T:
         """Return what *read* tells of its first process."""
-        with self._watch(attempt) as watching:
+        from containerkit.runtime.watching import read_by
+
+        pidfd = self._open_pidfd()
+        if pidfd >= 0:
             try:
-                return watching.look(read)
+                return read_by(pidfd, read)
             except ProcessLookupError:
                 pass
+            finally:
+                os.close(pidfd)
         raise self._refusal(attempt, self._look().status, "running", "paused")
 
     @property

@@ -26,7 +26,7 @@ from containerkit.errors import (
     Timeout,
 )
 from containerkit.model.signals import signal_number
-from containerkit.runtime import begin, birth, packets
+from containerkit.runtime import begin, birth, direct, packets
 from containerkit.runtime import status as words
 from containerkit.runtime.handle import Handle
 from containerkit.runtime.listeners import takes_signal
@@ -74,7 +74,8 @@ class Verbs(Handle):
         """Ask it to end, then kill it; stopping one that has ended is harmless.
 
         It is not started again by its restart policy.  A first process that does not handle the
-        stop signal is killed at once: the kernel would not deliver it.
+        stop signal is killed at once: the kernel would not deliver it.  One whose launcher is itself
+        stopped (SIGSTOP) ends all the same; its status says so when that goes on.
 
         Args:
             grace: seconds between the stop signal and the kill; None: its option ``stop_grace``,
@@ -96,9 +97,13 @@ class Verbs(Handle):
             return
         number, seconds = self._stopping(grace)
         asked = seconds > 0 and takes_signal(self.pid, number)
-        if asked:
+        first = number if asked else signals.SIGKILL
+        ended = yield from direct.ending(self, first, seconds)
+        if asked and not ended:
             self._signal(number, packets.STOP_ASKED, thaw=look.status == "paused")
         events.append(self._keeper.root, "stop", self.id, name=self._name_or_none())
+        if ended:
+            return
         try:
             if asked:
                 yield from self.waiting(timeout=seconds)
@@ -125,7 +130,8 @@ class Verbs(Handle):
         look = self._require("kill", *words.LIVE)
         ends = number in (signals.SIGKILL, self._stopping(None)[0])
         thaw = look.status == "paused" and number == signals.SIGKILL
-        if not self._signal(number, packets.STOP_ASKED if ends else 0, thaw=thaw):
+        flags = packets.STOP_ASKED if ends else 0
+        if not direct.signal(self, number, flags) and not self._signal(number, flags, thaw=thaw):
             raise self._refusal("kill", self._look().status, *words.LIVE)
 
     def restart(self, *, grace: float | None = None) -> None:
@@ -291,7 +297,7 @@ class Verbs(Handle):
             Timeout: its launcher hears nothing.
         """
         deadline = time.monotonic() + _REMOVE_SECONDS
-        while self._look().is_live:
+        while self._look().is_live and not (yield from direct.ending(self)):
             if self._signal(signals.SIGKILL, packets.STOP_ASKED, cause=cause, thaw=True):
                 with contextlib.suppress(InvalidStatus):
                     yield from self.waiting()
@@ -308,6 +314,9 @@ class Verbs(Handle):
             try:
                 return birth.unmake(self._keeper, self.id)
             except BlockingIOError as error:  # a start that was interrupted goes on
+                with direct.stalled(self) as first:
+                    if first is not None and first < 0:
+                        return birth.unmake(self._keeper, self.id, stalled=True)
                 if time.monotonic() > deadline:
                     raise Timeout(
                         f"cannot remove container {self.id[:12]}: its launcher does not let go"

@@ -21,6 +21,21 @@ from containerkit.stdio.waiting import READ, Interest, Wait, Waiting
 T = TypeVar("T")
 
 
+def read_by(pidfd: int, read: Callable[[int], T]) -> T:
+    """Return what *read* tells of a process.
+
+    Raises:
+        ProcessLookupError: it has ended, before or meanwhile.
+    """
+    pid = pid_of(pidfd)
+    if pid <= 0:
+        raise ProcessLookupError("it has ended")
+    found = read(pid)
+    if pid_of(pidfd) != pid:
+        raise ProcessLookupError("it has ended meanwhile")
+    return found
+
+
 class Watching:
     """A container that runs, or waits to be restarted.
 
@@ -83,13 +98,9 @@ class Watching:
         Raises:
             ProcessLookupError: there is none, or it has ended meanwhile.
         """
-        pid = self.pid()
-        if pid is None:
+        if self._pidfd < 0:
             raise ProcessLookupError("it has no process")
-        found = read(pid)
-        if self.pid() != pid:
-            raise ProcessLookupError("it has ended")
-        return found
+        return read_by(self._pidfd, read)
 
     def _drop_pidfd(self) -> None:
         fd, self._pidfd = self._pidfd, -1

@@ -50,6 +50,7 @@ class State(NamedTuple):
         health: index into `HEALTH`.
         failing: health probes that failed in a row.
         dropped: bytes of output that the log could not take.
+        group: names its control groups, in those of its launcher; 0: not told.
     """
 
     status: int
@@ -69,6 +70,7 @@ class State(NamedTuple):
     user_us: int = 0
     system_us: int = 0
     max_rss_kib: int = 0
+    group: int = 0
 
     @property
     def is_live(self) -> bool:
@@ -79,7 +81,7 @@ class State(NamedTuple):
 def encode(state: State) -> bytes:
     """Return the bytes of a record."""
     status, launcher, *rest = state
-    data = _STRUCT.pack(_MAGIC, _VERSION, status, launcher.encode("ascii"), *rest, 0, 0)
+    data = _STRUCT.pack(_MAGIC, _VERSION, status, launcher.encode("ascii"), *rest, 0)
     return data[:_CHECKED] + struct.pack("<I", zlib.adler32(data[:_CHECKED]))
 
 
@@ -87,7 +89,7 @@ def parse(data: bytes) -> State | None:
     """Return the record in *data*; None when there is none, or none that is whole."""
     if len(data) != SIZE:
         return None
-    magic, version, status, launcher, *rest, _reserved, checksum = _STRUCT.unpack(data)
+    magic, version, status, launcher, *rest, checksum = _STRUCT.unpack(data)
     if magic != _MAGIC or version != _VERSION or not RUNNING <= status <= PAUSED:
         return None
     if zlib.adler32(data[:_CHECKED]) != checksum or not launcher.isascii():

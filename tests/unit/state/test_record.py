@@ -9,7 +9,9 @@ import pytest
 from containerkit.state import record
 from containerkit.state.record import State
 
-STATE = State(record.RUNNING, "0123456789abcdef", 1, 2, 3, 4, 5, 6, 7, 2, 9, -1, 1, 10, 11, 12, 13)
+STATE = State(
+    record.RUNNING, "0123456789abcdef", 1, 2, 3, 4, 5, 6, 7, 2, 9, -1, 1, 10, 11, 12, 13, 14
+)
 
 
 def test_a_record_comes_back(tmp_path: Path) -> None:
@@ -25,8 +27,6 @@ def test_none_of_its_bytes_may_be_another() -> None:
     data = record.encode(STATE)
     assert record.parse(data) == STATE
     for at in range(len(data)):
-        if 120 <= at < 124:  # reserved, but summed up as well
-            continue
         assert record.parse(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]) != STATE
 
 
