@@ -24,7 +24,7 @@ from containerkit.images.wiring import Stores
 from containerkit.runtime.keeper import Keeper, living
 from containerkit.runtime.recover import recover
 from containerkit.runtime.runner import Runner
-from containerkit.runtime.signature import with_options
+from containerkit.runtime.signature import READY_SECONDS, with_options
 from containerkit.state import importing as _importing  # noqa: F401  (for its hook)
 from containerkit.state.root import StoreRoot
 
@@ -238,7 +238,7 @@ class Engine(Caring):
         command: Command | None = None,
         *,
         ready: Ready | None = None,
-        timeout: float = 60,
+        timeout: float = READY_SECONDS,
         progress: Callable[[Progress], object] | None = None,
         **options: Unpack[ContainerOptions],
     ) -> Container:
@@ -248,7 +248,8 @@ class Engine(Caring):
             image: as in `run`.
             command: as in `run`.
             ready: what to wait for before this returns; None: for the command to run.
-            timeout: seconds for that; left at 60, the one that *ready* names.
+            timeout: seconds until it is ready, whatever *ready* says; not given: what *ready* says,
+                which is 60 if that does not say it either.
             progress: called with the events of a pull.
             options: see `ContainerOptions`; a detached one is left alone by its ``with`` block.
 

@@ -6,7 +6,7 @@ Owns: the order in which a start is undone when it is cancelled: what was made i
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any, Final, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from containerkit.aio.container import Container
 from containerkit.aio.face import Eventual, face_of
@@ -14,7 +14,7 @@ from containerkit.aio.images import Image
 from containerkit.aio.progress import with_progress
 from containerkit.runtime import container as blocking_container
 from containerkit.runtime import containers as blocking
-from containerkit.runtime.signature import with_options
+from containerkit.runtime.signature import READY_SECONDS, with_options
 from containerkit.stdio.aiodrive import adrive
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     ImageLike = str | Image | blocking_image.Image | HostImage | None
     Tell = Callable[[Progress], object] | None
-
-DEFAULT_TIMEOUT: Final = blocking.DEFAULT_TIMEOUT
 
 
 @face_of(blocking.Containers)
@@ -68,7 +66,7 @@ class Containers:
         command: Command | None = None,
         *,
         ready: Ready | None = None,
-        timeout: float = DEFAULT_TIMEOUT,
+        timeout: float = READY_SECONDS,
         progress: Callable[[Progress], object] | None = None,
         **options: Unpack[ContainerOptions],
     ) -> Eventual[Container]:
@@ -87,7 +85,7 @@ class Containers:
         command: Command | None = None,
         *,
         ready: Ready | None = None,
-        timeout: float = DEFAULT_TIMEOUT,
+        timeout: float = READY_SECONDS,
         progress: Callable[[Progress], object] | None = None,
         **options: Unpack[ContainerOptions],
     ) -> Eventual[Container]:

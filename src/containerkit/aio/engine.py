@@ -22,7 +22,7 @@ from containerkit.aio.progress import with_progress
 from containerkit.aio.stream import Stream
 from containerkit.engine import EngineConfig
 from containerkit.runtime.running import Run, exchange
-from containerkit.runtime.signature import with_options
+from containerkit.runtime.signature import READY_SECONDS, with_options
 from containerkit.stdio.aiodrive import adrive
 from containerkit.stdio.threads import Workers
 
@@ -184,7 +184,7 @@ class Engine:
         command: Command | None = None,
         *,
         ready: Ready | None = None,
-        timeout: float = 60,
+        timeout: float = READY_SECONDS,
         progress: Callable[[Progress], object] | None = None,
         **options: Unpack[ContainerOptions],
     ) -> Eventual[Container]:

@@ -24,7 +24,7 @@ from containerkit.errors import (
 from containerkit.runtime import begin, birth, codec, marks
 from containerkit.runtime import status as words
 from containerkit.runtime.container import Container
-from containerkit.runtime.signature import with_options
+from containerkit.runtime.signature import READY_SECONDS, Unsaid, with_options
 from containerkit.stdio.waiting import Waiting, drive
 
 if TYPE_CHECKING:
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     ]
 
 _PREFIX: Final = re.compile(r"[0-9a-f]{1,64}")
-DEFAULT_TIMEOUT: Final = 60.0
-"""Seconds to wait for readiness, where neither the call nor its `Ready` says another number."""
 
 Labels = str | Collection[str] | Mapping[str, str | None] | None
 
@@ -102,7 +100,7 @@ class Containers:
         command: Command | None = None,
         *,
         ready: Ready | None = None,
-        timeout: float = DEFAULT_TIMEOUT,
+        timeout: float = READY_SECONDS,
         progress: Callable[[Progress], object] | None = None,
         **options: Unpack[ContainerOptions],
     ) -> Container:
@@ -128,7 +126,7 @@ class Containers:
         command: Command | None = None,
         *,
         ready: Ready | None = None,
-        timeout: float = DEFAULT_TIMEOUT,
+        timeout: float = READY_SECONDS,
         progress: Callable[[Progress], object] | None = None,
         **options: Unpack[ContainerOptions],
     ) -> Container:
@@ -142,7 +140,7 @@ class Containers:
             image: as in `Engine.run`.
             command: as in `Engine.run`.
             ready: what to wait for after starting it; who joins waits for it as well.
-            timeout: seconds for that.
+            timeout: seconds until it is ready, as for `Engine.start`.
             progress: called with the events of a pull.
             options: see `ContainerOptions`; ``lifetime`` and ``restart`` have no meaning here.
 
@@ -283,7 +281,7 @@ def until_ready(container: Container, ready: Ready, timeout: float) -> Waiting[C
         http=ready.http,
         command=ready.command,
         healthy=ready.healthy,
-        timeout=ready.timeout if timeout == DEFAULT_TIMEOUT else timeout,
+        timeout=ready.timeout if isinstance(timeout, Unsaid) else timeout,
         interval=ready.interval,
     )
 

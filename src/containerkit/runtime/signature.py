@@ -1,13 +1,14 @@
 """Signatures that show every option, where a method takes ``**options: Unpack[ContainerOptions]``.
 
-Owns the one decorator; type checkers see the method as it is written.
+Owns the one decorator, and the default that is told from the same number given by a caller; type
+checkers see the method as it is written.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 from containerkit.model.options import ContainerOptions
 
@@ -23,6 +24,14 @@ class _Unset:
 
 
 UNSET = _Unset()
+
+
+class Unsaid(float):
+    """A number that nobody has asked for: the default of a parameter, which gives way to others."""
+
+
+READY_SECONDS: Final = Unsaid(60)
+"""Seconds to wait for readiness, where neither the call nor its `Ready` says another number."""
 
 
 def with_options(function: Callable[P, R]) -> Callable[P, R]:
