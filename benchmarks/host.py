@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import platform
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -32,6 +34,7 @@ CACHED_BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
 
 _MOUNTS = Path("/sys/fs/cgroup")
 _MNT_DETACH = 2
+_DIE_SECONDS = 10.0
 
 
 def enter_namespaces(arguments: Sequence[str]) -> None:
@@ -83,13 +86,23 @@ def enter_cgroup(name: str) -> None:
 
 
 def remove_cgroups(run: str = RUN) -> None:
-    """Remove the empty cgroups that daemons leave behind."""
+    """Remove the cgroups that daemons leave behind, as soon as what dies in them is dead."""
     name = f"{_PREFIX}{run}"
     roots = {path.resolve() for path in _MOUNTS.glob(f"*/{name}")} | {_MOUNTS / name}
-    for root in roots:
-        for directory, _, _ in os.walk(root, topdown=False):
-            with contextlib.suppress(OSError):
-                os.rmdir(directory)
+    deadline = time.monotonic() + _DIE_SECONDS
+    while sum(map(_is_busy, roots)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _is_busy(root: Path) -> bool:
+    """Remove what is empty of a tree of cgroups; say whether there are processes in the rest."""
+    busy = False
+    for directory, _, _ in os.walk(root, topdown=False):
+        try:
+            os.rmdir(directory)
+        except OSError as error:
+            busy = busy or error.errno == errno.EBUSY
+    return busy
 
 
 def remove_debris(where: Path) -> None:
