@@ -102,8 +102,9 @@ def without_faces(annotation: object) -> str:
 
 
 def parameters(member: Callable[..., Any]) -> list[tuple[str, object, object, str]]:
+    """Return what a caller gives: of ``self``, no type."""
     return [
-        (one.name, one.kind, one.default, without_faces(one.annotation))
+        (one.name, one.kind, one.default, without_faces(one.annotation) * (one.name != "self"))
         for one in inspect.signature(member).parameters.values()
     ]
 

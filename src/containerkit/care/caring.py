@@ -6,7 +6,7 @@ Owns the signatures and their text; each method is one call of the module that d
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from containerkit.runtime.recover import Recovered, recover
 
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
     from containerkit.runtime.keeper import Keeper
 
 
-class Caring:
-    """The part of `Engine` that takes care."""
+class _Opened(Protocol):
+    """What of an engine is needed to take care of it."""
 
     root: Path
     _keeper: Keeper
 
     @property
-    def images(self) -> Images:
-        """The images of this root."""
-        raise NotImplementedError
+    def images(self) -> Images: ...
 
     @property
-    def containers(self) -> Containers:
-        """The containers of this root."""
-        raise NotImplementedError
+    def containers(self) -> Containers: ...
 
-    def recover(self) -> Recovered:
+
+class Caring:
+    """The part of `Engine` that takes care."""
+
+    def recover(self: _Opened) -> Recovered:
         """Remove what crashed processes left in this root; `open` has done it once.
 
         Returns:
@@ -46,14 +46,14 @@ class Caring:
         """
         return recover(self.root)
 
-    def gc(self) -> Collected:
+    def gc(self: _Opened) -> Collected:
         """Remove content that nothing refers to; never what a pull or a container needs."""
         from containerkit.care.containers import drop_orphans
 
         drop_orphans(self._keeper)
         return self.images.gc()
 
-    def prune(self, *, label: Labels = None) -> Pruned:
+    def prune(self: _Opened, *, label: Labels = None) -> Pruned:
         """Remove stopped containers, images without a name, and content that nothing refers to.
 
         Args:
@@ -68,7 +68,7 @@ class Caring:
 
         return prune(self._keeper, self.containers, self.images, label=label)
 
-    def check(self, *, repair: bool = False) -> CheckReport:
+    def check(self: _Opened, *, repair: bool = False) -> CheckReport:
         """Look whether the root holds what its catalog says, byte by byte; it may be in use.
 
         Blobs are hashed, trees are compared with their blobs unpacked again, images with both,
@@ -84,7 +84,7 @@ class Caring:
 
         return check(Parts.of(self.images), self._keeper, repair=repair)
 
-    def disk_usage(self) -> DiskUsage:
+    def disk_usage(self: _Opened) -> DiskUsage:
         """Return how many bytes images, layers, containers and caches take of the disk."""
         from containerkit.care.disk_usage import disk_usage
 
