@@ -169,10 +169,15 @@ class Observed(Inside):
 
         What is mounted there (/proc, /sys, /dev, mounts, single files) shows as the empty directory or
         file below.  The directories of the host image are its own: with them it is as large as they
-        are.  It is frozen meanwhile, if it runs.
+        are.
+
+        It is frozen meanwhile, if it runs, to the last byte: the tar is made while it is written, and
+        holds its files as they were at one moment.  So a slow *file*, such as a pipe, holds it up.
+        Without that, ``files.archive("/")`` gives them as they are when each is read.
 
         Args:
-            file: open for writing bytes, or a path, which appears whole or not at all.
+            file: open for writing bytes, or a path, which appears whole or not at all; of a killed
+                process nothing stays, unless the file system can not make files without a name.
 
         Raises:
             InvalidStatus: it was removed.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import stat
 import subprocess
 import sys
 import tarfile
@@ -14,6 +16,7 @@ import pytest
 
 import containerkit as ck
 from containerkit.errors import FileNotFound, InvalidStatus
+from containerkit.runtime import export
 
 
 def members(data: bytes) -> dict[str, tarfile.TarInfo]:
@@ -93,6 +96,59 @@ def test_one_that_does_not_run(engine: ck.Engine, busybox: str) -> None:
         box.remove()
         with pytest.raises(InvalidStatus):
             box.export(io.BytesIO())
+
+
+STUCK = """
+import sys, time
+import containerkit as ck
+from containerkit.runtime import archive
+def stuck(*args):
+    print("reading", flush=True)
+    time.sleep(1000)
+archive._content = stuck
+with ck.Engine.open(sys.argv[1]) as engine:
+    engine.containers.get(sys.argv[2]).export(sys.argv[3])
+"""
+
+
+@pytest.mark.parametrize("before", [None, b"before"])
+def test_a_killed_exporter_leaves_no_file(
+    engine: ck.Engine, busybox: str, tmp_path: Path, before: bytes | None
+) -> None:
+    """What was there stays; and the next one puts its own in place."""
+    target = tmp_path / "x.tar"
+    if before is not None:
+        target.write_bytes(before)
+    with engine.start(busybox, ["sleep", "1000"]) as box:
+        exporter = subprocess.Popen(
+            [sys.executable, "-c", STUCK, engine.root, box.id, target], stdout=subprocess.PIPE
+        )
+        assert exporter.stdout is not None
+        assert exporter.stdout.readline() == b"reading\n"
+        exporter.kill()
+        exporter.communicate()
+        found = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        assert found == ({} if before is None else {"x.tar": before})
+        box.export(target)
+        assert "bin/sh" in members(target.read_bytes())
+        assert [path.name for path in tmp_path.iterdir()] == ["x.tar"]
+        umask = os.umask(0)
+        os.umask(umask)
+        assert stat.S_IMODE(target.stat().st_mode) == 0o666 & ~umask
+
+
+def test_where_each_file_needs_a_name(
+    engine: ck.Engine, busybox: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "_open_nameless", lambda _: -1)
+    with engine.containers.create(busybox, ["true"]) as box:
+        for _ in range(2):
+            box.export(tmp_path / "x.tar")
+            assert "bin/sh" in members((tmp_path / "x.tar").read_bytes())
+        monkeypatch.setattr(export, "put_in_place", lambda *_: os.close(-1))
+        with pytest.raises(OSError, match="descriptor"):
+            box.export(tmp_path / "y.tar")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.tar"]
 
 
 SLOW = """
