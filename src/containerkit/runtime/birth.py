@@ -267,7 +267,7 @@ def drop_orphan(keeper: Keeper, identity: str) -> bool:
     directory = keeper.directory(identity)
     mark = marks.read(directory)
     state = record.read(directory)
-    if mark is not None and marks.is_orphaned(directory, mark, state, keeper.is_alive):
+    if mark is not None and marks.is_orphaned(directory, mark, state, keeper.has_owner):
         recover(keeper.root)
     if marks.read(directory) is not None:
         return False

@@ -224,7 +224,8 @@ class Containers:
         wanted = _statuses(status, all=all)
         labels = _labels(label)
         images = None if image is None else _images(image)
-        found, is_alive = [], cache(self._keeper.is_alive)
+        found = []
+        is_alive, has_owner = cache(self._keeper.is_alive), cache(self._keeper.has_owner)
         for row in self._keeper.records.all():
             if lifetime is not None and row.lifetime != lifetime:
                 continue
@@ -235,7 +236,7 @@ class Containers:
             if labels and not _has(codec.load(row.labels), labels):
                 continue
             container = Container(self._keeper, row.id, row=row)
-            word = container._look(is_alive).status
+            word = container._look(is_alive, has_owner).status
             if word in wanted:
                 found.append(container)
             elif marks.read(self._keeper.directory(row.id)) is None:

@@ -201,15 +201,22 @@ class Handle:
     def _directory(self) -> Path:
         return self._keeper.directory(self.id)
 
-    def _look(self, is_alive: Callable[[str], bool] | None = None) -> Look:
+    def _look(
+        self,
+        is_alive: Callable[[str], bool] | None = None,
+        has_owner: Callable[[str], bool] | None = None,
+    ) -> Look:
         """Look at record, launcher and mark; the mark last, for it goes first.
 
-        What belonged to a launcher that has died is removed, though its files wait for a recovery.
+        What belonged to a launcher or a process that has died is removed, though its files wait for a
+        recovery; if it still runs, that is about to be ended and told.
 
         Args:
             is_alive: says whether a launcher lives; who looks at many asks for each once.
+            has_owner: says whether a launcher lives, and so does the process that it ends with.
         """
         is_alive = is_alive or self._keeper.is_alive
+        has_owner = has_owner or self._keeper.has_owner
         directory = os.path.join(self._keeper.root, "containers", self.id)
         state = record.read(directory)
         alive = True
@@ -220,7 +227,7 @@ class Handle:
         if mark is None:
             return _GONE
         runs = alive and state is not None and state.is_live
-        if not runs and marks.is_orphaned(directory, mark, state, is_alive):
+        if not runs and marks.is_orphaned(directory, mark, state, has_owner):
             return Look("removed", state, alive=False)
         return Look(words.status_of(state, alive=alive), state, alive)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from containerkit.errors import NotReady
-from containerkit.runtime.alive import is_alive
+from containerkit.runtime.alive import has_owner, is_alive
 
 if TYPE_CHECKING:
     from containerkit.images.wiring import Stores
@@ -102,6 +102,10 @@ class Keeper:
     def is_alive(self, launcher_id: str) -> bool:
         """Whether a launcher lives."""
         return is_alive(self.root, launcher_id)
+
+    def has_owner(self, launcher_id: str) -> bool:
+        """Whether a launcher lives, and so does the process that it ends with, if any."""
+        return has_owner(self.root, launcher_id)
 
     def close(self) -> None:
         """Give back what shared containers were taken; handles only look from now on."""

@@ -70,7 +70,7 @@ def is_orphaned(
     directory: str | os.PathLike[str],
     mark: str,
     state: State | None,
-    is_alive: Callable[[str], bool],
+    has_owner: Callable[[str], bool],
 ) -> bool:
     """Whether what a container hangs on has died, so that it goes at the next recovery.
 
@@ -80,12 +80,12 @@ def is_orphaned(
         directory: of the container.
         mark: of it.
         state: its record.
-        is_alive: says whether a launcher lives.
+        has_owner: says whether a launcher lives, and who it belongs to.
     """
     owner = owner_of(mark)
     if owner is not None and state is not None and state.cause == _OWNER_DIED:
         return not state.is_live  # its launcher is about to end as well
-    return owner is not None and not is_alive(owner) and not leases.is_used(Path(directory))
+    return owner is not None and not has_owner(owner) and not leases.is_used(Path(directory))
 
 
 @refusals("mark a container")

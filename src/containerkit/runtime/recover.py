@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from containerkit.errors import ContainerKitError, HostError, refusals
 from containerkit.runtime import cgroups, home, leases, marks
+from containerkit.runtime.alive import belonging, lost_its_owner
 from containerkit.state import events, record
 from containerkit.state.atomic import remove_tree, write_all_at
 from containerkit.state.lock import FileLock
@@ -41,7 +42,6 @@ AHEAD: Final = "."
 
 _ENDING_SECONDS: Final = 2.0
 _PAUSE: Final = 0.002
-_OWNER: Final = "owner"
 
 
 class Recovered(NamedTuple):
@@ -65,13 +65,12 @@ def recover(root: Path) -> Recovered:
     Atomicity: may run in any number of processes at once.
     """
     launchers, living, ending = [], set(), []
-    namespace = os.stat("/proc/self/ns/pid").st_ino
     for name in os.listdir(root / "owners"):
         with _free(f"{root}/owners/{name}") as (free, fd):
             if free:
                 _bury(root, name)
                 launchers.append(name)
-            elif free is False and _lost_its_owner(fd, namespace):
+            elif free is False and lost_its_owner(fd):
                 ending.append(name)
             elif free is False:
                 living.add(name)
@@ -102,9 +101,7 @@ def write_record(
     Returns:
         The record's lock, held shared: released when the launcher has taken it too.
     """
-    word = _OWNER if owned else "alone"
-    namespace = os.stat("/proc/self/ns/pid").st_ino
-    lines = [f"{word} {os.getpid()} {_started(os.getpid())} {namespace}", *map(str, groups)]
+    lines = [belonging(owned=owned), *map(str, groups)]
     data = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
     lock = FileLock(root / "owners" / launcher_id, shared=True)
     lock.acquire()
@@ -114,24 +111,6 @@ def write_record(
         lock.release(unlink=True)
         raise
     return lock
-
-
-def _started(pid: int | str) -> str | None:
-    """Return when a process started, which with its pid names it for ever; None: it is dead."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return None if fields[0] in (b"Z", b"X") else fields[19].decode()
-
-
-def _lost_its_owner(record_fd: int, namespace: int) -> bool:
-    """Whether a living launcher is about to end, because the process it belongs to is dead."""
-    line = os.pread(record_fd, 100, 0).partition(b"\n")[0].decode("ascii", "replace").split()
-    if len(line) != 4 or line[0] != _OWNER or line[3] != str(namespace):
-        return False
-    return _started(line[1]) != line[2]
 
 
 def _await_end(root: Path, name: str, deadline: float) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,3 +65,17 @@ def ends(pidfd: int, seconds: float = 30) -> bool:
 def directories(engine: ck.Engine) -> list[str]:
     """Return the names of what containers have in the root; what is made ahead left out."""
     return [name for name in os.listdir(engine.root / "containers") if name[0] != "."]
+
+
+@contextmanager
+def stands_still(pid: int) -> Iterator[None]:
+    """Stop a process meanwhile."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
+        while "T" not in Path(f"/proc/{pid}/stat").read_text(encoding="ascii").split()[2]:
+            time.sleep(0.001)
+        yield
+    finally:
+        signal.pidfd_send_signal(pidfd, signal.SIGCONT)
+        os.close(pidfd)

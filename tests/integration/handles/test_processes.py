@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 
 import containerkit as ck
-from tests.integration.handles.support import FOREVER, directories, ends, line, process, python
+from tests.integration.handles.support import (
+    FOREVER,
+    directories,
+    ends,
+    line,
+    process,
+    python,
+    stands_still,
+)
 
 OTHER = """
 with ck.Engine.open(root) as engine:
@@ -225,3 +233,35 @@ def test_what_a_dead_owner_had_is_gone_before_the_next_recovery(
         assert engine.containers.list() == (other,)
     removed = {event.name for event in engine.events(kind="remove", container=[one.id])}
     assert removed == {"owned"}
+
+
+CREATOR = """
+engine = ck.Engine.open(root)
+engine.containers.create(image, name="waits")
+engine.start(image, ["true"], name="ended").wait()
+print(engine._runner.launcher()[0].pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_only_waits_goes_at_once_with_its_owner(engine: ck.Engine, busybox: str) -> None:
+    """Whenever its launcher comes to notice."""
+    with process(CREATOR, engine.root, busybox) as owner:
+        launcher = int(line(owner))
+        pidfd = os.pidfd_open(launcher)
+        assert [one.name for one in engine.containers.list()] == ["ended", "waits"]
+        ended, waits = engine.containers.list()
+        with stands_still(launcher):
+            owner.kill()
+            owner.wait()
+            assert engine.containers.list() == ()
+            assert (ended.status, waits.status) == ("removed", "removed")
+            assert ended.exit == ck.Exit()
+            with pytest.raises(ck.ContainerNotFound):
+                engine.containers.get("waits")
+    assert ends(pidfd)
+    with (
+        engine.containers.create(busybox, name="waits"),
+        engine.containers.create(busybox, name="ended"),
+    ):
+        assert len(directories(engine)) == 2

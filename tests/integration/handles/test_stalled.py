@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +13,7 @@ import containerkit as ck
 from containerkit.runtime import direct
 from containerkit.runtime.cgroups import find
 from containerkit.state import record
-from tests.integration.handles.support import FOREVER, ends
+from tests.integration.handles.support import FOREVER, ends, stands_still
 
 pytestmark = pytest.mark.skipif(find().version is None, reason="needs control groups")
 
@@ -29,23 +26,15 @@ def launcher_of(container: ck.Container) -> int:
     return int(status.partition("\nPPid:")[2].split()[0])
 
 
-@contextmanager
-def stopped(container: ck.Container) -> Iterator[None]:
+def stopped(container: ck.Container) -> AbstractContextManager[None]:
     """Let its launcher stand still meanwhile."""
-    launcher = launcher_of(container)
-    pidfd = os.pidfd_open(launcher)
-    try:
-        signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
-        while "T" not in Path(f"/proc/{launcher}/stat").read_text(encoding="ascii").split()[2]:
-            time.sleep(0.001)
-        yield
-    finally:
-        signal.pidfd_send_signal(pidfd, signal.SIGCONT)
-        os.close(pidfd)
+    return stands_still(launcher_of(container))
 
 
 @pytest.mark.parametrize("lifetime", ["owner", "detached"])
-def test_it_is_looked_at(engine: ck.Engine, busybox: str, lifetime: Literal["owner", "detached"]) -> None:
+def test_it_is_looked_at(
+    engine: ck.Engine, busybox: str, lifetime: Literal["owner", "detached"]
+) -> None:
     container = engine.start(busybox, FOREVER, lifetime=lifetime)
     try:
         container.exec(["true"])  # by now there is somebody else in its group
@@ -103,9 +92,7 @@ def test_who_does_not_end_when_asked_is_killed(engine: ck.Engine, busybox: str) 
 @pytest.mark.parametrize("restart", ["no", "always"])
 def test_it_is_removed(engine: ck.Engine, busybox: str, restart: str, paused: bool) -> None:
     """Its launcher, when it goes on, clears away what it had of it."""
-    container = engine.start(
-        busybox, FOREVER, name="stalled", lifetime="detached", restart=restart
-    )
+    container = engine.start(busybox, FOREVER, name="stalled", lifetime="detached", restart=restart)
     pid = container.pid
     assert pid is not None
     pidfd, launcher = os.pidfd_open(pid), os.pidfd_open(launcher_of(container))
