@@ -15,7 +15,7 @@ import math
 import select
 import time
 from collections.abc import Generator
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 READ = select.POLLIN
 WRITE = select.POLLOUT
@@ -53,23 +53,31 @@ def drive(waiting: Waiting[T]) -> T:
     """
     poller = select.poll()
     registered: Interest = ()
-    try:
-        wait = next(waiting)
-        while True:
-            if wait.interest is not registered:
-                poller = select.poll()
-                registered = wait.interest
-                for fd, events in registered:
-                    poller.register(fd, events)
-            try:
+    ready: Any = None  # so a generator begins
+    interruption: BaseException | None = None
+    while True:
+        try:
+            while True:
+                if interruption is None:
+                    wait = waiting.send(ready)
+                else:
+                    thrown, interruption = interruption, None
+                    wait = waiting.throw(thrown)
+                if wait.interest is not registered:
+                    poller = select.poll()
+                    registered = wait.interest
+                    for fd, events in registered:
+                        poller.register(fd, events)
                 ready = poller.poll(_milliseconds(wait.deadline))
-            except BaseException as interruption:
-                wait = waiting.throw(interruption)
-            else:
-                wait = waiting.send(ready)
-    except StopIteration as stop:
-        value: T = stop.value
-        return value
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+        except BaseException as error:
+            if (
+                getattr(waiting, "gi_frame", None) is None
+            ):  # it was the generator's own, which has ended
+                raise
+            interruption = error  # wherever in here it came: around the wait, or in it
 
 
 def _milliseconds(deadline: float | None) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import time
 from collections.abc import Iterator
@@ -82,3 +83,46 @@ def test_an_interruption_is_raised_inside_the_generator(pipe: tuple[int, int]) -
         assert drive(wait()) == "tidy"
     finally:
         signal.signal(signal.SIGALRM, before)
+
+
+def test_an_interruption_beside_the_wait_is_raised_inside_too(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal comes between any two instructions: while the wait is prepared, too."""
+    told: list[str] = []
+
+    class Poll:
+        def __init__(self) -> None:
+            if len(told) == 1:
+                told.append("interrupted")
+                raise KeyboardInterrupt
+
+        def register(self, *_: int) -> None:
+            pass
+
+        def poll(self, *_: object) -> list[tuple[int, int]]:
+            return [(pipe[0], READ)]
+
+    def wait() -> Waiting[str]:
+        told.append("begun")
+        try:
+            yield Wait(((pipe[0], READ),))
+        except KeyboardInterrupt:
+            ready = yield Wait(((pipe[0], READ),))  # what is undone may be waited for
+            assert ready == [(pipe[0], READ)]
+            return "tidy"
+        return "not interrupted"
+
+    monkeypatch.setattr(select, "poll", Poll)
+    assert drive(wait()) == "tidy"
+    assert told == ["begun", "interrupted"]
+
+
+def test_an_error_of_the_generator_comes_out(pipe: tuple[int, int]) -> None:
+    def wait() -> Waiting[None]:
+        os.write(pipe[1], b"x")
+        yield Wait(((pipe[0], READ),))
+        raise KeyError("its own")
+
+    with pytest.raises(KeyError, match="its own"):
+        drive(wait())
