@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 CHUNK = 64 << 10
 """One read: what a pipe holds at most by default (pipe(7))."""
 
+LATE = 64
+"""Reads of what is there at once, after the time to drain: more than a pipe or a terminal holds."""
+
 PACKET_MAX = 4096
 """An exit report is far smaller."""
 
@@ -76,6 +79,7 @@ def collect(
         grace: seconds that the exit report may take after ``kill``.
         drain: seconds that the streams may take to end after the exit report.  All processes of
             the container are dead by then, so only a pipe held by somebody else takes them.
+            What they had said is read in any case: it is there.
     """
     streams: dict[int, _Stream] = {}
     feed = _Feed(stdin, data, close)
@@ -112,6 +116,7 @@ def _exchange(
     """Serve all descriptors until the exit report is here and the streams have ended."""
     packet: bytes | None = None
     exited = timed_out = False
+    late = 0
     interest = _interest(exit_channel, feed, streams)
     while streams or not exited:
         ready: Ready = yield Wait(interest, clock.deadline)
@@ -135,6 +140,9 @@ def _exchange(
         if changed:
             interest = _interest(None if exited else exit_channel, feed, streams)
         if clock.expired():  # asked each time: a flood of output is ready at every wait
+            late += exited
+            if exited and ready and late < LATE:
+                continue
             if exited or timed_out or clock.kill is None:
                 return packet, timed_out or not exited
             timed_out = True

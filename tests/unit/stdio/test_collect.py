@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import threading
@@ -233,6 +234,8 @@ def test_the_deadline_kills_once_and_still_takes_the_report(command: Command) ->
 
 
 def test_a_flood_of_output_does_not_hide_the_deadline(command: Command) -> None:
+    os.write(command.stdout, b"y\n" * 1000)  # whoever comes first, this is there
+
     def flood() -> None:
         try:
             while True:
@@ -261,6 +264,35 @@ def test_a_pipe_held_by_somebody_else_is_not_awaited(command: Command) -> None:
     collected = command.collect(drain=0.01)
     os.close(other)
     assert collected == Collected(b"said", b"", False, b"report", False)
+
+
+def test_what_was_said_before_the_end_is_read_however_late(command: Command) -> None:
+    """Though the time to drain is over at once, and somebody holds the pipe open."""
+    fcntl.fcntl(command.stdout, fcntl.F_SETPIPE_SZ, 1 << 20)
+    other = os.dup(command.stdout)
+    os.write(command.stdout, b"x" * 1_000_000)
+    command.end()
+    collected = command.collect(drain=0.0)
+    os.close(other)
+    assert collected == Collected(b"x" * 1_000_000, b"", False, b"report", False)
+
+
+def test_a_flood_of_somebody_else_does_not_hide_the_end(command: Command) -> None:
+    other = os.dup(command.stdout)
+
+    def flood() -> None:
+        try:
+            while True:
+                os.write(other, b"y\n" * 4096)
+        except OSError:
+            pass
+
+    command.end()
+    thread = beside(flood)
+    collected = command.collect(drain=0.0, max_output=1000)
+    thread.join()
+    os.close(other)
+    assert collected.exit_packet == b"report"
 
 
 def test_a_report_in_time_is_no_timeout_though_the_drain_expires(command: Command) -> None:
