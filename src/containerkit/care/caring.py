@@ -42,7 +42,7 @@ class Caring:
         Returns:
             The ids of dead launchers, and of the containers that went with them.
 
-        Blocking: while launchers of dead processes are ending what they ran, at most 2 s.
+        Blocking: while launchers of dead processes are ending what they ran, at most 10 s.
         """
         return recover(self.root)
 

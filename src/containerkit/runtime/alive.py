@@ -19,8 +19,8 @@ from typing import Final
 
 from containerkit.errors import refusals
 
-_LOOKS: Final = 2
-"""Another process that looks at a dead one's record holds the lock for an instant."""
+_LOOKS: Final = 3
+"""Others who look hold the lock for an instant."""
 
 
 _OWNER: Final = "owner"
@@ -50,6 +50,11 @@ def _look(root: Path, launcher_id: str, found: Callable[[int], bool]) -> bool:
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return False
+            try:
+                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:  # who has it alone has found that no launcher has it
+                return False
+            fcntl.flock(fd, fcntl.LOCK_UN)
         return found(fd)
     finally:
         os.close(fd)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 AHEAD: Final = "."
 """A directory that a launcher made ahead begins with this and the launcher's id."""
 
-_ENDING_SECONDS: Final = 2.0
+_ENDING_SECONDS: Final = 10.0
 _PAUSE: Final = 0.002
 
 
@@ -60,7 +60,7 @@ class Recovered(NamedTuple):
 def recover(root: Path) -> Recovered:
     """Remove the debris of dead processes in one root.
 
-    Blocking: while launchers of dead processes are ending what they ran, at most 2 s.
+    Blocking: while launchers of dead processes are ending what they ran, at most 10 s.
 
     Atomicity: may run in any number of processes at once.
     """
