@@ -76,14 +76,17 @@ void ck_health_output(struct ck_launcher *l, struct ck_container *c)
     }
 }
 
+/* Whole, for whoever reads it meanwhile. */
 static void write_output(struct ck_launcher *l, struct ck_container *c)
 {
     CK_CLEANUP_FD int fd = -1;
-    char path[112];
+    char path[112], made[116];
 
     snprintf(path, sizeof path, "%s/health", c->dir);
-    fd = ck_openat(l->store, path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600);
+    snprintf(made, sizeof made, "%s.new", path);
+    fd = ck_openat(l->store, made, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600);
     ck_write(fd, c->life.probe->output, c->life.probe->used);
+    ck_renameat(l->store, made, l->store, path);
 }
 
 static int begin(struct ck_launcher *l, struct ck_container *c)
