@@ -7,11 +7,14 @@ Must not: know how the client under test works.
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import re
 import socket
 import struct
+import termios
 import threading
+import time
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -73,14 +76,12 @@ class FaultProxy:
 
     Attributes:
         seen: every request so far.
-        sent: bytes of bodies that were sent.
         stalled: set once a fault stalls.
     """
 
     def __init__(self, upstream: str | None, *faults: Fault) -> None:
         self.upstream = upstream
         self.seen: list[Seen] = []
-        self.sent = 0
         self.stalled = threading.Event()
         self._faults = [[fault, fault.times] for fault in faults]
         self._lock = threading.Lock()
@@ -136,6 +137,16 @@ def _shutdown(connection: socket.socket) -> None:
         pass
 
 
+def _await_taken(connection: socket.socket) -> None:
+    """Wait until the other side's kernel has all that was sent: a reset throws the rest away."""
+    established = 1  # include/net/tcp_states.h
+    while connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == established:
+        left = fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4))
+        if left == bytes(4):
+            return
+        time.sleep(0.001)
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = False
     block_on_close = True
@@ -152,6 +163,8 @@ class _Handler(BaseHTTPRequestHandler):
         super().setup()
         with self.owner._lock:
             self.owner._open.add(self.connection)
+            if self.owner._released.is_set():  # it came as the proxy was being closed
+                _shutdown(self.connection)
 
     def finish(self) -> None:
         with self.owner._lock:
@@ -183,7 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {
             name: value for name, value in self.headers.items() if name.lower() not in hidden
         }
-        connection = http.client.HTTPConnection(self.owner.upstream, timeout=30)
+        connection = http.client.HTTPConnection(self.owner.upstream, timeout=300)
         try:
             connection.request(self.command, self.path, body=body, headers=headers)
             answer = connection.getresponse()
@@ -221,9 +234,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, data: bytes) -> None:
         for start in range(0, len(data), 65536):
-            part = data[start : start + 65536]
-            self.wfile.write(part)
-            self.owner.sent += len(part)
+            self.wfile.write(data[start : start + 65536])
 
     def _send_chunks(self, data: bytes, *, whole: bool) -> None:
         for start in range(0, len(data), 10_000):
@@ -239,6 +250,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.owner.stalled.set()
             self.owner._released.wait()
         elif fault.then == "reset":
+            _await_taken(self.connection)
             # Linger of no time: close sends RST instead of FIN.
             linger = struct.pack("ii", 1, 0)
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)

@@ -22,7 +22,7 @@ from typing import NamedTuple
 BASE = Path(os.environ.get("CONTAINERKIT_TEST_DIR", "/var/tmp"))
 """Where the engine roots of these tests live."""
 
-SETTLE = 5.0
+SETTLE = 60.0
 """Seconds that the kernel and the launcher have to finish what they undo in the background."""
 
 OURS = re.compile(r"containerkit|ck-launcher|/ck-[^/ ]*|pytest-of-")

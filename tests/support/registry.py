@@ -29,7 +29,7 @@ PASSWORD = "correct horse"
 # bcrypt of PASSWORD, the one kind that the registry reads; made with crypt(3).
 HTPASSWD = "$2y$05$containerkittestssalt.9aoEav7w5acb3is8GtUm33HGswSV/yC"
 ISSUER = "containerkit-tests"
-START_TIMEOUT = 20.0
+START_TIMEOUT = 120.0
 
 Auth = Literal["none", "basic", "token"]
 

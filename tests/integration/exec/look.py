@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from pathlib import Path
 from typing import Any
 
 import containerkit as ck
+from tests.support.patience import descriptors_of
 
 MARK = "987654"
 """Seconds that only a process of these tests sleeps."""
@@ -31,11 +30,7 @@ def counts(engine: ck.Engine) -> tuple[int, int]:
     Without the network namespaces that it keeps ready, which come and go by themselves.
     """
     launcher = launcher_of(engine)
-    leads = []
-    for path in Path(f"/proc/{launcher.pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-            leads.append(os.readlink(path))
     groups = sum(
         1 for path in launcher.group.paths for _, folders, _ in os.walk(path) for _ in folders
     )
-    return sum(not lead.startswith("net:") for lead in leads), groups
+    return sum(not lead.startswith("net:") for lead in descriptors_of(launcher.pid)), groups

@@ -37,7 +37,7 @@ def test_output_code_and_digest(box: ck.Container) -> None:
     assert (result.returncode, result.truncated) == (3, False)
     assert result.argv == ("/bin/sh", "-c", "echo out; echo err >&2; exit 3")
     assert result.image_digest == box.image_digest
-    assert 0 < result.duration < 60
+    assert result.duration > 0
     assert result.usage.max_rss > 0
 
 
@@ -180,7 +180,7 @@ def test_a_container_that_does_not_run(engine: ck.Engine, busybox: str) -> None:
         with pytest.raises(InvalidStatus):
             box.exec(["true"])
         box.start()
-        box.wait(timeout=30)
+        box.wait(timeout=120)
         with pytest.raises(InvalidStatus, match=r"cannot execute in .* it is stopped") as caught:
             box.exec(["true"])
         assert (caught.value.status, caught.value.allowed) == ("stopped", ("running",))
@@ -197,7 +197,7 @@ def test_a_limit_of_processes_that_is_reached(engine: ck.Engine) -> None:
                 box.exec(["true"])
             assert caught.value.errno == errno.EAGAIN
             full.kill()
-            full.wait(timeout=30)
+            full.wait(timeout=120)
         assert box.exec(["true"]).exit.ok
 
 
@@ -215,7 +215,7 @@ with ck.Engine.open(sys.argv[1]) as engine:
 def test_from_another_process(engine: ck.Engine, box: ck.Container) -> None:
     done = subprocess.run(
         [sys.executable, "-c", OTHER, engine.root, box.id],
-        capture_output=True, text=True, check=True, timeout=60,
+        capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
     assert done.stdout == "from afar\n" + sh(box, "readlink /proc/self/ns/pid")
 
@@ -270,7 +270,7 @@ def test_limits_are_those_of_the_start(engine: ck.Engine, busybox: str) -> None:
     one = engine.containers.create(busybox, ["sleep", "1000"], lifetime="detached")
     try:
         command = [sys.executable, "-c", LOWER, str(engine.root), one.id]
-        subprocess.run(command, check=True, timeout=60)
+        subprocess.run(command, check=True, timeout=120)
         assert sh(one, "ulimit -Sn; ulimit -Hn") == "100\n200\n"
         one.stop()
         one.start()

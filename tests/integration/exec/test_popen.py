@@ -10,6 +10,7 @@ import pytest
 
 import containerkit as ck
 from containerkit.errors import CommandNotFound, ConfigError, InvalidStatus, Timeout
+from tests.support.patience import until
 
 ECHO = "while read line; do echo got $line; done; echo end >&2; exit 7"
 
@@ -32,7 +33,9 @@ def test_a_conversation(box: ck.Container) -> None:
 
 def test_its_pid_is_as_this_process_sees_it(box: ck.Container) -> None:
     with box.popen(["sleep", "1000"]) as process:
-        assert Path(f"/proc/{process.pid}/cmdline").read_bytes() == b"sleep\x001000\x00"
+        cmdline = Path(f"/proc/{process.pid}/cmdline")
+        # The kernel closes what is not to be inherited before it has the words in place.
+        assert until(cmdline.read_bytes) == b"sleep\x001000\x00"
 
 
 def test_communicate(box: ck.Container) -> None:
@@ -87,7 +90,7 @@ def test_a_reader_that_waits_is_freed_by_kill(box: ck.Container) -> None:
         thread = threading.Thread(target=lambda: read.append(process.stdout.read()))  # type: ignore[union-attr]
         thread.start()
         process.kill()
-        thread.join(60)
+        thread.join()
     assert read == [b""]
 
 

@@ -13,7 +13,7 @@ import pytest
 import containerkit as ck
 from containerkit.runtime import marks
 from tests.integration.handles.support import FOREVER, directories, ends, line, process, python
-from tests.integration.life.support import until
+from tests.support.patience import until
 
 MAKER = """
 engine = ck.Engine.open(root)

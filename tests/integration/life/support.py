@@ -6,7 +6,6 @@ import json
 import os
 import select
 import signal
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,26 +23,16 @@ from containerkit.runtime.inputs import open_input
 from containerkit.runtime.launcher import Launcher
 from containerkit.state import record
 from containerkit.state.record import State
+from tests.support.patience import DEADLINE, until
 
 if TYPE_CHECKING:
     from containerkit.engine import Engine
-
-SECONDS = 20.0
-
-
-def until(found: Callable[[], Any]) -> Any:
-    """Ask until the answer is true: for what has no descriptor to wait on."""
-    deadline = time.monotonic() + SECONDS
-    while not (answer := found()):
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.002)
-    return answer
 
 
 def receive(channel: Channel) -> tuple[packets.Event | None, list[int]]:
     poll = select.poll()
     poll.register(channel, select.POLLIN)
-    assert poll.poll(SECONDS * 1000), "no answer"
+    assert poll.poll(DEADLINE * 1000), "no answer"
     return channel.receive()
 
 
@@ -174,7 +163,7 @@ def begin(
     launcher: Launcher,
     *ops: Op,
     probe: Command | None = None,
-    timing: tuple[int, int, int, int, int] = (50, 5000, 0, 0, 3),
+    timing: tuple[int, int, int, int, int] = (50, 120_000, 0, 0, 3),
     **options: Unpack[ContainerOptions],
 ) -> Kept:
     """Start a container and let go of it; timing: interval, timeout, period, first interval, retries."""

@@ -19,7 +19,8 @@ from containerkit.runtime.alive import is_alive
 from containerkit.runtime.launcher import Launcher
 from containerkit.runtime.recover import recover
 from containerkit.state import record
-from tests.integration.life.support import Kept, begin, receive, until
+from tests.integration.life.support import Kept, begin, receive
+from tests.support.patience import until
 
 SCRIPT = """
 import sys
@@ -84,7 +85,7 @@ def test_left_alone_it_outlives_its_maker(engine_root: Path, busybox: str) -> No
             assert (event.kind, event.signal) == (packets.EXITED, 9)
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
-        assert poll.poll(20_000)
+        assert poll.poll(120_000)
         os.close(pidfd)
         assert not is_alive(engine_root, one.launcher_id)
         assert os.listdir(engine_root / "owners") == []
@@ -192,7 +193,7 @@ def test_left_without_a_container_it_ends(engine: ck.Engine, number: int) -> Non
     launcher.leave()
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
-    assert poll.poll(20_000)
+    assert poll.poll(120_000)
     os.close(pidfd)
     recover(engine.root)
     assert gone(launcher.id)

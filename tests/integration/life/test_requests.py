@@ -17,7 +17,8 @@ from containerkit.model.limits import Limits
 from containerkit.runtime import home, packets
 from containerkit.runtime.launcher import Launcher
 from containerkit.state import record
-from tests.integration.life.support import Kept, begin, group_of, receive, until
+from tests.integration.life.support import Kept, begin, group_of, receive
+from tests.support.patience import until
 
 SLEEP = ["sleep", "1000"]
 TIMEOUT = packets.CAUSES.index("timeout")
@@ -218,7 +219,8 @@ def test_more_connections_than_there_is_room_for(
     poll = select.poll()
     for end in held:
         poll.register(end, select.POLLIN)
-    until(lambda: len(poll.poll(0)) == 1100 - 1024)  # those are closed at once
+    until(lambda: len(poll.poll(0)) >= 1100 - 1024)  # those are closed at once
+    assert len(poll.poll(0)) < 100  # others of this machine may have knocked meanwhile
     for end in held:
         end.close()
     resource.setrlimit(resource.RLIMIT_NOFILE, limits)

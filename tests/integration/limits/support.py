@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import containerkit as ck
 from containerkit.runtime import cgroups
+from tests.support.patience import until
 
 MORE = int(os.environ.get("CONTAINERKIT_TEST_MORE", "1"))
 """Multiplies how often a test repeats what it does."""
@@ -43,10 +43,7 @@ def has(controller: str) -> bool:
 
 def eventually(holds: Callable[[], bool], what: str) -> None:
     """Wait for what the kernel or the launcher does in the background."""
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
+    until(holds, what)
 
 
 def whole_disk() -> str:

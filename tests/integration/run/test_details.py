@@ -79,7 +79,7 @@ def test_limits_are_those_the_caller_has(shared_root: Path, busybox: str) -> Non
         "e.close()"
     )
     command = [sys.executable, "-c", code, str(shared_root), busybox]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=250)
     assert done.stdout.split() == ["300", "400"]
     assert resource.getrlimit(resource.RLIMIT_NOFILE) != (300, 400)
 

@@ -69,7 +69,7 @@ def test_started_containers_write_to_disk(either: ck.Engine, busybox: str) -> No
     with either.start(
         busybox, ["sh", "-c", "mkdir -p /a/b/c; echo 1 >/a/b/c/1; chmod 0 /a"]
     ) as one:
-        assert one.wait(timeout=20).ok
+        assert one.wait(timeout=120).ok
         upper = either.root / "containers" / one.id / "upper"
         assert next(upper.glob("*/a/b/c/1")).read_text() == "1\n"
     assert not (either.root / "containers" / one.id).exists()

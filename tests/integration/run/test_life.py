@@ -12,6 +12,7 @@ import pytest
 
 import containerkit as ck
 from containerkit.errors import InvalidStatus, Timeout
+from tests.support.patience import ends, until
 
 
 def test_a_started_container(engine: ck.Engine, busybox: str) -> None:
@@ -22,6 +23,7 @@ def test_a_started_container(engine: ck.Engine, busybox: str) -> None:
         assert Path(f"/proc/{one.pid}/root").exists()
         with pytest.raises(Timeout):
             one.wait(timeout=0.05)
+        until(lambda: one.log_text() == "hello\nthere\n")
         one.kill("TERM")  # process 1 of a namespace has no default action
         one.kill()
         assert one.wait() == ck.Exit.by_signal(signal.SIGKILL)
@@ -35,7 +37,7 @@ def test_a_started_container(engine: ck.Engine, busybox: str) -> None:
 
 def test_its_own_end(engine: ck.Engine, busybox: str) -> None:
     with engine.start(busybox, ["sh", "-c", "echo bye; exit 7"]) as one:
-        assert one.wait(timeout=60).code == 7
+        assert one.wait(timeout=120).code == 7
         assert one.log_text(tail=1) == "bye\n"
 
 
@@ -89,18 +91,10 @@ def test_the_owner_dies(shared_root: Path, busybox: str, how: signal.Signals) ->
         inside = os.pidfd_open(int(owner.stdout.readline()))
         owner.send_signal(how)
         owner.wait()
-        assert is_over(inside)
+        assert ends(inside)
         os.close(inside)
     with ck.Engine.open(shared_root) as engine:
         assert engine.run(busybox, ["true"]).exit.ok
-
-
-def is_over(pidfd: int) -> bool:
-    import select
-
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(30_000))
 
 
 def test_the_launcher_dies(engine: ck.Engine, busybox: str) -> None:
@@ -109,8 +103,8 @@ def test_the_launcher_dies(engine: ck.Engine, busybox: str) -> None:
     launcher, _ = engine._runner.launcher()
     pidfd = os.pidfd_open(launcher.pid)
     signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    assert one.wait(timeout=60).cause in ("lost", "owner-died")
-    assert is_over(pidfd)
+    assert one.wait(timeout=120).cause in ("lost", "owner-died")
+    assert ends(pidfd)
     os.close(pidfd)
     one.remove()
     assert engine.run(busybox, ["true"]).exit.ok

@@ -5,4 +5,4 @@ from __future__ import annotations
 
 def deadline() -> float:
     """Seconds after which something that should have happened will not happen any more."""
-    return 60.0
+    return 120.0

@@ -19,7 +19,7 @@ SOON = 0.05
 
 
 def check(**changes: float) -> ck.Healthcheck:
-    times = {"interval": SOON, "timeout": 5.0, "start_interval": SOON}
+    times = {"interval": SOON, "timeout": 120.0, "start_interval": SOON}
     retries = int(changes.pop("retries", 2))
     return ck.Healthcheck(OK, **{**times, **changes}, retries=retries)
 

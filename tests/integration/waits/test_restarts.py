@@ -11,6 +11,7 @@ import pytest
 import containerkit as ck
 from containerkit.errors import InvalidStatus, NotReady
 from tests.integration.waits import deadline
+from tests.support.patience import until
 
 SECOND_TIME = "if test -e /again; then {}; fi; touch /again; echo failing; exit 1"
 
@@ -28,7 +29,7 @@ def test_ready_after_a_restart(engine: ck.Engine, busybox: str) -> None:
         assert one.status == "running"
         assert one.restarts == 1
         assert one.wait_ready(log="up", timeout=deadline()) is one
-        assert {task.command[0] for task in one.top()} >= {"nc", "sleep"}
+        until(lambda: {task.command[0] for task in one.top()} >= {"nc", "sleep"})
     finally:
         one.remove(force=True)
 
@@ -72,10 +73,15 @@ def test_health_begins_anew_with_each_start(engine: ck.Engine, busybox: str) -> 
     check = ck.Healthcheck(["test", "-e", "/tmp/ok"], interval=0.05, retries=1)
     one = engine.start(
         busybox,
-        ["sh", "-c", "mkdir -p /tmp; rm -f /tmp/ok; trap 'exit 1' TERM; sleep 1000 & wait"],
+        [
+            "sh",
+            "-c",
+            "mkdir -p /tmp; rm -f /tmp/ok; trap 'exit 1' TERM; echo up; sleep 1000 & wait",
+        ],
         lifetime="detached",
         restart="always",
         healthcheck=check,
+        ready=ck.Ready(log="up"),
     )
     try:
         with engine.events(follow=True, container=one, kind=("health", "restart")) as events:
@@ -96,7 +102,7 @@ OTHER = """
 import sys, containerkit as ck
 with ck.Engine.open(sys.argv[1]) as engine:
     one = engine.containers.get(sys.argv[2])
-    one.wait_ready(log="up", healthy=True, command=["true"], timeout=60)
+    one.wait_ready(log="up", healthy=True, command=["true"], timeout=120)
     assert one.stats().cpu.total > 0
     assert one.top()[0].command[0] == "sh"
     print(one.health)

@@ -33,7 +33,7 @@ def test_no_more_than_the_given_number_run_at_once_and_in_order() -> None:
     def task(number: int) -> Callable[[Say], None]:
         def run(_: Say) -> None:
             started.append(number)
-            both.wait(10)
+            both.wait(120)
 
         return run
 
@@ -54,7 +54,7 @@ def test_the_first_error_cancels_the_others_and_comes_out() -> None:
         raise ZeroDivisionError
 
     def wait(_: Say) -> None:
-        assert cancelled.wait(10)
+        assert cancelled.wait(120)
         raise InterruptedError
 
     tasks: list[Callable[[Say], None]] = [wait, fail, lambda _: ran.append(1)]
@@ -69,7 +69,7 @@ def test_an_error_of_the_receiver_cancels_the_tasks() -> None:
 
     def task(say: Say) -> None:
         say(1)
-        ended.append(cancelled.wait(10))
+        ended.append(cancelled.wait(120))
 
     def refuse(_: int) -> None:
         raise KeyboardInterrupt

@@ -116,7 +116,7 @@ def server(*answers: bytes) -> Iterator[tuple[int, list[bytes]]]:
 def answer_to(request: Http) -> int | str:
     namespace = os.open("/proc/self/ns/net", os.O_RDONLY)
     try:
-        return drive(listening.ask(namespace, request, seconds=10))
+        return drive(listening.ask(namespace, request, seconds=120))
     finally:
         os.close(namespace)
 
@@ -139,16 +139,18 @@ def test_what_is_no_answer_in_http(answer: bytes) -> None:
 
 @pytest.mark.needs("root")
 def test_nobody_there() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as one:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))  # nobody else has it, and it does not listen
         port = one.getsockname()[1]
-    assert answer_to(Http("localhost", port, "/")) == "Connection refused"
+        assert answer_to(Http("localhost", port, "/")) == "Connection refused"
 
 
 @pytest.mark.needs("root")
 def test_the_callers_threads_stay_where_they_are() -> None:
     before = os.stat("/proc/thread-self/ns/net").st_ino, threading.active_count()
     answer_to(Http("localhost", 1, "/"))
-    assert (os.stat("/proc/thread-self/ns/net").st_ino, threading.active_count()) == before
+    assert os.stat("/proc/thread-self/ns/net").st_ino == before[0]
+    assert threading.active_count() <= before[1]
 
 
 def test_an_address_of_version_6_is_bracketed() -> None:

@@ -30,12 +30,12 @@ def test_a_fork_waits_for_who_is_inside() -> None:
     def work() -> None:
         with no_fork:
             inside.set()
-            assert leave.wait(10)
+            assert leave.wait(120)
             order.append("left")
 
     thread = threading.Thread(target=work)
     thread.start()
-    assert inside.wait(10)
+    assert inside.wait(120)
     timer = threading.Timer(0.05, leave.set)
     timer.start()
     assert forked(3) == 3

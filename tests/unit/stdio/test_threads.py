@@ -59,12 +59,12 @@ def test_cancelled_work_is_waited_for_and_undone() -> None:
 
     def work() -> str:
         began.set()
-        assert go_on.wait(10)
+        assert go_on.wait(120)
         return "made"
 
     async def main(workers: Workers) -> None:
         task = asyncio.ensure_future(workers.call(work, undo=undone.append))
-        assert await asyncio.to_thread(began.wait, 10)
+        assert await asyncio.to_thread(began.wait, 120)
         for _ in range(3):  # cancelled again, it still waits
             task.cancel()
             await asyncio.sleep(0)
@@ -85,12 +85,12 @@ def test_work_is_told_that_it_was_cancelled() -> None:
         began.set()
         event = current()
         assert event is not None
-        assert event.wait(10)
+        assert event.wait(120)
         raise OSError("stopped early")
 
     async def main(workers: Workers) -> None:
         task = asyncio.ensure_future(workers.call(work, undo=undone.append))
-        assert await asyncio.to_thread(began.wait, 10)
+        assert await asyncio.to_thread(began.wait, 120)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -104,7 +104,7 @@ def test_work_that_had_not_begun_never_does() -> None:
     did: list[str] = []
 
     async def main(workers: Workers) -> None:
-        first = asyncio.ensure_future(workers.call(lambda: go_on.wait(10)))
+        first = asyncio.ensure_future(workers.call(lambda: go_on.wait(120)))
         await asyncio.sleep(0)
         second = asyncio.ensure_future(workers.call(lambda: did.append("second")))
         await asyncio.sleep(0)

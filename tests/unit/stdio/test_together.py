@@ -43,10 +43,18 @@ def pause(seconds: float, said: list[str], name: str) -> Waiting[None]:
         said.append(f"{name} ends")
 
 
-def test_all_have_their_time(driver: Driver) -> None:
+def test_all_have_their_time(driver: Driver, pipe: tuple[int, int]) -> None:
     said: list[str] = []
-    waits = [pause(0.02, said, "later"), pause(0.0, said, "sooner")]
-    assert driver(together(waits)) is True
+
+    def later() -> Waiting[None]:
+        yield from until_readable(pipe[0])
+        yield from pause(0.01, said, "later")
+
+    def sooner() -> Waiting[None]:
+        yield from pause(0.01, said, "sooner")
+        os.write(pipe[1], b"x")
+
+    assert driver(together([later(), sooner()])) is True
     assert said == ["sooner", "sooner ends", "later", "later ends"]
 
 
