@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import leaks, ocibuild
 from tests.support.registry import RegistryServer
@@ -24,6 +25,13 @@ HERE = Path(__file__).parent
 
 BASE = leaks.BASE
 """Where engine roots live: a file system that can hold the upper directory of an overlay."""
+
+
+# How long an example takes says how busy the machine is, and nothing of what is tested.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 
 # ---- what a test needs -------------------------------------------------------------------------
