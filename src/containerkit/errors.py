@@ -344,6 +344,9 @@ HINTS: Final = {
     errno.EROFS: "the engine's root lies on a read-only file system",
 }
 
+_NO_THREAD = "can't start new thread"
+"""How Python says that pthread_create(3) was refused."""
+
 _ANSWERS = (
     FileNotFoundError,
     FileExistsError,
@@ -366,13 +369,17 @@ def refusals(attempt: str) -> Iterator[None]:
         attempt: what is tried, as it follows "cannot".
 
     Raises:
-        PermissionDenied, HostError: the kernel refused a call.
+        PermissionDenied, HostError: the kernel refused a call, or a thread.
         OSError: of the kinds that answer a question, as the call raised it.
     """
     try:
         yield
     except (ContainerKitError, *_ANSWERS):
         raise
+    except RuntimeError as error:
+        if str(error) != _NO_THREAD:
+            raise
+        raise HostError(f"cannot {attempt}: {error}", errno=errno.EAGAIN) from error
     except OSError as error:
         kind = PermissionDenied if isinstance(error, PermissionError) else HostError
         name = "" if error.filename is None else os.fsdecode(error.filename)

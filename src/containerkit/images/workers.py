@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import TypeVar
 
+from containerkit.errors import HostError, refusals
+
 Event = TypeVar("Event")
 Task = Callable[[Callable[[Event], None]], None]
 
@@ -63,11 +65,8 @@ def run_tasks(
         )
         for number in range(min(workers, len(tasks)))
     ]
-    running = 0
     try:
-        for thread in threads:
-            thread.start()
-            running += 1
+        running = _start(threads)
         while running:
             event = events.get()
             if event is None:
@@ -83,3 +82,20 @@ def run_tasks(
                 thread.join()
     if errors:
         raise errors[0]
+
+
+def _start(threads: Sequence[threading.Thread]) -> int:
+    """Start as many as the host allows, which then do the work of all; return how many.
+
+    Raises:
+        HostError: not one.
+    """
+    for number, thread in enumerate(threads):
+        try:
+            with refusals("start a download"):
+                thread.start()
+        except HostError:
+            if number == 0:
+                raise
+            return number
+    return len(threads)

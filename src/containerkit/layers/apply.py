@@ -18,7 +18,7 @@ from typing import Final, Literal
 import attrs
 
 from containerkit._native import Applier
-from containerkit.errors import DigestMismatch, HostError
+from containerkit.errors import DigestMismatch, HostError, refusals
 from containerkit.layers.compression import decompressor
 from containerkit.model.digest import Digest
 
@@ -202,7 +202,8 @@ class _Stage:
         self._aborted = False
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=f"layer-{name}", daemon=True)
-        self._thread.start()
+        with refusals("unpack a layer"):
+            self._thread.start()
 
     def put(self, piece: bytes) -> bool:
         """Queue a piece, waiting for room; False when the stage takes no more."""

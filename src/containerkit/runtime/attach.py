@@ -80,16 +80,19 @@ class _Pump:
             if with_input:
                 self._input, stdin = os.pipe()
                 self._fds.append(self._input)
+            self.ends = Ends(stdin, stdout, stderr)
+            self._thread = threading.Thread(
+                target=self._run, name="containerkit-attach", daemon=True
+            )
+            _living.add(self)
+            with refusals("attach to the container"):
+                self._thread.start()
         except BaseException:
             self._close()
             for fd in (stdout, stderr, stdin):
                 if fd >= 0:
                     os.close(fd)
             raise
-        self.ends = Ends(stdin, stdout, stderr)
-        self._thread = threading.Thread(target=self._run, name="containerkit-attach", daemon=True)
-        _living.add(self)
-        self._thread.start()
 
     @refusals("follow what the container says")
     def _follow(self, stream: int) -> int:

@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from containerkit.errors import HostError, PermissionDenied
+from containerkit.errors import HostError, PermissionDenied, refusals
 
 _CLONE_NEWNET: Final = 0x40000000
 
@@ -58,7 +58,8 @@ def socket_in(namespace: int, family: int, kind: int, protocol: int = 0) -> sock
             made.append(error)
 
     thread = threading.Thread(target=make, name="containerkit-socket", daemon=True)
-    thread.start()
+    with refusals("make a socket in the container's network"):
+        thread.start()
     thread.join()
     [one] = made
     if isinstance(one, OSError):

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from containerkit.errors import ContainerKitError, ImageNotFound, refusals
+from containerkit.errors import ContainerKitError, HostError, ImageNotFound, refusals
 from containerkit.snapshots.durable import sync_file_system
 from containerkit.state.atomic import remove_tree
 from containerkit.state.lock import FileLock
@@ -246,10 +246,13 @@ class Snapshots:
         """
         with self._guard:
             if self._timer is None:
-                self._timer = threading.Timer(_SETTLE_SECONDS, self._settle_quietly)
-                self._timer.name = "containerkit-settle"
-                self._timer.daemon = True
-                self._timer.start()
+                timer = threading.Timer(_SETTLE_SECONDS, self._settle_quietly)
+                timer.name = "containerkit-settle"
+                timer.daemon = True
+                # Without a thread it stays as one that was given up: recorded as not durable.
+                with contextlib.suppress(HostError), refusals("start a thread"):
+                    timer.start()
+                    self._timer = timer
 
     def _settle_quietly(self) -> None:
         with self._guard:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from containerkit.errors import HostError, refusals
 from containerkit.state.cancel import CancelEvent, set_current
 
 T = TypeVar("T")
@@ -44,6 +45,7 @@ class Workers:
         """Begin without threads: at first, and in a forked child."""
         self._guard = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
+        self._under_way: set[Future[Any]] = set()
 
     async def call(
         self,
@@ -87,33 +89,40 @@ class Workers:
         context = contextvars.copy_context()
         if cancelled is not None:
             context.run(set_current, cancelled)
+        future: Future[T] = Future()
         with self._guard:
+            first = self._pool is None
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self._most, thread_name_prefix="containerkit-aio")
-            return self._pool.submit(context.run, work)
+            try:
+                with refusals("start a thread"):
+                    self._pool.submit(context.run, _do, work, future)
+            except HostError:
+                # It is queued all the same: one of the threads that are there comes to it.
+                if first:
+                    self._pool = None
+                    raise
+            self._under_way.add(future)
+        future.add_done_callback(self._under_way.discard)
+        return future
 
     async def close(self) -> None:
         """Wait for what is under way, and end the threads."""
         with self._guard:
             pool, self._pool = self._pool, None
         if pool is not None:
-            loop = asyncio.get_running_loop()
-            # None of our own threads can wait for all of them.
-            done: asyncio.Future[None] = loop.create_future()
+            for future in list(self._under_way):
+                await _end_of(asyncio.wrap_future(future))
+            pool.shutdown()  # they are idle
 
-            def tell() -> None:
-                if not done.done():
-                    done.set_result(None)
 
-            def end() -> None:
-                pool.shutdown(wait=True)
-                with contextlib.suppress(RuntimeError):  # the loop has closed meanwhile
-                    loop.call_soon_threadsafe(tell)
-
-            thread = threading.Thread(target=end, name="containerkit-aio-end", daemon=True)
-            thread.start()
-            await _end_of(done)
-            thread.join()
+def _do(work: Callable[[], T], future: Future[T]) -> None:
+    if future.set_running_or_notify_cancel():
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+            del future  # no cycle through its trace
 
 
 async def _end_of(future: asyncio.Future[Any]) -> None:

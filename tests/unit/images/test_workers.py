@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
+from containerkit.errors import HostError
 from containerkit.images.workers import run_tasks
+from tests.support import refused
 
 Say = Callable[[int], None]
 
@@ -81,3 +83,11 @@ def test_an_error_of_the_receiver_cancels_the_tasks() -> None:
 
 def test_no_tasks_are_done_at_once() -> None:
     run_tasks([], workers=2, cancelled=threading.Event(), deliver=lambda _: None)
+
+
+def test_without_a_thread_nothing_begins() -> None:
+    seen: list[int] = []
+    task: Callable[[Say], None] = lambda say: say(1)  # noqa: E731
+    with refused.threads(), pytest.raises(HostError, match="start a download"):
+        run_tasks([task], workers=3, cancelled=threading.Event(), deliver=seen.append)
+    assert seen == []

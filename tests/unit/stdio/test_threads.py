@@ -11,8 +11,10 @@ from typing import TypeVar
 
 import pytest
 
+from containerkit.errors import HostError
 from containerkit.state.cancel import current
 from containerkit.stdio.threads import Workers
+from tests.support import refused
 
 T = TypeVar("T")
 
@@ -49,6 +51,33 @@ def test_an_error_comes_back() -> None:
 
         with pytest.raises(LookupError, match="gone"):
             await workers.call(fail)
+
+    with_workers(main)
+
+
+def test_without_a_thread_it_fails_and_has_no_effect() -> None:
+    done: list[str] = []
+
+    async def main(workers: Workers) -> None:
+        with refused.threads(), pytest.raises(HostError, match="start a thread"):
+            await workers.call(lambda: done.append("refused"))
+        await workers.call(lambda: done.append("later"))
+
+    with_workers(main)
+    assert done == ["later"]
+
+
+def test_without_another_thread_those_that_are_there_do_it() -> None:
+    both = threading.Event()
+
+    async def main(workers: Workers) -> None:
+        first = asyncio.ensure_future(workers.call(both.wait))
+        await asyncio.sleep(0)
+        with refused.threads():
+            second = asyncio.ensure_future(workers.call(both.is_set))
+            await asyncio.sleep(0)
+        both.set()
+        assert all(await asyncio.gather(first, second))
 
     with_workers(main)
 
