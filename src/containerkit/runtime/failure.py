@@ -23,9 +23,10 @@ _NO_SECTION = 0xFFFF
 def was_stillborn(event: Event) -> bool:
     """Whether a child ended by itself before it had read its plan: nothing of that was done.
 
-    A child that was parked for the next start has found too late that it can not be of use.
+    A child that was parked for the next start has found too late that it can not be of use: after
+    it was sent the plan (ECHILD), or just before (EPIPE).
     """
-    return (event.code, event.errnum, event.aux) == (0, errno.ECHILD, 0)
+    return (event.code, event.aux) == (0, 0) and event.errnum in (errno.ECHILD, errno.EPIPE)
 
 
 def launch_error(plan: Plan, event: Event) -> LaunchError | InvalidSpec:

@@ -11,7 +11,7 @@ from containerkit.errors import CommandNotFound, InvalidSpec, LaunchError, NotEx
 from containerkit.launch.ops import CHILD, PREPARE, Code
 from containerkit.launch.plan import Plan
 from containerkit.runtime import packets
-from containerkit.runtime.failure import launch_error
+from containerkit.runtime.failure import launch_error, was_stillborn
 from tests.unit.launch.plans import compiled
 
 PLAN = compiled(command=("prog", "arg"))
@@ -28,6 +28,14 @@ def failed(plan: Plan, section: int, code: Code, errnum: int, aux: int = 0) -> E
     """The error for the failure of the first step of a kind."""
     step = next(n for n, op in enumerate(plan.sections[section]) if op.code == code)
     return launch_error(plan, event(section, step, code, errnum, aux))
+
+
+@pytest.mark.parametrize("errnum", [errno.ECHILD, errno.EPIPE])
+def test_a_parked_child_that_ended_too_late_to_be_noticed(errnum: int) -> None:
+    """Nothing of the plan was done: whoever asked may ask again."""
+    assert was_stillborn(event(CHILD, 0, 0, errnum))
+    assert not was_stillborn(event(CHILD, 0, Code.EXEC, errnum))
+    assert not was_stillborn(event(CHILD, 0, 0, errnum, aux=9))
 
 
 def test_every_step_has_its_words() -> None:
