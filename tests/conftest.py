@@ -5,6 +5,7 @@ Servers and builders are in tests/support.  A fixture here that is expensive is 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -140,6 +141,8 @@ def make_root() -> Path:
 
 def remove_root(root: Path) -> None:
     shutil.rmtree(root, ignore_errors=False)
+    with contextlib.suppress(OSError):  # others are there
+        BASE.rmdir()
 
 
 @pytest.fixture

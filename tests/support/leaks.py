@@ -14,20 +14,23 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-BASE = Path(os.environ.get("CONTAINERKIT_TEST_DIR", "/var/tmp"))
-"""Where the engine roots of these tests live."""
+BASE = Path(os.environ.get("CONTAINERKIT_TEST_DIR", "/var/tmp"), f"ck-tests-{os.getpid()}")
+"""Where the engine roots of this run live, and nobody else's."""
 
 SETTLE = 60.0
 """Seconds that the kernel and the launcher have to finish what they undo in the background."""
 
+PATIENCE = 30.0
+"""Seconds after which a name that another engine's crash may have left is held to be ours."""
+
 OURS = re.compile(r"containerkit|ck-launcher|/ck-[^/ ]*|pytest-of-")
-OTHERS = re.compile(r" /tmp/mmdebstrap\.")
-"""Mounts of what makes guests for the tests of other kernels, perhaps just now."""
+OTHERS = re.compile(r" /tmp/mmdebstrap\.|/ck-tests?-")
+"""Mounts of what makes guests for the tests of other kernels, and of other runs, perhaps just now."""
 
 KEPT = ("/memfd:ck-launcher (deleted)",)
 """What a process keeps for good once it has run a container: the sealed copy of the launcher."""
@@ -49,6 +52,9 @@ SINGULAR = {
     "threads": "thread",
 }
 
+ANYBODYS = ("cgroups", "sockets")
+OURS_ALONE = ("descriptors", "mounts", "processes", "threads")
+
 
 class Process(NamedTuple):
     """One line of /proc: enough to tell whose it is."""
@@ -69,12 +75,12 @@ class Snapshot(NamedTuple):
     sockets: frozenset[str]
     threads: frozenset[str]
 
-    def beyond(self, before: Snapshot) -> list[str]:
-        """Return what is here and was not there before, one line each."""
+    def beyond(self, before: Snapshot, kinds: Iterable[str]) -> list[str]:
+        """Return what is here of these kinds and was not there before, one line each."""
         return [
             f"{SINGULAR[kind]} {item}"
-            for kind, now, then in zip(self._fields, self, before, strict=True)
-            for item in sorted(now - then)
+            for kind in kinds
+            for item in sorted(getattr(self, kind) - getattr(before, kind))
         ]
 
 
@@ -91,7 +97,7 @@ def mounts() -> Iterator[str]:
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
         for line in table:
             left, _, right = line.partition(" - ")
-            if OTHERS.search(line):
+            if OTHERS.search(line) and str(BASE) not in line:
                 continue
             if right.split()[0] in KERNEL_FILE_SYSTEMS or OURS.search(line):
                 fields = left.split()
@@ -172,7 +178,7 @@ def serves_tests(pid: int) -> bool:
     """
     with suppress(OSError), open(f"/proc/{pid}/mountinfo", encoding="utf-8") as table:
         stores = [fields[3] for line in table if (fields := line.split())[4] == "/store"]
-        return not stores or stores[0].startswith(within_its_mount(BASE))
+        return not stores or f"{stores[0]}/".startswith(f"{within_its_mount(BASE)}/")
     return True
 
 
@@ -229,14 +235,26 @@ def take() -> Snapshot:
 
 
 def settle(before: Snapshot, seconds: float = SETTLE) -> list[str]:
-    """Return what is left beyond `before`, after waiting for it to go by itself."""
-    deadline = time.monotonic() + seconds
+    """Return what is left beyond `before`, after waiting for it to go by itself.
+
+    What is left is there all the while: other programs' comings and goings are not.  Names that
+    anybody can have made must stay for longer: what others leave in a crash, they clear away when
+    they open their root again.
+    """
+    begun = time.monotonic()
     pause = 0.002
     gc.collect()
-    while left := take().beyond(before):
-        if time.monotonic() > deadline:
+    stayed = take()
+    while True:
+        left, doubtful = stayed.beyond(before, OURS_ALONE), stayed.beyond(before, ANYBODYS)
+        if not left and not doubtful:
+            return []
+        spent = time.monotonic() - begun
+        if spent > max(seconds, PATIENCE):
+            return left + doubtful
+        if left and spent > seconds:
             return left
         time.sleep(pause)
         pause = min(2 * pause, 0.1)
         gc.collect()
-    return []
+        stayed = Snapshot(*(then & now for then, now in zip(stayed, take(), strict=True)))
