@@ -30,10 +30,10 @@ class Exit:
         signal: the number of the signal that ended it.
         cause: why.  "oom": the kernel's out-of-memory killer; "pids": a container that was refused
             a process or thread by a limit on them, and then ended by itself with another code than
-            0, or by a fault; "timeout", "output": we killed it, for running or printing too long;
-            "owner-died": its owner ended; "removed": removed while running; "lost": it ended while
-            nothing supervised it.  Where several hold it is the first that fits of "oom", what we
-            killed it for, "pids", "signal", "exited".
+            0, or by a fault; "timeout": we killed it, for running too long; "owner-died": its owner
+            ended; "removed": removed while running; "lost": it ended while nothing supervised it.
+            Where several hold it is the first that fits of "oom", what we killed it for, "pids",
+            "signal", "exited".  Nothing ends for "output": what is too much is dropped.
     """
 
     code: int | None = 0

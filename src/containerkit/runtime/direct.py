@@ -46,12 +46,13 @@ def open_first(root: Path, state: State) -> int:
     for pid in _members(root, state):
         if not _is_first(pid, state):
             continue
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError), contextlib.ExitStack() as stack:
             pidfd = os.pidfd_open(pid)
+            stack.callback(os.close, pidfd)
             # Its number may have gone to another process: but not while it is seen to have it.
             if _is_first(pid, state) and _is_member(pid, state) and pid_of(pidfd) == pid:
+                stack.pop_all()
                 return pidfd
-            os.close(pidfd)
     return -1
 
 
@@ -117,12 +118,12 @@ def stalled(container: Handle) -> Iterator[int | None]:
         A pidfd, -1 when that process has ended; None: its launcher goes on, or it does not run.
     """
     state = container._look().state
-    pidfd, stops = -1, False
-    if state is not None and state.is_live and state.status != record.RESTARTING:
-        pidfd = open_first(container._keeper.root, state)
-        stops = is_stopped(container._directory, pidfd)
+    if state is None or not state.is_live or state.status == record.RESTARTING:
+        yield None
+        return
+    pidfd = open_first(container._keeper.root, state)
     try:
-        yield pidfd if stops else None
+        yield pidfd if is_stopped(container._directory, pidfd) else None
     finally:
         if pidfd >= 0:
             os.close(pidfd)
