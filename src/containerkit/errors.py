@@ -35,8 +35,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 
 class ContainerKitError(Exception):
@@ -361,8 +360,7 @@ _ANSWERS = (
 """What says how things are, for the caller to go on with, and not that the host refuses."""
 
 
-@contextlib.contextmanager
-def refusals(attempt: str) -> Iterator[None]:
+class refusals(contextlib.ContextDecorator):  # noqa: N801 -- used as a function
     """Raise what the host refuses within as a `HostError`; for a block, or to decorate a function.
 
     Args:
@@ -372,20 +370,22 @@ def refusals(attempt: str) -> Iterator[None]:
         PermissionDenied, HostError: the kernel refused a call, or a thread.
         OSError: of the kinds that answer a question, as the call raised it.
     """
-    try:
-        yield
-    except (ContainerKitError, *_ANSWERS):
-        raise
-    except RuntimeError as error:
-        if str(error) != _NO_THREAD:
-            raise
-        raise HostError(f"cannot {attempt}: {error}", errno=errno.EAGAIN) from error
-    except OSError as error:
-        kind = PermissionDenied if isinstance(error, PermissionError) else HostError
+
+    __slots__ = ("_attempt",)
+
+    def __init__(self, attempt: str) -> None:
+        self._attempt = attempt
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: object, trace: object) -> Literal[False]:
+        if isinstance(error, RuntimeError) and str(error) == _NO_THREAD:
+            raise HostError(f"cannot {self._attempt}: {error}", errno=errno.EAGAIN) from error
+        if not isinstance(error, OSError) or isinstance(error, (ContainerKitError, *_ANSWERS)):
+            return False
+        refused = PermissionDenied if isinstance(error, PermissionError) else HostError
         name = "" if error.filename is None else os.fsdecode(error.filename)
-        where = f": {name}" if name and name not in attempt else ""
-        raise kind(
-            f"cannot {attempt}{where}: {error.strerror or error}",
-            errno=error.errno,
-            hint=HINTS.get(error.errno or 0),
-        ) from error
+        where = f": {name}" if name and name not in self._attempt else ""
+        text = f"cannot {self._attempt}{where}: {error.strerror or error}"
+        raise refused(text, errno=error.errno, hint=HINTS.get(error.errno or 0)) from error

@@ -102,7 +102,8 @@ class Inside:
         )
         request = ExecRequest(command, env, workdir, user, tty, privileged)
         begun = await self._workers.call(
-            lambda: Exec(self._core._target(), request, how).begin(), undo=Exec.abandon
+            lambda: Exec(self._core._target(how.deadline()), request, how).begin(),
+            undo=Exec.abandon,
         )
         return await adrive(begun.waiting())
 

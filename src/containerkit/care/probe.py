@@ -63,7 +63,7 @@ def _read(path: str | Path) -> str | None:
 
 
 def _administrator() -> tuple[bool, str]:
-    held = bool(facts._capabilities() & _SYS_ADMIN)
+    held = bool(facts.capabilities() & _SYS_ADMIN)
     who = f"user {os.geteuid()}"
     return held, f"{who}, with CAP_SYS_ADMIN" if held else f"{who}, without CAP_SYS_ADMIN"
 

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from os import PathLike
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import attrs
 
 from containerkit.launch import defaults
+from containerkit.launch.capabilities import ALL_MASK
 from containerkit.launch.compile import user_of
 from containerkit.launch.confine import bounding_set, confine
 from containerkit.launch.identity import resolve_user
@@ -33,6 +34,7 @@ from containerkit.launch.process import (
     working_directory,
 )
 from containerkit.launch.request import STREAMS, HostFacts
+from containerkit.launch.wire import packed
 from containerkit.model.options import Command, ContainerOptions
 from containerkit.model.security import Security
 
@@ -40,6 +42,16 @@ if TYPE_CHECKING:
     from containerkit.model.image_config import ImageConfig
 
 _SECURITY: Final = Security()
+_NO_ARGUMENTS: Final = (None, None, None)
+
+
+class _Frame(NamedTuple):
+    """What execs have in common that differ in command and environment only."""
+
+    inputs: tuple[Input, ...]
+    child: tuple[Op, ...]  # all but the last
+    home: str
+    notes: tuple[str, ...]
 
 
 @attrs.frozen
@@ -52,6 +64,7 @@ class ExecBase:
         options: as the caller gave them at its start.
         facts: of the host, as they were for its start: its limits and capabilities hold for execs
             from any process.
+        privileges: capabilities that ``privileged`` gives.
         passwd, group: content of the image's files; for an exec under a user of its own, of those
             in the running root.  None where it has none.
         oom_score_adj: as the container's; None leaves the launcher's.
@@ -64,6 +77,8 @@ class ExecBase:
     passwd: bytes | None = attrs.field(default=None, repr=False)
     group: bytes | None = attrs.field(default=None, repr=False)
     oom_score_adj: int | None = None
+    privileges: int = ALL_MASK
+    _frames: dict[Any, _Frame] = attrs.field(factory=dict, init=False, eq=False, repr=False)
 
 
 @attrs.frozen
@@ -89,6 +104,12 @@ class ExecRequest:
     privileged: bool = False
     streams: tuple[str, ...] = STREAMS
 
+    def with_streams(self, streams: tuple[str, ...]) -> ExecRequest:
+        """Return the same with other streams."""
+        return ExecRequest(
+            self.command, self.env, self.workdir, self.user, self.tty, self.privileged, streams
+        )
+
 
 def exec_plan(base: ExecBase, request: ExecRequest) -> Plan:
     """Compile the plan of an exec.
@@ -101,6 +122,23 @@ def exec_plan(base: ExecBase, request: ExecRequest) -> Plan:
             is not absolute.
         MissingFeature: capabilities that the container was given are not there any more.
     """
+    key = request.tty, request.privileged, request.streams
+    common = request.user is None and request.workdir is None
+    frame = base._frames.get(key) if common else None
+    if frame is None:
+        frame = _frame(base, request)
+        if common:
+            base._frames[key] = frame
+    return Plan(
+        inputs=frame.inputs,
+        child=(*frame.child, _execute(base, request, frame.home)),
+        namespaces=0,
+        kind="exec",
+        notes=frame.notes,
+    )
+
+
+def _frame(base: ExecBase, request: ExecRequest) -> _Frame:
     options, facts = base.options, base.facts
     notes: list[str] = []
     security = options.get("security") or _SECURITY
@@ -111,7 +149,7 @@ def exec_plan(base: ExecBase, request: ExecRequest) -> Plan:
     )
     if request.privileged:
         security = Security.privileged()
-        bounding = facts.capabilities
+        bounding = base.privileges
     else:
         bounding = bounding_set(security, facts.capabilities, notes)
     child = list(rlimit_ops(facts.rlimits, limits_of(options.get("limits")).ulimits))
@@ -121,14 +159,9 @@ def exec_plan(base: ExecBase, request: ExecRequest) -> Plan:
     child += _streams(request)
     child.append(defaults.UMASK)
     child += confine(security, identity, bounding, workdir, notes)
-    child.append(_execute(base, request, identity.home))
-    return Plan(
-        inputs=[] if request.tty else [Input(kind) for kind in request.streams],
-        child=child,
-        namespaces=0,
-        kind="exec",
-        notes=notes,
-    )
+    steps = tuple([packed(op) if op.arena == _NO_ARGUMENTS else op for op in child])
+    inputs = () if request.tty else tuple([Input(kind) for kind in request.streams])
+    return _Frame(inputs, steps, identity.home, tuple(notes))
 
 
 def _streams(request: ExecRequest) -> tuple[Op, ...]:

@@ -9,9 +9,11 @@ launcher.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import socket
+import termios
 import time
 import weakref
 from collections.abc import Sequence
@@ -24,6 +26,10 @@ from containerkit.stdio.waiting import READ, Wait, Waiting, drive, until_readabl
 
 ANSWER_SECONDS: Final = 25.0
 _FINISH_SECONDS: Final = 10.0
+_UNHEARD_SECONDS: Final = 3.0
+"""For one that has not even taken a request when it should have been done with it."""
+
+_TIMEOUT: Final = packets.CAUSES.index("timeout")
 
 _open: weakref.WeakSet[Channel] = weakref.WeakSet()
 
@@ -62,14 +68,16 @@ class Channel:
             os.set_inheritable(fd, False)
         return packets.parse_event(data), list(fds)
 
-    def answer(self) -> tuple[packets.Event | None, list[int]]:
+    def answer(self, deadline: float | None = None) -> tuple[packets.Event | None, list[int]]:
         """Take the first event as `receive` does, where the launcher has nothing to wait for.
 
         Raises:
             Timeout: the launcher is stopped, or hangs.
         """
-        if not drive(until_readable(self.fileno(), time.monotonic() + ANSWER_SECONDS)):
-            raise Timeout(f"the launcher has not answered in {ANSWER_SECONDS:g} s", result=None)
+        latest = time.monotonic() + ANSWER_SECONDS
+        latest = latest if deadline is None else min(deadline, latest)
+        if not drive(until_readable(self.fileno(), latest)):
+            raise unanswered()
         return self.receive()
 
     def peek(self) -> packets.Event | None:
@@ -82,6 +90,24 @@ class Channel:
         """Send a signal to the first process; *cause* tells what its end is for."""
         self._send(packets.packet(packets.KILL, value=cause << 16 | number))
 
+    def kill_late(self) -> float | None:
+        """Kill it for the time that it took.
+
+        Returns:
+            How many seconds its end may take; None: as many as that ever takes.
+        """
+        patience = _UNHEARD_SECONDS if self._is_unheard() else None
+        self.kill(cause=_TIMEOUT)
+        return patience
+
+    def _is_unheard(self) -> bool:
+        """Whether the launcher has not taken yet what was sent last: it may be stopped."""
+        if self.fileno() < 0:
+            return False
+        left = bytearray(4)
+        fcntl.ioctl(self.fileno(), termios.TIOCOUTQ, left)  # unix(7): as SIOCOUTQ
+        return any(left)
+
     @refusals("speak to the launcher")
     def _send(self, packet: bytes) -> None:
         # Gone: it has ended, or its launcher has.
@@ -93,13 +119,14 @@ class Channel:
 
         The directory of a container that was to be kept is the caller's to remove.
 
-        Blocking: until nothing else is left of it, at most 10 s.
+        Blocking: until nothing else is left of it, at most 10 s; 3 s for a launcher that is stopped.
         """
         drive(self.finishing())
 
     def finishing(self) -> Waiting[None]:
         """Do `finish`, in whichever face; interrupted itself, it closes at once."""
-        deadline = time.monotonic() + _FINISH_SECONDS
+        seconds = _UNHEARD_SECONDS if self._is_unheard() else _FINISH_SECONDS
+        deadline = time.monotonic() + seconds
         try:
             with contextlib.suppress(OSError):
                 # Not by closing: a forked child may have a copy of the descriptor.
@@ -116,6 +143,11 @@ class Channel:
         self._socket.close()
 
 
+def unanswered() -> Timeout:
+    """Return the error for a launcher that says nothing."""
+    return Timeout("the launcher does not answer", hint="is it stopped (SIGSTOP)?", result=None)
+
+
 @refusals("ask the launcher")
 def ask(root: Path, launcher_id: str, data: bytes, fds: Sequence[int] = ()) -> Channel:
     """Send a request to a launcher of any process; return the channel that it answers on.
@@ -129,8 +161,12 @@ def ask(root: Path, launcher_id: str, data: bytes, fds: Sequence[int] = ()) -> C
     Raises:
         FileNotFoundError, ConnectionRefusedError, BrokenPipeError, ConnectionResetError: it has
             ended.
+        Timeout: it takes no more connections.
     """
-    end = home.connect(root, launcher_id)
+    try:
+        end = home.connect(root, launcher_id, patience=ANSWER_SECONDS)
+    except BlockingIOError:
+        raise unanswered() from None
     try:
         socket.send_fds(end, [data], list(fds), socket.MSG_NOSIGNAL)
     except BaseException:

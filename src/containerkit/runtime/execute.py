@@ -14,7 +14,6 @@ import errno
 import fcntl
 import os
 import stat
-import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -26,6 +25,7 @@ from containerkit.launch.identity import FILE_MAX
 from containerkit.model.result import Result
 from containerkit.runtime import packets
 from containerkit.runtime.alive import pid_of
+from containerkit.runtime.channel import unanswered
 from containerkit.runtime.failure import launch_error
 from containerkit.runtime.inputs import close, close_all, duplicated, hand_over, make_pipes
 from containerkit.runtime.process import Ends, Process
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from containerkit.runtime.running import Exchange
     from containerkit.stdio.collect import Collected
 
-_TIMEOUT: Final = packets.CAUSES.index("timeout")
 _OUTPUTS: Final = ("stdout", "stderr")
 _SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
@@ -98,7 +97,7 @@ class Exec:
         self._target = target
         self._how = how
         self._tty = request.tty
-        self._plan = planned(target, attrs.evolve(request, streams=streams))
+        self._plan = planned(target, request.with_streams(streams))
         self._ours: dict[str, int] = {}
         self._channel: Channel | None = None
 
@@ -134,18 +133,19 @@ class Exec:
         """
         channel, self._channel = self._channel, None
         assert channel is not None
-        event = None
+        collected = None
         try:
             if self._tty:
-                _pid, master = yield from starting(self._target, self._plan, channel)
+                deadline = self._how.deadline()
+                _pid, master = yield from starting(self._target, self._plan, channel, deadline)
                 self._ours = both_ways(master)
             collected = yield from self._collect(channel)
-            event = packets.parse_event(collected.exit_packet or b"")
         finally:
-            if event is None:  # interrupted: whatever is still running is killed
+            if collected is None:  # interrupted: whatever is still running is killed
                 yield from channel.finishing()
-            else:
+            else:  # a launcher that has not answered yet takes it for a kill
                 channel.close()
+        event = packets.parse_event(collected.exit_packet or b"")
         if event is not None and event.kind == packets.FAILED:
             raise failure(self._target, self._plan, event)
         return self._how.judge(self._result(collected, event), timed_out=collected.timed_out)
@@ -162,9 +162,9 @@ class Exec:
                 data=typed(data) if self._tty else data,
                 max_output=how.max_output,
                 on_output=how.on_output,
-                deadline=None if how.timeout is None else time.monotonic() + how.timeout,
+                deadline=how.deadline(),
                 close=close,
-                kill=lambda: channel.kill(cause=_TIMEOUT),
+                kill=channel.kill_late,
             )
         )
 
@@ -346,7 +346,9 @@ def _send_large(target: Target, data: bytes, fds: Sequence[int], *, quiet: bool)
         os.close(memfd)
 
 
-def starting(target: Target, plan: Plan, channel: Channel) -> Waiting[tuple[int, int]]:
+def starting(
+    target: Target, plan: Plan, channel: Channel, deadline: float | None = None
+) -> Waiting[tuple[int, int]]:
     """Wait until an exec runs.
 
     Returns:
@@ -355,8 +357,10 @@ def starting(target: Target, plan: Plan, channel: Channel) -> Waiting[tuple[int,
     Raises:
         LaunchError: it did not start.
         InvalidStatus: the container is paused, or has ended.
+        Timeout: nothing was heard until the deadline.
     """
-    yield from until_readable(channel.fileno())
+    if not (yield from until_readable(channel.fileno(), deadline)):
+        raise unanswered()
     event, fds = channel.receive()
     if event is not None and event.kind == packets.STARTED and fds:
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import resource
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from containerkit.errors import refusals
 from containerkit.launch.request import HostFacts
@@ -24,6 +24,18 @@ Rlimits = tuple[tuple[int, int, int], ...]
 """(resource, soft, hard) of each."""
 
 
+class Given(NamedTuple):
+    """What a container was given by the launcher that runs it, whoever asks for an exec in it.
+
+    Attributes:
+        rlimits: its first process's, which the launcher can not raise for others.
+        capabilities: those that its launcher can give.
+    """
+
+    rlimits: Rlimits
+    capabilities: int
+
+
 def gather(launcher: Launcher) -> HostFacts:
     """Return the facts that hold for containers of this launcher."""
     group = launcher.group
@@ -32,7 +44,7 @@ def gather(launcher: Launcher) -> HostFacts:
         controllers=group.controllers,
         cgroup_files=group.files,
         rlimits=tuple((number, *resource.getrlimit(number)) for number in range(_RESOURCES)),
-        capabilities=_capabilities(),
+        capabilities=capabilities(),
         features=frozenset(name for bit, name in _FEATURES.items() if launcher.features & bit),
         euid=os.geteuid(),
         hostname=os.uname().nodename,
@@ -57,30 +69,46 @@ def _rlimit(text: str) -> int:
     return resource.RLIM_INFINITY if text.strip() == "unlimited" else int(text)
 
 
-@refusals("read the capabilities of this process")
-def _capabilities() -> int:
-    """Those that are both held and in the bounding set (capabilities(7))."""
-    held = bounding = 0
-    text = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-    for line in text.split("\n"):  # of a process whose name may hold any other character
-        if line.startswith("CapEff:"):
-            held = int(line.split()[1], 16)
-        elif line.startswith("CapBnd:"):
-            bounding = int(line.split()[1], 16)
-    return held & bounding
+@refusals("read the capabilities of a process")
+def _status(process: int | str) -> dict[str, str]:
+    """Return the lines of proc_pid_status(5); of a process that has ended, none."""
+    try:
+        text = Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+    # A process's name may hold any other character that ends a line.
+    return dict(line.partition(":\t")[::2] for line in text.split("\n"))
 
 
-def of_caller(rlimits: Rlimits | None = None) -> HostFacts:
+def capabilities(process: int | str = "self") -> int:
+    """Return those of a process that are both held and in its bounding set (capabilities(7))."""
+    status = _status(process)
+    return int(status.get("CapEff", "0"), 16) & int(status.get("CapBnd", "0"), 16)
+
+
+def given(pid: int | None) -> Given | None:
+    """Return what the container with a first process was given; None where that is not seen here.
+
+    Args:
+        pid: as this process sees it; its launcher is its parent.
+    """
+    rlimits = rlimits_of(pid)
+    parent = int(_status(pid).get("PPid", "0")) if rlimits and pid is not None else 0
+    return Given(rlimits, capabilities(parent)) if rlimits and parent else None
+
+
+def of_caller(found: Given | None = None) -> HostFacts:
     """Return what holds for anything that this process starts: its limits and capabilities.
 
     Args:
-        rlimits: those of a container, for what is started in it; None: this process's.
+        found: of a container, for what is started in it; None: this process's.
     """
-    if rlimits is None:
+    if found is None:
         rlimits = tuple((number, *resource.getrlimit(number)) for number in range(_RESOURCES))
+        found = Given(rlimits, capabilities())
     return HostFacts(
-        rlimits=rlimits,
-        capabilities=_capabilities(),
+        rlimits=found.rlimits,
+        capabilities=found.capabilities,
         euid=os.geteuid(),
         hostname=os.uname().nodename,
     )

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from containerkit.launch.execute import ExecBase
     from containerkit.model.exit import Exit
     from containerkit.model.info import ContainerConfig, ContainerInfo
     from containerkit.runtime.channel import Channel
-    from containerkit.runtime.facts import Rlimits
     from containerkit.runtime.keeper import Keeper
     from containerkit.runtime.records import Row
     from containerkit.runtime.status import Health, Status
@@ -49,6 +49,8 @@ class Look(NamedTuple):
 
 
 _GONE = Look("removed", None, alive=False)
+_ENDED = (FileNotFoundError, ConnectionRefusedError, BrokenPipeError, ConnectionResetError)
+"""How a launcher that has ended answers."""
 
 
 class Handle:
@@ -61,7 +63,7 @@ class Handle:
         undo: what leaving a ``with`` block does; None: nothing.
     """
 
-    __slots__ = ("__weakref__", "_exit", "_keeper", "_limits", "_row", "_undo", "id")
+    __slots__ = ("__weakref__", "_execs", "_exit", "_keeper", "_row", "_undo", "id")
 
     id: str
 
@@ -77,7 +79,7 @@ class Handle:
         self._keeper = keeper
         self._row = row
         self._exit: Exit | None = None
-        self._limits: tuple[int, Rlimits | None] | None = None  # since when, for execs
+        self._execs: tuple[int, ExecBase, str] | None = None  # see `Inside._inherited`
         self._undo = undo
 
     # ---- what it is
@@ -124,7 +126,10 @@ class Handle:
     @property
     def pid(self) -> int | None:
         """Its first process's id, as this process sees it; None when it does not run."""
-        pidfd = self._open_pidfd()
+        return self._read_pid()
+
+    def _read_pid(self, deadline: float | None = None) -> int | None:
+        pidfd = self._open_pidfd(deadline)
         if pidfd < 0:
             return None
         try:
@@ -197,6 +202,10 @@ class Handle:
 
     # ---- within
 
+    def _read_state(self) -> State | None:
+        """Return its record, which may be of a launcher that has died."""
+        return record.read(f"{self._keeper.root}/containers/{self.id}")
+
     @property
     def _directory(self) -> Path:
         return self._keeper.directory(self.id)
@@ -217,7 +226,7 @@ class Handle:
         """
         is_alive = is_alive or self._keeper.is_alive
         has_owner = has_owner or self._keeper.has_owner
-        directory = os.path.join(self._keeper.root, "containers", self.id)
+        directory = f"{self._keeper.root}/containers/{self.id}"
         state = record.read(directory)
         alive = True
         if state is not None and state.is_live and not is_alive(state.launcher):
@@ -271,7 +280,13 @@ class Handle:
     # ---- its launcher
 
     def _connect(
-        self, kind: int, *, values: Sequence[int] = (), body: bytes = b"", fds: Sequence[int] = ()
+        self,
+        kind: int,
+        *,
+        values: Sequence[int] = (),
+        body: bytes = b"",
+        fds: Sequence[int] = (),
+        state: State | None = None,
     ) -> Channel:
         """Send a request to the launcher that runs it; return the channel, the caller's to close.
 
@@ -280,22 +295,34 @@ class Handle:
             values: up to four numbers, see `packets.request`.
             body: what follows the request.
             fds: descriptors that travel with it; they stay the caller's.
+            state: its record, if it was read just now.
 
         Raises:
             InvalidStatus: nothing runs it.
+            Timeout: its launcher takes no more connections.
         """
         from containerkit.runtime.channel import ask
 
+        data = packets.request(kind, self.id, values=values, body=body)
+        state = state or self._read_state()
+        if state is not None and state.is_live:  # whether it really is, the launcher says
+            with contextlib.suppress(*_ENDED):
+                return ask(self._keeper.root, state.launcher, data, fds)
         look = self._require("reach", *words.LIVE)
         assert look.state is not None
-        data = packets.request(kind, self.id, values=values, body=body)
         try:
             return ask(self._keeper.root, look.state.launcher, data, fds)
-        except (FileNotFoundError, ConnectionRefusedError, BrokenPipeError, ConnectionResetError):
+        except _ENDED:
             raise self._refusal("reach", "stopped", *words.LIVE) from None
 
     def _ask(
-        self, kind: int, *, values: Sequence[int] = (), body: bytes = b"", fds: Sequence[int] = ()
+        self,
+        kind: int,
+        *,
+        values: Sequence[int] = (),
+        body: bytes = b"",
+        fds: Sequence[int] = (),
+        deadline: float | None = None,
     ) -> tuple[packets.Event | None, list[int]]:
         """Send a request as `_connect` does; return the answer and the descriptors with it.
 
@@ -304,15 +331,15 @@ class Handle:
         Raises:
             Timeout: it does not answer.
 
-        Blocking: until the launcher has done what was asked.
+        Blocking: until the launcher has done what was asked; at most until *deadline*.
         """
         channel = self._connect(kind, values=values, body=body, fds=fds)
         try:
-            return channel.answer()
+            return channel.answer(deadline)
         finally:
             channel.close()
 
-    def _open_pidfd(self) -> int:
+    def _open_pidfd(self, deadline: float | None = None) -> int:
         """Return a pidfd of its first process, -1 when none runs; the caller's to close.
 
         The launcher is asked only where the kernel does not tell.
@@ -324,7 +351,7 @@ class Handle:
         if pidfd >= 0 or direct.is_stopped(self._directory):
             return pidfd
         with contextlib.suppress(InvalidStatus):
-            event, fds = self._ask(packets.WATCH)
+            event, fds = self._ask(packets.WATCH, deadline=deadline)
             if event is not None and event.kind == packets.STARTED and fds:
                 return fds[0]
             for fd in fds:

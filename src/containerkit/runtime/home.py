@@ -4,8 +4,8 @@ Owns where it is, who may enter it, listening and connecting.  Must not: know wh
 socket.  Neighbours: `launcher` listens for its launcher, which removes its socket at its end;
 `channel` connects; `recover` removes what dead launchers left.
 
-A socket's path may have 107 bytes only (unix(7)), so it is named through a descriptor of its
-directory.
+A socket's path may have 107 bytes only (unix(7)), so a longer one is named through a descriptor of
+its directory.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ import contextlib
 import os
 import socket
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+import struct
 from pathlib import Path
 
 from containerkit.errors import PermissionDenied, refusals
 from containerkit.state.root import boot_id
 
 _BACKLOG = 128
+_PATH_MAX = 107
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @refusals("find the directory of sockets")
@@ -30,14 +31,18 @@ def run_directory(root: Path) -> Path:
 
     Named by device and inode of the root, in hexadecimal, so that every path to it leads here.
     """
+    return Path(_run_directory(root))
+
+
+def _run_directory(root: Path) -> str:
     status = os.stat(root)
     if os.geteuid() == 0:
-        base = Path("/run/containerkit")
+        base = "/run/containerkit"
     elif runtime := os.environ.get("XDG_RUNTIME_DIR"):
-        base = Path(runtime) / "containerkit"
+        base = f"{runtime}/containerkit"
     else:
-        base = root / "run" / boot_id()
-    return base / f"{status.st_dev:x}:{status.st_ino:x}"
+        base = f"{root}/run/{boot_id()}"
+    return f"{base}/{status.st_dev:x}:{status.st_ino:x}"
 
 
 @refusals("make a socket for the launcher")
@@ -87,29 +92,30 @@ def _check_owner(fd: int, path: Path) -> None:
         )
 
 
-@contextmanager
-def _opened(root: Path) -> Iterator[int]:
-    fd = os.open(run_directory(root), os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
 @refusals("connect to the launcher")
-def connect(root: Path, launcher_id: str) -> socket.socket:
+def connect(root: Path, launcher_id: str, *, patience: float = 25.0) -> socket.socket:
     """Connect to a launcher of this root.
 
     Raises:
         FileNotFoundError, ConnectionRefusedError: it has ended.
-        OSError: ENOENT, ECONNREFUSED, or EAGAIN: more connections wait than it can take.
+        BlockingIOError: more connections wait than it can take.
 
-    Blocking: while its queue of connections is full.
+    Blocking: while its queue of connections is full, at most *patience* seconds.
     """
     made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        with _opened(root) as directory:
+        # For connect(2) too, which a timeout of Python's would make fail at once (unix(7)).
+        wait = struct.pack("@ll", int(patience), 0)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, wait)
+        path = f"{_run_directory(root)}/{launcher_id}.sock"
+        if len(os.fsencode(path)) <= _PATH_MAX:
+            made.connect(path)
+            return made
+        directory = os.open(os.path.dirname(path), _DIRECTORY)
+        try:
             made.connect(_path(directory, launcher_id))
+        finally:
+            os.close(directory)
     except BaseException:
         made.close()
         raise

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from containerkit.model.options import Command
     from containerkit.model.result import Result
     from containerkit.runtime.execute import Target
-    from containerkit.runtime.facts import Rlimits
+    from containerkit.runtime.facts import Given
     from containerkit.runtime.process import Process
     from containerkit.runtime.records import Row
     from containerkit.stdio.entry import LogEntry
@@ -96,14 +96,16 @@ class Inside(Verbs):
             input: what it reads; without, its input is empty.
             text: give str instead of bytes; UTF-8, what is none is replaced.
             check: raise `ProcessFailed` unless it ends with code 0.
-            timeout: seconds of running; past them all that it started is killed.
+            timeout: seconds of running; past them all that it started is killed.  Should its
+                launcher be stopped, that is left to it when it goes on.
             max_output: bytes kept of each stream; the rest is read and dropped.
             on_output: is given each line as it comes, in this thread.
             env: added to the container's; None removes a name.
             workdir: absolute, and there; the container's otherwise.
             user: "name", "uid", "name:group", "uid:gid"; the container's otherwise.
             tty: give it a terminal; all output is ``stdout`` then.
-            privileged: all capabilities that the host can give, no filter of system calls.
+            privileged: all capabilities that both the container's launcher and this process have, no
+                filter of system calls; otherwise it has no more than the container.
 
         Raises:
             CommandNotFound, NotExecutable, LaunchError: it could not be started.
@@ -128,7 +130,7 @@ class Inside(Verbs):
             on_output=on_output,
         )
         request = ExecRequest(command, env, workdir, user, tty, privileged)
-        return exec_(self._target(), request, how)
+        return exec_(self._target(how.deadline()), request, how)
 
     @overload
     def popen(
@@ -192,28 +194,40 @@ class Inside(Verbs):
         request = ExecRequest(command, env, workdir, user, tty, privileged)
         return popen(self._target(), request, text=text)
 
-    def _target(self, *, told: bool = True) -> Target:
-        """Return the container as `runtime.execute` wants it; *told*: its execs are events."""
+    def _target(self, deadline: float | None = None, *, told: bool = True) -> Target:
+        """Return the container as `runtime.execute` wants it.
+
+        Args:
+            deadline: until when its launcher is waited for.
+            told: its execs are events.
+        """
         from containerkit.runtime.execute import Target
 
-        row = self._read_row()
-        base = _base(str(self._keeper.root), row, self._rlimits())
+        state = self._read_state()
+        base, digest = self._inherited(0 if state is None else state.started_ns, deadline)
+        connect = partial(self._connect, state=state)
+        pidfd = partial(self._open_pidfd, deadline)
         if not told:
-            return Target(base, self._connect, self._open_pidfd, row.image)
-        tell = partial(
-            events.append, self._keeper.root, "exec", self.id, name=row.name, image=row.reference
-        )
-        return Target(base, self._connect, self._open_pidfd, row.image, tell)
+            return Target(base, connect, pidfd, digest)
+        tell = partial(events.append, self._keeper.root, "exec", self.id)
+        return Target(base, connect, pidfd, digest, tell)
 
-    def _rlimits(self) -> Rlimits | None:
-        """Return the limits it was started with, which its launcher can not raise for an exec."""
+    def _inherited(self, run: int, deadline: float | None) -> tuple[ExecBase, str]:
+        """Return what its execs inherit, and its image: the same for as long as it runs.
+
+        Args:
+            run: when it was started.
+            deadline: until when its launcher is waited for.
+        """
         from containerkit.runtime import facts
 
-        state = self._look().state
-        run = 0 if state is None else state.started_ns
-        if self._limits is None or self._limits[0] != run:
-            self._limits = (run, facts.rlimits_of(self.pid))
-        return self._limits[1]
+        if self._execs is not None and self._execs[0] == run:
+            return self._execs[1:]
+        row = self._read_row()
+        given = facts.given(self._read_pid(deadline))
+        base = _base(str(self._keeper.root), row, given)
+        self._execs = None if given is None else (run, base, row.image)
+        return base, row.image
 
     def attach(self) -> Process[bytes]:
         """Return its first process's streams as a `Process`.
@@ -295,7 +309,7 @@ class Inside(Verbs):
 
 
 @lru_cache(maxsize=256)
-def _base(root: str, row: Row, rlimits: Rlimits | None) -> ExecBase:
+def _base(root: str, row: Row, given: Given | None) -> ExecBase:
     """Return what execs inherit of a container: its row says it, and never changes but in limits."""
     from pathlib import Path
 
@@ -306,11 +320,13 @@ def _base(root: str, row: Row, rlimits: Rlimits | None) -> ExecBase:
 
     kept = Kept.of(row)
     files = accounts(Path(root), kept.rootfs)
+    host = facts.of_caller(given)
     return ExecBase(
         row.id,
         kept.config,
         kept.options,
-        facts.of_caller(rlimits),
+        host,
         files.passwd,
         files.group,
+        privileges=host.capabilities & facts.capabilities(),
     )

@@ -57,7 +57,7 @@ def owner_of(mark: str) -> str | None:
 def read(directory: str | os.PathLike[str]) -> str | None:
     """Return the mark of a directory; None when it has none, or is not there."""
     try:
-        return os.readlink(os.path.join(directory, NAME))
+        return os.readlink(f"{os.fspath(directory)}/{NAME}")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -42,6 +42,10 @@ class Exchange(NamedTuple):
     max_output: int | None
     on_output: Callable[[LogEntry], object] | None
 
+    def deadline(self) -> float | None:
+        """Return when it has had its time, if it begins now; on the clock of ``time.monotonic``."""
+        return None if self.timeout is None else time.monotonic() + self.timeout
+
     def judge(self, result: Result[bytes], *, timed_out: bool) -> Result[bytes] | Result[str]:
         """Return the result as it was asked for.
 
@@ -181,7 +185,7 @@ class Run:
             data=typed(data) if terminal else data,
             max_output=how.max_output,
             on_output=how.on_output,
-            deadline=None if how.timeout is None else time.monotonic() + how.timeout,
+            deadline=how.deadline(),
             close=close,
             kill=lambda: channel.kill(cause=_TIMEOUT),
         )

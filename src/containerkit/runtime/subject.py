@@ -113,7 +113,9 @@ class ContainerSubject:
             input=None, text=False, check=False, timeout=seconds, max_output=0, on_output=None
         )
         result = (
-            yield from Exec(self._handle._target(told=False), ExecRequest(command), how)
+            yield from Exec(
+                self._handle._target(how.deadline(), told=False), ExecRequest(command), how
+            )
             .begin()
             .waiting()
         )

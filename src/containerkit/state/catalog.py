@@ -21,7 +21,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from containerkit.errors import ConfigError, CorruptContent, HostError, Timeout
 from containerkit.state.forking import no_fork
@@ -30,6 +30,7 @@ from containerkit.state.schema import MIGRATIONS, VERSION, statements
 
 if TYPE_CHECKING:
     import sqlite3
+    from types import TracebackType
 
 Row = tuple[Any, ...]
 
@@ -164,7 +165,7 @@ class Catalog:
 
         ``PRAGMA data_version`` sees the commits of other connections, a counter those of ours.
         """
-        with no_fork, self._translated("read"):
+        with self._translated("read"):
             connection = self._connection()
             version = connection.raw.execute("PRAGMA data_version").fetchone()[0]
         stamp = (version, self._writes)
@@ -276,30 +277,49 @@ class Catalog:
                     hint="root and ordinary users need roots of their own",
                 )
 
-    @contextmanager
-    def _translated(self, attempt: str) -> Iterator[None]:
-        """Turn SQLite's errors into ours; the only place that knows them."""
+    def _translated(self, attempt: str) -> _Translated:
+        return _Translated(f"cannot {attempt} {self._path}")
+
+
+class _Translated:
+    """A block in which no fork happens and SQLite's errors become ours; only this knows them."""
+
+    __slots__ = ("_attempt",)
+
+    def __init__(self, attempt: str) -> None:
+        self._attempt = attempt
+
+    def __enter__(self) -> None:
+        no_fork.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> Literal[False]:
+        no_fork.__exit__(kind, error, trace)
+        if error is None:
+            return False
         import sqlite3
 
-        try:
-            with no_fork:
-                yield
-        except sqlite3.Error as e:
-            name = getattr(e, "sqlite_errorname", "") or ""
-            what = f"cannot {attempt} {self._path}: {e}"
-            if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-                raise Timeout(what, hint="another process holds it; is one stopped?") from e
-            if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-                raise CorruptContent(what) from e
-            if name == "SQLITE_FULL":
-                raise HostError(what, errno=errno.ENOSPC, hint="free some space") from e
-            if name.startswith(
-                ("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")
-            ):
-                raise HostError(
-                    what, errno=errno.EIO, hint="is the disk full, broken or read-only?"
-                ) from e
-            raise
+        ours = self._ours(error) if isinstance(error, sqlite3.Error) else None
+        if ours is not None:
+            raise ours from error
+        return False
+
+    def _ours(self, error: sqlite3.Error) -> Exception | None:
+        name = getattr(error, "sqlite_errorname", "") or ""
+        what = f"{self._attempt}: {error}"
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            return Timeout(what, hint="another process holds it; is one stopped?")
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            return CorruptContent(what)
+        if name == "SQLITE_FULL":
+            return HostError(what, errno=errno.ENOSPC, hint="free some space")
+        if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
+            return HostError(what, errno=errno.EIO, hint="is the disk full, broken or read-only?")
+        return None
 
 
 def _abandon_connections() -> None:

@@ -36,6 +36,7 @@ LINE_MAX: Final = 16 << 10
 _START: Final = b'{"t":'
 _CHUNK: Final = 256 << 10
 _TRIES: Final = 64
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Record(NamedTuple):
@@ -68,9 +69,9 @@ def append(root: Path, kind: str, identity: str, **fields: Any) -> bool:
     """
     line = encode(time.time_ns(), kind, identity, fields)
     with contextlib.suppress(OSError):
-        fd = _open_locked(root)
+        fd, size = _open_locked(root)
         try:
-            full = os.fstat(fd).st_size >= ROTATE_BYTES
+            full = size >= ROTATE_BYTES
             written = os.write(fd, line) == len(line)
         finally:
             os.close(fd)  # and the lock with it
@@ -91,7 +92,7 @@ def encode(ns: int, kind: str, identity: str, fields: dict[str, Any]) -> bytes:
 
 
 def _line(event: dict[str, Any]) -> bytes:
-    return json.dumps(event, separators=(",", ":")).encode("ascii") + b"\n"
+    return _encode(event).encode("ascii") + b"\n"
 
 
 def decode(line: bytes) -> Record | None:
@@ -121,22 +122,27 @@ def _decode(text: bytes) -> Record | None:
     return Record(ns, kind, identity, event)
 
 
-def _open_locked(root: Path) -> int:
-    """Open the file for appending, if possible with its lock held shared; it is the one so named."""
-    path = root / NAME
+def _open_locked(root: Path) -> tuple[int, int]:
+    """Open the file for appending, if possible with its lock held shared; it is the one so named.
+
+    Returns:
+        A descriptor, and how many bytes it had.
+    """
+    path = f"{root}/{NAME}"
     for _ in range(_TRIES):
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(fd), os.stat(path)):
-                return fd
+            status = os.fstat(fd)
+            if os.path.samestat(status, os.stat(path)):
+                return fd, status.st_size
         except (BlockingIOError, FileNotFoundError):  # somebody renames it at this moment
             os.sched_yield()
         except BaseException:
             os.close(fd)
             raise
         os.close(fd)
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), 0
 
 
 def rotate(root: Path, *, least: int = ROTATE_BYTES) -> bool:

@@ -102,7 +102,7 @@ def parse(data: bytes) -> State | None:
 def read(directory: str | os.PathLike[str]) -> State | None:
     """Return the record of the container in *directory*; None for one that never ran."""
     try:
-        fd = os.open(os.path.join(directory, NAME), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(f"{os.fspath(directory)}/{NAME}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     try:

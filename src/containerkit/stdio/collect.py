@@ -55,7 +55,7 @@ def collect(
     on_output: Callable[[LogEntry], object] | None = None,
     deadline: float | None = None,
     close: Callable[[int], object] = os.close,
-    kill: Callable[[], object] | None = None,
+    kill: Callable[[], float | None] | None = None,
     grace: float = 10.0,
     drain: float = 0.25,
 ) -> Waiting[Collected]:
@@ -76,7 +76,7 @@ def collect(
         close: closes the three pipe ends.
         kill: called once when the deadline passes; the collection goes on to the exit report.
             None: it ends there and then.
-        grace: seconds that the exit report may take after ``kill``.
+        grace: seconds that the exit report may take after ``kill``, unless that returns others.
         drain: seconds that the streams may take to end after the exit report.  All processes of
             the container are dead by then, so only a pipe held by somebody else takes them.
             What they had said is read in any case: it is there.
@@ -175,7 +175,11 @@ class _Clock:
     __slots__ = ("_drain", "_grace", "deadline", "kill")
 
     def __init__(
-        self, deadline: float | None, kill: Callable[[], object] | None, grace: float, drain: float
+        self,
+        deadline: float | None,
+        kill: Callable[[], float | None] | None,
+        grace: float,
+        drain: float,
     ) -> None:
         self.deadline = deadline
         self.kill = kill
@@ -187,8 +191,8 @@ class _Clock:
 
     def start_grace(self) -> None:
         assert self.kill is not None
-        self.kill()
-        self.deadline = time.monotonic() + self._grace
+        seconds = self.kill()
+        self.deadline = time.monotonic() + (self._grace if seconds is None else seconds)
 
     def start_drain(self) -> None:
         self.deadline = time.monotonic() + self._drain

@@ -145,8 +145,8 @@ def test_what_means_nothing_is_refused(choices: dict[str, Any], words: str) -> N
 
 
 def test_privileged_gives_what_the_host_can() -> None:
-    host = attrs.evolve(V1, capabilities=ALL_MASK & ~1)
-    plan = planned(base=attrs.evolve(BASE, facts=host), options=CHANGED, privileged=True, user=0)
+    base = attrs.evolve(BASE, privileges=ALL_MASK & ~1)
+    plan = planned(base=base, options=CHANGED, privileged=True, user=0)
     assert step(plan, Code.CAPS).value == (ALL_MASK & ~1,) * 2
     assert not steps(plan, Code.SECCOMP) + steps(plan, Code.NO_NEW_PRIVS)
 

@@ -44,7 +44,7 @@ class Command:
         max_output: int | None = None,
         on_output: Callable[[LogEntry], object] | None = None,
         deadline: float | None = None,
-        kill: Callable[[], object] | None = None,
+        kill: Callable[[], float | None] | None = None,
         grace: float = 10.0,
         drain: float = 10.0,
     ) -> Collected:
