@@ -7,7 +7,6 @@ enum ck_code {
     CK_E_OS = 1,       /* errnum says it */
     CK_E_ARCHIVE = 2,  /* malformed or truncated tar, or a limit exceeded */
     CK_E_UNSAFE = 3,   /* a path or link that would leave the destination */
-    CK_E_PLAN = 4,     /* a launch plan that is not valid */
 };
 
 struct ck_error {
@@ -71,12 +70,12 @@ int ck_path_mkdirs(int root, const char *path, unsigned mode, unsigned how);
 /* The kind of the file system that fd lies on: f_type of statfs(2), or a negative errno. */
 int64_t ck_path_type(int fd);
 
-/* ---- launch: the launcher's client side (ck_spawn) ---------------------------------------- */
+/* ---- launch: the launcher's client side (ck_spawn); each returns >= 0 or a negative errno --- */
 
 /* Start the launcher in pid and mount namespaces of its own, with an empty environment and nothing
- * but the control socket.  Returns its pid and fills *pidfd, or -1. */
-int ck_spawn_launcher(int program, int control, int *pidfd, struct ck_error *err);
-/* An inotify descriptor that tells of changes in a directory, and of its removal.  fd or -1. */
-int ck_watch_directory(const char *path, struct ck_error *err);
-/* A detached clone of the host's tree at path (open_tree(2)), for a plan's source.  fd or -1. */
-int ck_open_source(const char *path, int recursive, struct ck_error *err);
+ * but the control socket.  Returns its pid and fills *pidfd. */
+int ck_spawn_launcher(int program, int control, int *pidfd);
+/* An inotify descriptor that tells of changes in a directory, and of its removal. */
+int ck_watch_directory(const char *path);
+/* A detached clone of the host's tree at path (open_tree(2)), for a plan's source. */
+int ck_open_source(const char *path, int recursive);

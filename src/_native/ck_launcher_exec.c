@@ -129,9 +129,10 @@ static void kill_exec(struct ck_launcher *l, struct ck_exec *e, int signal, uint
 static void started(struct ck_launcher *l, struct ck_exec *e)
 {
     e->status = CK_EXEC_RUNNING;
+    if (e->flags & CK_EXEC_QUIET) /* which is heard late: it counts from when it was asked for */
+        return;
     e->event.started_ns = ck_now(CLOCK_REALTIME);
-    if (!(e->flags & CK_EXEC_QUIET))
-        ck_launcher_tell(e->channel, CK_STARTED, &e->event, e->pidfd, e->master);
+    ck_launcher_tell(e->channel, CK_STARTED, &e->event, e->pidfd, e->master);
     ck_close_at(&e->master);
 }
 
@@ -188,6 +189,8 @@ static int on_report(struct ck_launcher *l, struct ck_exec *e)
         e->event.report = (struct ck_report){CK_CHILD, 0, 0, ENOMEM, 0};
     } else if (n == 1) {
         e->pidfd = fd;
+        if (e->flags & CK_EXEC_QUIET) /* nobody waits for what it says next: its end tells */
+            ck_epoll_set(l->epoll, EPOLL_CTL_DEL, e->report, 0, 0);
         if (e->flags & CK_EXEC_KILLED)
             ck_pidfd_kill(fd, SIGKILL);
     } else if (report.errnum) {
@@ -198,8 +201,19 @@ static int on_report(struct ck_launcher *l, struct ck_exec *e)
     return 1;
 }
 
+/* Take what it has said: it was executed when its socket is closed, by the agent also, or it has
+ * ended. */
+static void hear(struct ck_launcher *l, struct ck_exec *e, bool ended)
+{
+    while (e->status == CK_EXEC_STARTING && on_report(l, e))
+        continue;
+    if (e->status == CK_EXEC_STARTING && e->flags & CK_EXEC_ABOUT && !e->event.report.errnum &&
+        (ended || e->report < 0))
+        started(l, e);
+}
+
 /* Something has come or ended: see how far it is.  Whether it has ended is asked before its last
- * words are read.  It was executed when its socket is closed, by the agent also, or it has ended. */
+ * words are read. */
 static void go_on(struct ck_launcher *l, struct ck_exec *e)
 {
     struct ck_event *event = &e->event;
@@ -211,14 +225,9 @@ static void go_on(struct ck_launcher *l, struct ck_exec *e)
         ended = ck_launcher_wait(e->pidfd, &event->code, &event->signal, &event->usage);
     if (ended == -ECHILD) /* found for another that was lost: it had no session yet */
         event->signal = SIGKILL;
-    while (e->status == CK_EXEC_STARTING && on_report(l, e))
-        continue;
-    if (e->status == CK_EXEC_STARTING && e->flags & CK_EXEC_ABOUT && !event->report.errnum &&
-        (ended != -EAGAIN || e->report < 0))
-        started(l, e);
-    if (ended == -EAGAIN)
-        return;
-    on_end(l, e);
+    hear(l, e, ended != -EAGAIN);
+    if (ended != -EAGAIN)
+        on_end(l, e);
 }
 
 static void on_channel(struct ck_launcher *l, struct ck_exec *e)
@@ -264,7 +273,7 @@ static struct ck_exec *new_exec(struct ck_launcher *l, struct ck_container *c, i
     e->container = c;
     e->number = ++l->last_exec;
     e->channel = channel;
-    e->event.started_ns = ck_now(CLOCK_REALTIME); /* of one that is killed before it has */
+    e->event.started_ns = ck_now(CLOCK_REALTIME); /* until it says that it has */
     e->pidfd = e->report = e->master = -1;
     return e;
 }
@@ -359,6 +368,7 @@ void ck_exec_drop_all(struct ck_launcher *l, struct ck_container *c)
     for (struct ck_exec *e = l->execs; e < l->execs + l->n_execs; e++) {
         if (e->status == CK_EXEC_FREE || e->container != c)
             continue;
+        hear(l, e, false);
         if (e->status == CK_EXEC_STARTING && !e->event.report.errnum)
             e->event.report = (struct ck_report){CK_CHILD, 0, 0, ESRCH, 0};
         kill_exec(l, e, SIGKILL, c->cause);

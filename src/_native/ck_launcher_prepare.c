@@ -187,16 +187,13 @@ static int set_upper(struct ck_start *start, const char *top, const char *dir)
 
 static int do_upper_tmpfs(struct ck_start *start, const struct ck_op *op)
 {
-    CK_CLEANUP_FD int fs = ck_fs_open("tmpfs");
-    char number[24]; /* 0 is tmpfs's own word for no limit */
+    char options[64]; /* 0 is tmpfs's own word for no limit */
 
     if (start->upper[0])
         return -EINVAL;
-    snprintf(number, sizeof number, "%llu", (unsigned long long)op->value[0]);
-    CK_TRY(ck_fs_set(fs, "size", number));
-    snprintf(number, sizeof number, "%llu", (unsigned long long)op->value[1]);
-    CK_TRY(ck_fs_set(fs, "nr_inodes", number));
-    CK_OPEN(mount, ck_fs_mount(fs, MOUNT_ATTR_NODEV));
+    snprintf(options, sizeof options, "size=%llu%cnr_inodes=%llu", (unsigned long long)op->value[0],
+             0, (unsigned long long)op->value[1]);
+    CK_OPEN(mount, ck_new_mount("tmpfs", options, 2, MOUNT_ATTR_NODEV));
     CK_TRY(ck_move_mount(mount, AT_FDCWD, "/up"));
     return set_upper(start, "/up", "");
 }

@@ -6,14 +6,15 @@
 
 CK_OP_IS(ck_op_rlimit, ck_set_rlimit(op->flags, op->value[0], op->value[1]))
 
-static int open_null(void)
+/* -ENODEV: something else was put there. */
+static int open_device(const char *path, unsigned major, unsigned minor)
 {
     struct stat st;
 
-    CK_OPEN(fd, ck_openat(AT_FDCWD, "/dev/null", O_RDWR | O_NOFOLLOW | O_NOCTTY, 0));
+    CK_OPEN(fd, ck_openat(AT_FDCWD, path, O_RDWR | O_NOFOLLOW | O_NOCTTY, 0));
     CK_TRY(ck_fstat(fd, &st));
-    if (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3))
-        return -ENODEV; /* something else was put at /dev/null */
+    if (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(major, minor))
+        return -ENODEV;
     return ck_steal_fd(&fd);
 }
 
@@ -23,7 +24,7 @@ int ck_op_stdio(struct ck_child *child, const struct ck_op *op)
         CK_CLEANUP_FD int null = -1;
         child->aux = i;
         if (op->fd[i] < 0)
-            CK_TRY(null = open_null());
+            CK_TRY(null = open_device("/dev/null", 1, 3));
         CK_TRY(ck_dup_to(null < 0 ? child->slots[op->fd[i]] : null, i));
     }
     return 0;
@@ -36,14 +37,9 @@ CK_OP_IS(ck_op_session, ck_setsid())
 int ck_op_pty(struct ck_child *child, const struct ck_op *op)
 {
     const struct ck_report report = {.section = CK_CHILD, .code = CK_OP_PTY};
-    const int flags = O_RDWR | O_NOFOLLOW | O_NOCTTY;
     CK_CLEANUP_FD int tree = -1;
-    struct stat st;
 
-    CK_OPEN(master, ck_openat(AT_FDCWD, "/dev/pts/ptmx", flags, 0));
-    CK_TRY(ck_fstat(master, &st));
-    if (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(5, 2))
-        return -ENODEV; /* something else was mounted there */
+    CK_OPEN(master, open_device("/dev/pts/ptmx", 5, 2));
     CK_OPEN(slave, ck_open_slave(master, (uint16_t)op->value[0], (uint16_t)op->value[1]));
     if (child->plan.header->flags != CK_PLAN_EXEC) /* which leaves no mounts behind */
         tree = ck_open_tree(slave, "", 0);

@@ -3,7 +3,7 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
-#include "ck_error.h"
+#include "ck_api.h"
 #include "ck_sys_ns.h"
 #include "ck_wire.h"
 
@@ -59,7 +59,7 @@ static int between(void *arg)
     return 0;
 }
 
-int ck_spawn_launcher(int program, int control, int *pidfd, struct ck_error *err)
+int ck_spawn_launcher(int program, int control, int *pidfd)
 {
     struct spawn spawn = {.program = program, .control = control, .pidfd = -1};
     sigset_t all, before;
@@ -68,7 +68,7 @@ int ck_spawn_launcher(int program, int control, int *pidfd, struct ck_error *err
     spawn.stack = mmap(NULL, 2 * STACK, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
     if (spawn.stack == MAP_FAILED)
-        return ck_fail(err, CK_E_OS, errno, "map a stack for the launcher");
+        return -errno;
     sigfillset(&all); /* a handler of the embedding program must not run in the children */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     pid = clone(between, spawn.stack + 2 * STACK, CLONE_VM | CLONE_VFORK | CLONE_FILES, &spawn);
@@ -80,24 +80,22 @@ int ck_spawn_launcher(int program, int control, int *pidfd, struct ck_error *err
     munmap(spawn.stack, 2 * STACK);
     if (spawn.failed) {
         ck_close_at(&spawn.pidfd);
-        return ck_fail(err, CK_E_OS, spawn.failed, "clone or execute the launcher");
+        return -spawn.failed;
     }
     *pidfd = spawn.pidfd;
     return spawn.pid;
 }
 
-int ck_watch_directory(const char *path, struct ck_error *err)
+int ck_watch_directory(const char *path)
 {
     const uint32_t changes = IN_MODIFY | IN_CREATE | IN_MOVED_TO | IN_DELETE_SELF | IN_ONLYDIR;
-    CK_CLEANUP_FD int fd = ck_inotify();
-    int error = fd < 0 ? fd : ck_inotify_add(fd, path, changes);
 
-    return error < 0 ? ck_fail(err, CK_E_OS, -error, "watch %s", path) : ck_steal_fd(&fd);
+    CK_OPEN(fd, ck_inotify());
+    CK_TRY(ck_inotify_add(fd, path, changes));
+    return ck_steal_fd(&fd);
 }
 
-int ck_open_source(const char *path, int recursive, struct ck_error *err)
+int ck_open_source(const char *path, int recursive)
 {
-    int fd = ck_open_tree(AT_FDCWD, path, recursive ? AT_RECURSIVE : 0);
-
-    return fd < 0 ? ck_fail(err, CK_E_OS, -fd, "clone the tree at %s", path) : fd;
+    return ck_open_tree(AT_FDCWD, path, recursive ? AT_RECURSIVE : 0);
 }

@@ -18,7 +18,6 @@ from containerkit.errors import (
     ArchiveError,
     ContainerKitError,
     HostError,
-    InvalidSpec,
     PermissionDenied,
     UnsafePath,
 )
@@ -54,11 +53,13 @@ def as_exception(err: Any, attempt: str, **attributes: Any) -> ContainerKitError
         return ArchiveError(message, **attributes)
     if err.code == lib.CK_E_UNSAFE:
         return UnsafePath(message, hint="the archive is hostile or broken", **attributes)
-    if err.code == lib.CK_E_PLAN:
-        return InvalidSpec(message)
-    if err.errnum in {errno.EPERM, errno.EACCES}:
-        return PermissionDenied(message, errno=err.errnum)
-    return HostError(message, errno=err.errnum or None, hint=HINTS.get(err.errnum))
+    return _refused(message, err.errnum)
+
+
+def _refused(message: str, number: int) -> HostError:
+    if number in {errno.EPERM, errno.EACCES}:
+        return PermissionDenied(message, errno=number)
+    return HostError(message, errno=number or None, hint=HINTS.get(number))
 
 
 # ---- layers ------------------------------------------------------------------------------------
@@ -274,11 +275,10 @@ def spawn_launcher(program: int, control: int) -> tuple[int, int]:
     Raises:
         PermissionDenied, HostError: the kernel refused.
     """
-    err = new_error()
     pidfd = ffi.new("int *")
-    pid = lib.ck_spawn_launcher(program, control, pidfd, err)
+    pid = lib.ck_spawn_launcher(program, control, pidfd)
     if pid < 0:
-        raise as_exception(err, "cannot start the launcher")
+        raise _refused(f"cannot start the launcher: {os.strerror(-pid)}", -pid)
     os.set_inheritable(pidfd[0], False)
     return pid, pidfd[0]
 
@@ -289,10 +289,9 @@ def watch_directory(path: os.PathLike[str]) -> int:
     Raises:
         PermissionDenied, HostError: there is none such, or the user has no instance left.
     """
-    err = new_error()
-    fd: int = lib.ck_watch_directory(os.fsencode(path), err)
+    fd: int = lib.ck_watch_directory(os.fsencode(path))
     if fd < 0:
-        raise as_exception(err, "cannot wait for changes")
+        raise _refused(f"cannot wait for changes: watch {path}: {os.strerror(-fd)}", -fd)
     return fd
 
 
@@ -306,8 +305,7 @@ def open_source(path: str, *, recursive: bool) -> int:
     Raises:
         PermissionDenied, HostError: there is no such path, or the kernel refused.
     """
-    err = new_error()
-    fd: int = lib.ck_open_source(os.fsencode(path), recursive, err)
+    fd: int = lib.ck_open_source(os.fsencode(path), recursive)
     if fd < 0:
-        raise as_exception(err, "cannot mount")
+        raise _refused(f"cannot mount {path}: {os.strerror(-fd)}", -fd)
     return fd
