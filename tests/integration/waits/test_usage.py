@@ -165,12 +165,19 @@ def test_processes_of_a_pid_namespace_made_inside(engine: ck.Engine, busybox: st
 
 
 def test_what_went_to_the_disk(engine: ck.Engine, busybox: str) -> None:
-    """It is there without a limit on it, and counts what processes did that have ended."""
+    """It is there without a limit on it, and counts what processes did that have ended.
+
+    What an owner's container writes is on no disk when it says so: its overlay is volatile.
+    """
     command = "dd if=/dev/zero of=/file bs=1M count=4 conv=fsync && echo up; exec sleep 1000"
-    with engine.start(busybox, ["sh", "-c", command], ready=ck.Ready(log="up")) as one:
+    ready = ck.Ready(log="up")
+    one = engine.start(busybox, ["sh", "-c", command], ready=ready, lifetime="detached")
+    try:
         found = one.stats().io
         assert found is not None
         assert found.write_bytes >= 4 << 20
+    finally:
+        one.remove(force=True)
 
 
 def test_a_launcher_that_does_not_answer(engine: ck.Engine, busybox: str) -> None:
