@@ -50,7 +50,8 @@ def fuzz(target: str, seconds: int) -> Result:
     options = {
         "max_total_time": seconds,
         "max_len": LONGEST,
-        "timeout": 10,
+        "timeout": 60,  # an input takes 1 ms; but a machine may be busy
+        "report_slow_units": 60,
         "print_final_stats": 1,
         "artifact_prefix": f"found/{target}/",
     }

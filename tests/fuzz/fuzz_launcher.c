@@ -39,7 +39,10 @@ static void add_plan(size_t head, uint32_t *in_memfd)
     k.n_fds = how & 2 ? how >> 4 : header.n_inputs;
     k.size = head + size;
     if (how % 8 == 4) {
+        memset(k.blob, 0, PACKET);
         memcpy(k.blob, k.packet + head, k.blob_size = size);
+        if (how & 8) /* too large for a packet */
+            put_right(k.blob, k.blob_size = CK_PLAN_INLINE + 8);
         k.size = head;
         *in_memfd = 1;
         k.n_fds++;
@@ -100,7 +103,7 @@ static void make_packet(uint8_t kind)
     else if (kind == 2 || kind == 3)
         make_report();
     else if (kind == 4)
-        k.size = take_bytes(k.packet, sizeof k.packet);
+        k.size = take_bytes(k.packet, PACKET);
     else if (kind == 5)
         k.size = sizeof(struct ck_packet), set_packet(take(), (uint32_t)take() << 16 | take());
 }
@@ -137,7 +140,14 @@ int ck_epoll_wait(int epoll, struct epoll_event *events, int n, int timeout_ms)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    k = (struct kernel){.script = data, .left = size, .pending = -1, .now = 1000000000};
+    static uint8_t packet[PACKET], blob[PACKET];
+
+    k = (struct kernel){.script = data,
+                        .left = size,
+                        .pending = -1,
+                        .now = 1000000000,
+                        .packet = packet,
+                        .blob = blob};
     k.fds[CK_CONTROL_FD].open = true;
     if (!setjmp(k.over)) {
         k.world = take();

@@ -8,6 +8,8 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from containerkit.model.healthcheck import Healthcheck
+from containerkit.model.options import ContainerOptions
 from tests.support.tars import END, entry, long_name, pax
 from tests.unit.launch import test_execute, test_golden
 from tests.unit.launch.plans import compiled
@@ -107,27 +109,75 @@ def _sized(data: bytes) -> bytes:
 
 CLOSED, REPORT, REQUEST, DIED = 0x31, 0x11, 0x09, 0x71
 """Events of a descriptor, as fuzz_launcher.c reads them; the next byte says of which."""
+WORLD, LATER = 0x06, 0xFF
+"""Other events: the next byte says what the world is like; some minutes have passed."""
+CHILD = (10, 21, 32, 43, 65, 120, 153)
+"""Worlds in which a clone returns in the child."""
 
 
 def scripts() -> Iterator[bytes]:
     """Scripts for the launcher: a container, its start, a request about it, its end."""
     starting = [compiled(options, **c).encode() for options, c in test_golden.CASES.values()]
-    kept = compiled({}, ephemeral=False, kept=True).encode()
+    checked: ContainerOptions = {
+        "healthcheck": Healthcheck("true", interval=1),
+        "restart": "always",
+        "lifetime": "detached",
+        "stdin_open": True,
+    }
+    kept = compiled(checked, ephemeral=False, kept=True).encode()
     execs = [test_execute.planned(**choices).encode() for choices in test_execute.CASES.values()]
-    for number, plan in enumerate(starting):
-        start = bytes([number, 0, 1]) + _sized(plan)
+    for number, plan in enumerate([*starting, kept]):
+        for world in (number, *CHILD):
+            yield bytes([world, 0, 1]) + _sized(plan)
+        yield bytes([1, LATER, WORLD, 10, LATER]) + _sized(b"x") + _sized(plan)
         for which in range(3, 7):
             about = bytes([REPORT, which, 1, 0, 58, 0, 0])
+            start = bytes([number, 0, 1]) + _sized(plan)
             yield start + about + bytes([CLOSED, which, DIED, 3, CLOSED, 3, CLOSED, 0])
-    start = bytes([0, 0, 1]) + _sized(kept)
-    requests = [bytes([1, 0, 1]) + _sized(plan) for plan in execs]
+    for which in range(3, 7):
+        running = bytes([REPORT, which, 1, 0, 58, 0, 0, CLOSED, which, CLOSED, 2])
+        for connection in (3, 4, 5):
+            for request in _requests(execs):
+                yield b"".join(
+                    [
+                        bytes([1, 0, 1]),
+                        _sized(kept),
+                        running,
+                        bytes([REQUEST, connection]) + request,
+                        bytes([LATER, DIED, 3, DIED, 4, LATER, DIED, 5, LATER, CLOSED, 0]),
+                    ]
+                )
+
+    for which in range(3, 7):
+        for report in range(4, 9):
+            yield b"".join(
+                [
+                    bytes([1, 0, 1]),
+                    _sized(kept),
+                    bytes([REPORT, which, 1, 0, 58, 0, 0, CLOSED, which, CLOSED, 2]),
+                    bytes([REQUEST, 4, 1, 0, 4 if report % 2 else 12]),
+                    _sized(execs[report % len(execs)]),
+                    bytes([REPORT, report, 1, 0, 0, 0, 1, REPORT, report, 1, 0, 58, 0, 0]),
+                    bytes([CLOSED, report, WORLD, 0xF0, DIED, report, DIED, report + 1, LATER]),
+                    bytes([WORLD, 4, CLOSED, 2, REQUEST, 5, 4, 1, 0, 0, LATER, LATER]),
+                    bytes([CLOSED, 5, DIED, 3, DIED, 4, LATER, CLOSED, 0]),
+                ]
+            )
+
+
+def _requests(execs: list[bytes]) -> Iterator[bytes]:
     update = struct.pack("<I", 3) + b"pids\0pids.max\0007\0"
-    requests += [bytes([kind, 9]) + _sized(update) for kind in (0, 3, 4, 5, 6, 7, 8)]
-    for request in requests:
-        for which in range(3, 7):
-            running = bytes([REPORT, which, 1, 0, 58, 0, 0, CLOSED, which, CLOSED, 2])
-            asked = b"".join(bytes([REQUEST, connection]) + request for connection in (5, 6, 7))
-            yield start + running + asked + bytes([0x47, DIED, 3, DIED, 4, 0x47, CLOSED, 0])
+    for kind in (0, 3, 4, 5, 6, 7, 8):
+        yield bytes([kind, 9]) + _sized(update)
+    for plan in execs:
+        yield bytes([1, 0, 1]) + _sized(plan)
+        # as the agent, and the process that it makes, see it
+        yield (
+            bytes([1, 0, 1])
+            + _sized(plan)
+            + bytes([WORLD, 10, REQUEST, 4, 1, 0, 1])
+            + (_sized(plan) * 2)
+        )
 
 
 SEEDS = {"plan": plans, "tar": archives, "apply": archives, "launcher": scripts}

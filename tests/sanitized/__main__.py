@@ -20,7 +20,7 @@ LEFT_OUT = (
     "--deselect=tests/integration/test_packaging.py",
     "--deselect=tests/unit/test_import_cost.py",
 )
-ERROR = re.compile(r"ERROR: AddressSanitizer|runtime error|heap-|AddressSanitizer: [a-z]")
+ERROR = re.compile(r"ERROR: AddressSanitizer|runtime error")
 LEAK = re.compile(r"^(?:Direct|Indirect) leak .*?(?=^\n|\Z)", re.MULTILINE | re.DOTALL)
 OURS = re.compile(r"^ +#[0-4] .*\bck_\w+", re.MULTILINE)
 """A frame of the core, no further from malloc than one of its own functions."""

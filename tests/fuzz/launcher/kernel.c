@@ -91,8 +91,12 @@ int ck_steal_fd(int *fd)
 
 int ck_openat(int dirfd, const char *path, int flags, mode_t mode)
 {
+    int fd = new_fd();
+
     HOLDS(is_open(dirfd) && strlen(path) < 4096);
-    return new_fd();
+    if (fd >= 0)
+        k.fds[fd].processes = strstr(path, "cgroup.procs");
+    return fd;
 }
 
 int ck_openat2(int dirfd, const char *path, int flags, mode_t mode, uint64_t resolve)
@@ -230,7 +234,7 @@ ssize_t ck_pwrite(int fd, const void *buf, size_t len, off_t offset)
 /* A file of the kernel's, or what a container says. */
 ssize_t ck_read(int fd, void *buf, size_t len)
 {
-    static const char *const texts[] = {"oom_kill 1\n", "FROZEN\n", "frozen 1\n", "2\n3\n99999\n"};
+    static const char *const texts[] = {"oom_kill 1\n", "FROZEN\n", "frozen 1\n", "x"};
     int error = fate();
 
     HOLDS(is_open(fd));
@@ -238,6 +242,8 @@ ssize_t ck_read(int fd, void *buf, size_t len)
         return fd < 0 ? -EBADF : error;
     if (k.calls % 7 == 0)
         return 0;
+    if (fd < DESCRIPTORS && k.fds[fd].processes)
+        return (ssize_t)strlen(strcpy(buf, "2\n3\n4194304\n"));
     if (k.world & 2) {
         memset(buf, 'x', len);
         return (ssize_t)len;
@@ -350,19 +356,28 @@ ssize_t ck_receive(int fd, void *buf, size_t len, int *fds, int *n_fds, int wait
 
 /* ---- memory */
 
+/* The launcher's table, of which only what was used is cleared afterwards. */
+static void *get_table(void)
+{
+    static void *table;
+
+    if (!table)
+        table = mmap(NULL, sizeof(struct ck_launcher), PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    HOLDS(table != MAP_FAILED);
+    return table;
+}
+
 void *ck_map(int fd, size_t size)
 {
     struct map *map = k.maps;
-    const bool large =
-        size >= sizeof(struct ck_launcher); /* its pages are made when they are used */
 
     while (map < k.maps + MAPS && map->at)
         map++;
-    if (fate() || map == k.maps + MAPS || !size)
+    if (fate() || map == k.maps + MAPS || !size || size > 1 << 26)
         return NULL;
-    map->at = large ? mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-                    : calloc(1, size);
-    HOLDS(map->at && map->at != MAP_FAILED);
+    map->at = size == sizeof(struct ck_launcher) ? get_table() : calloc(1, size);
+    HOLDS(map->at);
     map->size = size;
     if (fd >= 0)
         memcpy(map->at, k.blob, size < k.blob_size ? size : k.blob_size);
@@ -376,8 +391,8 @@ int ck_unmap(void *at, size_t size)
     while (map < k.maps + MAPS && map->at != at)
         map++;
     HOLDS(map < k.maps + MAPS && map->size == size);
-    if (size >= sizeof(struct ck_launcher))
-        munmap(at, size);
+    if (size == sizeof(struct ck_launcher))
+        HOLDS(madvise(at, size, MADV_DONTNEED) == 0);
     else
         free(at);
     map->at = NULL;
@@ -480,6 +495,8 @@ int ck_unlinkat(int dirfd, const char *path, int flags)
 {
     HOLDS(is_open(dirfd));
     look_at(path, strlen(path));
+    if (flags & AT_REMOVEDIR && k.world >> 4 == 15 && k.calls % 3) /* somebody is in that group */
+        return -EBUSY;
     return fate() ? -EBUSY : k.calls % 5 ? 0 : -ENOENT;
 }
 

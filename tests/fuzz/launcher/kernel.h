@@ -9,10 +9,11 @@
 #include "../fuzz.h"
 #include "ck_launcher.h"
 
-enum { DESCRIPTORS = 512, MAPS = 256, CALLS = 20000 };
+enum { DESCRIPTORS = 256, MAPS = 256, CALLS = 20000 };
 
 struct descriptor {
     bool open, watched, killed;
+    bool processes; /* a list of them: the kernel writes numbers */
     uint64_t tag;
 };
 
@@ -36,8 +37,10 @@ struct kernel {
     bool greeted;
     size_t size, blob_size;
     int n_fds;
-    uint8_t packet[1 << 16], blob[1 << 16]; /* blob: what is in a memfd */
+    uint8_t *packet, *blob; /* of so many bytes; blob: what is in a memfd */
 };
+
+enum { PACKET = 1 << 16 };
 
 extern struct kernel k;
 
