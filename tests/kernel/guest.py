@@ -80,6 +80,7 @@ def file_systems(exchange: str) -> None:
     mount("mqueue", "/dev/mqueue")
     mount("tmpfs", "/run", "mode=755")
     mount("ext4", WRITABLE, source="/dev/ubda")
+    call(LIBC.swapon, b"/dev/ubdb", 0)
     os.makedirs(f"{WRITABLE}/tmp")
     os.chmod(f"{WRITABLE}/tmp", 0o1777)
     mount("none", "/lib/modules", source=MODULES, flags=MS_BIND)
@@ -150,6 +151,7 @@ def main() -> None:
         more = [name for name in job["modules"] if name not in ("", "overlay")]
         if more:
             os.spawnlp(os.P_WAIT, "modprobe", "modprobe", "-a", *more)
+        Path(WRITABLE, "exchange", "begun").touch()
         status = run_job(job)
         Path(WRITABLE, "exchange", "status").write_text(str(status), encoding="ascii")
     except BaseException:
