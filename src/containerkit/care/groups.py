@@ -54,15 +54,23 @@ def features() -> Iterator[HostFeature]:
 
 def _controller(found: cgroups.Hierarchies, name: str) -> tuple[bool, str]:
     if found.version == "v2":
-        here = next(iter(found.directories.values()))
-        if name in _CORE_OF_VERSION_2:
-            return _writable(here)
-        offered = _words(here / "cgroup.controllers")
-        if name not in offered:
-            return False, f"not handed down to {here}"
-        return _writable(here)
+        return _of_version_2(found, name)
     directory = found.directories.get(_OF_VERSION_1.get(name, name))
     return (False, "not mounted") if directory is None else _writable(directory)
+
+
+def _of_version_2(found: cgroups.Hierarchies, name: str) -> tuple[bool, str]:
+    """Look where a launcher's group would be made: in this process's own, or beside that."""
+    reasons = []
+    for place in cgroups.places(found, "unified", detached=False):
+        refused = cgroups.refusal(place)
+        if refused:
+            reasons.append(refused)
+        elif name in _CORE_OF_VERSION_2 or name in _words(place / "cgroup.controllers"):
+            return _writable(place)
+        else:
+            return False, f"not handed down to {place}"
+    return False, "; ".join(reasons)
 
 
 def _writable(directory: Path) -> tuple[bool, str]:

@@ -104,7 +104,7 @@ def parse(cgroup: str, mountinfo: str) -> Hierarchies:
     if "" in directories:
         found = Hierarchies("v2", {"unified": directories[""]}, {"unified": tops[""]})
         # A leaf need not have any: ours is made beside it, where the group above has them.
-        if any(map(_has_controllers, _places(found, "unified", detached=True))):
+        if any(map(_has_controllers, places(found, "unified", detached=True))):
             return found
     return NONE
 
@@ -180,10 +180,10 @@ def planned_paths(
     hierarchies: Hierarchies, launcher_id: str, *, detached: bool = False
 ) -> tuple[Path, ...]:
     """Return where `make_group` may make groups, for the record written before it does."""
-    places: dict[Path, None] = {}  # in order, each once
+    found: dict[Path, None] = {}  # in order, each once
     for controller in hierarchies.directories:
-        places |= dict.fromkeys(_places(hierarchies, controller, detached=detached))
-    return tuple(place / (PREFIX + launcher_id) for place in places)
+        found |= dict.fromkeys(places(hierarchies, controller, detached=detached))
+    return tuple(place / (PREFIX + launcher_id) for place in found)
 
 
 def make_group(
@@ -209,7 +209,7 @@ def make_group(
     for controller in CONTROLLERS + (UNCOMMON if uncommon else ()):
         if controller not in hierarchies.directories:
             continue
-        for place in _places(hierarchies, controller, detached=detached):
+        for place in places(hierarchies, controller, detached=detached):
             path = place / (PREFIX + launcher_id)
             shared = path in paths  # controllers may share a hierarchy: "cpu,cpuacct"
             try:
@@ -232,11 +232,11 @@ def make_group(
     )
 
 
-def _places(hierarchies: Hierarchies, controller: str, *, detached: bool) -> tuple[Path, ...]:
+def places(hierarchies: Hierarchies, controller: str, *, detached: bool) -> tuple[Path, ...]:
     """Return the groups to make ours in, best first."""
     own, top = hierarchies.directories[controller], hierarchies.tops[controller]
-    places = (own,) if hierarchies.version != "v2" or own == top else (own, own.parent)
-    return (top, *(place for place in places if place != top)) if detached else places
+    near = (own,) if hierarchies.version != "v2" or own == top else (own, own.parent)
+    return (top, *(place for place in near if place != top)) if detached else near
 
 
 def _prepare(controller: str, path: Path) -> None:
@@ -271,9 +271,9 @@ def _make_unified(hierarchies: Hierarchies, launcher_id: str, *, detached: bool)
     are the containers'.
     """
     missing = []
-    for place in _places(hierarchies, "unified", detached=detached):
+    for place in places(hierarchies, "unified", detached=detached):
         path = place / (PREFIX + launcher_id)
-        refused = _refusal(place)
+        refused = refusal(place)
         if refused:
             missing.append(refused)
             continue
@@ -296,7 +296,7 @@ def _make_unified(hierarchies: Hierarchies, launcher_id: str, *, detached: bool)
     return LauncherGroup(frozenset(), (), (), (), tuple(missing), frozenset())
 
 
-def _refusal(place: Path) -> str:
+def refusal(place: Path) -> str:
     """Say why a group can not hand controllers down, "" if it can: see cgroup-v2, no internal
     processes.
 

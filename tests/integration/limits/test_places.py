@@ -26,18 +26,32 @@ if group:
         file.write("0")
 with ck.Engine.open(root) as engine:
     assert engine.run(image, ["true"]).exit.ok
-    for limits in (ck.Limits(memory="32m"), ck.Limits(pids=9), ck.Limits(cpus=0.5)):
+    report = engine.probe()
+    for name, limits in (
+        ("memory", ck.Limits(memory="32m")),
+        ("pids", ck.Limits(pids=9)),
+        ("cpu", ck.Limits(cpus=0.5)),
+    ):
         try:
             with engine.start(image, ["sleep", "1000"], limits=limits) as container:
                 print(open(f"/proc/{container.pid}/cgroup").readlines()[-1].strip())
+            assert report[f"cgroup {name}"].present, report
         except ck.MissingFeature as error:
             print("MissingFeature", error.feature)
+            assert not report[f"cgroup {name}"].present, report
     for limits in (ck.Limits(pids=ck.UNLIMITED, shm_size="1m"), ck.UNLIMITED):
         assert engine.run(image, ["true"], limits=limits).exit.ok
 """
 
 
+REFUSED = [f"MissingFeature cgroup {name}" for name in ("memory", "pids", "cpu")]
+
+
 def said(root: Path, image: str, group: str = "", before: tuple[str, ...] = ()) -> list[str]:
+    """Run PROGRAM in a group, or as a command does; return its lines, one for each kind of limit.
+
+    What `probe` says of each is what happens.
+    """
     command = [*before, sys.executable, "-c", PROGRAM, str(root), image, group]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
@@ -47,7 +61,7 @@ def said(root: Path, image: str, group: str = "", before: tuple[str, ...] = ()) 
 def test_without_control_groups(shared_root: Path, busybox: str) -> None:
     hide = 'umount -l -R /sys/fs/cgroup && exec "$@"'
     found = said(shared_root, busybox, before=("unshare", "-m", "sh", "-c", hide, "sh"))
-    assert found == [f"MissingFeature cgroup {name}" for name in ("memory", "pids", "cpu")]
+    assert found == REFUSED
 
 
 @pytest.fixture
@@ -89,7 +103,48 @@ def test_beside_processes(shared_root: Path, busybox: str, parent: Path) -> None
         found = said(shared_root, busybox, str(parent / "leaf"))
         assert (parent / "cgroup.subtree_control").read_text().strip() == ""
         other.send_signal(signal.SIGKILL)
-    assert found == [f"MissingFeature cgroup {name}" for name in ("memory", "pids", "cpu")]
+    assert found == REFUSED
+
+
+@pytest.mark.needs("cgroup2")
+def test_in_a_leaf_with_some_controllers(shared_root: Path, busybox: str, parent: Path) -> None:
+    """As what systemd hands down to a user: what is there is used, what is not is said."""
+    (parent / "cgroup.subtree_control").write_text("+memory +pids")
+    (parent / "leaf" / "own").mkdir()
+    try:
+        found = said(shared_root, busybox, str(parent / "leaf" / "own"))
+    finally:
+        (parent / "leaf" / "own").rmdir()
+    expected = f"0::/{parent.name}/leaf/containerkit-"
+    assert [line[: len(expected)] for line in found[:2]] == 2 * [expected]
+    assert found[2] == "MissingFeature cgroup cpu"
+
+
+INSIDE = 'umount -l /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && exec "$@"'
+MOVE = "mkdir /sys/fs/cgroup/own && echo 0 > /sys/fs/cgroup/own/cgroup.procs &&"
+
+
+@pytest.mark.needs("cgroup2")
+@pytest.mark.parametrize("moved", [False, True])
+def test_in_a_container_of_others(
+    shared_root: Path, busybox: str, parent: Path, moved: bool
+) -> None:
+    """Its own group is the top of all that it sees, and all its processes are in there.
+
+    Until they have been moved out of the way, it can limit none of its own containers.
+    """
+    (parent / "cgroup.subtree_control").write_text("+cpu +memory +pids")
+    enter = f'echo 0 > {parent}/leaf/cgroup.procs && exec unshare -C -m sh -c "$0" sh "$@"'
+    inside = INSIDE.replace("exec", f"{MOVE if moved else ''} exec")
+    try:
+        found = said(shared_root, busybox, before=("sh", "-c", enter, inside))
+    finally:
+        if moved:
+            (parent / "leaf" / "own").rmdir()
+    if moved:
+        assert [line[:17] for line in found] == 3 * ["0::/containerkit-"]
+    else:
+        assert found == REFUSED
 
 
 def test_a_detached_one_is_outside_of_our_group(engine: ck.Engine, busybox: str) -> None:
