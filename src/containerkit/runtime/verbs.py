@@ -197,8 +197,9 @@ class Verbs(Handle):
                     yield from _pause(deadline)
                     if self.exit is not None or self._look().status == "stopped":
                         continue
-                if self._exit is not None:
-                    return self._exit
+                found = self.exit  # its launcher may have died since, and it is about to be removed
+                if found is not None:
+                    return found
                 raise self._refusal("wait for", self._look().status, *words.LIVE) from None
             try:
                 interest = ((channel.fileno(), READ),)
