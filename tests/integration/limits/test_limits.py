@@ -70,6 +70,7 @@ def test_processor_time(engine: ck.Engine, busybox: str) -> None:
         eventually(lambda: held_back() > before + 10, "it was not held back again")
         share = (cpu_seconds(container) - used) / (time.monotonic() - began)
         assert share < 0.4
+        assert container.stats().cpu.throttled
 
 
 def cpu_seconds(container: ck.Container) -> float:
