@@ -41,7 +41,6 @@ static inline void make_scratch(void)
 {
     char *here = getcwd(NULL, 0);
 
-    HOLDS(unshare(CLONE_NEWNS) == 0);
     HOLDS(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
     HOLDS(mount(here, here, NULL, MS_BIND | MS_REC, NULL) == 0);
     set_read_only("/", AT_RECURSIVE, MOUNT_ATTR_RDONLY, 0);
