@@ -17,9 +17,9 @@ def test_prune_removes_what_nothing_uses(
 ) -> None:
     with ck.Engine.open(engine_root) as engine:
         stopped = engine.start(busybox, ["sh", "-c", "head -c 1000000 /dev/zero > /file"])
-        stopped.wait(timeout=30)
+        stopped.wait(timeout=120)
         labelled = engine.start(busybox, ["true"], labels={"keep": "me"})
-        labelled.wait(timeout=30)
+        labelled.wait(timeout=120)
         running = engine.start(busybox, ["sleep", "1000"])
         created = engine.containers.create(busybox, ["true"])
         nameless = engine.images.pull(
@@ -43,7 +43,7 @@ def test_disk_usage_counts_what_containers_write(engine_root: Path, busybox: str
     with ck.Engine.open(engine_root) as engine:
         script = "head -c 3000000 /dev/zero | tr '\\0' x > /file; head -c 1000000 /file"
         with engine.start(busybox, ["sh", "-c", script]) as container:
-            container.wait(timeout=30)
+            container.wait(timeout=120)
             usage = engine.disk_usage()
             assert usage.containers.count >= 1
             assert usage.containers.size >= 4_000_000, "the upper directory and the log"

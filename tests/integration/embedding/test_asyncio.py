@@ -6,7 +6,6 @@ import asyncio
 import os
 import random
 import socket
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,8 +15,10 @@ import pytest
 
 import containerkit as ck
 from containerkit import aio
+from containerkit.registry import transport
 from tests.support import ocibuild
 from tests.support.faultproxy import Fault, FaultProxy
+from tests.support.patience import TIMEOUTS
 from tests.support.registry import RegistryServer
 
 
@@ -56,10 +57,15 @@ def test_run_as_in_the_blocking_face(shared_root: Path, busybox: str) -> None:
             await engine.run(busybox, ["false"], check=True)
         with pytest.raises(ck.CommandNotFound):
             await engine.run(busybox, ["/no/such"])
-        with pytest.raises(ck.Timeout) as caught:
-            await engine.run(busybox, ["sh", "-c", "echo begun; sleep 1000"], timeout=0.2)
-        assert caught.value.result.stdout == b"begun\n"
-        assert caught.value.result.exit.cause == "timeout"
+        came: Any = None
+        for seconds in TIMEOUTS:
+            with pytest.raises(ck.Timeout) as caught:
+                await engine.run(busybox, ["sh", "-c", "echo begun; sleep 1000"], timeout=seconds)
+            came = caught.value.result
+            if came.stdout:
+                break
+        assert came.stdout == b"begun\n"
+        assert came.exit.cause == "timeout"
 
     with_engine(shared_root, busybox, main)
 
@@ -74,22 +80,27 @@ def test_many_at_a_time_on_one_loop(shared_root: Path, busybox: str) -> None:
     with_engine(shared_root, busybox, main)
 
 
-def test_the_loop_goes_on_meanwhile(shared_root: Path, busybox: str) -> None:
-    """Nothing of a run holds up the loop: a task of its own turns all the time."""
+def test_the_loop_goes_on_meanwhile(shared_root: Path, busybox: str, tmp_path: Path) -> None:
+    """Nothing of a run holds up the loop: it ends because a task beside it has turned so often."""
 
     async def main(engine: aio.Engine) -> None:
-        turns = 0
+        begun = asyncio.Event()
 
         async def turn() -> None:
-            nonlocal turns
-            while True:
-                turns += 1
+            await begun.wait()
+            for _ in range(20):
                 await asyncio.sleep(0.01)
+            (tmp_path / "turned").touch()
 
+        script = "yes | head -c 3000000; until test -e /there/turned; do sleep 0.01; done"
         turning = asyncio.ensure_future(turn())
-        await engine.run(busybox, ["sh", "-c", "yes | head -c 3000000; sleep 0.3"])
-        turning.cancel()
-        assert turns > 10
+        await engine.run(
+            busybox,
+            ["sh", "-c", script],
+            on_output=lambda _: begun.set(),
+            mounts=[ck.Mount.bind(tmp_path, "/there")],
+        )
+        await turning
 
     with_engine(shared_root, busybox, main)
 
@@ -169,6 +180,13 @@ def test_an_error_of_a_callback_ends_the_run(shared_root: Path, busybox: str) ->
 # ---- images ------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry may be silent for an hour, until its client gives it up."""
+    monkeypatch.setattr(transport.Transport.__init__, "__kwdefaults__", {"idle_timeout": 3600.0})
+
+
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("stage", ["/manifests/", "/blobs/"])
 def test_a_pull_is_cancelled_while_the_registry_stalls(
     engine_root: Path, registry: RegistryServer, stage: str
@@ -180,8 +198,8 @@ def test_a_pull_is_cancelled_while_the_registry_stalls(
     async def main(proxy: FaultProxy) -> None:
         async with aio.Engine.open(engine_root) as engine:
             pull = asyncio.ensure_future(engine.images.pull(f"{proxy.host}/{name}"))
-            assert await asyncio.to_thread(proxy.stalled.wait, 20)
-            await cancelled_at_once(pull)
+            assert await asyncio.to_thread(proxy.stalled.wait, 120)
+            await cancelled(pull)
             assert await engine.images.list() == ()
             await engine.images.pull(reference)
 
@@ -189,6 +207,7 @@ def test_a_pull_is_cancelled_while_the_registry_stalls(
         asyncio.run(main(proxy))
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("call", ["pull", "resolve"])
 def test_a_registry_that_takes_the_request_and_says_nothing(engine_root: Path, call: str) -> None:
     async def main(server: socket.socket) -> None:
@@ -199,20 +218,18 @@ def test_a_registry_that_takes_the_request_and_says_nothing(engine_root: Path, c
             with connection:
                 connection.setblocking(False)
                 await asyncio.get_running_loop().sock_recv(connection, 4096)
-                await cancelled_at_once(asking)
+                await cancelled(asking)
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
         asyncio.run(main(server))
 
 
-async def cancelled_at_once(task: asyncio.Future[Any]) -> None:
-    """Cancel; the registry's own time, a minute, does not have to run out."""
-    begun = time.monotonic()
+async def cancelled(task: asyncio.Future[Any]) -> None:
+    """Cancel; the registry's own time, an hour, does not have to run out."""
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert time.monotonic() - begun < 10
 
 
 def test_progress_comes_on_the_loop(engine_root: Path, registry: RegistryServer) -> None:

@@ -24,7 +24,7 @@ def python(text: str, root: Path, image: str, *more: str, check: bool = True) ->
         [sys.executable, "-c", HEAD + text, str(root), image, *more],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=250,
         check=False,
     )
     assert not check or (done.returncode, done.stderr) == (0, ""), done.stderr
@@ -52,7 +52,7 @@ def line(running: subprocess.Popen[str]) -> str:
     return running.stdout.readline().strip()
 
 
-def ends(pidfd: int, seconds: float = 30) -> bool:
+def ends(pidfd: int, seconds: float = 120) -> bool:
     """Wait until a process has ended; closes its descriptor."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)

@@ -104,7 +104,7 @@ def test_a_remover_killed_at_any_time(shared_root: Path, busybox: str) -> None:
             assert sorted(directories(engine)) == sorted(one.id for one in left)
             for one in left:
                 one.start()
-                assert one.wait(timeout=30).ok
+                assert one.wait(timeout=120).ok
                 one.remove()
             with pytest.raises(ck.ContainerNotFound):
                 engine.containers.get(ones[0].id)

@@ -10,6 +10,7 @@ import pytest
 
 import containerkit as ck
 from tests.integration.handles.support import FOREVER, directories
+from tests.support.patience import unmount
 
 SIZE = 24 << 20
 
@@ -20,7 +21,7 @@ def small(engine_root: Path) -> Iterator[Path]:
     options = f"size={SIZE},mode=0700"
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", engine_root], check=True)
     yield engine_root
-    subprocess.run(["umount", engine_root], check=True)
+    unmount(engine_root)
 
 
 def fill(disk: Path, *, leave: int = 0) -> None:

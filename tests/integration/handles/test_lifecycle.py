@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from containerkit.errors import (
     InvalidStatus,
     NotPublished,
 )
+from containerkit.runtime import packets
 from tests.integration.handles.support import FOREVER, directories
 
 
@@ -51,7 +53,7 @@ def test_what_it_wrote_stays_over_a_stop(engine: ck.Engine, busybox: str) -> Non
     with engine.containers.create(busybox, ["sh", "-c", script]) as one:
         for count in range(3):
             one.start()
-            assert one.wait(timeout=30).ok
+            assert one.wait(timeout=120).ok
             assert one.log_text().count("again\n") == sum(range(count + 1))
 
 
@@ -66,9 +68,10 @@ def test_properties(engine: ck.Engine, busybox: str) -> None:
         assert one.config.command == FOREVER
         assert one.config.options["env"] == {"S": "hidden"}
         assert "hidden" not in repr(one.config)
-        assert abs(one.created - moment) < timedelta(seconds=60)
+        second = timedelta(seconds=1)
+        assert moment - second <= one.created <= datetime.now(UTC) + second
         assert one.started is not None
-        assert one.started >= one.created - timedelta(seconds=1)
+        assert one.started >= one.created - second
         assert (one.finished, one.health, one.restarts) == (None, None, 0)
         assert (dict(one.ports), dict(one.addresses)) == ({}, {})
         info = one.inspect()
@@ -89,7 +92,7 @@ def test_stop_with_a_handler(engine: ck.Engine, busybox: str) -> None:
     script = "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done"
     with engine.start(busybox, ["sh", "-c", script]) as one:
         one.wait_ready(log="up")
-        one.stop(grace=30)
+        one.stop(grace=120)
         assert one.exit == ck.Exit(3)
         assert one.log_text(tail=1) == "bye\n"
         one.stop()  # harmless
@@ -109,7 +112,7 @@ def test_stop_of_one_that_waits_for_signals(engine: ck.Engine) -> None:
     """As tini and dumb-init do: without a handler, and blocked as far as one can see."""
     with engine.start(None, ["python3", "-c", WAITS]) as one:
         one.wait_ready(log="up")
-        one.stop(grace=30)
+        one.stop(grace=120)
         assert one.exit == ck.Exit(6)
 
 
@@ -119,14 +122,17 @@ def test_stop_of_one_that_does_not_listen(engine: ck.Engine, busybox: str) -> No
         one.wait_ready(log="up")
         one.stop()
         assert one.exit == ck.Exit.by_signal(signal.SIGKILL)
-        assert "no\n" in one.log_text()
+        # Asked first; on a slow machine there may be no time to say that it does not care.
+        told = engine.events(container=one, kind="kill")
+        signals = [event.attributes["signal"] for event in told]
+        assert signals == [signal.SIGTERM, signal.SIGKILL]
 
 
 def test_its_own_stop_signal(engine: ck.Engine, busybox: str) -> None:
     script = "trap 'exit 7' USR1; echo up; while :; do sleep 0.05; done"
     with engine.start(busybox, ["sh", "-c", script], stop_signal="USR1") as one:
         one.wait_ready(log="up")
-        one.stop(grace=30)
+        one.stop(grace=120)
         assert one.exit == ck.Exit(7)
 
 
@@ -209,14 +215,32 @@ def test_removing_twice_is_harmless(engine: ck.Engine, busybox: str) -> None:
     one.remove(force=True)
 
 
-def test_removed_by_another_handle_while_it_is_waited_for(engine: ck.Engine, busybox: str) -> None:
+def test_removed_by_another_handle_while_it_is_waited_for(
+    engine: ck.Engine, busybox: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = engine.start(busybox, FOREVER)
-    timer = threading.Timer(0.2, engine.containers.get(one.id).remove, kwargs={"force": True})
-    timer.start()
+    other = engine.containers.get(one.id)
+    waits = threading.Event()
+    connect: Any = ck.Container._connect
+
+    def connected(self: ck.Container, kind: int, **more: Any) -> Any:
+        channel = connect(self, kind, **more)
+        if kind == packets.WATCH:
+            waits.set()
+        return channel
+
+    def remove() -> None:
+        waits.wait()
+        other.remove(force=True)
+
+    monkeypatch.setattr(ck.Container, "_connect", connected)
+    remover = threading.Thread(target=remove)
+    remover.start()
     try:
-        assert one.wait(timeout=30) == ck.Exit.by_signal(signal.SIGKILL, cause="removed")
+        assert one.wait(timeout=120) == ck.Exit.by_signal(signal.SIGKILL, cause="removed")
     finally:
-        timer.join()
+        waits.set()
+        remover.join()
 
 
 def test_a_block_that_only_looked_undoes_nothing(engine: ck.Engine, busybox: str) -> None:
@@ -256,7 +280,7 @@ def test_a_failure_leaves_nothing(
 def test_a_failed_start_leaves_what_was_there(engine: ck.Engine, busybox: str) -> None:
     with engine.containers.create(busybox, ["sh", "-c", "exit 3"]) as one:
         one.start()
-        assert one.wait(timeout=30).code == 3
+        assert one.wait(timeout=120).code == 3
         with engine.containers.create(busybox, ["nothing-of-this-name"]) as two:
             with pytest.raises(CommandNotFound):
                 two.start()
@@ -305,7 +329,7 @@ def test_secrets_of_a_created_one(engine: ck.Engine, busybox: str) -> None:
     ) as one:
         for _ in range(2):
             one.start()
-            assert one.wait(timeout=30).ok
+            assert one.wait(timeout=120).ok
         assert one.log_text() == "hidden-onehidden-one"
         assert b"hidden-one" not in (engine.root / "catalog.sqlite").read_bytes()
         assert "hidden-one" not in repr(one.inspect())
@@ -321,5 +345,5 @@ def test_an_image_that_was_removed(engine: ck.Engine, busybox: str) -> None:
         image.untag("local/doomed:1")
         engine.gc()
         one.start()
-        assert one.wait(timeout=30).ok
+        assert one.wait(timeout=120).ok
         assert one.log_text() == "still\n"

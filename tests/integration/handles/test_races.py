@@ -29,7 +29,7 @@ def at_once(*verbs: Verb) -> list[BaseException | None]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join()
     for error in raised:
         assert error is None or isinstance(error, ck.ContainerKitError), repr(error)
     return raised

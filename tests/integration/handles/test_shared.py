@@ -176,7 +176,7 @@ def test_a_failed_start_leaves_nothing(engine: ck.Engine, busybox: str) -> None:
 def test_one_that_has_ended_stays_while_it_is_used(engine: ck.Engine, busybox: str) -> None:
     """Its log can be read, though its launcher is gone and somebody opens the root."""
     with engine.containers.shared("service", busybox, ["sh", "-c", "echo words; exit 3"]) as one:
-        assert one.wait(timeout=30).code == 3
+        assert one.wait(timeout=120).code == 3
         engine.recover()
         assert one.status == "stopped"
         assert one.log_text() == "words\n"

@@ -31,7 +31,7 @@ def test_a_kill_by_somebody_else_is_no_oom(engine: ck.Engine, busybox: str) -> N
     assert engine.run(busybox, EAT, limits=limits).exit.cause == "oom"
     with engine.start(busybox, ["sleep", "1000"], limits=limits) as container:
         container.kill()
-        assert container.wait(timeout=60) == ck.Exit.by_signal(9)
+        assert container.wait(timeout=120) == ck.Exit.by_signal(9)
     result = engine.run(busybox, ["sh", "-c", "exit 137"], limits=limits)
     assert result.exit == ck.Exit(code=137)
 
@@ -72,7 +72,7 @@ def test_a_fork_bomb(engine: ck.Engine, busybox: str) -> None:
         assert engine.run(busybox, ["true"]).exit.ok
         group = groups(container)["unified" if VERSION == "v2" else "pids"]
         container.kill()
-        assert container.wait(timeout=60).cause == "signal"
+        assert container.wait(timeout=120).cause == "signal"
     eventually(lambda: not group.exists(), f"{group} is left")
 
 

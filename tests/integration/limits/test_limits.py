@@ -29,7 +29,7 @@ V2 = VERSION == "v2"
 def test_processes(engine: ck.Engine, busybox: str) -> None:
     with engine.start(busybox, SLEEP, limits=ck.Limits(pids=7)) as container:
         assert value(container, "pids.max") == "7"
-    script = "for i in 1 2 3 4 5 6 7 8 9; do sleep 5 & done; echo all"
+    script = "for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & done; echo all"
     result = engine.run(busybox, ["sh", "-c", script], limits=ck.Limits(pids=5), text=True)
     assert (result.returncode, result.stdout) == (2, "")
     assert "fork" in result.stderr

@@ -53,7 +53,7 @@ def said(root: Path, image: str, group: str = "", before: tuple[str, ...] = ()) 
     What `probe` says of each is what happens.
     """
     command = [*before, sys.executable, "-c", PROGRAM, str(root), image, group]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=250)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.splitlines()
 

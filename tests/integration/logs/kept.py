@@ -21,7 +21,7 @@ from containerkit.stdio.logs import Logs
 if TYPE_CHECKING:
     from containerkit.engine import Engine
 
-SECONDS = 20.0
+SECONDS = 120.0
 
 
 class Kept:

@@ -15,6 +15,7 @@ from containerkit.state import record
 from containerkit.stdio.logs import Logs
 from containerkit.stdio.records import Record, encode
 from tests.integration.logs.kept import kept
+from tests.support.patience import unmount
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +28,7 @@ def small_disk(engine_root: Path) -> Iterator[Path]:
         ["mount", "-t", "tmpfs", "-o", "size=24m,mode=0700", "none", engine_root], check=True
     )
     yield engine_root
-    subprocess.run(["umount", engine_root], check=True)
+    unmount(engine_root)
 
 
 def fill(disk: Path) -> Path:
@@ -51,7 +52,7 @@ def test_a_full_disk_drops_and_counts(small_disk: Path, busybox: str) -> None:
                 next(logs)
             filler = fill(small_disk)
             with container.attach() as process:
-                result = process.communicate(b"\n", timeout=60)
+                result = process.communicate(b"\n", timeout=120)
             assert result.exit.code == 3
             state = record.read(container._directory)
             assert state is not None
@@ -61,7 +62,7 @@ def test_a_full_disk_drops_and_counts(small_disk: Path, busybox: str) -> None:
             filler.unlink()
             container.start()
             with container.attach() as process:
-                assert process.communicate(b"\n", timeout=60).exit.code == 3
+                assert process.communicate(b"\n", timeout=120).exit.code == 3
             lines = [entry.data for entry in container.logs()]
             assert lines[0] == b"one\n"
             assert lines.count(b"one\n") == 2

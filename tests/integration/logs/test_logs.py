@@ -100,6 +100,8 @@ def test_since_and_until(engine: Engine, busybox: str) -> None:
 
 def test_follow_until_a_time(engine: Engine, busybox: str) -> None:
     with kept(engine, busybox, "echo one; sleep 1000") as container:
+        with container.follow() as logs:
+            next(logs)
         with container.follow(until=time.time() + 0.2) as logs:
             assert [e.data for e in logs] == [b"one\n"]
         with container.follow(until=timedelta(hours=1)) as logs:
@@ -160,7 +162,7 @@ def test_two_followers_see_the_same(engine: Engine, busybox: str) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            thread.join()
     assert found[0] == found[1]
     assert len(found[0]) == 3000
 
@@ -189,7 +191,7 @@ def test_any_process_reads_it(engine: Engine, busybox: str) -> None:
         os.close(writer)
         assert os.read(reader, 100) == b"hello\n"
         os.close(reader)
-        process.join(20)
+        process.join()
         process.close()
 
 
@@ -205,7 +207,7 @@ def test_a_flood_stays_under_the_cap(engine: Engine, busybox: str) -> None:
             next(logs)
         before = rss(launcher.pid)
         seen: set[int] = set()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while len(seen) < 8 and time.monotonic() < deadline:
             for entry in os.scandir(container.directory):
                 with suppress(FileNotFoundError):  # renamed since
@@ -337,7 +339,7 @@ def test_a_flood_keeps_nothing_else_waiting(engine: Engine, busybox: str) -> Non
         for _ in range(3):
             before = set(children.read_text(encoding="ascii").split())
             assert engine.run(busybox, ["true"]).exit.ok
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 120
             while set(children.read_text(encoding="ascii").split()) <= before:
                 assert time.monotonic() < deadline, "no child is parked for the next start"
 
