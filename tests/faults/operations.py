@@ -122,7 +122,7 @@ def update(engine: ck.Engine, image: str) -> Iterator[None]:
 
 def logs(engine: ck.Engine, image: str) -> Iterator[None]:
     container = engine.start(image, ["sh", "-c", "echo one; echo two >&2"], **OPTIONS)
-    container.wait(timeout=30)
+    container.wait(timeout=120)
     yield
     assert {entry.data for entry in container.logs(follow=True)} == {b"one\n", b"two\n"}
     yield

@@ -29,7 +29,7 @@ class Sufferer:
             env=build.environment(),
             cwd=builds.PROJECT,
         )
-        self.answer(60)
+        self.answer(300)
 
     def tell(self, *request: object) -> None:
         """Send a request."""
@@ -53,7 +53,7 @@ class Sufferer:
             raise Silent(f"it ended with {self.process.wait()}")
         return json.loads(line)
 
-    def ask(self, *request: object, seconds: float = 30) -> Any:
+    def ask(self, *request: object, seconds: float = 300) -> Any:
         """Send a request and return its answer."""
         self.tell(*request)
         return self.answer(seconds)
@@ -69,7 +69,7 @@ class Sufferer:
         assert self.process.stdout is not None
         self.process.stdin.close()
         try:
-            self.process.wait(60)
+            self.process.wait(120)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

@@ -1,9 +1,9 @@
 """The fault sweep: the n-th call of each kind fails, for n = 1, 2, … until a run is clean.
 
-    python -m tests.faults.sweep_faults [--seconds S] [--seed N] [--only OPERATION …]
+    python -m tests.faults.sweep_faults [--seconds S] [--points P] [--seed N] [--only OPERATION …]
 
-Without --seconds: the whole product of operations, kinds of calls and errors.  With it: points of that
-product drawn at random for so long.  Prints what was wrong, then one line of figures; exits with 1
+Without --seconds and --points: the whole product of operations, kinds of calls and errors.  With them:
+points of that product drawn at random for so long, or so many of each operation.  Prints what was wrong, then one line of figures; exits with 1
 when something was.
 """
 
@@ -123,19 +123,28 @@ class Sweep:
                     nth += 1
                     yield Point(name, kind, error, nth)
 
-    def some(self, name: str, noise: random.Random, deadline: float, most: int) -> Iterator[Point]:
+    def some(self, name: str, seed: int, deadline: float | None, most: int) -> Iterator[Point]:
         """Yield points of one operation at random until the deadline, at least one, at most so many.
 
-        Each kind of calls is as likely as every other; the operation makes them, unharmed.
+        Each kind of calls is as likely as every other; the operation makes them, unharmed.  The
+        n-th point of a seed and an operation is the same in every run, as far as they make the
+        same calls.
         """
+        noise = random.Random(f"{seed} {name}")
         begun, tries = self.points, 0
-        while (time.monotonic() < deadline and self.points - begun < most) or (
-            self.points == begun and tries < MOST_TRIES
-        ):
+        while self._goes_on(deadline, self.points - begun, most, tries):
             tries += 1
-            kind = noise.choice([kind for kind, calls in self._calls.items() if calls])
-            nth = noise.randint(1, self._calls[kind])
-            yield Point(name, kind, noise.choice(ERRORS[kind]), nth)
+            where, what, which = (noise.random() for _ in range(3))
+            kinds = [kind for kind, calls in self._calls.items() if calls]
+            kind = kinds[int(where * len(kinds))]
+            error = ERRORS[kind][int(what * len(ERRORS[kind]))]
+            yield Point(name, kind, error, 1 + int(which * self._calls[kind]))
+
+    @staticmethod
+    def _goes_on(deadline: float | None, points: int, most: int, tries: int) -> bool:
+        if points == 0:
+            return tries < MOST_TRIES
+        return points < most and (deadline is None or time.monotonic() < deadline)
 
 
 def sweep(
@@ -145,18 +154,17 @@ def sweep(
     seed: int,
     only: list[str],
     fault_build: FaultBuild,
-    most: int = 1 << 30,
+    most: int | None = None,
 ) -> Sweep:
     """Run a sweep, at most so many points of each operation, and return what it found."""
     done = Sweep(fault_build, image)
     names = only or list(OPERATIONS)
-    noise = random.Random(seed)
     for name in names:
-        if seconds is None:
+        if seconds is None and most is None:
             done.operation(name, done.every(name))
         else:
-            deadline = time.monotonic() + seconds / len(names)
-            done.operation(name, done.some(name, noise, deadline, most))
+            deadline = None if seconds is None else time.monotonic() + seconds / len(names)
+            done.operation(name, done.some(name, seed, deadline, most or sys.maxsize))
     return done
 
 
@@ -164,6 +172,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--points", type=int, help="of each operation")
     parser.add_argument("--only", nargs="*", default=[], choices=[*OPERATIONS])
     parsed = parser.parse_args()
     begin = time.monotonic()
@@ -175,6 +184,7 @@ def main() -> int:
             seed=parsed.seed,
             only=parsed.only,
             fault_build=build(),
+            most=parsed.points,
         )
     for finding in done.findings:
         print(finding)

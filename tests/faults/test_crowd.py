@@ -11,11 +11,12 @@ from tests.support.registry import RegistryServer
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.integration
 @pytest.mark.needs("root")
 def test_a_crowd_with_random_kills(engine_root: Path, registry: RegistryServer) -> None:
     """Nobody waits for long, the root stays whole, and opened again it holds no debris."""
-    figures = crowd(engine_root, registry, processes=4, operations=30)
+    figures = crowd(engine_root, registry, processes=4, operations=30, longest=240)
     assert figures.findings == [], str(figures)
     assert figures.killed >= 1
     assert figures.operations >= 100

@@ -11,6 +11,7 @@ import pytest
 
 import containerkit as ck
 from tests.faults.operations import OPERATIONS, act, undo
+from tests.support.patience import unmount
 
 pytestmark = pytest.mark.needs("mkfs.ext4")
 
@@ -30,7 +31,7 @@ def small_disk(engine_root: Path) -> Iterator[Path]:
     engine_root.mkdir()
     subprocess.run(["mount", "-o", "loop", image, engine_root], check=True)
     yield engine_root
-    subprocess.run(["umount", engine_root], check=True)
+    unmount(engine_root)
 
 
 def fill(disk: Path, spare_kib: int) -> Path:
@@ -91,6 +92,6 @@ def test_a_container_that_fills_the_disk_hears_of_it(small_disk: Path, busybox: 
         engine.images.pull(busybox)
         script = "head -c 100000000 /dev/zero > /big; echo then"
         with engine.start(busybox, script, network="none") as container:
-            container.wait(timeout=60)
+            container.wait(timeout=250)
             assert "No space left on device" in container.log_text() or not container.log_text()
         assert engine.run(busybox, ["echo", "fine"], network="none").stdout == b"fine\n"

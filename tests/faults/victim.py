@@ -26,8 +26,8 @@ from tests.faults.operations import OPERATIONS, act, undo
 from tests.faults.page import CLASSES, NEVER, Page
 from tests.support import leaks
 
-SETTLE = 3.0
-HANGS = 15.0
+SETTLE = 60.0
+HANGS = 150.0
 """Seconds until a victim that hangs says where."""
 
 

@@ -107,13 +107,13 @@ def shown(box: ck.Container) -> list[str]:
 def test_what_is_different(engine: ck.Engine, layered: str, case: str) -> None:
     command, wanted = CASES[case]
     with engine.start(layered, ["sh", "-c", f"{{ {command}; }} 2>&1"]) as box:
-        assert box.wait(timeout=60).code == 0, box.log_text()
+        assert box.wait(timeout=120).code == 0, box.log_text()
         assert shown(box) == sorted(wanted, key=lambda line: line[2:])
 
 
 def test_a_change_is_a_value(engine: ck.Engine, busybox: str) -> None:
     with engine.start(busybox, ["sh", "-c", "echo > /tmp/x; rm /etc/group"]) as box:
-        box.wait(timeout=60)
+        box.wait(timeout=120)
         assert box.diff() == (
             ck.Change("/etc", "modified"),
             ck.Change("/etc/group", "deleted"),
@@ -127,7 +127,7 @@ def test_nothing_is_different_before_and_after_an_idle_run(engine: ck.Engine, bu
         assert shown(box) == []
         for _ in range(2):
             box.start()
-            box.wait(timeout=60)
+            box.wait(timeout=120)
             assert shown(box) == []
         box.files.write_text("/tmp/x", "")
         assert shown(box) == ["C /tmp", "A /tmp/x"]
@@ -142,17 +142,17 @@ def test_mount_targets_are_no_changes(engine: ck.Engine, busybox: str, tmp_path:
     ]
     command = ["sh", "-c", "echo > /new/mount/y; echo > /scratch/z; echo > /new/own"]
     with engine.start(busybox, command, mounts=mounts, secrets={"key": "word"}) as box:
-        box.wait(timeout=60)
+        box.wait(timeout=120)
         assert shown(box) == ["A /new", "A /new/own"]
     with engine.start(busybox, ["true"], mounts=mounts) as box:
-        box.wait(timeout=60)
+        box.wait(timeout=120)
         assert shown(box) == []
 
 
 def test_the_host_image(engine: ck.Engine) -> None:
     command = ["sh", "-c", "echo > /usr/lib/new; echo > /tmp/own; rm /usr/bin/env"]
     with engine.start(None, command) as box:
-        assert box.wait(timeout=60).code == 0, box.log_text()
+        assert box.wait(timeout=120).code == 0, box.log_text()
         assert shown(box) == [
             "C /tmp", "A /tmp/own", "C /usr", "C /usr/bin", "D /usr/bin/env", "C /usr/lib",
             "A /usr/lib/new",
@@ -175,5 +175,5 @@ def test_a_running_one_is_frozen_meanwhile(engine: ck.Engine, busybox: str) -> N
 
 def test_a_name_that_is_no_text(engine: ck.Engine, busybox: str) -> None:
     with engine.start(busybox, ["sh", "-c", "touch /tmp/$(printf '\\377')"]) as box:
-        box.wait(timeout=60)
+        box.wait(timeout=120)
         assert os.fsencode(box.diff()[-1].path) == b"/tmp/\xff"

@@ -90,7 +90,7 @@ def test_one_that_does_not_run(engine: ck.Engine, busybox: str) -> None:
         assert "tmp/x" not in before
         assert "bin/sh" in before
         box.start()
-        box.wait(timeout=60)
+        box.wait(timeout=120)
         assert set(members(exported(box))) - set(before) == {"tmp/x"}
         assert str(box.status) == "stopped"
         box.remove()
@@ -173,7 +173,7 @@ def test_a_killed_exporter_leaves_it_running(engine: ck.Engine, busybox: str) ->
         assert str(box.status) == "paused"
         exporter.kill()
         exporter.communicate()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 120
         while str(box.status) != "running":
             assert time.monotonic() < deadline
         exported(box)
@@ -210,7 +210,7 @@ def test_the_host_image_has_its_own_directories(engine: ck.Engine) -> None:
         with pytest.raises(Enough):
             box.export(Until(b"usr/bin/env"))
         box.start()  # nothing of the export is left that would hold it up
-        assert box.wait(timeout=60).ok
+        assert box.wait(timeout=120).ok
 
 
 def test_a_file_appears_whole_or_not_at_all(

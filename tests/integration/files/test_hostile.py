@@ -174,7 +174,7 @@ def test_what_has_nothing_to_read_yet_does_not_block(files: Files) -> None:
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
-    assert done.wait(30)
+    assert done.wait(120)
     reader.join()
 
 

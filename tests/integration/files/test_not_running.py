@@ -19,21 +19,21 @@ def test_a_created_container_is_filled_before_it_starts(engine: ck.Engine, busyb
         assert box.files.exists("/bin/sh")
         assert str(box.status) == "created"
         box.start()
-        assert box.wait(timeout=60).code == 3
+        assert box.wait(timeout=120).code == 3
         assert box.files.read_text("/seen") == "given"
         assert str(box.status) == "stopped"
         assert box.exit is not None
         assert box.exit.code == 3
         box.files.write_text("/etc/config", "again")
         box.start()
-        box.wait(timeout=60)
+        box.wait(timeout=120)
         assert box.files.read_text("/seen") == "again"
         assert box.files.exists("/srv/data")
 
 
 def test_a_stopped_one_is_used_by_many_threads_at_once(engine: ck.Engine, busybox: str) -> None:
     with engine.start(busybox, ["true"]) as box:
-        box.wait(timeout=60)
+        box.wait(timeout=120)
         failed: list[BaseException] = []
 
         def work(number: int) -> None:
@@ -67,7 +67,7 @@ def test_an_open_file_outlives_the_call(engine: ck.Engine, busybox: str) -> None
         with box.files.open("/tmp/late", "w") as file:
             file.write("late")
         box.start()
-        box.wait(timeout=60)
+        box.wait(timeout=120)
         assert box.log_text() == "late"
 
 
@@ -80,7 +80,7 @@ def test_starting_waits_for_those_who_use_the_files(engine: ck.Engine, busybox: 
         starter.join(0.2)
         assert str(box.status) == "created"
         tar.close()
-        starter.join(60)
+        starter.join()
         assert str(box.status) == "running"
 
 

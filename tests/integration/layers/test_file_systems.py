@@ -13,6 +13,7 @@ import pytest
 from containerkit.errors import HostError
 from containerkit.layers.apply import apply_layer
 from containerkit.model.digest import Digest
+from tests.support.patience import unmount
 from tests.support.tars import END, TAR, entry, unpack
 
 
@@ -25,7 +26,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
         ["mount", "-t", "tmpfs", "-o", "size=4m,nr_inodes=50", "tmpfs", target], check=True
     )
     yield target
-    subprocess.run(["umount", target], check=True)
+    unmount(target)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 from containerkit.errors import HostError
 from tests.integration.pull.images import check_layered, layered
 from tests.support import ocibuild
+from tests.support.patience import unmount
 from tests.support.registry import RegistryServer
 from tests.support.store import opened
 
@@ -24,7 +25,7 @@ def small_disk(engine_root: Path) -> Iterator[Path]:
         ["mount", "-t", "tmpfs", "-o", "size=8m,mode=0700", "none", engine_root], check=True
     )
     yield engine_root
-    subprocess.run(["umount", engine_root], check=True)
+    unmount(engine_root)
 
 
 def grow(disk: Path) -> None:

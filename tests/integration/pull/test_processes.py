@@ -97,7 +97,7 @@ def test_an_interrupted_pull_ends_though_the_registry_is_silent(
     stall = Fault(f"/blobs/{digest}", after=500_000, then="stall")
     with FaultProxy(registry.host, stall) as proxy:
         pulling = puller(store.root.path, f"{proxy.host}/{name}")
-        assert proxy.stalled.wait(60)
+        assert proxy.stalled.wait(120)
         pulling.send_signal(signal.SIGINT)
         pulling.communicate()
         assert pulling.returncode == -signal.SIGINT

@@ -28,7 +28,7 @@ def opened(
     *,
     policy: Policy = QUICK,
     credentials: Credentials | None = None,
-    idle_timeout: float = 20.0,
+    idle_timeout: float = 120.0,
 ) -> Iterator[RegistryClient]:
     """A client without docker's config file, closed at the end."""
     client = RegistryClient(

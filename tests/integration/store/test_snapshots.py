@@ -77,7 +77,7 @@ def test_a_second_unpacking_waits_and_finds_it_done(store: Store) -> None:
         unpacking.publish(
             diff_id=LOW, blob=Descriptor("layer", Digest.of(b"blob"), 4), size=1, entries=1
         )
-    thread.join(10)
+    thread.join()
     assert seen == [True]
 
 
