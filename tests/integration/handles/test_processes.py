@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from tests.integration.handles.support import (
     python,
     stands_still,
 )
+from tests.support.patience import until
 
 OTHER = """
 with ck.Engine.open(root) as engine:
@@ -100,6 +102,24 @@ def test_the_owner_dies(
         with again.containers.create(busybox, name="owned"):  # its name is free
             pass
     assert one.status == "removed"
+
+
+def test_the_owner_dies_as_a_wait_begins(
+    engine: ck.Engine, shared_root: Path, busybox: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between a look at it, which still runs, and the question to its launcher."""
+    connect: Any = ck.Container._connect
+    with process(OWNER, shared_root, busybox) as owner:
+        line(owner)
+        one = engine.containers.get("owned")
+
+        def late(self: ck.Container, kind: int, **more: Any) -> Any:
+            owner.kill()
+            until(lambda: one.status == "removed")
+            return connect(self, kind, **more)
+
+        monkeypatch.setattr(ck.Container, "_connect", late)
+        assert one.wait(timeout=120).cause in ("owner-died", "lost")
 
 
 def test_who_starts_it_last_owns_it(engine: ck.Engine, shared_root: Path, busybox: str) -> None:
