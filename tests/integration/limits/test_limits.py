@@ -53,13 +53,13 @@ def test_memory(
 
 
 def test_processor_time(engine: ck.Engine, busybox: str) -> None:
-    """A fifth of a processor: a loop is held back in every period, to about that of the time."""
+    """A loop is held back in every period, though others may leave it little of a processor."""
     loop = ["sh", "-c", "while :; do :; done"]
-    with engine.start(busybox, loop, limits=ck.Limits(cpus=0.2)) as container:
+    with engine.start(busybox, loop, limits=ck.Limits(cpus=0.02)) as container:
         if V2:
-            assert value(container, "cpu.max") == "20000 100000"
+            assert value(container, "cpu.max") == "2000 100000"
         else:
-            assert value(container, "cpu.cfs_quota_us") == "20000"
+            assert value(container, "cpu.cfs_quota_us") == "2000"
 
         def held_back() -> int:
             stat = dict(line.split(" ") for line in value(container, "cpu.stat").splitlines())
@@ -69,7 +69,7 @@ def test_processor_time(engine: ck.Engine, busybox: str) -> None:
         began, used, before = time.monotonic(), cpu_seconds(container), held_back()
         eventually(lambda: held_back() > before + 10, "it was not held back again")
         share = (cpu_seconds(container) - used) / (time.monotonic() - began)
-        assert share < 0.4
+        assert share < 0.2
         assert container.stats().cpu.throttled
 
 
