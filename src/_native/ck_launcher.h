@@ -93,7 +93,7 @@ struct ck_life {
     uint64_t started, backoff;  /* since when it runs; the last pause before a restart */
     uint64_t at;                /* RESTARTING: when */
     uint64_t freezing;          /* until when it may take; 0: it is not asked for */
-    bool frozen;
+    bool frozen, dying;         /* dying: it was sent SIGKILL */
 };
 
 struct ck_container {

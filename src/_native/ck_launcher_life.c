@@ -85,6 +85,8 @@ int ck_life_freeze(struct ck_launcher *l, struct ck_container *c, bool frozen)
         thaw(l, c);
     if (c->life.frozen == frozen)
         return 1;
+    if (c->life.dying) /* what is frozen does not die */
+        return -EINTR;
     CK_TRY(write_freezer(l, c, 1));
     c->life.freezing = ck_now(CLOCK_MONOTONIC) + FREEZE_MOST * (uint64_t)MS;
     ck_life_due(l, 1);
@@ -117,8 +119,10 @@ void ck_life_kill(struct ck_launcher *l, struct ck_container *c, int signal, uin
     if (c->pidfd < 0 || !signal)
         return;
     ck_pidfd_kill(c->pidfd, signal);
-    if (signal == SIGKILL) /* what is frozen does not die */
+    if (signal == SIGKILL) {
+        c->life.dying = true;
         thaw(l, c);
+    }
     if (c->flags == CK_PLAN_KEPT)
         ck_event_write(l, "kill", c, ",\"signal\":%d", signal);
 }
@@ -248,7 +252,7 @@ bool ck_life_ended(struct ck_launcher *l, struct ck_container *c)
                    c->state.signal, causes[c->state.cause % 9]);
     if (c->life.freezing)
         ck_request_answer_frozen(l, c, -ESRCH);
-    c->life.freezing = c->life.frozen = 0;
+    c->life.freezing = c->life.frozen = c->life.dying = 0;
     c->state.pid = 0;
     set_status(c, wants_restart(c) ? CK_STATE_RESTARTING : CK_STATE_STOPPED);
     if (c->state.status == CK_STATE_STOPPED)

@@ -151,7 +151,7 @@ class Verbs(Handle):
         """Freeze all its processes; what they hold stays.
 
         Raises:
-            InvalidStatus: it does not run, or is paused.
+            InvalidStatus: it does not run, or is paused, or somebody ends it meanwhile.
             MissingFeature: there is no control group to freeze.
             HostError: the kernel did not freeze all of them within 10 s; they go on.
 
@@ -351,6 +351,11 @@ class Verbs(Handle):
         event, _fds = self._ask(kind)
         if event is None or event.errnum in _GONE:
             raise self._refusal(attempt, self._look().status, allowed)
+        if event.errnum == errno.EINTR:
+            why = "it was ended or let go on meanwhile"
+            raise InvalidStatus(
+                f"cannot {attempt} container {self.id[:12]}: {why}", status="running"
+            )
         if event.errnum == errno.EOPNOTSUPP:
             raise MissingFeature(
                 f"cannot {attempt} container {self.id[:12]}: it is in no control group that freezes",

@@ -133,3 +133,13 @@ def test_lists_and_lookups_while_things_vanish(engine: ck.Engine, busybox: str) 
         for thread in looking:
             thread.join()
     assert failures == []
+
+
+def test_a_pause_and_an_end(engine: ck.Engine, busybox: str) -> None:
+    """It is paused first, or not at all: that somebody ended it is told as its status."""
+    for _ in range(20):
+        with engine.start(busybox, FOREVER) as one:
+            other = engine.containers.get(one.id)
+            raised = at_once(one.pause, other.kill)
+            assert [type(error) for error in raised if error] in ([], [ck.InvalidStatus])
+            assert one.wait(timeout=60).signal == 9
