@@ -183,6 +183,7 @@ def make_root() -> Path:
 
 
 def remove_root(root: Path) -> None:
+    leaks.note_roots(root)
     shutil.rmtree(root, ignore_errors=False)
     with contextlib.suppress(OSError):  # others are there
         BASE.rmdir()

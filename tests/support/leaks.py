@@ -35,9 +35,6 @@ OTHERS = re.compile(r" /tmp/mmdebstrap\.|/ck-tests?-")
 KEPT = ("/memfd:ck-launcher (deleted)",)
 """What a process keeps for good once it has run a container: the sealed copy of the launcher."""
 
-GROUP = re.compile(r"^(?!.*/containerkit-bench-).*/containerkit-[0-9a-f]{24}(/|$)")
-"""A launcher's control group; the benchmarks have some of their own, perhaps just now."""
-
 LAUNCHER = re.compile(r"/containerkit-([0-9a-f]{24})(?:/|$)")
 
 KERNEL_FILE_SYSTEMS = frozenset(("overlay", "nsfs", "proc", "mqueue", "devpts", "sysfs"))
@@ -52,8 +49,10 @@ SINGULAR = {
     "threads": "thread",
 }
 
-ANYBODYS = ("cgroups", "sockets")
-OURS_ALONE = ("descriptors", "mounts", "processes", "threads")
+ANYBODYS = ("cgroups",)
+OURS_ALONE = ("descriptors", "mounts", "processes", "sockets", "threads")
+
+_roots: set[str] = set()
 
 
 class Process(NamedTuple):
@@ -109,19 +108,35 @@ def cgroups() -> Iterator[str]:
 
     If one lives that should not, it is reported itself.
     """
-    with open("/proc/self/mountinfo", encoding="utf-8") as table:
-        roots = [line.split()[4] for line in table if " - cgroup" in line]
     found = [
         directory
-        for root in roots
-        for directory, _, files in os.walk(root)
-        if "cgroup.procs" in files and GROUP.search(directory)
+        for place in group_places()
+        for entry in entries(place)
+        if LAUNCHER.search(str(entry))
+        for directory, _, files in os.walk(entry)
+        if "cgroup.procs" in files
     ]
     living = frozenset(launcher_ids()) if found else frozenset()
     for directory in found:
         name = LAUNCHER.search(directory)
         if name is None or name[1] not in living:
             yield directory
+
+
+def group_places() -> Iterator[Path]:
+    """Yield where launchers of this process make their groups: beside its own, and at the top.
+
+    Groups that are elsewhere, others have made who keep to a group of their own.
+    """
+    own = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    with open("/proc/self/mountinfo", encoding="utf-8") as table:
+        for line in table:
+            if " - cgroup" in line:
+                _, _, _, root, mounted, *_ = line.split()
+                tops = {
+                    path for one in own if (path := Path(one.split(":", 2)[2])).is_relative_to(root)
+                }
+                yield from {Path(mounted), *(Path(mounted, top.relative_to(root)) for top in tops)}
 
 
 def launcher_ids() -> Iterator[str]:
@@ -190,10 +205,20 @@ def within_its_mount(path: Path) -> str:
     return "/" + str(path.relative_to(top))
 
 
+def note_roots(place: Path) -> None:
+    """Remember the roots that are directly in a directory: their names in the run directory."""
+    for path in entries(place):
+        with suppress(OSError):
+            status = path.stat()
+            _roots.add(f"{status.st_dev:x}:{status.st_ino:x}")
+
+
 def sockets() -> Iterator[str]:
-    """Yield the launcher sockets in the run directory on which nobody listens any more."""
-    for path in entries(Path("/run/containerkit")):
-        for socket_path in entries(path):
+    """Yield the sockets of launchers of this run's roots on which nobody listens any more."""
+    for place in entries(BASE):
+        note_roots(place)
+    for name in _roots:
+        for socket_path in entries(Path("/run/containerkit", name)):
             with suppress(OSError):
                 if stat.S_ISSOCK(socket_path.lstat().st_mode) and refuses(socket_path):
                     yield str(socket_path)

@@ -40,11 +40,30 @@ def test_a_thread_is_named_until_it_ends() -> None:
     assert leaks.settle(before) == []
 
 
-def test_a_socket_of_a_dead_launcher_counts_when_it_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another one's is gone sooner."""
+def test_a_group_counts_when_it_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program's is gone sooner."""
     monkeypatch.setattr(leaks, "PATIENCE", 0.2)
     seen = iter([{"left"}, {"left", "another's"}, {"left"}])
     last = {"left", "a third"}
-    monkeypatch.setattr(leaks, "sockets", lambda: next(seen, last))
-    nothing = leaks.take()._replace(sockets=frozenset())
-    assert leaks.settle(nothing) == ["socket left"]
+    monkeypatch.setattr(leaks, "cgroups", lambda: next(seen, last))
+    nothing = leaks.take()._replace(cgroups=frozenset())
+    assert leaks.settle(nothing) == ["cgroup left"]
+
+
+@pytest.mark.needs("root")
+def test_a_group_at_the_top_that_nobody_has() -> None:
+    """One in a group of another program is that program's."""
+    tops = [place for place in leaks.group_places() if os.access(place / "cgroup.procs", os.W_OK)]
+    if not tops:
+        pytest.skip("needs control groups that can be written")
+    name = "containerkit-" + os.urandom(12).hex()
+    ours, others = tops[0] / name, tops[0] / f"other-{name}" / name
+    ours.mkdir()
+    others.mkdir(parents=True)
+    try:
+        found = list(leaks.cgroups())
+    finally:
+        for group in (ours, others, others.parent):
+            group.rmdir()
+    assert str(ours) in found
+    assert str(others) not in found
