@@ -41,12 +41,12 @@ def fill(disk: Path, *, leave: int = 0) -> None:
 def test_removing_with_no_byte_free(small: Path, busybox: str, lifetime: str) -> None:
     options: ck.ContainerOptions = {"lifetime": lifetime}  # type: ignore[typeddict-item]
     with ck.Engine.open(small) as engine:
-        running = engine.start(busybox, ["sh", "-c", "yes > /file & sleep 9999"], **options)
         stopped = engine.start(busybox, FOREVER, **options)
         stopped.stop()
         created = engine.containers.create(busybox, **options)
         paused = engine.start(busybox, FOREVER, **options)
         paused.pause()
+        running = engine.start(busybox, ["sh", "-c", "yes > /file & sleep 9999"], **options)
         fill(small)
         for one in (stopped, created, paused, running):
             one.remove(force=True)
