@@ -209,6 +209,8 @@ int ck_launcher_enter(struct ck_launcher *l);
 void ck_launcher_leave_group(const struct ck_launcher *l);
 
 /* pool */
+const char *ck_pool_group(const struct ck_launcher *l, uint32_t number, const char *file,
+                          char out[128]);
 int ck_pool_make_cgroup(struct ck_launcher *l, uint32_t number);
 int ck_pool_drop_cgroup(struct ck_launcher *l, uint32_t number);
 void ck_pool_trash_cgroup(struct ck_launcher *l, uint32_t number);
@@ -227,7 +229,7 @@ void ck_pool_drop_ahead(struct ck_launcher *l, uint32_t number);
 void ck_pool_drop_dir(struct ck_launcher *l, const char *dir);
 int ck_pool_move_dir(struct ck_launcher *l, uint32_t number, const char *dir, int back);
 int ck_pool_keep(struct ck_launcher *l, struct ck_container *c);
-void ck_pool_drop_kept(struct ck_launcher *l);
+void ck_pool_close(struct ck_launcher *l);
 void ck_pool_end_spare(struct ck_launcher *l, struct ck_spare *spare);
 int ck_pool_wants_work(const struct ck_launcher *l);
 void ck_pool_work(struct ck_launcher *l); /* one step of refilling or cleaning */

@@ -178,8 +178,7 @@ _Noreturn void ck_launcher_shutdown(struct ck_launcher *l)
     int left = 0;
 
     end_all(l);
-    ck_pool_end_spare(l, &l->spare);
-    ck_pool_drop_kept(l);
+    ck_pool_close(l);
     while (l->trashed)
         ck_pool_drop_cgroup(l, l->trash[--l->trashed]);
     ck_launcher_leave_group(l);

@@ -25,10 +25,13 @@ int ck_exec_hierarchy(const struct ck_launcher *l, const struct ck_container *c)
     return index < 0 ? -1 : l->controllers[index];
 }
 
-static const char *group_path(const struct ck_exec *e, char out[64], const char *file)
+static const char *group_path(const struct ck_launcher *l, const struct ck_exec *e, char out[128],
+                              const char *file)
 {
-    snprintf(out, 64, "%u/x%u%s", e->container->number, e->number, file);
-    return out;
+    char name[64];
+
+    snprintf(name, sizeof name, "x%u%s", e->number, file);
+    return ck_pool_group(l, e->container->number, name, out);
 }
 
 /* ---- the end of an exec */
@@ -68,12 +71,12 @@ static pid_t kill_group(struct ck_launcher *l, const struct ck_exec *e)
 {
     const int dir = ck_exec_hierarchy(l, e->container);
     CK_CLEANUP_FD int procs = -1;
-    char path[64], text[4096];
+    char path[128], text[4096];
     pid_t pid = 0, found = 0;
     ssize_t n;
 
-    ck_pool_freeze(l, group_path(e, path, ""), true);
-    procs = ck_openat(dir, group_path(e, path, "/cgroup.procs"), O_RDONLY, 0);
+    ck_pool_freeze(l, group_path(l, e, path, ""), true);
+    procs = ck_openat(dir, group_path(l, e, path, "/cgroup.procs"), O_RDONLY, 0);
     while ((n = ck_read(procs, text, sizeof text)) > 0) {
         for (ssize_t i = 0; i < n; i++) { /* a number may go on in the next piece */
             if (text[i] != '\n') {
@@ -86,7 +89,7 @@ static pid_t kill_group(struct ck_launcher *l, const struct ck_exec *e)
         }
     }
     ck_close_at(&procs); /* it may be the last descriptor that there is */
-    ck_pool_freeze(l, group_path(e, path, ""), false);
+    ck_pool_freeze(l, group_path(l, e, path, ""), false);
     return found;
 }
 
@@ -95,13 +98,13 @@ static pid_t kill_group(struct ck_launcher *l, const struct ck_exec *e)
 static void finish(struct ck_launcher *l, struct ck_exec *e)
 {
     const int dir = ck_exec_hierarchy(l, e->container);
-    char path[64];
+    char path[128];
 
     e->status = CK_EXEC_ENDING;
     ck_launcher_unwatch(l, &e->pidfd);
     for (int round = 0; round < ROUNDS; round++) {
         pid_t pid;
-        if (dir < 0 || ck_unlinkat(dir, group_path(e, path, ""), AT_REMOVEDIR) != -EBUSY)
+        if (dir < 0 || ck_unlinkat(dir, group_path(l, e, path, ""), AT_REMOVEDIR) != -EBUSY)
             return done(l, e);
         pid = kill_group(l, e);
         e->pidfd = pid ? ck_pidfd_open(pid) : -1;
@@ -286,14 +289,14 @@ static int begin(struct ck_launcher *l, struct ck_exec *e, const void *plan, siz
     const int dir = ck_exec_hierarchy(l, c), v2 = l->unified >= 0;
     CK_CLEANUP_FD int theirs = -1, group = -1;
     int pair[2], out[CK_FDS_MAX + 2];
-    char path[64];
+    char path[128];
 
     CK_TRY(ck_socketpair(pair));
     e->report = pair[0];
     theirs = pair[1];
     if (dir >= 0) {
-        CK_TRY(ck_mkdirat(dir, group_path(e, path, ""), 0755));
-        CK_TRY(group = ck_openat(dir, group_path(e, path, v2 ? "" : "/tasks"),
+        CK_TRY(ck_mkdirat(dir, group_path(l, e, path, ""), 0755));
+        CK_TRY(group = ck_openat(dir, group_path(l, e, path, v2 ? "" : "/tasks"),
                                  v2 ? O_PATH | O_DIRECTORY : O_WRONLY, 0));
     }
     if (e->channel >= 0)

@@ -35,9 +35,9 @@ void ck_event_write(struct ck_launcher *l, const char *kind, const struct ck_con
 
 static int write_freezer(struct ck_launcher *l, const struct ck_container *c, bool frozen)
 {
-    char group[16];
+    char group[128];
 
-    snprintf(group, sizeof group, "%u", c->number);
+    ck_pool_group(l, c->number, "", group);
     return ck_exec_hierarchy(l, c) < 0 ? -EOPNOTSUPP : ck_pool_freeze(l, group, frozen);
 }
 

@@ -10,25 +10,37 @@
 
 /* ---- cgroups: one directory per container and controller, named by the container's number */
 
+/* The path of a container's group below the launcher's, or of a file there.  A lone one's is the
+ * launcher's: each group costs the kernel memory, and time as long as it is there.  Not in version
+ * 2, where one that hands controllers down has no processes. */
+const char *ck_pool_group(const struct ck_launcher *l, uint32_t number, const char *file,
+                          char out[128])
+{
+    char name[16] = ".";
+
+    if (!(l->hello.flags & CK_LONE) || l->unified >= 0)
+        snprintf(name, sizeof name, "%u", number);
+    snprintf(out, 128, "%s/%s", name, file);
+    return out;
+}
+
 int ck_pool_make_cgroup(struct ck_launcher *l, uint32_t number)
 {
-    char name[16];
+    char name[128];
 
-    snprintf(name, sizeof name, "%u", number);
     for (int i = 0; i < l->n_common; i++) /* of "cpu,cpuacct", the second name exists */
-        CK_TRY(ck_make_dir(l->controllers[i], name, 0755));
+        CK_TRY(ck_make_dir(l->controllers[i], ck_pool_group(l, number, "", name), 0755));
     return 0;
 }
 
 /* 0, or -EBUSY when something still lives there: then it is tried again later. */
 int ck_pool_drop_cgroup(struct ck_launcher *l, uint32_t number)
 {
-    char name[16];
+    char at[128];
     int worst = 0;
 
-    snprintf(name, sizeof name, "%u", number);
     for (int i = 0; i < l->n_controllers; i++) {
-        int error = ck_unlinkat(l->controllers[i], name, AT_REMOVEDIR);
+        int error = ck_unlinkat(l->controllers[i], ck_pool_group(l, number, "", at), AT_REMOVEDIR);
         if (error < 0 && error != -ENOENT)
             worst = error;
     }
@@ -48,13 +60,12 @@ pid_t ck_pool_clone(struct ck_launcher *l, uint32_t number, uint64_t namespaces,
                     int *socket)
 {
     CK_CLEANUP_FD int dir = -1, theirs = -1;
-    char name[16];
+    char name[128];
     int pair[2], pid;
 
-    if (number && l->unified >= 0) {
-        snprintf(name, sizeof name, "%u", number);
-        CK_TRY(dir = ck_openat(l->controllers[l->unified], name, O_PATH | O_DIRECTORY, 0));
-    }
+    if (number && l->unified >= 0)
+        CK_TRY(dir = ck_openat(l->controllers[l->unified], ck_pool_group(l, number, "", name),
+                               O_PATH | O_DIRECTORY, 0));
     CK_TRY(ck_socketpair(pair));
     *socket = pair[0];
     theirs = pair[1];
@@ -68,10 +79,10 @@ pid_t ck_pool_clone(struct ck_launcher *l, uint32_t number, uint64_t namespaces,
  * few containers have need not be there. */
 int ck_pool_join_cgroup(struct ck_launcher *l, uint32_t number)
 {
-    char path[40];
+    char path[128];
     int error;
 
-    snprintf(path, sizeof path, "%u/tasks", number);
+    ck_pool_group(l, number, "tasks", path);
     for (int i = 0; i < l->n_controllers; i++) {
         error = i == l->unified ? 0 : ck_write_text(l->controllers[i], path, "0");
         if (error != -ENOENT || i < l->n_common)
@@ -117,11 +128,9 @@ int ck_pool_write_cgroup(struct ck_launcher *l, uint32_t number, const char *tri
         CK_TRY(index);
         if (strchr(file, '/') || strlen(file) > 100)
             return -EINVAL;
-        snprintf(path, sizeof path, "%u", number);
         if (index >= l->n_common)
-            CK_TRY(ck_make_dir(l->controllers[index], path, 0755));
-        snprintf(path, sizeof path, "%u/%s", number, file);
-        CK_TRY(ck_write_text(l->controllers[index], path, value));
+            CK_TRY(ck_make_dir(l->controllers[index], ck_pool_group(l, number, "", path), 0755));
+        CK_TRY(ck_write_text(l->controllers[index], ck_pool_group(l, number, file, path), value));
         triples = ck_plan_next(value);
     }
     return 0;
@@ -135,7 +144,7 @@ int ck_pool_read_cgroup(const struct ck_launcher *l, uint32_t number, const char
     ssize_t n;
 
     CK_TRY(index);
-    snprintf(path, sizeof path, "%u/%s", number, file);
+    ck_pool_group(l, number, file, path);
     CK_OPEN(fd, ck_openat(l->controllers[index], path, O_RDONLY, 0));
     CK_TRY(n = ck_read(fd, text, 511));
     text[n] = 0;
@@ -245,12 +254,6 @@ static void drop_place(struct ck_launcher *l, const struct ck_place *place)
     ck_pool_trash_cgroup(l, place->number);
 }
 
-void ck_pool_drop_kept(struct ck_launcher *l)
-{
-    while (l->n_kept > 0)
-        drop_place(l, &l->kept[--l->n_kept]);
-}
-
 /* An empty place: a kept one, or a new one. */
 static int find_place(struct ck_launcher *l, struct ck_place *place)
 {
@@ -262,7 +265,8 @@ static int find_place(struct ck_launcher *l, struct ck_place *place)
     }
     *place = (struct ck_place){.number = ++l->last_number, .lock = -1};
     CK_TRY(ck_pool_make_cgroup(l, place->number));
-    return place->lock = ck_pool_make_dir(l, place->number);
+    /* what a lone launcher runs has a directory */
+    return l->hello.flags & CK_LONE ? 0 : (place->lock = ck_pool_make_dir(l, place->number));
 }
 
 /* ---- the spare child */
@@ -326,6 +330,17 @@ void ck_pool_end_spare(struct ck_launcher *l, struct ck_spare *spare)
     ck_close_at(&spare->socket);
     drop_place(l, &spare->place); /* the directory unless it has a container's name by now */
     spare->ready = 0;
+}
+
+/* Nothing is made ahead any more, and what is left of it goes. */
+void ck_pool_close(struct ck_launcher *l)
+{
+    l->features &= ~(uint32_t)(CK_HAS_SPARE | CK_HAS_POOL);
+    ck_pool_end_spare(l, &l->spare);
+    while (l->n_kept)
+        drop_place(l, &l->kept[--l->n_kept]);
+    while (l->pooled)
+        ck_close(l->pool[--l->pooled]);
 }
 
 /* ---- work for idle moments, one step at a time so that a request never waits long */

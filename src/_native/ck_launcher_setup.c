@@ -61,21 +61,16 @@ static int fill_mask(int dir)
     return ck_mkdirat(dir, "empty", 0555);
 }
 
-/* A template: filled while nobody else sees it, then read-only. */
+/* A template: a directory, and a mount of it that is read-only.  It has no file system of its own:
+ * the more of them there are, the dearer each control group is, since memory is accounted by both. */
 static int add_template(const char *path, int (*fill)(int), unsigned attrs)
 {
-    CK_OPEN(mount, ck_new_mount("tmpfs", "size=1m\0mode=0755", 2, attrs));
     CK_TRY(ck_mkdirat(AT_FDCWD, path, 0755));
-    CK_TRY(ck_move_mount(mount, AT_FDCWD, path));
-    CK_TRY(fill(mount));
-    return ck_mount_set(mount, MOUNT_ATTR_RDONLY, AT_RECURSIVE);
-}
-
-static int add_proc(void)
-{
-    CK_OPEN(mount, ck_new_mount("proc", "", 0, INERT));
-    CK_TRY(ck_mkdirat(AT_FDCWD, "/proc", 0555));
-    return ck_move_mount(mount, AT_FDCWD, "/proc");
+    CK_OPEN(dir, ck_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0));
+    CK_TRY(fill(dir));
+    CK_OPEN(tree, ck_open_tree(AT_FDCWD, path, AT_RECURSIVE));
+    CK_TRY(ck_mount_set(tree, attrs | MOUNT_ATTR_RDONLY, AT_RECURSIVE));
+    return ck_move_mount(tree, AT_FDCWD, path);
 }
 
 /* The engine's root directory as a tree of its own; checked to be the one the engine has open. */
@@ -96,7 +91,7 @@ static int enter_root(struct ck_launcher *l, int store)
     static const char *const dirs[] = {"store", "src", "up", "new", "tmpl", "l"};
 
     l->step = 3;
-    CK_OPEN(root, ck_new_mount("tmpfs", "size=4m\0mode=0755", 2, INERT));
+    CK_OPEN(root, ck_new_mount("tmpfs", "size=4m\0mode=0755", 2, DEVICES));
     CK_TRY(ck_move_mount(root, AT_FDCWD, l->hello.root));
     CK_TRY(ck_chdir(l->hello.root));
     for (size_t i = 0; i < sizeof dirs / sizeof *dirs; i++)
@@ -159,7 +154,9 @@ int ck_launcher_enter(struct ck_launcher *l)
     CK_OPEN(store, open_store(l));
     CK_TRY(enter_root(l, store));
     l->step = 6;
-    CK_TRY(add_proc());
+    CK_OPEN(proc, ck_new_mount("proc", "", 0, INERT));
+    CK_TRY(ck_mkdirat(AT_FDCWD, "/proc", 0555));
+    CK_TRY(ck_move_mount(proc, AT_FDCWD, "/proc"));
     l->step = 7;
     CK_TRY(l->store = ck_openat(AT_FDCWD, "/store", O_RDONLY | O_DIRECTORY, 0));
     CK_TRY(l->host_net = ck_openat(AT_FDCWD, "/proc/self/ns/net", O_RDONLY, 0));

@@ -208,6 +208,8 @@ void ck_launcher_start(struct ck_launcher *l, const void *plan, size_t size, int
     } else {
         ck_launcher_refuse(fds[0], at, error ? error : -EMFILE);
     }
+    if (l->hello.flags & CK_LONE)
+        ck_pool_close(l); /* what it has made ahead was for this one */
     for (int i = 0; i < CK_SLOTS; i++)
         ck_close_at(&start.slots[i]);
     for (int i = CK_SLOTS + 1; i < n_fds; i++)

@@ -70,13 +70,16 @@ def operation(keeper: Keeper, identity: str) -> Iterator[None]:
         yield
 
 
-def begin(keeper: Keeper, row: Row, *, born: Born | None = None) -> None:
+def begin(
+    keeper: Keeper, row: Row, *, born: Born | None = None, made: list[Launcher] | None = None
+) -> None:
     """Start a container that is created or stopped; the caller holds its `operation`.
 
     Args:
         keeper: of the engine.
         row: of the container.
         born: what its creation found out, if that was just now.
+        made: a launcher for it, if it is detached; taken from here when it is used.
 
     Raises:
         LaunchError: it could not be started; it is as it was before.
@@ -89,7 +92,7 @@ def begin(keeper: Keeper, row: Row, *, born: Born | None = None) -> None:
         for again in (False, True):
             try:
                 if row.lifetime == "detached" or row.shared is not None:
-                    _begin_apart(keeper, row, kept, options, born)
+                    _begin_apart(keeper, row, kept, options, born, made or [])
                 else:
                     _begin_here(keeper, row, kept, options, None if again else born)
             except _LauncherDied as error:
@@ -171,11 +174,17 @@ def _hung_on_us(keeper: Keeper, identity: str) -> Iterator[None]:
 
 
 def _begin_apart(
-    keeper: Keeper, row: Row, kept: Kept, options: ContainerOptions, born: Born | None
+    keeper: Keeper,
+    row: Row,
+    kept: Kept,
+    options: ContainerOptions,
+    born: Born | None,
+    made: list[Launcher],
 ) -> None:
     directory = keeper.directory(row.id)
     limits = limits_of(options.get("limits"))
-    launcher = supervise.spawn(keeper, row, limits)
+    shared = row.id if row.shared is not None else None
+    launcher = made.pop() if made else supervise.spawn(keeper, limits, shared=shared)
     try:
         if row.shared is not None:
             _hang(keeper, row.id, marks.owner_mark(launcher.id))
@@ -204,7 +213,7 @@ def _send(
     host: HostFacts | None,
     plan: Plan | None,
 ) -> None:
-    """Have a launcher start it, and wait until the command runs."""
+    """Have a launcher start it as soon as it is set up, and wait until the command runs."""
     if plan is None:
         plan = keeper.runner.compile(
             kept,
@@ -215,6 +224,7 @@ def _send(
             container_id=row.id,
             host=host,
         )[1]
+    launcher.await_ready()
     deadline = time.monotonic() + _PEEK_SECONDS
     stillborn = 0
     while True:

@@ -21,7 +21,7 @@ from containerkit.errors import (
     HostError,
     InvalidStatus,
 )
-from containerkit.runtime import begin, birth, codec, marks
+from containerkit.runtime import begin, birth, codec, marks, supervise
 from containerkit.runtime import status as words
 from containerkit.runtime.container import Container
 from containerkit.runtime.signature import READY_SECONDS, Unsaid, with_options
@@ -106,13 +106,15 @@ class Containers:
     ) -> Container:
         """Create a container and start it; see `Engine.start`."""
         identity = birth.new_id()
+        keeper = self._keeper
         with self._find(image, options, progress) as what, self._undone(identity):
-            mark = marks.owner_mark(self._keeper.runner.launcher()[0].id)
-            born = birth.create(
-                self._keeper, what, named(image), command, options, identity=identity, mark=mark
-            )
-            with begin.operation(self._keeper, identity):
-                begin.begin(self._keeper, born.row, born=born)
+            mark = marks.owner_mark(keeper.runner.launcher()[0].id)
+            with supervise.ahead(keeper, options) as made:
+                born = birth.create(
+                    keeper, what, named(image), command, options, identity=identity, mark=mark
+                )
+                with begin.operation(keeper, identity):
+                    begin.begin(keeper, born.row, born=born, made=made)
             container = self._made(born.row)
         if ready is not None:
             _await_ready(container, ready, timeout, container._undo_start)

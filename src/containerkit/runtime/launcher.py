@@ -64,9 +64,11 @@ class Launcher:
         classic_overlay: mount as on kernels before 6.5, wherever it runs.
         detached: it is to outlive this process, after `leave`: its groups are outside of this
             process's own, where the host allows that.
+        lone: it is for one container only.
         uncommon: its containers may have limits of the controllers that few ask for.
         owner: what it ends with instead of this process: a descriptor that becomes readable or
             hangs up, such as the reading end of a FIFO; it stays the caller's to close.
+        wait: whether to `await_ready` at once.
 
     Raises:
         PermissionDenied: the caller may not make namespaces.
@@ -80,6 +82,8 @@ class Launcher:
         "_control",
         "_home",
         "_pidfd",
+        "_ready",
+        "_record",
         "_root",
         "features",
         "group",
@@ -97,25 +101,29 @@ class Launcher:
         idle_ms: int = 20,
         classic_overlay: bool = False,
         detached: bool = False,
+        lone: bool = False,
         uncommon: bool = True,
         owner: int | None = None,
+        wait: bool = True,
     ) -> None:
         self.id = os.urandom(12).hex()
         self._pidfd = self.pid = -1
+        self._ready, self.features = False, 0
         self.group = cgroups.NO_GROUP
         hierarchies = cgroups.find()
         self.version = hierarchies.version
         planned = cgroups.planned_paths(hierarchies, self.id, detached=detached)
         flags = packets.CLASSIC_OVERLAY if classic_overlay else 0
         flags |= packets.OUTSIDE if detached else 0
+        flags |= packets.LONE if lone else 0
         self._root = root
         self._home = home.run_directory(root)
         self._control, theirs = _pair()
         with contextlib.ExitStack() as undo, contextlib.ExitStack() as given:
             given.enter_context(theirs)
             undo.enter_context(self._control)
-            record = write_record(root, self.id, planned, owned=owner is None)
-            undo.callback(record.release, unlink=True)
+            self._record = write_record(root, self.id, planned, owned=owner is None)
+            undo.callback(self._record.release, unlink=True)
             for path in planned:
                 undo.callback(cgroups.remove_tree, path)
             undo.callback(self.close)
@@ -128,16 +136,16 @@ class Launcher:
             for fd in self.group.fds:
                 given.callback(os.close, fd)
             self._spawn(theirs.fileno())
+            fds = (listener.fileno(), run)
             try:
-                fds = (listener.fileno(), run)
                 self._say_hello(owner, fds, netns_pool, spares, idle_ms, flags)
-                given.close()  # so that its end is seen
-                self.features = self._await_ready()
             except ConnectionError as error:
                 raise HostError(_SILENT) from error
+            given.close()  # so that its end is seen
+            _living.add(self)
+            if wait:
+                self.await_ready()
             undo.pop_all()
-        record.release()  # the launcher holds it by now
-        _living.add(self)
 
     def _spawn(self, control: int) -> None:
         from containerkit import _native
@@ -181,10 +189,19 @@ class Launcher:
         finally:
             os.close(pidfd)
 
-    def _await_ready(self) -> int:
+    def await_ready(self) -> None:
+        """Wait until it is set up, before it is asked for anything.
+
+        Raises:
+            HostError: it could not be set up; it is the caller's to close.
+        """
+        if self._ready:
+            return
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
-        data = self._control.recv(4096) if poll.poll(_SETUP_SECONDS * 1000) else b""
+        data = b""
+        with contextlib.suppress(ConnectionError):
+            data = self._control.recv(4096) if poll.poll(_SETUP_SECONDS * 1000) else b""
         event = packets.parse_event(data)
         if event is None or event.kind != packets.READY:
             raise HostError(_SILENT)
@@ -194,7 +211,9 @@ class Launcher:
                 f"cannot set up the launcher: it could not {step}: {os.strerror(event.errnum)}",
                 errno=event.errnum,
             )
-        return event.features
+        self.features = event.features
+        self._record.release()  # the launcher holds it by now
+        self._ready = True
 
     def _send(self, data: bytes, fds: Sequence[int]) -> None:
         self._control.sendmsg(
@@ -285,6 +304,7 @@ class Launcher:
         for path in self.group.paths:  # what a container made in its own group
             cgroups.remove_tree(path)
         home.forget(self._home, self.id)
+        self._record.release()
         if os.path.exists(f"{self._root}/owners/{self.id}"):  # it could not clear up after itself
             recover(self._root)
 

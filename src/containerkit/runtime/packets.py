@@ -40,6 +40,7 @@ CLASSIC_OVERLAY: Final = 1
 """Overlays are made by mount(2), as before Linux 6.5."""
 
 OUTSIDE: Final = 2
+LONE: Final = 4
 """Where control groups are of version 2, the launcher lives in its group, not in its owner's."""
 
 PACKET: Final = struct.Struct("<IHHII")
@@ -107,7 +108,7 @@ def hello(
         netns_pool: network namespaces kept ready.
         spares: 1 to keep a child parked, else 0.
         idle_ms: pause after which it prepares for the next start while others still run.
-        flags: `CLASSIC_OVERLAY`, `OUTSIDE`.
+        flags: `CLASSIC_OVERLAY`, `OUTSIDE`, `LONE`.
     """
     names = b"".join(name.encode("ascii").ljust(16, b"\0") for name in controllers)
     body = _HELLO.pack(

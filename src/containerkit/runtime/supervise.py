@@ -12,41 +12,65 @@ good.  The one of a shared container hangs from the first on what those who shar
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from containerkit.launch.limits import uses_uncommon
+from containerkit.launch.limits import limits_of, uses_uncommon
+from containerkit.launch.request import check_options
 from containerkit.runtime.cgroups import UNCOMMON
 from containerkit.runtime.launcher import Launcher
 from containerkit.runtime.leases import open_watch
 
 if TYPE_CHECKING:
     from containerkit.model.limits import Limits
+    from containerkit.model.options import ContainerOptions
     from containerkit.runtime.keeper import Keeper
-    from containerkit.runtime.records import Row
 
 
-def spawn(keeper: Keeper, row: Row, limits: Limits) -> Launcher:
-    """Return a launcher for one container, which has these limits.
+def spawn(keeper: Keeper, limits: Limits, *, shared: str | None = None) -> Launcher:
+    """Return a launcher for one container, which is being set up.
 
     A detached one's ends with this process until it is told to leave; a shared one's with the last
     of those who share it.
 
-    Blocking: until it is set up, some milliseconds.
+    Args:
+        keeper: of the engine.
+        limits: of the container.
+        shared: the id of one that several processes share; None: it is a detached one.
     """
-    watch = None if row.shared is None else open_watch(keeper.directory(row.id))
+    watch = None if shared is None else open_watch(keeper.directory(shared))
     try:
         return Launcher(
             keeper.root,
-            netns_pool=0,
-            spares=0,
+            netns_pool=1,
             classic_overlay=keeper.runner.classic_overlay,
-            detached=row.shared is None,
+            detached=shared is None,
+            lone=True,
             uncommon=uses_uncommon(limits),
             owner=watch,
+            wait=False,
         )
     finally:
         if watch is not None:
             os.close(watch)
+
+
+@contextmanager
+def ahead(keeper: Keeper, options: ContainerOptions) -> Iterator[list[Launcher]]:
+    """Have the launcher of a container set itself up while that is created, if it is detached.
+
+    Whoever starts the container takes it from the list; what is left there at the end is ended.
+    """
+    check_options(options)
+    made = []
+    if options.get("lifetime") == "detached":
+        made.append(spawn(keeper, limits_of(options.get("limits"))))
+    try:
+        yield made
+    finally:
+        for launcher in made:
+            launcher.close()
 
 
 def plan_holds(compiled_for: Launcher, launcher: Launcher, limits: Limits) -> bool:

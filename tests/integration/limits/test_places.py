@@ -14,7 +14,7 @@ import pytest
 
 import containerkit as ck
 from containerkit.runtime import cgroups
-from tests.integration.limits.support import eventually, groups, value
+from tests.integration.limits.support import VERSION, eventually, groups, value
 
 TOP = Path("/sys/fs/cgroup")
 
@@ -155,14 +155,15 @@ def test_a_detached_one_is_outside_of_our_group(engine: ck.Engine, busybox: str)
     try:
         ours, found = cgroups.find(), groups(container)
         for name in {"unified", *cgroups.CONTROLLERS} & found.keys():
-            assert found[name].parent.parent == ours.tops[name]
+            group = found[name].parent if VERSION == "v2" else found[name]
+            assert group.name.startswith(cgroups.PREFIX)
+            assert group.parent == ours.tops[name]
         assert value(container, "pids.max") == "9"
     finally:
         container.remove(force=True)
     for group in found.values():
         if cgroups.PREFIX in str(group):
-            gone = functools.partial(is_gone, group.parent)
-            eventually(gone, f"{group.parent} is left")
+            eventually(functools.partial(is_gone, group), f"{group} is left")
 
 
 def is_gone(group: Path) -> bool:

@@ -50,6 +50,7 @@ def test_constants() -> None:
     assert enum("ck_hello_flag") == {
         "CK_CLASSIC_OVERLAY": packets.CLASSIC_OVERLAY,
         "CK_OUTSIDE": packets.OUTSIDE,
+        "CK_LONE": packets.LONE,
     }
 
 
