@@ -80,12 +80,10 @@ static int take(struct ck_launcher *l, struct ck_container *c, int stream)
     if (c->log.output[stream] < 0)
         return 0;
     got = ck_read(c->log.output[stream], record->data, CK_RECORD_DATA);
-    if (got == -EAGAIN)
-        return 0;
-    if (got <= 0) { /* EIO: nobody has the terminal open any more */
+    if (got <= 0 && got != -EAGAIN) /* EIO: nobody has the terminal open any more */
         ck_launcher_unwatch(l, &c->log.output[stream]);
+    if (got <= 0)
         return 0;
-    }
     size = (uint32_t)got;
     record->size = size;
     record->stream = (uint8_t)(stream + 1);
