@@ -7,6 +7,8 @@ Flow: `Engine.run` or its asyncio twin → here → `Runner.start`, then `stdio.
 
 from __future__ import annotations
 
+import errno
+import signal
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -167,6 +169,9 @@ class Run:
             else:
                 channel.close()
         if event is not None and event.kind == packets.FAILED:
+            if collected.timed_out and event.errnum == errno.ECHILD:  # killed in its set-up
+                event = event._replace(kind=packets.EXITED, signal=signal.SIGKILL, cause=_TIMEOUT)
+                return how.judge(self._result(collected, event, started), timed_out=True)
             if was_stillborn(event) and not self._again:
                 self._again = True
                 assert self._image is not None

@@ -51,6 +51,16 @@ def test_time_is_told_apart(engine: ck.Engine, busybox: str) -> None:
     assert caught.value.result.exit.cause == "timeout"
 
 
+def test_time_is_over_before_it_has_begun(engine: ck.Engine, busybox: str) -> None:
+    """Killed during its set-up, it is no failure of that."""
+    for _ in range(10 * MORE):
+        with pytest.raises(ck.Timeout) as caught:
+            engine.run(busybox, ["sleep", "1000"], limits=ck.Limits(memory="16m"), timeout=1e-6)
+        assert caught.value.result is not None
+        assert caught.value.result.exit == ck.Exit.by_signal(9, cause="timeout")
+    assert engine.run(busybox, ["true"]).exit.ok
+
+
 BOMB = """
 import os
 while True:
