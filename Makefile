@@ -13,7 +13,7 @@ C_FORMATTED := $(wildcard src/_native/*.c tests/native/*.c tests/faults/*.c test
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart dev test test-python test-kernel test-cgroup2 test-sanitized native lint fmt type bench wheel clean fuzz \
+.PHONY: help quickstart dev test test-python test-kernel test-cgroup2 test-sanitized native lint fmt type bench wheel clean bars fuzz \
 	sweep-crowd sweep-faults sweep-kills
 
 help: ## this list
@@ -83,19 +83,22 @@ fmt: dev ## put Python and C into the one format
 type: dev ## mypy --strict on the library, its tests, examples and benchmarks
 	$(BIN)/mypy --strict src tests benchmarks $(wildcard examples)
 
-# ---- the same at size; `make test` runs a sample of each
+# ---- the same at size; `make test` runs a sample of each.  SEED= draws other points.
 
 fuzz: dev $(DONE)/packages-fuzz ## hostile input for the C core, S=60 seconds a target; T="tar apply" for some
 	$(BIN)/python -m tests.fuzz $(if $(S),--seconds $(S)) $(T)
 
 sweep-faults: dev $(DONE)/packages-test ## every call that can fail, failing (hours); S=600 for so many seconds
-	$(BIN)/python -m tests.faults.sweep_faults $(if $(S),--seconds $(S))
+	$(BIN)/python -m tests.faults.sweep_faults $(if $(S),--seconds $(S)) $(if $(SEED),--seed $(SEED)) $(if $(T),--only $(T))
 
 sweep-crowd: dev $(DONE)/packages-test ## 16 processes x 200 operations on one root, some killed; P=, N=
-	$(BIN)/python -m tests.faults.crowd $(or $(P),16) $(or $(N),200)
+	$(BIN)/python -m tests.faults.crowd $(or $(P),16) $(or $(N),200) $(or $(SEED),1)
 
 sweep-kills: dev $(DONE)/packages-test ## the process killed at 540 points; N=… for so many
-	$(BIN)/python -m tests.faults.sweep_kills $(if $(N),--points $(N))
+	$(BIN)/python -m tests.faults.sweep_kills $(if $(N),--points $(N)) $(if $(SEED),--seed $(SEED))
+
+bars: dev $(DONE)/packages-test ## 1,000 runs, 100 OOM kills, bombs, floods, orphans: their figures; T="runs ooms"
+	$(BIN)/python -m tests.faults.bars $(T)
 
 # ---- the rest
 

@@ -1,6 +1,6 @@
 """A crowd on one root: many processes do everything to each other's containers, and some are killed.
 
-    python -m tests.faults.crowd [PROCESSES [OPERATIONS]]     (make sweep-crowd)
+    python -m tests.faults.crowd [PROCESSES [OPERATIONS [SEED]]]     (make sweep-crowd)
 
 Owns: the mixed operations, the kills, and the figures.  An error that says what another process did
 meanwhile is part of the game; every other one is a finding, as is a wait of over 30 s, a problem
@@ -13,11 +13,9 @@ import collections
 import contextlib
 import json
 import random
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +25,7 @@ from typing import Any
 import attrs
 
 import containerkit as ck
+from tests import conftest
 from tests.support import ocibuild
 from tests.support.registry import RegistryServer
 
@@ -346,16 +345,18 @@ def crowd(
     return figures
 
 
-def main(processes: int = 16, operations: int = 200) -> int:
+def main(processes: int = 16, operations: int = 200, seed: int = 1) -> int:
     """Run the whole crowd and print its figures."""
-    base = Path(tempfile.mkdtemp(prefix="ck-crowd-", dir="/var/tmp"))
+    base = conftest.make_root()
     begun = time.monotonic()
     try:
         with RegistryServer() as registry:
-            figures = crowd(base / "root", registry, processes, operations)
+            figures = crowd(base / "root", registry, processes, operations, seed=seed)
     finally:
-        shutil.rmtree(base)
-    print(f"{processes} processes x {operations}, {time.monotonic() - begun:.0f} s: {figures}")
+        conftest.remove_root(base)
+    print(
+        f"{processes} processes x {operations}, seed {seed}, {time.monotonic() - begun:.0f} s: {figures}"
+    )
     print(", ".join(f"{count} {kind}" for kind, count in sorted(figures.kinds.items())))
     for finding, count in collections.Counter(figures.findings).most_common():
         print(f"  {count} x {finding}")

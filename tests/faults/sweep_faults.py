@@ -25,6 +25,9 @@ from tests.faults.sufferer import Silent, Sufferer
 from tests.support import leaks, ocibuild
 from tests.support.registry import RegistryServer
 
+CLEAN = 3
+"""Runs without a failing call, one after the other, that end a kind of calls and an error."""
+
 MOST_TRIES = 50
 """Points that may miss, of an operation of which none has hit yet."""
 
@@ -114,14 +117,17 @@ class Sweep:
             yield f"the same did not work afterwards: {answer['again']}"
 
     def every(self, name: str) -> Iterator[Point]:
-        """Yield the whole product of one operation: n counts up until a run is clean."""
+        """Yield the whole product of one operation: n counts up until runs are clean.
+
+        What is done in the background differs from run to run: one clean run alone ends nothing.
+        """
         for kind in CLASSES:
             for error in ERRORS[kind]:
-                nth = 0
-                self.last_hit = True
-                while self.last_hit:
+                nth = clean = 0
+                while clean < CLEAN:
                     nth += 1
                     yield Point(name, kind, error, nth)
+                    clean = 0 if self.last_hit else clean + 1
 
     def some(self, name: str, seed: int, deadline: float | None, most: int) -> Iterator[Point]:
         """Yield points of one operation at random until the deadline, at least one, at most so many.
@@ -160,11 +166,16 @@ def sweep(
     done = Sweep(fault_build, image)
     names = only or list(OPERATIONS)
     for name in names:
+        begun, points, findings = time.monotonic(), done.points, len(done.findings)
         if seconds is None and most is None:
             done.operation(name, done.every(name))
         else:
             deadline = None if seconds is None else time.monotonic() + seconds / len(names)
             done.operation(name, done.some(name, seed, deadline, most or sys.maxsize))
+        spent = time.monotonic() - begun
+        print(f"{name}: {done.points - points} calls failed, {spent:.0f} s", flush=True)
+        for finding in done.findings[findings:]:
+            print(f"  {finding}", flush=True)
     return done
 
 
@@ -186,8 +197,6 @@ def main() -> int:
             fault_build=build(),
             most=parsed.points,
         )
-    for finding in done.findings:
-        print(finding)
     spent = time.monotonic() - begin
     print(f"fault sweep: {done.points} calls failed, {len(done.findings)} findings, {spent:.0f} s")
     return bool(done.findings)

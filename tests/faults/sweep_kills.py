@@ -111,7 +111,11 @@ def sweep(*, image: str, points: int, seed: int, fault_build: FaultBuild) -> Kil
     done = KillSweep(fault_build, image, seed)
     share, more = divmod(points, len(KILLED))
     for number, name in enumerate(KILLED):
+        findings = len(done.findings)
         done.points_of(name, share + (number < more))
+        print(f"{name}: {share + (number < more)} points", flush=True)
+        for finding in done.findings[findings:]:
+            print(f"  {finding}", flush=True)
     return done
 
 
@@ -123,8 +127,6 @@ def main() -> int:
     with RegistryServer() as registry:
         image = registry.push("test/busybox:latest", ocibuild.busybox())
         done = sweep(image=image, points=parsed.points, seed=parsed.seed, fault_build=build())
-    for finding in done.findings:
-        print(finding)
     opens = sorted(done.opens)
     p99 = opens[min(len(opens) - 1, int(len(opens) * 0.99))]
     print(

@@ -353,6 +353,7 @@ class Snapshots:
     def _trash(self) -> Path:
         return self._directory / f".trash-{secrets.token_hex(8)}"
 
+    @refusals("remove what was unpacked")
     def _discard(self, tree: Path) -> None:
         """Remove a tree that has no name; gone from its place at once."""
         trash = self._trash()

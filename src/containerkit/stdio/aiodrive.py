@@ -15,6 +15,7 @@ import select
 import time
 from typing import Final, TypeVar
 
+from containerkit.errors import refusals
 from containerkit.stdio.waiting import Interest, Ready, Wait, Waiting, drive
 
 T = TypeVar("T")
@@ -121,7 +122,8 @@ class _Watch:
         self.close()
         self._interest = interest
         self._always = []
-        epoll = select.epoll()
+        with refusals("watch descriptors"):
+            epoll = select.epoll()
         events = dict(interest)  # of two for one descriptor the later one, as in poll objects
         try:
             for fd, mask in events.items():
