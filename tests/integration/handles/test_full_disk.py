@@ -46,7 +46,10 @@ def test_removing_with_no_byte_free(small: Path, busybox: str, lifetime: str) ->
         created = engine.containers.create(busybox, **options)
         paused = engine.start(busybox, FOREVER, **options)
         paused.pause()
-        running = engine.start(busybox, ["sh", "-c", "yes > /file & sleep 9999"], **options)
+        # It goes for the disk only when its own start is over, too.
+        script = "until test -e /go; do sleep 0.01; done; yes > /file & sleep 9999"
+        running = engine.start(busybox, ["sh", "-c", script], **options)
+        running.exec(["touch", "/go"], check=True)
         fill(small)
         for one in (stopped, created, paused, running):
             one.remove(force=True)
