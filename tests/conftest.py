@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from containerkit.engine import Engine
 
 HERE = Path(__file__).parent
+
+# A shell has what it runs in the background ignore SIGINT, and so would all that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 BASE = leaks.BASE
 """Where engine roots live: a file system that can hold the upper directory of an overlay."""
