@@ -57,12 +57,16 @@ def open_first(root: Path, state: State) -> int:
 
 
 def _members(root: Path, state: State) -> tuple[int, ...]:
-    """Return the processes in a container's control group, 0 for those that we do not see."""
+    """Return the processes in a container's control group, 0 for those that we do not see.
+
+    That is its launcher's own where this has one container only, in version 1.
+    """
     if state.group and state.pid:
         for place in (text_of(f"{root}/owners/{state.launcher}") or "").splitlines():
-            found = text_of(f"{place}/{state.group}/cgroup.procs") if place[:1] == "/" else None
-            if found is not None:
-                return tuple(map(int, found.split()))
+            for group in (f"{place}/{state.group}", place) if place[:1] == "/" else ():
+                found = text_of(f"{group}/cgroup.procs")
+                if found is not None:
+                    return tuple(map(int, found.split()))
     return ()
 
 
@@ -73,8 +77,9 @@ def _is_first(pid: int, state: State) -> bool:
 
 
 def _is_member(pid: int, state: State) -> bool:
+    own = f"/{cgroups.PREFIX}{state.launcher}"
     lines = (text_of(f"/proc/{pid}/cgroup") or "").splitlines()
-    return any(line.endswith(f"/{cgroups.PREFIX}{state.launcher}/{state.group}") for line in lines)
+    return any(line.endswith((own, f"{own}/{state.group}")) for line in lines)
 
 
 # ---- a launcher that is stopped
