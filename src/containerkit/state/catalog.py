@@ -147,6 +147,8 @@ class Catalog:
                 # Not allowed inside a transaction.
                 connection.raw.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
                 connection.durable = durable
+            if connection.raw.in_transaction:  # an interrupt came right after a BEGIN
+                connection.raw.execute("ROLLBACK")
             connection.raw.execute("BEGIN IMMEDIATE")
             connection.depth = 1
             try:

@@ -75,13 +75,14 @@ class FileLock:
             fd = self._open()
             try:
                 fcntl.flock(fd, (fcntl.LOCK_SH if self._shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+                named = self._is_named(fd)
             except BlockingIOError:
                 os.close(fd)
                 return False
-            except BaseException:
+            except BaseException:  # an interrupt too: this process would lock itself out
                 os.close(fd)
                 raise
-            if self._is_named(fd):
+            if named:
                 self._fd = fd
                 _held.add(self)
                 return True

@@ -247,11 +247,12 @@ INTERRUPTED = """
 import os, signal, sys, threading, time
 import containerkit as ck
 
-came = []
+came, armed = [], []
 
 def interrupt(*_):
     came.append(True)
-    raise KeyboardInterrupt
+    if armed:
+        raise KeyboardInterrupt
 
 # Where nothing can be raised, in a destructor say, Python drops it and says so.
 sys.unraisablehook = lambda what: (
@@ -263,12 +264,15 @@ with ck.Engine.open(sys.argv[1]) as engine:
     for number in range(20):
         timer = threading.Timer(0.001 + number / 1000, os.kill, (os.getpid(), signal.SIGINT))
         try:
+            armed.append(True)
             timer.start()
             while len(came) == number:
                 engine.run(sys.argv[2], ["sleep", "0.002"])
                 engine.start(sys.argv[2], ["sleep", "1000"]).remove(force=True)
         except KeyboardInterrupt:
             pass
+        armed.clear()
+        timer.join()
         for one in engine.containers.list():  # interrupted before it was handed over
             one.remove(force=True)
         engine.recover()  # interrupted while it was removed
