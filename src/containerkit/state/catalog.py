@@ -113,13 +113,14 @@ class Catalog:
         connection = self._connection()
         assert connection.depth == 0, "transactions do not nest"
         with self._translated("read"):
-            connection.raw.execute("BEGIN")
-            connection.depth = 1
-            try:
+            try:  # around BEGIN too: an interrupt may come right after it
+                connection.raw.execute("BEGIN")
+                connection.depth = 1
                 yield connection.raw
             finally:
                 connection.depth = 0
-                connection.raw.execute("ROLLBACK")
+                if connection.raw.in_transaction:
+                    connection.raw.execute("ROLLBACK")
 
     @contextmanager
     def transaction(
@@ -147,11 +148,9 @@ class Catalog:
                 # Not allowed inside a transaction.
                 connection.raw.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
                 connection.durable = durable
-            if connection.raw.in_transaction:  # an interrupt came right after a BEGIN
-                connection.raw.execute("ROLLBACK")
-            connection.raw.execute("BEGIN IMMEDIATE")
-            connection.depth = 1
-            try:
+            try:  # around BEGIN too: an interrupt may come right after it
+                connection.raw.execute("BEGIN IMMEDIATE")
+                connection.depth = 1
                 yield connection.raw
                 connection.raw.execute("COMMIT")
             except BaseException:

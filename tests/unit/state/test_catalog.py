@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -45,6 +46,39 @@ def test_a_transaction_is_all_or_nothing(catalog: Catalog) -> None:
         db.execute(LEASE, ("c", "1"))
         db.execute(LEASE, ("a", "1"))
     assert leases(catalog) == ["a"]
+
+
+class Interrupting:
+    """A connection on which SIGINT comes right after each BEGIN."""
+
+    def __init__(self, raw: sqlite3.Connection) -> None:
+        self.raw = raw
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.raw, name)
+
+    def execute(self, statement: str, *rest: Any) -> sqlite3.Cursor:
+        cursor = self.raw.execute(statement, *rest)
+        if statement.startswith("BEGIN"):
+            raise KeyboardInterrupt
+        return cursor
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_an_interrupt_right_after_a_begin_leaves_no_transaction(
+    catalog: Catalog, durable: bool
+) -> None:
+    connection = catalog._connection()
+    raw = connection.raw
+    for block in (catalog.transaction, catalog.snapshot):
+        connection.raw = cast("sqlite3.Connection", Interrupting(raw))
+        with pytest.raises(KeyboardInterrupt), block():
+            pass
+        connection.raw = raw
+        assert not raw.in_transaction
+        with catalog.transaction(durable=durable) as db:
+            db.execute(LEASE, (block.__name__, "1"))
+    assert leases(catalog) == ["snapshot", "transaction"]
 
 
 def test_another_catalog_on_the_same_file_sees_commits(catalog: Catalog, tmp_path: Path) -> None:
@@ -102,6 +136,7 @@ def test_a_child_that_exits_normally_closes_nothing_of_its_parent(tmp_path: Path
     program = f"""
 import os, sys
 from pathlib import Path
+from typing import Any, cast
 from containerkit.state.catalog import Catalog
 catalog = Catalog(Path({str(tmp_path / "c.sqlite")!r}))
 catalog.rows("SELECT 1")

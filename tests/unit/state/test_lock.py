@@ -21,6 +21,21 @@ def test_a_second_holder_in_the_same_process_is_refused(tmp_path: Path) -> None:
     second.release()
 
 
+def test_an_interrupt_while_it_is_taken_leaves_it_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FileLock, "_is_named", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            FileLock(tmp_path / "lock").try_acquire()
+    second = FileLock(tmp_path / "lock")
+    assert second.try_acquire()
+    second.release()
+
+
 def test_shared_holders_share_and_keep_the_exclusive_one_out(tmp_path: Path) -> None:
     one, two = (FileLock(tmp_path / "lock", shared=True) for _ in range(2))
     with one.acquire(), two.acquire():
