@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 import containerkit as ck
 from tests import conftest
 from tests.support import leaks, ocibuild
+from tests.support.bomb import BOMB
 from tests.support.registry import RegistryServer
 
 MIB = 1 << 20
@@ -121,14 +122,6 @@ def ooms(engine: ck.Engine, image: str, times: int = 100) -> Figure:
     return Figure(told == times, f"{times} OOM kills: {told} told as oom")
 
 
-BOMB = """
-import os
-while True:
-    try:
-        os.fork()
-    except OSError:
-        pass
-"""
 RESPONSIVE = 1.0
 """Seconds that a process of the host, or a container beside it, may take while a bomb goes off."""
 

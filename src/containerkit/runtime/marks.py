@@ -2,9 +2,9 @@
 
 ``containers/ID/kept`` points to "owner:" and the id of a launcher: with that launcher the container
 goes; or to "detached", followed by ":" and the host's boot where nobody waited for its row to be on
-the disk: it may have lost that when it is met in another boot.  A directory without a mark is no container (any more, or yet): when
-nobody holds its lock it is debris.  So opening a root needs no catalog to tell the two apart, and
-removing a container begins by an unlink, which needs no space on the disk.
+the disk: it may have lost that when it is met in another boot.  A directory without a mark is no
+container (any more, or yet): when nobody holds its lock it is debris.  So opening a root needs no
+catalog to tell the two apart, and removing a container begins by an unlink, which needs no space on the disk.
 
 Owns the link.  Must not: remove anything else.
 Neighbours: `birth` and `begin` write it, `recover` and every look at a container read it.

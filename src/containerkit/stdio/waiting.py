@@ -73,10 +73,8 @@ def drive(waiting: Waiting[T]) -> T:
             value: T = stop.value
             return value
         except BaseException as error:
-            if (
-                getattr(waiting, "gi_frame", None) is None
-            ):  # it was the generator's own, which has ended
-                raise
+            if getattr(waiting, "gi_frame", None) is None:
+                raise  # it was the generator's own, which has ended
             interruption = error  # wherever in here it came: around the wait, or in it
 
 

@@ -15,6 +15,7 @@ import pytest
 import containerkit as ck
 from containerkit.errors import InvalidStatus, LaunchError, Timeout
 from tests.integration.exec.look import MARK, counts, launcher_of, sleepers
+from tests.support.bomb import BOMB
 from tests.support.patience import cut_short, until
 
 TREE = f"setsid sleep {MARK} & (sleep {MARK} &); echo up; exec sleep {MARK}"
@@ -122,16 +123,6 @@ def test_it_ends_with_the_process_that_asked_for_it(engine: ck.Engine, box: ck.C
     assert select.select([pidfd], [], [], 60)[0]
     os.close(pidfd)
     until(lambda: sleepers(box) == 0)  # the rest of the tree a moment later
-
-
-BOMB = """
-import os
-while True:
-    try:
-        os.fork()
-    except OSError:
-        pass
-"""
 
 
 def test_a_fork_bomb_is_ended_by_its_timeout(python: ck.Container) -> None:

@@ -9,6 +9,7 @@ import pytest
 import containerkit as ck
 from containerkit.model.limits import Unlimited
 from tests.integration.limits.support import MORE, VERSION, eventually, groups, value
+from tests.support.bomb import BOMB
 
 EAT = ["tail", "/dev/zero"]
 """Remembers a line that does not end."""
@@ -59,16 +60,6 @@ def test_time_is_over_before_it_has_begun(engine: ck.Engine, busybox: str) -> No
         assert caught.value.result is not None
         assert caught.value.result.exit == ck.Exit.by_signal(9, cause="timeout")
     assert engine.run(busybox, ["true"]).exit.ok
-
-
-BOMB = """
-import os
-while True:
-    try:
-        os.fork()
-    except OSError:
-        pass
-"""
 
 
 def test_a_fork_bomb(engine: ck.Engine, busybox: str) -> None:
