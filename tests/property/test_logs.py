@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from containerkit.stdio.entry import LineCutter
@@ -15,20 +15,26 @@ from containerkit.stdio.logs import Logs
 from containerkit.stdio.records import BrokenLog, Record, encode, parse
 from tests.unit.stdio.test_logs import Writer
 
-CHUNKS = st.binary(min_size=1, max_size=60) | st.sampled_from(
-    [b"\n", b"a\nb", b"\n\n", b"x" * 40000]
-)
-STEPS = st.lists(st.tuples(st.integers(1, 2), CHUNKS) | st.just(None), max_size=30)
+CHUNKS = st.binary(min_size=1, max_size=60) | st.sampled_from([b"\n", b"a\nb", b"\n\n"])
+# A stream, what is written to it, and so many times over; None: the file is rotated.
+Step = tuple[int, bytes, int] | None
+STEPS = st.lists(
+    st.tuples(st.integers(1, 2), CHUNKS, st.just(1))
+    | st.tuples(st.integers(1, 2), st.just(b"x"), st.sampled_from([3_000, 30_000, 60_000]))
+    | st.just(None),
+    max_size=30,
+).filter(lambda steps: sum(step[2] for step in steps if step) < 240_000)
 
 
-def lines_of(steps: list[tuple[int, bytes] | None], stream: int) -> list[bytes]:
+def lines_of(steps: list[Step], stream: int) -> list[bytes]:
     cutter = LineCutter()
-    chunks = [step[1] for step in steps if step is not None and step[0] == stream]
+    chunks = [step[1] * step[2] for step in steps if step is not None and step[0] == stream]
     return [piece for chunk in chunks for piece in cutter.feed(chunk)] + cutter.end()
 
 
 @given(STEPS, st.integers(0, 40))
-def test_all_and_the_last(steps: list[tuple[int, bytes] | None], count: int) -> None:
+@example([(1, b"open", 1), (2, b"x", 30_000), (2, b"\n\n", 1)], 1)
+def test_all_and_the_last(steps: list[Step], count: int) -> None:
     directory = Path(tempfile.mkdtemp())
     try:
         writer = Writer(directory, files=40)
@@ -38,12 +44,14 @@ def test_all_and_the_last(steps: list[tuple[int, bytes] | None], count: int) -> 
             if step is None:
                 writer.rotate()
             else:
-                writer.write(step[1], step[0])
+                writer.write(step[1] * step[2], step[0])
             followed += follower.read(grow=True)
         while more := follower.read(grow=True):
             followed += more
         follower.close()
-        assert [(r.stream, r.data) for r in followed] == [s for s in steps if s is not None]
+        assert [(r.stream, r.data) for r in followed] == [
+            (step[0], step[1] * step[2]) for step in steps if step is not None
+        ]
         with Logs(directory) as logs:
             entries = list(logs)
         for stream, name in ((1, "stdout"), (2, "stderr")):

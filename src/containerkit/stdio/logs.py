@@ -31,6 +31,8 @@ Moment = datetime | float | timedelta
 
 _LINE_GUESS: Final = 128
 _TAIL_LEAST: Final = 16 << 10
+_TAIL_MOST: Final = 256 << 10
+"""Bytes from the end that are searched for a line which one stream began and has not ended."""
 
 
 def moment_ns(value: Moment | None, what: str) -> int | None:
@@ -109,7 +111,7 @@ class LogReader:
         while True:
             files = LogFiles(directory, tail=want)
             try:
-                if self._take_last(files, count):
+                if self._take_last(files, count, search=0 < want < _TAIL_MOST):
                     return files
             except BaseException:
                 files.close()
@@ -117,8 +119,14 @@ class LogReader:
             files.close()
             want = 4 * max(want, _TAIL_LEAST)
 
-    def _take_last(self, files: LogFiles, count: int) -> bool:
-        """Read to the end; False when one of the last entries may have begun before *files* do."""
+    def _take_last(self, files: LogFiles, count: int, *, search: bool) -> bool:
+        """Read to the end; False when one of the last entries may have begun before *files* do.
+
+        Args:
+            files: the log's end.
+            count: entries to make ready.
+            search: say so also of a stream that ends no line in *files*: its last one may be open.
+        """
         self._lines = Lines()
         last: deque[tuple[bool, LogEntry]] = deque(maxlen=count)
         whole = {"stdout"} | {"stderr"} if files.whole else set()
@@ -138,7 +146,11 @@ class LogReader:
             take(self._lines.feed(records))
         if self._follower is None:
             take(self._lines.end())
-        if not files.whole and (found < count or not all(sure for sure, _entry in last)):
+        if not files.whole and (
+            found < count
+            or not all(sure for sure, _entry in last)
+            or (search and not self._streams <= whole)
+        ):
             return False
         self.ready.extend(entry for _sure, entry in last)
         return True
@@ -194,7 +206,8 @@ class Logs(Iterator[LogEntry]):
         follow: who writes: it goes on until nobody does; None: up to what is there now.
         since: leave out what was said before.
         until: leave out what was said after.
-        tail: begin with so many of the last entries there are.
+        tail: begin with so many of the last entries there are.  Of a line that one stream left open
+            while the other wrote more than 256 KiB, the beginning may be missed.
         stdout: with standard output (of a terminal: all it shows).
         stderr: with standard error.
 
