@@ -25,7 +25,7 @@ from containerkit.runtime.keeper import Keeper, living
 from containerkit.runtime.recover import recover
 from containerkit.runtime.runner import Runner
 from containerkit.runtime.signature import READY_SECONDS, with_options
-from containerkit.state import importing as _importing  # noqa: F401  (for its hook)
+from containerkit.state import forking as _forking  # noqa: F401  (for its hooks)
 from containerkit.state.root import StoreRoot
 
 if TYPE_CHECKING:

@@ -3,9 +3,11 @@
 SQLite takes locks of the whole process for moments, to allocate memory or to open a file.  A child
 that is forked while another thread holds one can never use SQLite itself, whatever it opens.
 
-Owns: the count of threads that are inside, and the hooks around a fork.  Must not: be held while
-waiting for another thread.
-Neighbour: `state.catalog` is inside for as long as a statement or transaction takes.
+Owns: the count of threads that are inside, and the hooks around a fork, for imports too.  Must not:
+be held while waiting for another thread, or be imported late: a hook that is registered while a
+fork has begun is not called for it.
+Neighbours: `engine` imports it; `state.catalog` is inside for as long as a statement or transaction
+takes; `importing` waits for imports.
 """
 
 from __future__ import annotations
@@ -16,8 +18,12 @@ import time
 from types import TracebackType
 from typing import Final
 
+from containerkit.state.importing import settle, under_way
+
 _PATIENCE: Final = 10.0
 """Seconds after which a fork goes on: a writer may wait for another process for longer."""
+_ROUNDS: Final = 100
+"""After so many the fork goes on, although threads import one thing after the other."""
 
 
 class _All:
@@ -65,8 +71,22 @@ no_fork: Final = _Gate()
 
 
 def _before() -> None:
-    own = 1 if no_fork.depth else 0
+    """Come to a moment when no thread is inside, nor imports anything.
+
+    One after the other, not both at once: a thread that imports may wait at the gate.
+    """
     deadline = time.monotonic() + _PATIENCE
+    for _ in range(_ROUNDS):
+        settle()
+        _shut(deadline)
+        if not under_way():
+            return
+        _open()
+    _shut(deadline)
+
+
+def _shut(deadline: float) -> None:
+    own = 1 if no_fork.depth else 0
     with _all.changed:
         _all.forking += 1
         no_fork.forks = True
@@ -74,13 +94,13 @@ def _before() -> None:
             _all.changed.wait(left)
 
 
-def _after_in_parent() -> None:
-    # Not when this module was imported, by another thread, after the fork's first hooks had run.
-    if no_fork.forks:
-        no_fork.forks = False
-        with _all.changed:
-            _all.forking -= 1
-            _all.changed.notify_all()
+def _open() -> None:
+    if not no_fork.forks:  # the engine was imported, by another thread, while this fork had begun
+        return
+    no_fork.forks = False
+    with _all.changed:
+        _all.forking -= 1
+        _all.changed.notify_all()
 
 
 def _after_in_child() -> None:
@@ -89,6 +109,4 @@ def _after_in_child() -> None:
     _all = _All(1 if no_fork.depth else 0)
 
 
-os.register_at_fork(
-    before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child
-)
+os.register_at_fork(before=_before, after_in_parent=_open, after_in_child=_after_in_child)

@@ -4,14 +4,14 @@ The interpreter frees its one import lock in a forked child, but not those of si
 much here is imported on first use.  So before a fork, what other threads are importing just now is
 waited for: of this package and of what it uses, nothing else's.
 
-Owns that hook.  Must not: import anything that nobody has begun to, or fail: where the interpreter
+Owns that waiting.  Must not: import anything that nobody has begun to, or fail: where the interpreter
 does not show its locks, forks are as they are without it.
+Neighbour: `forking` asks, before a fork.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import threading
 from importlib import _bootstrap, import_module
@@ -24,7 +24,7 @@ _ROUNDS: Final = 100
 """After so many the fork goes on: modules are waited for, not whoever imports one after another."""
 
 
-def _under_way() -> list[str]:
+def under_way() -> list[str]:
     """Return the modules that other threads are importing, from the search for their files on."""
     locks: dict[str, Any] = getattr(_bootstrap, "_module_locks", {})
     own = threading.get_ident()
@@ -37,15 +37,12 @@ def _under_way() -> list[str]:
     return found
 
 
-def _settle() -> None:
+def settle() -> None:
     """Wait for them, and for what they go on to."""
     for _ in range(_ROUNDS):
-        found = _under_way()
+        found = under_way()
         if not found:
             return
         for name in found:
             with contextlib.suppress(Exception):  # it is the other thread's to hear of
                 import_module(name)
-
-
-os.register_at_fork(before=_settle)

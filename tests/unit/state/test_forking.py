@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import textwrap
 import threading
 import warnings
 
@@ -73,3 +76,47 @@ def test_many_threads_go_on() -> None:
     stop.set()
     for thread in threads:
         thread.join()
+
+
+def test_a_thread_that_imports_and_then_goes_inside_is_waited_for() -> None:
+    """The fork has begun, and waits for the import; what comes after it is not met either."""
+    program = """
+        import importlib.abc, os, sys, threading, time
+        import containerkit.engine
+        assert "containerkit.state.catalog" not in sys.modules
+
+        begun, order = threading.Event(), []
+
+        class Slow(importlib.abc.MetaPathFinder):
+            def find_spec(self, name, path=None, target=None):
+                if name == "containerkit.state.catalog":
+                    begun.set()
+                    time.sleep(0.2)
+
+        sys.meta_path.insert(0, Slow())
+
+        def work():
+            from containerkit.state import catalog
+            with catalog.no_fork:
+                time.sleep(0.2)
+                order.append("left")
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        begun.wait()
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        order.append("forked")
+        assert os.waitpid(child, 0)[1] == 0
+        thread.join()
+        print(*order)
+        """
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("left forked\n", "")
