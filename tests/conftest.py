@@ -42,6 +42,8 @@ settings.load_profile("any machine")
 # ---- what a test needs -------------------------------------------------------------------------
 
 
+INTEGRATION = ("integration", "faults", "security")
+
 KERNEL = (
     "integration/run",
     "integration/files/test_diff.py",
@@ -108,12 +110,12 @@ statistics, recovery), and the ways of mounting that are for kernels older than 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything below tests/integration and tests/faults is an integration test, and needs root."""
+    """What is below INTEGRATION is an integration test, and needs root."""
     kernel = tuple(str(HERE / path) for path in KERNEL)
     # Each a path, or the beginning of a name in it.
     cgroup2 = tuple(str(HERE / path) for path in CGROUP2)
     for item in items:
-        if {HERE / "integration", HERE / "faults"} & set(item.path.parents):
+        if {HERE / name for name in INTEGRATION} & set(item.path.parents):
             item.add_marker(pytest.mark.integration)
             item.add_marker(pytest.mark.needs("root"))
         if str(item.path).startswith(kernel):

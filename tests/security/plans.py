@@ -1,0 +1,80 @@
+"""Containers without one of their defences: what shows that an attack would be seen if it worked.
+
+Owns: the plans of starts and of execs, changed between their making and their being sent.  A control
+does what its attack does, in a container that was started within one of these blocks:
+
+    with plans.without(Code.KEYRING):
+        assert attack(engine, hostile, security) == SUCCEEDS
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+from containerkit.launch.compile import compile_plan
+from containerkit.launch.execute import exec_plan
+from containerkit.launch.ops import Code, Op
+from containerkit.launch.plan import Plan
+from containerkit.runtime import execute, runner
+
+Change = Callable[[Plan], Plan]
+
+
+def rebuilt(
+    plan: Plan,
+    *,
+    prepare: Sequence[Op] | None = None,
+    child: Sequence[Op] | None = None,
+    namespaces: int | None = None,
+) -> Plan:
+    """Return the same plan with other steps."""
+    return Plan(
+        inputs=plan.inputs,
+        prepare=plan.prepare if prepare is None else prepare,
+        child=plan.child if child is None else child,
+        namespaces=plan.namespaces if namespaces is None else namespaces,
+        kind=plan.kind,
+        notes=plan.notes,
+    )
+
+
+@contextmanager
+def changed(change: Change) -> Iterator[None]:
+    """Start whatever is started in this process meanwhile, execs too, by a changed plan."""
+
+    def compile_changed(*arguments: Any) -> Plan:
+        return change(compile_plan(*arguments))
+
+    def exec_changed(*arguments: Any) -> Plan:
+        return change(exec_plan(*arguments))
+
+    with (
+        mock.patch.object(runner, "compile_plan", compile_changed),
+        mock.patch.object(execute, "exec_plan", exec_changed),
+        mock.patch.object(runner, "key_of", return_value=None),  # nothing of it is kept
+    ):
+        yield
+
+
+@contextmanager
+def without(*codes: Code) -> Iterator[None]:
+    """Start without these steps of the child."""
+    with changed(lambda plan: rebuilt(plan, child=[o for o in plan.child if o.code not in codes])):
+        yield
+
+
+@contextmanager
+def replaced(code: Code, *steps: Op) -> Iterator[None]:
+    """Start with other steps of the child instead of those of one code."""
+
+    def change(plan: Plan) -> Plan:
+        child: list[Op] = []
+        for op in plan.child:
+            child += steps if op.code == code else (op,)
+        return rebuilt(plan, child=child)
+
+    with changed(change):
+        yield
