@@ -13,6 +13,7 @@ struct ck_child {
     struct ck_plan plan;
     int slots[CK_SLOTS]; /* -1: empty */
     int root;            /* O_PATH of the new root until pivot */
+    int last;            /* mount of MOUNT_FS; -1: none yet */
     int report;          /* socket to the launcher */
     void *memory;        /* the launcher's table, in this copy of it */
     size_t memory_size;

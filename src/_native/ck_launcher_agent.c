@@ -28,7 +28,7 @@ static int enter(struct ck_launcher *l, const struct ck_container *c)
  * launcher knows it, whatever happens to the agent. */
 static _Noreturn void run(const void *plan, size_t size, const int *fds, int n, int tasks)
 {
-    struct ck_child child = {.root = -1, .report = fds[0]};
+    struct ck_child child = {.root = -1, .last = -1, .report = fds[0]};
     int self = ck_pidfd_open(ck_getpid()), error = self;
     uint32_t at;
 

@@ -7,6 +7,7 @@
 #include <sys/file.h>
 
 #include "ck_launcher.h"
+#include "ck_path.h"
 
 /* ---- cgroups: one directory per container and controller, named by the container's number */
 
@@ -84,7 +85,7 @@ int ck_pool_join_cgroup(struct ck_launcher *l, uint32_t number)
 
     ck_pool_group(l, number, "tasks", path);
     for (int i = 0; i < l->n_controllers; i++) {
-        error = i == l->unified ? 0 : ck_write_text(l->controllers[i], path, "0");
+        error = i == l->unified ? 0 : ck_path_write(l->controllers[i], path, "0");
         if (error != -ENOENT || i < l->n_common)
             CK_TRY(error);
     }
@@ -112,7 +113,7 @@ int ck_pool_freeze(const struct ck_launcher *l, const char *group, bool frozen)
     CK_TRY(index);
     snprintf(path, sizeof path, "%s/%s", group, v2 ? "cgroup.freeze" : "freezer.state");
     for (int tries = 0; error < 0 && tries < 4; tries++)
-        error = ck_write_text(l->controllers[index], path, word);
+        error = ck_path_write(l->controllers[index], path, word);
     return error;
 }
 
@@ -130,7 +131,7 @@ int ck_pool_write_cgroup(struct ck_launcher *l, uint32_t number, const char *tri
             return -EINVAL;
         if (index >= l->n_common)
             CK_TRY(ck_make_dir(l->controllers[index], ck_pool_group(l, number, "", path), 0755));
-        CK_TRY(ck_write_text(l->controllers[index], ck_pool_group(l, number, file, path), value));
+        CK_TRY(ck_path_write(l->controllers[index], ck_pool_group(l, number, file, path), value));
         triples = ck_plan_next(value);
     }
     return 0;
@@ -291,7 +292,7 @@ static void park(struct ck_launcher *l)
 static _Noreturn void serve_as_spare(struct ck_launcher *l)
 {
     struct ck_child child = {
-        .root = -1, .report = CK_CONTROL_FD, .memory = l, .memory_size = sizeof *l};
+        .root = -1, .last = -1, .report = CK_CONTROL_FD, .memory = l, .memory_size = sizeof *l};
     int fds[CK_SLOTS], n = CK_SLOTS;
     uint32_t at;
     ssize_t got;

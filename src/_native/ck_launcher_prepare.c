@@ -154,6 +154,7 @@ static int do_source(struct ck_start *start, const struct ck_op *op)
         error != -EEXIST) /* of an earlier container of this number, if one was stuck */
         return error;
     c->sources |= 1ULL << op->fd[0];
+    CK_TRY(ck_mount_set(tree, 0, AT_RECURSIVE)); /* no peer of the host's any more */
     return ck_move_mount(tree, AT_FDCWD, path);
 }
 

@@ -13,6 +13,7 @@
 #include <sys/sysmacros.h>
 
 #include "ck_launcher.h"
+#include "ck_path.h"
 
 enum {
     DEVICES = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,
@@ -121,7 +122,7 @@ static int enter_group(const struct ck_launcher *l)
     if (l->unified < 0 || !(l->hello.flags & CK_OUTSIDE))
         return 0;
     CK_TRY(ck_make_dir(l->controllers[l->unified], "self", 0755));
-    return ck_write_text(l->controllers[l->unified], "self/cgroup.procs", "0");
+    return ck_path_write(l->controllers[l->unified], "self/cgroup.procs", "0");
 }
 
 /* So that it can be removed. */

@@ -45,7 +45,7 @@ static _Noreturn void run_clone(struct ck_start *start)
 {
     const struct ck_container *c = start->container;
     struct ck_launcher *l = start->launcher;
-    struct ck_child child = {.root = -1, .memory = l, .memory_size = sizeof *l};
+    struct ck_child child = {.root = -1, .last = -1, .memory = l, .memory_size = sizeof *l};
     const struct ck_op *ops = start->plan.ops[CK_PREPARE];
     int error, at = 0;
 

@@ -59,7 +59,8 @@ CK_CHILD_OP(MASK, 37, BEFORE_PIVOT, "---", "t--", ck_op_mask)
 CK_CHILD_OP(READ_ONLY, 38, BEFORE_PIVOT, "---", "t--", ck_op_read_only)
 /* path; value0 mode, value1 uid << 32 | gid; exists: fine */
 CK_CHILD_OP(MKDIR, 39, BEFORE_PIVOT, "---", "t--", ck_op_mkdir)
-/* fd0 an input: its content becomes the new file; values as MKDIR */
+/* fd0 an input: its content becomes the new file, in the root of what MOUNT_FS mounted last, which is
+ * the directory of path; values as MKDIR */
 CK_CHILD_OP(COPY_FD, 40, BEFORE_PIVOT, "i--", "t--", ck_op_copy_fd)
 /* the root mount becomes read-only */
 CK_CHILD_OP(ROOT_READ_ONLY, 41, BEFORE_PIVOT, "---", "---", ck_op_root_read_only)

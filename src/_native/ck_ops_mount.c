@@ -3,28 +3,16 @@
 #include "ck_child.h"
 #include "ck_path.h"
 
-/* The last component of path, and its parent, made when it is missing, beneath the root. */
-static int open_parent(const struct ck_child *child, const char *path, const char **name)
-{
-    char parent[4096];
-    const char *slash = strrchr(path, '/');
-    size_t len = slash ? (size_t)(slash - path) : 0;
-
-    if (!slash || len >= sizeof parent || !slash[1])
-        return -EINVAL;
-    memcpy(parent, path, len);
-    parent[len] = 0;
-    *name = slash + 1;
-    return ck_path_mkdirs(child->root, parent, 0755, 0);
-}
-
 static int make_file(const struct ck_child *child, const char *path)
 {
-    const char *name;
+    const char *slash = strrchr(path, '/');
+    char above[4096];
 
-    CK_OPEN(parent, open_parent(child, path, &name));
-    CK_TRY(ck_mknodat(parent, name, S_IFREG | 0644, 0));
-    return ck_openat(parent, name, O_PATH | O_NOFOLLOW, 0);
+    if (!slash || snprintf(above, sizeof above, "%.*s", (int)(slash - path), path) >= 4096)
+        return -EINVAL;
+    CK_OPEN(parent, ck_path_mkdirs(child->root, above, 0755, 0));
+    CK_TRY(ck_mknodat(parent, slash + 1, S_IFREG | 0644, 0));
+    return ck_openat(parent, slash + 1, O_PATH | O_NOFOLLOW, 0);
 }
 
 /* Whether a place lies on a file system that is the kernel's word or ours. */
@@ -81,8 +69,9 @@ int ck_op_mount_fs(struct ck_child *child, const struct ck_op *op)
     uint32_t n;
     const char *options = ck_plan_list(&child->plan, op->arena[2], &n);
 
-    CK_OPEN(mount, ck_new_mount(type, options, n, (unsigned)op->value[0]));
-    return mount_on(child, mount, target, op->flags, strcmp(type, "tmpfs") != 0);
+    ck_close_at(&child->last);
+    CK_TRY(child->last = ck_new_mount(type, options, n, (unsigned)op->value[0]));
+    return mount_on(child, child->last, target, op->flags, strcmp(type, "tmpfs") != 0);
 }
 
 CK_OP_IS(ck_op_move_mount,
@@ -139,14 +128,14 @@ int ck_op_mkdir(struct ck_child *child, const struct ck_op *op)
 
 int ck_op_copy_fd(struct ck_child *child, const struct ck_op *op)
 {
-    const char *name;
+    const char *name = strrchr(ck_child_text(child, op, 0), '/');
     int source = child->slots[op->fd[0]];
     char buf[4096];
     ssize_t n;
 
-    CK_OPEN(parent, open_parent(child, ck_child_text(child, op, 0), &name));
+    CK_TRY(name ? 0 : -EINVAL);
     CK_TRY(ck_lseek(source, 0, SEEK_SET)); /* a restart reads it again */
-    CK_OPEN(fd, ck_openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
+    CK_OPEN(fd, ck_openat(child->last, name + 1, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
     while ((n = ck_read(source, buf, sizeof buf)) > 0)
         CK_TRY(ck_write_all(fd, buf, (size_t)n));
     CK_TRY(n);

@@ -1,15 +1,20 @@
 /* ck_ops_ns.c - child ops on the namespaces it is in: network, host name, sysctls, keyring. */
+#include <linux/magic.h>
+
 #include "ck_child.h"
+#include "ck_path.h"
 
 CK_OP_IS(ck_op_join_net, ck_setns(child->slots[op->fd[0]], CLONE_NEWNET))
 
 CK_OP_IS(ck_op_hostname, ck_sethostname(ck_child_text(child, op, 0)))
 
-/* Write to a procfs of our own: what lies at the container's /proc is read-only or not ours. */
+/* Write to a procfs of our own, never attached anywhere: what lies at the container's /proc is
+ * read-only or not ours (CVE-2025-52881). */
 static int write_proc(const char *path, const char *value)
 {
     CK_OPEN(proc, ck_new_mount("proc", "", 0, 0));
-    return ck_write_text(proc, path, value);
+    CK_TRY(ck_path_type(proc) == PROC_SUPER_MAGIC ? 0 : -EXDEV);
+    return ck_path_write(proc, path, value);
 }
 
 int ck_op_sysctl(struct ck_child *child, const struct ck_op *op)

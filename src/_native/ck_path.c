@@ -1,6 +1,7 @@
 #include "ck_path.h"
 
 #include <limits.h>
+#include <linux/magic.h>
 #include <linux/openat2.h>
 #include <sys/statfs.h>
 
@@ -38,8 +39,8 @@ static int follow(struct walk *walk, int link, bool slash)
 
     if (len <= 0)
         return len < 0 ? (int)len : -ENOENT;
-    if (++walk->links > LINKS_MAX)
-        return -ELOOP;
+    if (++walk->links > LINKS_MAX || (text[0] == '/' && ck_path_type(link) == PROC_SUPER_MAGIC))
+        return -ELOOP; /* a magic link's text is not where it leads */
     if (len == PATH_MAX || walk->rest - walk->buf <= len)
         return -ENAMETOOLONG;
     if (slash)
@@ -82,10 +83,12 @@ static int walk_open(int root, const char *path, int flags, unsigned how)
             CK_TRY(how & CK_PATH_NO_SYMLINKS ? -ELOOP : follow(&walk, fd, slash));
             continue;
         }
-        if (last)
-            return ck_openat(here, name, flags | O_NOFOLLOW | (slash ? O_DIRECTORY : 0), 0);
-        if (!S_ISDIR(st.st_mode) || walk.depth == DEPTH_MAX)
-            return S_ISDIR(st.st_mode) ? -ENAMETOOLONG : -ENOTDIR;
+        if (!S_ISDIR(st.st_mode) && (!last || slash || flags & O_DIRECTORY))
+            return -ENOTDIR;
+        if (last) /* what was looked at, whatever has the name by now */
+            return flags & O_PATH ? ck_steal_fd(&fd) : ck_openat(here, name, flags | O_NOFOLLOW, 0);
+        if (walk.depth == DEPTH_MAX)
+            return -ENAMETOOLONG;
         walk.fds[walk.depth++] = ck_steal_fd(&fd);
     }
     return ck_openat(walk.depth ? walk.fds[walk.depth - 1] : root, ".", flags, 0);
@@ -100,7 +103,7 @@ int ck_path_open(int root, const char *path, int flags, unsigned how)
         resolve |= RESOLVE_NO_SYMLINKS;
     if (!(how & CK_PATH_WALK))
         fd = ck_openat2(root, path, flags, 0, resolve);
-    if (fd == -ENOSYS || fd == -EPERM)
+    if (fd == -ENOSYS || fd == -EPERM || fd == -EAGAIN)
         fd = walk_open(root, path, flags, how);
     return fd;
 }
@@ -127,6 +130,12 @@ int ck_path_mkdirs(int root, const char *path, unsigned mode, unsigned how)
         dir = fd;
     }
     return ck_steal_fd(&dir);
+}
+
+int ck_path_write(int dirfd, const char *path, const char *text)
+{
+    CK_OPEN(fd, ck_path_open(dirfd, path, O_WRONLY | O_NOFOLLOW, 0));
+    return ck_write_all(fd, text, strlen(text));
 }
 
 int64_t ck_path_type(int fd)

@@ -7,5 +7,8 @@
 /* How many directories fd lies below root, going up; -ELOOP when more than max or not below. */
 int ck_path_depth(int root, int fd, unsigned max);
 
+/* Write to a file that is there, beneath dirfd. */
+int ck_path_write(int dirfd, const char *path, const char *text);
+
 /* Remove what name in parent is, with all below it; recurses as deep as the tree is. */
 int ck_path_remove(int parent, const char *name);

@@ -74,12 +74,13 @@ int ck_openat2(int dirfd, const char *path, int flags, mode_t mode, uint64_t res
 {
     struct open_how how = {
         .flags = (uint64_t)(unsigned)(flags | O_CLOEXEC), .mode = mode, .resolve = resolve};
+    int tries = 64; /* EAGAIN: a rename raced with it and the kernel could not be sure */
     long fd;
 
-    do { /* EAGAIN: a rename raced with the walk and the kernel could not be sure */
+    do {
         fd = ck_fault("ck_openat2");
         fd = fd ? fd : result(syscall(SYS_openat2, dirfd, path, &how, sizeof how));
-    } while (fd == -EINTR || fd == -EAGAIN);
+    } while (fd == -EINTR || (fd == -EAGAIN && --tries));
     return (int)fd;
 }
 
@@ -95,14 +96,6 @@ int ck_write_all(int fd, const void *buf, size_t len)
         len -= (size_t)n;
     }
     return 0;
-}
-
-int ck_write_text(int dirfd, const char *path, const char *text)
-{
-    const uint64_t resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
-
-    CK_OPEN(fd, ck_openat2(dirfd, path, O_WRONLY | O_NOFOLLOW, 0, resolve));
-    return ck_write_all(fd, text, strlen(text));
 }
 
 int ck_make_dir(int dirfd, const char *path, mode_t mode)

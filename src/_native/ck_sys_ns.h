@@ -27,9 +27,10 @@ CK_CALL(int, ck_fs_set, (int fs, const char *key, const char *value), /* NULL: a
 CK_CALL(int, ck_move_mount, (int fd, int dirfd, const char *path),
         syscall(SYS_move_mount, fd, "", dirfd, path, MOVE_MOUNT_F_EMPTY_PATH |
                 (*path ? 0U : MOVE_MOUNT_T_EMPTY_PATH)))
-CK_CALL(int, ck_mount_set, (int fd, uint64_t set, unsigned at_flags), /* mount_setattr(2) */
+CK_CALL(int, ck_mount_set, (int fd, uint64_t set, unsigned at_flags), /* and private, always */
         syscall(SYS_mount_setattr, fd, "", at_flags | AT_EMPTY_PATH,
-                &(struct mount_attr){.attr_set = set}, sizeof(struct mount_attr)))
+                &(struct mount_attr){.attr_set = set, .propagation = MS_PRIVATE_},
+                sizeof(struct mount_attr)))
 CK_CALL(int, ck_mount_private_all, (void), /* "/" and below */
         syscall(SYS_mount, NULL, "/", NULL, MS_REC_ | MS_PRIVATE_, NULL))
 CK_CALL(int, ck_umount, (const char *path), syscall(SYS_umount2, path, MNT_DETACH_))
@@ -93,7 +94,6 @@ CK_CALL(int, ck_sethostname, (const char *name), sethostname(name, strlen(name))
 CK_CALL(mode_t, ck_umask, (mode_t mask), umask(mask))
 /* clang-format on */
 
-int ck_write_text(int dirfd, const char *path, const char *text); /* to a file beneath dirfd */
 int ck_make_dir(int dirfd, const char *path, mode_t mode);        /* 1: it was there */
 int ck_fs_mount(int fs, unsigned attrs);
 /* A mount of a new file system, in one; options are n strings one behind the other: "key=value" or "flag". */

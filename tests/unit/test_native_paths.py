@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import signal
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from containerkit._native import path_mkdirs, path_open
+from tests.support.swap import swapping
 
 
 @pytest.fixture
@@ -75,16 +79,47 @@ def test_links_can_be_refused(root: int, *, openat2: bool) -> None:
     assert read(root, "etc/name", openat2=openat2, no_symlinks=True) == "inside"
 
 
-def test_magic_links_are_not_followed() -> None:
+@pytest.mark.parametrize("openat2", [True, False])
+@pytest.mark.parametrize("path", ["self/root/etc", "self/cwd", "thread-self/exe", "self/fd/{}"])
+def test_magic_links_are_not_followed(path: str, *, openat2: bool) -> None:
     """The link of /proc/self/root leads to the host's root, whatever the root descriptor is."""
     proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
     try:
-        assert os.path.exists("/proc/self/root/etc")
+        assert os.path.exists(f"/proc/{path.format(proc)}")
         with pytest.raises(OSError) as caught:
-            path_open(proc, "self/root/etc", os.O_PATH)
+            path_open(proc, path.format(proc), os.O_PATH, openat2=openat2)
         assert caught.value.errno == errno.ELOOP
+        os.close(path_open(proc, "self/status", os.O_RDONLY, openat2=openat2))
     finally:
         os.close(proc)
+
+
+@pytest.mark.parametrize("openat2", [True, False])
+def test_a_descriptor_of_a_path_is_never_a_links(root: int, *, openat2: bool) -> None:
+    """Whatever has the name by then: a file and a link to one change places all the time."""
+    top = f"/proc/self/fd/{root}/etc"
+    for name, make in (("file", os.mknod), ("link", lambda path: os.symlink("name", path))):
+        make(f"{top}/{name}")
+    with swapping(f"{top}/file", f"{top}/link"):
+        for _ in range(2000):
+            fd = path_open(root, "etc/file", os.O_PATH, openat2=openat2)
+            kind = stat.S_IFMT(os.fstat(fd).st_mode)
+            os.close(fd)
+            assert kind == stat.S_IFREG
+
+
+@pytest.mark.parametrize("openat2", [True, False])
+def test_a_lease_is_not_waited_for(root: int, *, openat2: bool) -> None:
+    """It answers EAGAIN, as a rename does that openat2(2) was not sure of."""
+    holder = path_open(root, "etc/name", os.O_RDWR)
+    try:
+        fcntl.fcntl(holder, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        signal.signal(signal.SIGIO, signal.SIG_IGN)
+        with pytest.raises(BlockingIOError):
+            path_open(root, "etc/name", os.O_RDONLY | os.O_NONBLOCK, openat2=openat2)
+    finally:
+        os.close(holder)
+        signal.signal(signal.SIGIO, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize("openat2", [True, False])

@@ -2,6 +2,7 @@
  * that are words.  A descriptor that is used after it was closed is a finding. */
 #include "kernel.h"
 
+#include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/statfs.h>
 
@@ -219,13 +220,6 @@ int ck_write_all(int fd, const void *buf, size_t len)
     return fate();
 }
 
-int ck_write_text(int dirfd, const char *path, const char *text)
-{
-    HOLDS(is_open(dirfd));
-    look_at(text, strlen(text) + strlen(path) * 0);
-    return fate();
-}
-
 ssize_t ck_pwrite(int fd, const void *buf, size_t len, off_t offset)
 {
     return ck_write(fd, buf, len);
@@ -274,6 +268,7 @@ int ck_fstatat(int dirfd, const char *path, struct stat *st, int flags)
 int ck_fstatfs(int fd, struct statfs *st)
 {
     memset(st, 0, sizeof *st);
+    st->f_type = k.world & 64 ? 0 : PROC_SUPER_MAGIC;
     return fate();
 }
 
