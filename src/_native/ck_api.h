@@ -77,5 +77,5 @@ int64_t ck_path_type(int fd);
 int ck_spawn_launcher(int program, int control, int *pidfd);
 /* An inotify descriptor that tells of changes in a directory, and of its removal. */
 int ck_watch_directory(const char *path);
-/* A detached clone of the host's tree at path (open_tree(2)), for a plan's source. */
-int ck_open_source(const char *path, int recursive);
+/* A detached clone of the host's tree at path (open_tree(2)), for a plan's source or a program. */
+int ck_open_source(const char *path, int recursive, int read_only);

@@ -95,7 +95,10 @@ int ck_watch_directory(const char *path)
     return ck_steal_fd(&fd);
 }
 
-int ck_open_source(const char *path, int recursive)
+int ck_open_source(const char *path, int recursive, int read_only)
 {
-    return ck_open_tree(AT_FDCWD, path, recursive ? AT_RECURSIVE : 0);
+    CK_OPEN(tree, ck_open_tree(AT_FDCWD, path, recursive ? AT_RECURSIVE : 0));
+    if (read_only)
+        CK_TRY(ck_mount_set(tree, MOUNT_ATTR_RDONLY, 0));
+    return ck_steal_fd(&tree);
 }

@@ -295,17 +295,18 @@ def watch_directory(path: os.PathLike[str]) -> int:
     return fd
 
 
-def open_source(path: str, *, recursive: bool) -> int:
+def open_source(path: str, *, recursive: bool, read_only: bool = False) -> int:
     """Return a detached clone of the host's tree at *path*, for a plan's source (open_tree(2)).
 
     Args:
         path: absolute; links in it are followed.
         recursive: with what is mounted below it.
+        read_only: nobody can write through it.
 
     Raises:
         PermissionDenied, HostError: there is no such path, or the kernel refused.
     """
-    fd: int = lib.ck_open_source(os.fsencode(path), recursive)
+    fd: int = lib.ck_open_source(os.fsencode(path), recursive, read_only)
     if fd < 0:
         raise _refused(f"cannot mount {path}: {os.strerror(-fd)}", -fd)
     return fd

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+
 import containerkit as ck
 from containerkit.launch.ops import Code, Op
 from tests.security import plans
+from tests.security.inside import LAST, calls
 
 
 def test_a_system_call(engine: ck.Engine, hostile: str, security: ck.Security) -> None:
-    result = engine.run(
-        hostile, ["/attacks/call", "1", "1", "text:hi", "2"], text=True, security=security
-    )
-    assert result.stdout == "hi2\n"
+    command = calls(("dup", 1), ("write", LAST, b"hi", 2), ("close", 1000))
+    result = engine.run(hostile, command, text=True, security=security)
+    assert result.stdout.replace("hi", "") == f"3\n2\n{-errno.EBADF}\n"
 
 
 def test_a_plan_without_a_step(engine: ck.Engine, hostile: str) -> None:

@@ -324,7 +324,7 @@ _REST: Final = (
         "memfd exec",
         _memfd_exec,
         "running the launcher from a sealed copy in memory",
-        "the launcher's file is executed as it is installed",
+        "the launcher's file is executed, from a read-only mount of its own",
         "sysctl vm.memfd_noexec=0",
     ),
     Row(

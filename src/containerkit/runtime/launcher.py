@@ -333,9 +333,10 @@ os.register_at_fork(after_in_child=_abandon_all)
 
 
 def _program() -> int:
-    """Return a descriptor to execute the launcher from: a sealed copy in memory where possible.
+    """Return a descriptor to execute the launcher from: a sealed copy in memory where possible, else
+    its file, on a read-only mount.
 
-    Sealed, so that nothing that runs in a container can ever write to it (CVE-2019-5736).
+    So nothing that runs in a container can ever write to it (CVE-2019-5736).
     """
     global _program_fd
     with _program_lock:
@@ -358,8 +359,10 @@ def _sealed_copy() -> int:
     for extra in (_MFD_EXEC, 0):  # kernels before 6.3 do not know it and allow exec anyway
         try:
             fd = os.memfd_create("ck-launcher", flags | extra)
-        except OSError:
-            continue
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                continue
+            break  # vm.memfd_noexec=2: what is made in spite of it is not executed
         try:
             with open(fd, "wb", closefd=False) as file:
                 file.write(content)
@@ -368,4 +371,8 @@ def _sealed_copy() -> int:
             os.close(fd)
             raise
         return fd
-    return os.open(PROGRAM, os.O_RDONLY | os.O_CLOEXEC)  # vm.memfd_noexec=2
+    from containerkit import _native
+
+    with contextlib.suppress(HostError):
+        return _native.open_source(str(PROGRAM), recursive=False, read_only=True)
+    return os.open(PROGRAM, os.O_RDONLY | os.O_CLOEXEC)

@@ -1,7 +1,7 @@
 /* call NUMBER [ARGUMENT...] - one system call, whatever it is; prints what the kernel returned.
  *
- * An argument is a number, "text:..." (its address), or "room:SIZE" (the address of so many zeros).
- * Several calls in one process are separated by "--"; "=" as an argument is the last result.
+ * An argument is a number, "hex:..." (the address of these bytes and a zero), or "=", the last result.
+ * Several calls in one process are separated by "--".
  */
 #include <errno.h>
 #include <stdio.h>
@@ -11,12 +11,22 @@
 
 static long last;
 
-static long value(char *argument)
+static long bytes(const char *hex)
 {
-    if (strncmp(argument, "text:", 5) == 0)
-        return (long)(argument + 5);
-    if (strncmp(argument, "room:", 5) == 0)
-        return (long)calloc(1, strtoul(argument + 5, NULL, 0));
+    size_t size = strlen(hex) / 2;
+    char *made = calloc(1, size + 1);
+
+    for (size_t i = 0; made && i < size; i++) {
+        const char digits[] = {hex[2 * i], hex[2 * i + 1], 0};
+        made[i] = (char)strtoul(digits, NULL, 16);
+    }
+    return (long)made;
+}
+
+static long value(const char *argument)
+{
+    if (strncmp(argument, "hex:", 4) == 0)
+        return bytes(argument + 4);
     if (strcmp(argument, "=") == 0)
         return last;
     return (long)strtoull(argument, NULL, 0);
