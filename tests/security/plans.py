@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-from containerkit.launch.compile import compile_plan
-from containerkit.launch.execute import exec_plan
 from containerkit.launch.ops import Code, Op
 from containerkit.launch.plan import Plan
 from containerkit.runtime import execute, runner
@@ -44,12 +42,16 @@ def rebuilt(
 @contextmanager
 def changed(change: Change) -> Iterator[None]:
     """Start whatever is started in this process meanwhile, execs too, by a changed plan."""
+    # what may be changed already, in a block around this one
+    compile_plan, exec_plan = runner.__dict__["compile_plan"], execute.__dict__["exec_plan"]
 
     def compile_changed(*arguments: Any) -> Plan:
-        return change(compile_plan(*arguments))
+        made: Plan = compile_plan(*arguments)
+        return change(made)
 
     def exec_changed(*arguments: Any) -> Plan:
-        return change(exec_plan(*arguments))
+        made: Plan = exec_plan(*arguments)
+        return change(made)
 
     with (
         mock.patch.object(runner, "compile_plan", compile_changed),

@@ -1,0 +1,172 @@
+"""No descriptor of the host process, of the launcher or of an agent comes into a container.
+
+CVE-2016-9962, CVE-2024-21626.  Not those that the host process lets its children inherit, not by
+entering (run, exec, terminal, probe, init), and not by a path that leads through one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import containerkit as ck
+from containerkit.errors import ContainerKitError
+from containerkit.launch.ops import Code, Op
+from containerkit.launch.plan import Input, Plan
+from tests.security import plans
+from tests.support.patience import until
+
+SECRET = "what only the host has"
+NUMBERS = range(40)
+
+OPENED = "/attacks/opened"
+
+
+@pytest.fixture
+def leaked(tmp_path: Path) -> Iterator[Path]:
+    """A directory of the host, open under many numbers, each to be inherited by any child."""
+    (tmp_path / "canary").write_text(SECRET)
+    fds = [os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)]
+    fds += [fcntl.fcntl(fds[0], fcntl.F_DUPFD, number) for number in (4, 10, 11, 300)]
+    fds.append(os.open(tmp_path / "canary", os.O_RDWR))
+    for fd in fds:
+        os.set_inheritable(fd, True)
+    yield tmp_path
+    for fd in fds:
+        os.close(fd)
+
+
+@contextmanager
+def given(place: Path) -> Iterator[None]:
+    """The control: a plan that gives the process a tree of the host as its standard input."""
+
+    def change(plan: Plan) -> Plan:
+        slot = next(i for i, one in enumerate(plan.inputs) if one.kind == "stdin")
+        inputs = list(plan.inputs)
+        inputs[slot] = Input("source", str(place))
+        return Plan(
+            inputs=inputs,
+            prepare=plan.prepare,
+            child=plan.child,
+            namespaces=plan.namespaces,
+            kind=plan.kind,
+        )
+
+    with plans.changed(change):
+        yield
+
+
+def opened(said: str) -> list[str]:
+    """The numbers that are open; nothing may be found behind one."""
+    assert SECRET not in said
+    return [line.split()[0] for line in said.splitlines() if line[:1].isdigit()]
+
+
+# ---- what is open
+
+STREAMS = ["0", "1", "2"]
+
+
+def test_in_a_run(engine: ck.Engine, hostile: str, security: ck.Security, leaked: Path) -> None:
+    result = engine.run(hostile, [OPENED], text=True, security=security)
+    assert opened(result.stdout) == STREAMS
+
+
+@pytest.mark.parametrize("tty", [False, True])
+@pytest.mark.parametrize("init", [False, True])
+def test_in_what_is_kept_and_execs(
+    engine: ck.Engine, hostile: str, security: ck.Security, leaked: Path, tty: bool, init: bool
+) -> None:
+    script = f"{OPENED}; echo end; sleep 100000"
+    with engine.start(hostile, ["sh", "-c", script], security=security, init=init, tty=tty) as box:
+        box.wait_ready(log="end")
+        assert opened(box.log_text()) == STREAMS
+        assert opened(box.exec([OPENED], text=True, tty=tty).stdout) == STREAMS
+        # what only a privileged one may look into
+        first = box.exec(["ls", "/proc/1/fd"], text=True, privileged=True).stdout.split()
+        assert first == ([] if init else [*STREAMS, *first[3:]])
+        assert first[3:] in ([], ["10"])  # the shell's own
+
+
+def test_in_a_probe(engine: ck.Engine, hostile: str, security: ck.Security, leaked: Path) -> None:
+    check = ck.Healthcheck(f"{OPENED} >/dev/shm/said", interval=0.1)
+    command = ["sleep", "100000"]
+    with engine.start(hostile, command, security=security, healthcheck=check) as box:
+        until(lambda: box.health == "healthy")
+        said = box.exec(["cat", "/dev/shm/said"], text=True, check=True).stdout
+    assert opened(said) == STREAMS
+
+
+def test_one_that_is_given_is_found(engine: ck.Engine, hostile: str, leaked: Path) -> None:
+    """The control."""
+    with given(leaked):
+        result = engine.run(hostile, [OPENED], input=b"", text=False)
+    assert SECRET.encode() in result.stdout
+
+
+# ---- paths through one
+
+
+def attempts(place: Path) -> list[str]:
+    """Paths that lead to a place of the host if any descriptor led out of the container."""
+    outside = [str(place), "", "../" * 8 + str(place).lstrip("/")]
+    return [f"/proc/self/fd/{n}/{one}".rstrip("/") for n in NUMBERS for one in outside]
+
+
+def test_a_working_directory(
+    engine: ck.Engine, hostile: str, security: ck.Security, leaked: Path
+) -> None:
+    """Wherever it says that it is: refused, or in the container."""
+    with engine.start(hostile, ["sleep", "100000"], security=security) as box:
+        for path in attempts(leaked)[:60]:
+            try:
+                said = box.exec(["sh", "-c", "pwd; cat canary"], text=True, workdir=path).stdout
+            except ContainerKitError:
+                continue
+            pytest.fail(f"{path}: {said}")
+    for path in attempts(leaked)[:12]:
+        with pytest.raises(ContainerKitError):
+            engine.run(hostile, ["pwd"], workdir=path, security=security)
+
+
+@contextmanager
+def candidates(paths: list[str]) -> Iterator[None]:
+    """Start the first of these programs that is there."""
+
+    def change(plan: Plan) -> Plan:
+        last = plan.child[-1]
+        child = [*plan.child[:-1], Op(Code.EXEC, arena=(tuple(paths), *last.arena[1:]))]
+        return plans.rebuilt(plan, child=child)
+
+    with plans.changed(change):
+        yield
+
+
+def test_a_program(engine: ck.Engine, hostile: str, security: ck.Security, leaked: Path) -> None:
+    """None of the descriptors that are open right before exec leads to a program of the host."""
+    (leaked / "program").write_bytes(Path("/bin/true").read_bytes())
+    (leaked / "program").chmod(0o755)
+    paths = [f"{one}/program" for one in attempts(leaked)]
+    with candidates(paths), pytest.raises(ContainerKitError):
+        engine.run(hostile, ["true"], security=security)
+    with (
+        engine.start(hostile, ["sleep", "100000"], security=security) as box,
+        candidates(paths),
+        pytest.raises(ContainerKitError),
+    ):
+        box.exec(["true"])
+
+
+def test_a_program_behind_one_that_is_given(
+    engine: ck.Engine, hostile: str, attacks: Path, leaked: Path
+) -> None:
+    """The control."""
+    (leaked / "program").write_bytes((attacks / "opened").read_bytes())
+    (leaked / "program").chmod(0o755)
+    with given(leaked), candidates(["/proc/self/fd/0/program"]):
+        assert SECRET.encode() in engine.run(hostile, ["x"], input=b"").stdout
