@@ -14,6 +14,7 @@ struct ck_child {
     int slots[CK_SLOTS]; /* -1: empty */
     int root;            /* O_PATH of the new root until pivot */
     int last;            /* mount of MOUNT_FS; -1: none yet */
+    int user;            /* of an exec: its container's user namespace, if it has one */
     int report;          /* socket to the launcher */
     void *memory;        /* the launcher's table, in this copy of it */
     size_t memory_size;

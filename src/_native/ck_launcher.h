@@ -105,6 +105,9 @@ struct ck_container {
     int channel, pidfd, lock, report;
     uint32_t cause;          /* enum ck_cause the caller gave with KILL */
     uint64_t sources;        /* slots with a tree attached below /src */
+    int user;                /* its user namespace, -1: ours */
+    int16_t ids;             /* then: the source that is the store as seen from there */
+    uint64_t owner;          /* and uid << 32 | gid of its root */
     uint32_t oom_kills, refused; /* processes in its cgroup, when last asked: killed, not made */
     struct ck_report failed; /* errnum != 0: the start failed here */
     struct ck_state state;

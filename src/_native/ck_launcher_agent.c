@@ -9,7 +9,8 @@
 #include "ck_launcher.h"
 
 enum {
-    AGENT_SOCKET = CK_CONTROL_FD, /* all that an agent holds */
+    AGENT_SOCKET = CK_CONTROL_FD, /* all that an agent holds, and */
+    AGENT_USER,                   /* its container's user namespace, if it has one */
     AGENT_IDLE_MS = 30000,
     SEND_MS = 100, /* until the agent has taken what others sent */
 };
@@ -28,7 +29,7 @@ static int enter(struct ck_launcher *l, const struct ck_container *c)
  * launcher knows it, whatever happens to the agent. */
 static _Noreturn void run(const void *plan, size_t size, const int *fds, int n, int tasks)
 {
-    struct ck_child child = {.root = -1, .last = -1, .report = fds[0]};
+    struct ck_child child = {.root = -1, .last = -1, .user = AGENT_USER, .report = fds[0]};
     int self = ck_pidfd_open(ck_getpid()), error = self;
     uint32_t at;
 
@@ -85,7 +86,7 @@ static _Noreturn void run_agent(struct ck_launcher *l, const struct ck_container
 
     if (ck_dup_to(c->agent.socket, AGENT_SOCKET) < 0)
         ck_exit(126);
-    ck_close_range(AGENT_SOCKET + 1, ~0U, 0);
+    ck_close_range(AGENT_SOCKET + 1 + (ck_dup_to(c->user, AGENT_USER) >= 0), ~0U, 0);
     for (;;) {
         if (error < 0 || ck_wait_for(AGENT_SOCKET, POLLIN, AGENT_IDLE_MS) == 0)
             ck_shutdown(AGENT_SOCKET, SHUT_RD); /* what was sent before is served all the same */

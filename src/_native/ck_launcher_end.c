@@ -42,6 +42,7 @@ void ck_launcher_release(struct ck_launcher *l, struct ck_container *c, uint16_t
             ck_pool_trash_cgroup(l, c->number);
     }
     ck_close_at(&c->lock);
+    ck_close_at(&c->user);
     ck_launcher_unwatch(l, &c->report);
     ck_launcher_unwatch(l, &c->pidfd);
     ck_request_tell(l, c, kind, &event);

@@ -2,6 +2,7 @@
 #include <sys/file.h>
 
 #include "ck_launcher.h"
+#include "ck_path.h"
 
 static const char *text(const struct ck_start *start, const struct ck_op *op, int i)
 {
@@ -136,26 +137,39 @@ void ck_source_path(char out[48], const struct ck_container *c, unsigned slot)
     snprintf(out, 48, "/src/%u-%u", c->number, slot);
 }
 
-static int do_source(struct ck_start *start, const struct ck_op *op)
+static int attach(struct ck_container *c, int16_t slot, int tree)
 {
-    struct ck_container *c = start->container;
-    int tree = start->slots[op->fd[0]];
     char path[48];
     struct stat st;
     int error;
 
-    if (start->again)
-        return 0;
-    ck_source_path(path, c, (unsigned)op->fd[0]);
+    ck_source_path(path, c, (unsigned)slot);
     CK_TRY(ck_fstat(tree, &st));
     error = S_ISDIR(st.st_mode) ? ck_mkdirat(AT_FDCWD, path, 0700)
                                 : ck_mknodat(AT_FDCWD, path, S_IFREG | 0600, 0);
     if (error < 0 &&
         error != -EEXIST) /* of an earlier container of this number, if one was stuck */
         return error;
-    c->sources |= 1ULL << op->fd[0];
-    CK_TRY(ck_mount_set(tree, 0, AT_RECURSIVE)); /* no peer of the host's any more */
+    c->sources |= 1ULL << slot;
     return ck_move_mount(tree, AT_FDCWD, path);
+}
+
+static int do_source(struct ck_start *start, const struct ck_op *op)
+{
+    struct ck_container *c = start->container;
+    const int tree = start->slots[op->fd[0]];
+    int error = -EINVAL;
+
+    if (start->again)
+        return 0;
+    if (c->user >= 0) {
+        error = ck_mount_map_ids(tree, c->user, AT_RECURSIVE);
+        if (error < 0 && !(op->flags & CK_F_OPTIONAL))
+            return error;
+    }
+    if (error < 0) /* no peer of the host's any more */
+        CK_TRY(ck_mount_set(tree, 0, AT_RECURSIVE));
+    return attach(c, op->fd[0], tree);
 }
 
 static int do_clone(struct ck_start *start, const struct ck_op *op)
@@ -168,6 +182,48 @@ static int do_clone(struct ck_start *start, const struct ck_op *op)
     if (op->value[0])
         CK_TRY(ck_mount_set(tree, op->value[0], deep));
     return fill_slot(start, op->fd[1], ck_steal_fd(&tree));
+}
+
+/* ---- user namespaces */
+
+/* Made by a child that lives no longer; its maps can be written from outside only. */
+static int make_user(const char *uids, const char *gids)
+{
+    int pidfd = -1, pid = ck_clone(CLONE_NEWUSER, -1, &pidfd), fd;
+    char path[32];
+
+    CK_TRY(pid);
+    if (pid == 0) {
+        ck_wait_for(-1, 0, -1);
+        ck_exit(0);
+    }
+    snprintf(path, sizeof path, "/proc/%d", pid);
+    CK_CLEANUP_FD int proc = ck_openat(AT_FDCWD, path, O_PATH | O_DIRECTORY, 0);
+    fd = ck_path_write(proc, "uid_map", uids);
+    if (fd >= 0)
+        fd = ck_path_write(proc, "gid_map", gids);
+    if (fd >= 0)
+        fd = ck_openat(proc, "ns/user", O_RDONLY, 0);
+    ck_kill_and_wait(pidfd);
+    ck_close(pidfd);
+    return fd;
+}
+
+static int do_id_map(struct ck_start *start, const struct ck_op *op)
+{
+    struct ck_container *c = start->container;
+
+    if (!start->again) {
+        if (c->user >= 0 || c->sources)
+            return -EINVAL;
+        CK_TRY(c->user = make_user(text(start, op, 0), text(start, op, 1)));
+        CK_OPEN(tree, ck_open_tree(AT_FDCWD, "/store", 0));
+        CK_TRY(ck_mount_map_ids(tree, c->user, 0));
+        c->ids = op->fd[0];
+        c->owner = op->value[0];
+        CK_TRY(attach(c, c->ids, tree));
+    }
+    return fill_slot(start, op->fd[0], ck_dup_above(c->user, CK_CONTROL_FD + 1));
 }
 
 /* ---- overlays */
@@ -222,7 +278,10 @@ static int lower_path(const struct ck_start *start, const char *lower, char out[
     }
     if (!good_name(lower))
         return -EINVAL;
-    snprintf(out, 256, "/store/%s", lower);
+    strcpy(out, "/store");
+    if (start->container->user >= 0)
+        ck_source_path(out, start->container, (unsigned)start->container->ids);
+    strcat(strcat(out, "/"), lower);
     return 0;
 }
 
@@ -316,6 +375,9 @@ static int do_file(struct ck_start *start, const struct ck_op *op)
     snprintf(path, sizeof path, "%s/files/%u", start->upper, start->files++);
     CK_OPEN(file, ck_openat(AT_FDCWD, path, O_CREAT | O_TRUNC | O_WRONLY | O_NOFOLLOW, 0600));
     CK_TRY(ck_write_all(file, bytes, length));
+    if (start->container->user >= 0)
+        CK_TRY(ck_fchownat(file, "", (uint32_t)(start->container->owner >> 32),
+                           (uint32_t)start->container->owner, AT_EMPTY_PATH));
     CK_TRY(ck_fchmod(file, (mode_t)op->value[0] & 07777));
     CK_OPEN(tree, ck_open_tree(AT_FDCWD, path, 0));
     CK_TRY(ck_mount_set(tree, op->value[1], 0));

@@ -93,7 +93,7 @@ static struct ck_container *new_container(struct ck_launcher *l)
         return NULL;
     c = &l->containers[l->first_free];
     *c = (struct ck_container){.generation = c->generation + 1, .status = CK_STARTING};
-    c->pidfd = c->lock = c->report = c->channel = -1;
+    c->pidfd = c->lock = c->report = c->channel = c->user = -1;
     c->log = (struct ck_log){.input = -1, .output = {-1, -1}, .file = -1};
     l->live++;
     l->present++;

@@ -19,7 +19,8 @@ CK_PREPARE_OP(LOCK, 1, ANY, "---", "t--", do_lock)
 CK_PREPARE_OP(CGROUP, 2, ANY, "---", "L--", do_cgroup)
 /* value0 enum ck_netns; fd0 the slot it fills (POOLED) */
 CK_PREPARE_OP(NETNS, 3, ANY, "o--", "---", do_netns)
-/* fd0 input slot with a detached tree: attach it as source @fd0 */
+/* fd0 input slot with a detached tree: attach it as source @fd0, with the ids of ID_MAP; OPTIONAL: or,
+ * where its file system can not have others, with its own */
 CK_PREPARE_OP(SOURCE, 4, ANY, "i--", "---", do_source)
 /* fd0 the source's slot; fd1 slot to fill with a clone; value0 MOUNT_ATTR_* */
 CK_PREPARE_OP(CLONE, 5, ANY, "io-", "---", do_clone)
@@ -32,6 +33,9 @@ CK_PREPARE_OP(UPPER_DIR, 7, ANY, "---", "t--", do_upper_dir)
 CK_PREPARE_OP(OVERLAY, 8, ANY, "o--", "lT-", do_overlay)
 /* fd0 slot to fill with a mountable file; its content; value0 mode, value1 MOUNT_ATTR_* */
 CK_PREPARE_OP(FILE, 9, ANY, "o--", "B--", do_file)
+/* uid_map, gid_map (user_namespaces(7)); fd0 slot to fill with a user namespace that has them, in which
+ * the store's layers and the sources are seen from here on; value0 uid << 32 | gid: files' owner */
+CK_PREPARE_OP(ID_MAP, 10, ANY, "o--", "tt-", do_id_map)
 /* write the state record */
 CK_PREPARE_OP(STATE, 11, ANY, "---", "---", do_state)
 /* slots to fill: its standard input (or -1: none), output, error; value0 bytes of one file of the
@@ -45,7 +49,7 @@ CK_PREPARE_OP(HEALTH, 14, ANY, "---", "b--", ck_health_open)
 
 /* fd0: setns */
 CK_CHILD_OP(JOIN_NET, 32, BEFORE_PIVOT, "i--", "---", ck_op_join_net)
-/* fd0 the root's tree: becomes the new root */
+/* fd0 the root's tree: becomes the new root; value0 uid << 32 | gid: who what is made in it belongs to */
 CK_CHILD_OP(ROOT, 33, BEFORE_PIVOT, "i--", "---", ck_op_root)
 /* type, target, options "k=v" or "flag"; value0 MOUNT_ATTR_* */
 CK_CHILD_OP(MOUNT_FS, 34, BEFORE_PIVOT, "---", "ttL", ck_op_mount_fs)
@@ -101,6 +105,8 @@ CK_CHILD_OP(PTY, 59, PRIVILEGED, "---", "---", ck_op_pty)
 CK_CHILD_OP(INIT, 60, AFTER_PIVOT, "---", "---", ck_op_init)
 /* instead of EXEC: wait until the launcher lets go */
 CK_CHILD_OP(PARK, 61, AFTER_PIVOT, "---", "---", ck_op_park)
+/* fd0 ID_MAP's; -1: in an exec, its container's.  value0 uid, value1 gid, of the host: of its streams */
+CK_CHILD_OP(JOIN_USER, 62, PRIVILEGED, "?--", "---", ck_op_join_user)
 
 #undef CK_PREPARE_OP
 #undef CK_CHILD_OP

@@ -11,13 +11,24 @@ int ck_op_groups(struct ck_child *child, const struct ck_op *op)
     return ck_set_groups(length / sizeof(uint32_t), (const void *)groups);
 }
 
+/* So that it may open /dev/stdout; /dev/null refuses. */
+static void give_streams(const struct ck_op *op)
+{
+    for (int i = 0; op->value[0] && i < 3; i++)
+        ck_fchownat(i, "", (uint32_t)op->value[0], (uint32_t)op->value[1], AT_EMPTY_PATH);
+}
+
+/* All rights in there, and none of the host's any more. */
+int ck_op_join_user(struct ck_child *child, const struct ck_op *op)
+{
+    give_streams(op);
+    return ck_setns(op->fd[0] < 0 ? child->user : child->slots[op->fd[0]], CLONE_NEWUSER);
+}
+
 int ck_op_ids(struct ck_child *child, const struct ck_op *op)
 {
-    uint32_t uid = (uint32_t)op->value[0], gid = (uint32_t)op->value[1];
-
-    for (int i = 0; uid && i < 3; i++) /* so that it may open /dev/stdout; /dev/null refuses */
-        ck_fchownat(i, "", uid, gid, AT_EMPTY_PATH);
-    return ck_set_ids(uid, gid);
+    give_streams(op);
+    return ck_set_ids((uint32_t)op->value[0], (uint32_t)op->value[1]);
 }
 
 CK_OP_IS(ck_op_caps, ck_set_caps(op->value[0], op->value[1]))

@@ -58,6 +58,8 @@ static int mount_on(const struct ck_child *child, int mount, const char *path, i
 
 int ck_op_root(struct ck_child *child, const struct ck_op *op)
 {
+    if (op->value[0])
+        CK_TRY(ck_set_fs_ids((uint32_t)(op->value[0] >> 32), (uint32_t)op->value[0]));
     CK_TRY(ck_move_mount(child->slots[op->fd[0]], AT_FDCWD, CK_NEW_ROOT));
     return child->root = ck_openat(AT_FDCWD, CK_NEW_ROOT, O_PATH | O_DIRECTORY, 0);
 }

@@ -5,6 +5,7 @@
 #include <linux/openat2.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
+#include <linux/securebits.h>
 #include <net/if.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
@@ -289,6 +290,17 @@ int ck_set_ids(uint32_t uid, uint32_t gid)
     CK_TRY(result(prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)));
     CK_TRY(result(syscall(SYS_setresgid, gid, gid, gid)));
     return (int)result(syscall(SYS_setresuid, uid, uid, uid));
+}
+
+/* Neither call says whether it was refused (setfsuid(2)). */
+int ck_set_fs_ids(uint32_t uid, uint32_t gid)
+{
+    CK_TRY(result(prctl(PR_SET_SECUREBITS, 1 << SECURE_NO_SETUID_FIXUP, 0, 0, 0)));
+    syscall(SYS_setfsgid, gid);
+    syscall(SYS_setfsuid, uid);
+    return (uint32_t)syscall(SYS_setfsgid, -1) == gid && (uint32_t)syscall(SYS_setfsuid, -1) == uid
+               ? 0
+               : -EPERM;
 }
 
 int ck_set_caps(uint64_t bounding, uint64_t permitted)

@@ -31,6 +31,11 @@ CK_CALL(int, ck_mount_set, (int fd, uint64_t set, unsigned at_flags), /* and pri
         syscall(SYS_mount_setattr, fd, "", at_flags | AT_EMPTY_PATH,
                 &(struct mount_attr){.attr_set = set, .propagation = MS_PRIVATE_},
                 sizeof(struct mount_attr)))
+CK_CALL(int, ck_mount_map_ids, (int fd, int user, unsigned at_flags), /* of a detached one; private */
+        syscall(SYS_mount_setattr, fd, "", at_flags | AT_EMPTY_PATH,
+                (&(struct mount_attr){.attr_set = MOUNT_ATTR_IDMAP, .propagation = MS_PRIVATE_,
+                                      .userns_fd = (unsigned)user}),
+                sizeof(struct mount_attr)))
 CK_CALL(int, ck_mount_private_all, (void), /* "/" and below */
         syscall(SYS_mount, NULL, "/", NULL, MS_REC_ | MS_PRIVATE_, NULL))
 CK_CALL(int, ck_umount, (const char *path), syscall(SYS_umount2, path, MNT_DETACH_))
@@ -112,6 +117,7 @@ ssize_t ck_receive(int fd, void *buf, size_t len, int *fds, int *n_fds, int wait
 uint64_t ck_now(clockid_t clock);                    /* ns */
 void *ck_map(int fd, size_t size); /* private: a file, read-only; -1: memory.  NULL on failure */
 int ck_set_ids(uint32_t uid, uint32_t gid);          /* permitted capabilities survive */
+int ck_set_fs_ids(uint32_t uid, uint32_t gid);       /* those in effect, too */
 int ck_set_caps(uint64_t bounding, uint64_t permitted); /* and effective; inheritable, ambient: none */
 int ck_seccomp(const struct sock_filter *filter, size_t n);
 int ck_loopback_up(void);

@@ -43,6 +43,7 @@ _WHERE = {
     "Limits": "model.limits",
     "UNLIMITED": "model.limits",
     "Log": "model.log",
+    "IdMap": "model.idmap",
     "Mount": "model.mount",
     "Platform": "model.platform",
     "Progress": "model.progress",
@@ -180,6 +181,7 @@ if TYPE_CHECKING:
     from containerkit.model.healthcheck import Healthcheck as Healthcheck
     from containerkit.model.host import HostFeature as HostFeature
     from containerkit.model.host import HostReport as HostReport
+    from containerkit.model.idmap import IdMap as IdMap
     from containerkit.model.info import ContainerConfig as ContainerConfig
     from containerkit.model.info import ContainerInfo as ContainerInfo
     from containerkit.model.limits import UNLIMITED as UNLIMITED

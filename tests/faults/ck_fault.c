@@ -81,6 +81,7 @@ static const struct {
     {"ck_socketpair", FAULT_SOCKET},   {"ck_sendmsg", FAULT_SOCKET},
     {"ck_recvmsg", FAULT_SOCKET},      {"ck_accept", FAULT_SOCKET},
     {"ck_pipe", FAULT_SOCKET},         {"ck_epoll", FAULT_SOCKET},
+    {"ck_mount_map", FAULT_MOUNT},
 };
 
 int ck_fault(const char *name);

@@ -42,6 +42,7 @@ _EXEC_OPS: Final = frozenset(
         Code.STDIO,
         Code.SESSION,
         Code.PTY,
+        Code.JOIN_USER,
         Code.UMASK,
         Code.GROUPS,
         Code.IDS,

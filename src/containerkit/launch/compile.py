@@ -17,8 +17,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from containerkit.errors import ConfigError, MissingFeature
-from containerkit.launch import defaults
+from containerkit.launch import defaults, userns
 from containerkit.launch import mounts as mount_steps
+from containerkit.launch.capabilities import ALL_MASK
 from containerkit.launch.confine import bounding_set, confine
 from containerkit.launch.identity import resolve_user
 from containerkit.launch.limits import (
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 
 _NAMESPACES: Final = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS
 _SECURITY: Final = Security()
+_LOW_PORTS: Final = "net.ipv4.ip_unprivileged_port_start"
 # struct sock_filter; BPF_MAXINSNS of them
 _FILTER_MAX: Final = 4096 * 8
 
@@ -99,8 +101,13 @@ class _Compiler:
         self.hostname = host_name(options.get("hostname"), default)
         user = user_of(options.get("user"), request.image.user)
         self.identity = resolve_user(user, request.passwd, request.group)
-        self.mounts: list[Mount] = mount_steps.check_mounts(options.get("mounts"))
+        self.mounts: list[Mount] = mount_steps.check_mounts(
+            defaults.with_scratch(options.get("mounts") or (), self.security)
+        )
         self.secrets = tuple(options.get("secrets") or ())
+        self.ids = userns.ids_of(self.security, request.ids)
+        self.owner = userns.owner_of(self.ids, self.identity)
+        self.user_slot = -1
         check_streams(request)
         self.slots = mount_steps.Slots(inputs_of(request))
         mount_steps.add_inputs(self.slots, request.rootfs.mounts, self.mounts, self.secrets)
@@ -116,9 +123,12 @@ class _Compiler:
         if self.facts.cgroup is not None:
             prepare.append(Op(Code.CGROUP, arena=(settings, None, None)))
             namespaces |= CLONE_NEWCGROUP
+        if self.ids is not None:
+            prepare.append(userns.map_step(self.ids, self.slots))
+            self.user_slot = prepare[-1].fd[0]
         child = self._network(prepare)
         self._storage(prepare, directory)
-        prepare += self.slots.sources()
+        prepare += self.slots.sources(mapped=self.ids is not None)
         self._files(prepare, child)
         on_prepare, streams = connect(request, self.slots)
         prepare += on_prepare + restart_steps(request) + self._health()
@@ -172,6 +182,7 @@ class _Compiler:
             self.slots,
             read_only=self.security.read_only,
             volatile=request.volatile and not request.ephemeral,
+            maker=userns.packed_root(self.ids),
         )
         for mount in request.rootfs.mounts:
             root.add(mount)
@@ -181,15 +192,17 @@ class _Compiler:
         )
         prepare += root.prepare + own + etc
         child += root.child
-        child += (defaults.PROC, defaults.DEV, defaults.DEVPTS)
+        child += (defaults.PROC, defaults.DEV, userns.devpts(self.ids))
         if not self.mounts or not mount_steps.covers(self.mounts, "/dev/shm"):
             child.append(self._shm())
-        child += (defaults.MQUEUE, defaults.SYSFS)
+        child.append(defaults.MQUEUE)
+        if self.security.preset != "strict":
+            child.append(defaults.SYSFS)
         child += on_own
         child += on_etc
         if self.secrets:
             child.append(defaults.SECRETS)
-            child += mount_steps.secret_files(self.slots, self.secrets, self.identity)
+            child += mount_steps.secret_files(self.slots, self.secrets, self.owner)
         self.workdir = working_directory(request.image, self.options.get("workdir"))
         if self.workdir != "/":
             child.append(Op(Code.MKDIR, arena=(self.workdir, None, None), value=(0o755, 0)))
@@ -229,7 +242,7 @@ class _Compiler:
         """What is set on the process and its namespaces while it has all rights."""
         request = self.request
         child.append(Op(Code.HOSTNAME, arena=(self.hostname, None, None)))
-        for name, value in self.security.sysctls:
+        for name, value in self._sysctls():
             path = name.replace(".", "/")
             child.append(Op(Code.SYSCTL, arena=(path, value, None)))
         child += rlimit_ops(self.facts.rlimits, self.limits.ulimits)
@@ -239,10 +252,21 @@ class _Compiler:
             child.append(Op(Code.OOM_SCORE, arena=(str(request.oom_score_adj), None, None)))
         child.append(defaults.KEYRING)
         child += streams
+        if self.ids is not None:
+            child.append(userns.join_step(self.ids, self.identity, self.user_slot))
         child.append(defaults.UMASK)
 
+    def _sysctls(self) -> tuple[tuple[str, str], ...]:
+        """Those asked for; its network is not its user namespace's, where it may bind low ports."""
+        given = self.security.sysctls
+        low = self.ids is not None and "NET_BIND_SERVICE" in self.security.capabilities
+        if not low or self.host_network or any(name == _LOW_PORTS for name, _ in given):
+            return given
+        return (*given, (_LOW_PORTS, "0"))
+
     def _confine(self, child: list[Op]) -> None:
-        bounding = bounding_set(self.security, self.facts.capabilities, self.notes)
+        available = self.facts.capabilities if self.ids is None else ALL_MASK
+        bounding = bounding_set(self.security, available, self.notes)
         child += confine(self.security, self.identity, bounding, self.workdir, self.notes)
 
     def _execute(self, child: list[Op]) -> None:
@@ -293,13 +317,6 @@ def user_of(user: object, default: str) -> str:
 
 def _check_security(security: Security, *, host_network: bool) -> None:
     """Refuse what this version can not hold."""
-    if security.userns != "host":
-        raise MissingFeature(
-            f"cannot use the user namespace {security.userns!r}: this version of containerkit"
-            " starts containers in the host's only",
-            hint="security strict needs one; Security(capabilities=(), read_only=True) does not",
-            feature="userns",
-        )
     if security.devices:
         raise MissingFeature(
             "cannot give devices: this version of containerkit does not have that yet",

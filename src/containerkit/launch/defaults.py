@@ -9,8 +9,9 @@ Spec: runtime-spec config-linux.md, Default Filesystems; the lists of hidden pat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from containerkit.launch.ops import (
     F_CREATE,
@@ -24,6 +25,10 @@ from containerkit.launch.ops import (
     Op,
 )
 from containerkit.launch.wire import constant
+from containerkit.model.mount import Mount
+
+if TYPE_CHECKING:
+    from containerkit.model.security import Security
 
 INERT: Final = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
 
@@ -73,6 +78,22 @@ DEVPTS: Final = _mount(
     MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,
     ("newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
 )
+
+
+@lru_cache(maxsize=8)
+def devpts(gid: int | None) -> Op:
+    """The step that mounts /dev/pts for terminals of a group, as the host counts it."""
+    kind, target, options = DEVPTS.arena
+    assert isinstance(options, tuple)
+    group = () if gid is None else (f"gid={gid}",)
+    return Op(
+        Code.MOUNT_FS,
+        flags=F_CREATE,
+        arena=(kind, target, (*options[:-1], *group)),
+        value=DEVPTS.value,
+    )
+
+
 # Not every kernel has POSIX message queues, and few programs want them.
 MQUEUE: Final = _mount("mqueue", "/dev/mqueue", INERT, flags=F_OPTIONAL)
 # It shows the network namespace of who mounts it: after JOIN_NET.
@@ -111,6 +132,19 @@ INIT: Final = constant(Op(Code.INIT))
 PARK: Final = constant(Op(Code.PARK))
 UMASK: Final = constant(Op(Code.UMASK, value=(0o022, 0)))
 NO_NEW_PRIVS: Final = constant(Op(Code.NO_NEW_PRIVS))
+
+
+SCRATCH: Final = ("/run", "/tmp")
+SCRATCH_SIZE: Final = 64 << 20
+
+
+def with_scratch(mounts: Sequence[Mount], security: Security) -> Sequence[Mount]:
+    """Add what a program without a writable root writes to: tmpfs, where nothing else is mounted."""
+    if security.preset != "strict" or not security.read_only:
+        return mounts
+    taken = {mount.target for mount in mounts}
+    own = [Mount.tmpfs(path, size=SCRATCH_SIZE) for path in SCRATCH if path not in taken]
+    return [*own, *mounts]
 
 
 def hosts_file(hostname: str) -> bytes:

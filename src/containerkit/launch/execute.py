@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import attrs
 
-from containerkit.launch import defaults
+from containerkit.launch import defaults, userns
 from containerkit.launch.capabilities import ALL_MASK
 from containerkit.launch.compile import user_of
 from containerkit.launch.confine import bounding_set, confine
@@ -39,6 +39,7 @@ from containerkit.model.options import Command, ContainerOptions
 from containerkit.model.security import Security
 
 if TYPE_CHECKING:
+    from containerkit.model.idmap import IdMap
     from containerkit.model.image_config import ImageConfig
 
 _SECURITY: Final = Security()
@@ -68,6 +69,7 @@ class ExecBase:
         passwd, group: content of the image's files; for an exec under a user of its own, of those
             in the running root.  None where it has none.
         oom_score_adj: as the container's; None leaves the launcher's.
+        ids: those that were chosen for it, with userns="auto".
     """
 
     id: str
@@ -78,6 +80,7 @@ class ExecBase:
     group: bytes | None = attrs.field(default=None, repr=False)
     oom_score_adj: int | None = None
     privileges: int = ALL_MASK
+    ids: IdMap | None = None
     _frames: dict[Any, _Frame] = attrs.field(factory=dict, init=False, eq=False, repr=False)
 
 
@@ -151,12 +154,16 @@ def _frame(base: ExecBase, request: ExecRequest) -> _Frame:
         security = Security.privileged()
         bounding = base.privileges
     else:
-        bounding = bounding_set(security, facts.capabilities, notes)
+        available = facts.capabilities if security.userns == "host" else ALL_MASK
+        bounding = bounding_set(security, available, notes)
     child = list(rlimit_ops(facts.rlimits, limits_of(options.get("limits")).ulimits))
     if base.oom_score_adj is not None:
         child.append(Op(Code.OOM_SCORE, arena=(str(base.oom_score_adj), None, None)))
     child.append(defaults.KEYRING)
     child += _streams(request)
+    ids = userns.ids_of(options.get("security") or _SECURITY, base.ids)
+    if ids is not None:
+        child.append(userns.join_step(ids, identity))
     child.append(defaults.UMASK)
     child += confine(security, identity, bounding, workdir, notes)
     steps = tuple([packed(op) if op.arena == _NO_ARGUMENTS else op for op in child])

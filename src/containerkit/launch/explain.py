@@ -97,6 +97,9 @@ _VALUES: Final[dict[str, Callable[[int], str]]] = {
     "attrs": _attrs,
     "mode": lambda value: f"{value:04o}",
     "owner": lambda value: f"{value >> 32}:{value & 0xFFFFFFFF}",
+    "maker": lambda value: (
+        f"; what is made in it belongs to {value >> 32}:{value & 0xFFFFFFFF}" if value else ""
+    ),
     "limit": lambda value: "unlimited" if value == RLIM_INFINITY else str(value),
     "netns": lambda value: _NETNS.get(value, str(value)),
     "caps": explain_mask,
@@ -136,9 +139,15 @@ def _layers(items: tuple[str, ...]) -> str:
     )
 
 
+def _map(text: str) -> str:
+    lines = [line.split() for line in text.splitlines()]
+    return " ".join(f"{inside}+{count}={outside}" for inside, outside, count in lines)
+
+
 _ARGUMENTS: Final[dict[str, Callable[[Any], str]]] = {
     "text": _shown,
     "upper": lambda name: f", writing to upper {name}",
+    "map": _map,
     "list": " ".join,
     "triples": _triples,
     "layers": _layers,
@@ -153,6 +162,13 @@ _ARGUMENTS: Final[dict[str, Callable[[Any], str]]] = {
 }
 
 
+_NO_SLOT: Final = {
+    Code.STDIO: "/dev/null",
+    Code.LOG: "nothing",
+    Code.JOIN_USER: "of the container",
+}
+
+
 def explain_op(op: Op, inputs: tuple[Any, ...] = ()) -> str:
     """Say in words what an op does.
 
@@ -164,7 +180,7 @@ def explain_op(op: Op, inputs: tuple[Any, ...] = ()) -> str:
 
     def slot(number: int) -> str:
         if number < 0:
-            return {Code.STDIO: "/dev/null", Code.LOG: "nothing"}.get(Code(op.code), "")
+            return _NO_SLOT.get(Code(op.code), "")
         if number < len(inputs) and inputs[number].kind:
             name = inputs[number].name
             kind = inputs[number].kind
@@ -254,6 +270,7 @@ _HINTS: Final[dict[tuple[int, int], str]] = {
     ): "delegate a control group to this user (systemd: Delegate=yes), or lift the limits",
     (Code.CGROUP, errno.EINVAL): "the kernel refused the value of a limit",
     (Code.CGROUP, errno.EBUSY): "the limit is below what the control group uses already",
+    (Code.ID_MAP, errno.ENOSPC): "raise /proc/sys/user/max_user_namespaces",
     (Code.SOURCE, errno.EINVAL): "the source is not a directory or file that can be bound",
     (
         Code.OVERLAY,

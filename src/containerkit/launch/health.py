@@ -38,6 +38,7 @@ def health_steps(request: LaunchRequest, facts: HostFacts) -> list[Op]:
         passwd=request.passwd,
         group=request.group,
         oom_score_adj=request.oom_score_adj,
+        ids=request.ids,
     )
     return [health_op(check, base)]
 

@@ -15,6 +15,7 @@ from containerkit.errors import ConfigError, MissingFeature
 from containerkit.launch.ops import (
     F_CREATE,
     F_FILE,
+    F_OPTIONAL,
     F_RECURSIVE,
     F_VOLATILE,
     MOUNT_ATTR_NODEV,
@@ -29,7 +30,6 @@ from containerkit.launch.plan import Input
 from containerkit.model.rootfs import HostBind, Overlay
 
 if TYPE_CHECKING:
-    from containerkit.launch.identity import Identity
     from containerkit.model.mount import Mount
 
 SECRETS_DIR: Final = "/run/secrets"
@@ -65,10 +65,19 @@ class Slots:
             )
         return self._next
 
-    def sources(self) -> list[Op]:
-        """The steps that attach the sources."""
+    def sources(self, *, mapped: bool = False) -> list[Op]:
+        """The steps that attach the sources.
+
+        Args:
+            mapped: with ids of a user namespace; those of the root file system, of which little is
+                written, with their own where that is refused.
+        """
         return [
-            Op(Code.SOURCE, fd=(slot, -1, -1))
+            Op(
+                Code.SOURCE,
+                flags=F_OPTIONAL if mapped and not given.recursive else 0,
+                fd=(slot, -1, -1),
+            )
             for slot, given in enumerate(self.inputs)
             if given.kind == "source"
         ]
@@ -139,10 +148,11 @@ def add_inputs(
 class RootSteps:
     """The steps for a root file system: prepare ones, and the slot of each of its mounts."""
 
-    def __init__(self, slots: Slots, *, read_only: bool, volatile: bool) -> None:
+    def __init__(self, slots: Slots, *, read_only: bool, volatile: bool, maker: int = 0) -> None:
         self.prepare: list[Op] = []
         self.child: list[Op] = []
         self._slots = slots
+        self._maker = maker
         self._read_only = read_only
         self._flags = F_VOLATILE if volatile else 0
         self._uppers = 0
@@ -151,7 +161,7 @@ class RootSteps:
         """Add the next mount; the first is the root."""
         slot = self._bind(mount) if isinstance(mount, HostBind) else self._overlay(mount)
         if mount.target == "/":
-            self.child.append(Op(Code.ROOT, fd=(slot, -1, -1)))
+            self.child.append(Op(Code.ROOT, fd=(slot, -1, -1), value=(self._maker, 0)))
         else:
             self.child.append(
                 Op(
@@ -265,15 +275,15 @@ def generated_files(
     return prepare, child
 
 
-def secret_files(slots: Slots, names: Iterable[str], identity: Identity) -> list[Op]:
+def secret_files(slots: Slots, names: Iterable[str], owner: tuple[int, int]) -> list[Op]:
     """Return the child steps that write secrets, readable by the container's user only."""
-    owner = identity.uid << 32 | identity.gid
+    packed = owner[0] << 32 | owner[1]
     return [
         Op(
             Code.COPY_FD,
             fd=(slots.add(Input("secret", name)), -1, -1),
             arena=(f"{SECRETS_DIR}/{name}", None, None),
-            value=(0o400, owner),
+            value=(0o400, packed),
         )
         for name in names
     ]

@@ -84,6 +84,7 @@ class Code(IntEnum):
     UPPER_DIR = 7
     OVERLAY = 8
     FILE = 9
+    ID_MAP = 10
     STATE = 11
     LOG = 12
     RESTART = 13
@@ -118,6 +119,7 @@ class Code(IntEnum):
     PTY = 59
     INIT = 60
     PARK = 61
+    JOIN_USER = 62
 
 
 Argument = str | tuple[str, ...] | bytes | None
@@ -220,6 +222,7 @@ _TEXT: Final = ("text", "", "")
 _LIST: Final = ("list", "", "")
 _BYTES: Final = ("bytes", "", "")
 _LIMITS: Final = ("limit", "limit")
+_MAKER: Final = ("maker", "")
 _MOUNTED: Final = F_CREATE | F_OPTIONAL
 
 _ROWS: Final[dict[Code, OpInfo]] = {
@@ -228,7 +231,9 @@ _ROWS: Final[dict[Code, OpInfo]] = {
     ),
     Code.CGROUP: OpInfo(PREPARE, 0, "make the control group{a0}", arena=("triples", "", "")),
     Code.NETNS: OpInfo(PREPARE, 0, "use {v0}{fd0}", fd=("fill?", "", ""), value=("netns", "")),
-    Code.SOURCE: OpInfo(PREPARE, 0, "attach the tree of {fd0} as source @{s0}", fd=_IN),
+    Code.SOURCE: OpInfo(
+        PREPARE, 0, "attach the tree of {fd0} as source @{s0}{flags}", _IN, flags=F_OPTIONAL
+    ),
     Code.CLONE: OpInfo(
         PREPARE,
         0,
@@ -258,6 +263,14 @@ _ROWS: Final[dict[Code, OpInfo]] = {
         arena=_BYTES,
         value=("mode", "attrs"),
     ),
+    Code.ID_MAP: OpInfo(
+        PREPARE,
+        0,
+        "make a user namespace as {fd0}, users {a0}, groups {a1}, root {v0}",
+        fd=_FILL,
+        arena=("map", "map", ""),
+        value=("owner", ""),
+    ),
     Code.STATE: OpInfo(PREPARE, 0, "write the state record"),
     Code.LOG: OpInfo(
         PREPARE,
@@ -276,7 +289,7 @@ _ROWS: Final[dict[Code, OpInfo]] = {
         flags=0xFFFF,
     ),
     Code.JOIN_NET: OpInfo(CHILD, STAGE_NET, "enter the network namespace of {fd0}", fd=_USE),
-    Code.ROOT: OpInfo(CHILD, STAGE_ROOT, "make {fd0} the new root", fd=_USE),
+    Code.ROOT: OpInfo(CHILD, STAGE_ROOT, "make {fd0} the new root{v0}", fd=_USE, value=_MAKER),
     Code.MOUNT_FS: OpInfo(
         CHILD,
         STAGE_MOUNTS,
@@ -334,6 +347,13 @@ _ROWS: Final[dict[Code, OpInfo]] = {
         "connect standard input to {fd0}, output to {fd1}, error to {fd2}",
         fd=("use?", "use?", "use?"),
     ),
+    Code.JOIN_USER: OpInfo(
+        CHILD,
+        STAGE_PROCESS,
+        "enter the user namespace {fd0}, streams belong to {v0}, group {v1}",
+        fd=("use?", "", ""),
+        value=("number", "number"),
+    ),
     Code.SESSION: OpInfo(CHILD, STAGE_PROCESS, "start a session"),
     Code.PTY: OpInfo(
         CHILD,
@@ -365,17 +385,7 @@ OPS: Final[dict[int, OpInfo]] = {
 
 # How each printed kind of argument travels.
 OP_KINDS: Final = {
-    "text": "text",
-    "upper": "text",
-    "list": "list",
-    "triples": "list",
-    "layers": "list",
-    "options": "list",
-    "candidates": "list",
-    "argv": "list",
-    "envp": "list",
-    "bytes": "bytes",
-    "plan": "bytes",
-    "ids": "bytes",
-    "filter": "bytes",
+    **dict.fromkeys(("text", "upper", "map"), "text"),
+    **dict.fromkeys(("list", "triples", "layers", "options", "candidates", "argv", "envp"), "list"),
+    **dict.fromkeys(("bytes", "plan", "ids", "filter"), "bytes"),
 }

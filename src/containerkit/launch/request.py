@@ -23,6 +23,7 @@ from containerkit.model.security import Security
 from containerkit.model.signals import signal_number
 
 if TYPE_CHECKING:
+    from containerkit.model.idmap import IdMap
     from containerkit.model.image_config import ImageConfig
     from containerkit.model.options import Command
     from containerkit.model.rootfs import Rootfs
@@ -181,6 +182,7 @@ class LaunchRequest:
             that does not survive it either.
         hosts, resolv_conf: content for network "host"; None leaves the image's own.
         oom_score_adj: -1000 to 1000; None leaves the caller's.
+        ids: those that were chosen for the option userns="auto".
         devices: the numbers ("8:0") of block devices that ``limits`` names by path.
     """
 
@@ -201,4 +203,5 @@ class LaunchRequest:
     hosts: bytes | None = attrs.field(default=None, repr=False)
     resolv_conf: bytes | None = attrs.field(default=None, repr=False)
     oom_score_adj: int | None = None
+    ids: IdMap | None = None
     devices: Mapping[str, str] = attrs.field(factory=dict)

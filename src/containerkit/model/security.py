@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 import attrs
 
 from containerkit.errors import ConfigError
+from containerkit.model.idmap import IdMap
 
 # linux/capability.h, by number
 CAPABILITIES: Final = (
@@ -150,6 +151,15 @@ def _sysctls(value: Mapping[str, str] | Iterable[tuple[str, str]]) -> tuple[tupl
     return pairs
 
 
+def _userns(value: str | IdMap) -> str | IdMap:
+    if isinstance(value, IdMap) or value in ("host", "auto"):
+        return value
+    raise ConfigError(
+        f"userns {value!r} is neither 'host', 'auto' nor an IdMap",
+        hint="as IdMap([(0, 100000, 65536)])",
+    )
+
+
 @attrs.frozen
 class Security:
     """What a container may do.
@@ -158,7 +168,8 @@ class Security:
         capabilities: names as in capabilities(7), with or without ``CAP_``, or "ALL".  Plain names
             are the whole set; names that all begin with ``+`` or ``-`` change the default set.
         seccomp: "default", "unconfined", or a filter: struct sock_filter each.
-        userns: "host" shares the caller's user namespace; "auto" gives one of its own.
+        userns: "host" shares the caller's user namespace; "auto" gives one of its own, with a range
+            of ids that nothing else has; an `IdMap` one with those ids.
         no_new_privileges: setuid programs and file capabilities give nothing.
         read_only: the root is read-only; mounts are as they say.
         masked_paths: hidden; None for the default list.
@@ -174,7 +185,7 @@ class Security:
         default=DEFAULT_CAPABILITIES, converter=_capabilities
     )
     seccomp: str | bytes = "default"
-    userns: str = "host"
+    userns: str | IdMap = attrs.field(default="host", converter=_userns)
     no_new_privileges: bool = True
     read_only: bool = False
     masked_paths: tuple[str, ...] | None = attrs.field(default=None, converter=_paths)

@@ -24,7 +24,7 @@ from containerkit.errors import ConfigError, ContainerNotFound, ImageNotFound, L
 from containerkit.launch.limits import limits_of
 from containerkit.launch.ops import Code
 from containerkit.model.digest import Digest
-from containerkit.runtime import facts, marks, packets, supervise
+from containerkit.runtime import facts, idranges, marks, packets, supervise
 from containerkit.runtime.birth import Kept
 from containerkit.runtime.failure import launch_error, was_stillborn
 from containerkit.runtime.inputs import open_input
@@ -88,6 +88,8 @@ def begin(
     kept = born.kept if born else Kept.of(row)
     options = _with_secrets(keeper, row, kept.options)
     with leased(keeper, kept), _record_restored(keeper, row.id):
+        if idranges.wants_range(options):
+            idranges.hold(keeper.root, row.id)
         make_remountable(keeper, row.id)
         for again in (False, True):
             try:

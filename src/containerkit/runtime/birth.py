@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from containerkit.errors import AlreadyExists, ContainerNotFound, HostError, refusals
-from containerkit.runtime import codec, marks
+from containerkit.launch.request import check_options
+from containerkit.runtime import codec, idranges, marks
 from containerkit.runtime.names import check_name, free_name
 from containerkit.runtime.records import Row
 from containerkit.runtime.recover import recover
@@ -141,9 +142,35 @@ def create(
 
     Atomicity: others see all of it or nothing; a killed process leaves debris for `recover`.
     """
+    check_options(options)
+    with keeper.runner.ranges().for_kept(identity, options) as first:
+        return _create(
+            keeper, image, reference, command, options, identity, mark, shared, first_id=first
+        )
+
+
+def _create(
+    keeper: Keeper,
+    image: Startable,
+    reference: str,
+    command: Command | None,
+    options: ContainerOptions,
+    identity: str,
+    mark: str | None,
+    shared: str | None,
+    *,
+    first_id: int | None,
+) -> Born:
     launcher, host = keeper.runner.launcher()
     plan = keeper.runner.compile(
-        image, command, options, streams=(), ephemeral=False, container_id=identity, host=host
+        image,
+        command,
+        options,
+        streams=(),
+        ephemeral=False,
+        container_id=identity,
+        host=host,
+        first_id=first_id,
     )[1]
     detached = options.get("lifetime", "owner") == "detached"
     if mark is None:
@@ -162,7 +189,8 @@ def create(
         labels=codec.dump({**image.config.labels, **_labels(options)}),
         config=kept.dump(),
     )
-    row = _make(keeper, row, chain_ids, mark, named=_given_name(options) is not None)
+    named = _given_name(options) is not None
+    row = _make(keeper, row, chain_ids, mark, named=named, first_id=first_id)
     if secrets := options.get("secrets"):
         keeper.secrets[identity] = dict(secrets)
     labels = codec.load(row.labels)
@@ -181,7 +209,15 @@ def _labels(options: ContainerOptions) -> Mapping[str, str]:
     return {str(name): str(value) for name, value in (options.get("labels") or {}).items()}
 
 
-def _make(keeper: Keeper, row: Row, chain_ids: Iterable[str], mark: str, *, named: bool) -> Row:
+def _make(
+    keeper: Keeper,
+    row: Row,
+    chain_ids: Iterable[str],
+    mark: str,
+    *,
+    named: bool,
+    first_id: int | None,
+) -> Row:
     directory = keeper.directory(row.id)
     durable = mark == marks.DETACHED
     try:
@@ -194,6 +230,8 @@ def _make(keeper: Keeper, row: Row, chain_ids: Iterable[str], mark: str, *, name
     try:
         row = _insert(keeper, row, chain_ids, durable=durable, named=named)
         try:
+            if first_id is not None:
+                idranges.note(directory, first_id)
             marks.write(directory, mark)
             if durable:
                 sync_directory(directory)
@@ -335,6 +373,7 @@ def unmake(keeper: Keeper, row_id: str, *, stalled: bool = False) -> bool:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, HostError):
             if not stalled and not lock.try_acquire():
                 raise BlockingIOError(errno.EAGAIN, "supervised", str(directory))
+        ids = idranges.noted(directory)
         first = marks.drop(directory)
         aside = _aside(keeper, row_id)
         try:  # so that no start comes in between
@@ -342,6 +381,7 @@ def unmake(keeper: Keeper, row_id: str, *, stalled: bool = False) -> bool:
         except OSError:
             aside = directory
         remove_tree(aside)
+        idranges.release(keeper.root, row_id, ids)
     finally:
         lock.release()
     keeper.secrets.pop(row_id, None)

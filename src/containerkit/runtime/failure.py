@@ -9,7 +9,13 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from containerkit.errors import CommandNotFound, InvalidSpec, LaunchError, NotExecutable
+from containerkit.errors import (
+    CommandNotFound,
+    InvalidSpec,
+    LaunchError,
+    MissingFeature,
+    NotExecutable,
+)
 from containerkit.launch.explain import hint_for
 from containerkit.launch.ops import OPS, PREPARE, SECTIONS, Code
 
@@ -18,6 +24,9 @@ if TYPE_CHECKING:
     from containerkit.runtime.packets import Event
 
 _NO_SECTION = 0xFFFF
+_MAPPED = frozenset((Code.ID_MAP, Code.SOURCE, Code.OVERLAY))
+"""Steps that a kernel, or a file system, without id-mapped mounts refuses."""
+_REFUSED = frozenset((errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM, errno.ENOSPC))
 
 
 def was_stillborn(event: Event) -> bool:
@@ -29,7 +38,7 @@ def was_stillborn(event: Event) -> bool:
     return (event.code, event.aux) == (0, 0) and event.errnum in (errno.ECHILD, errno.EPIPE)
 
 
-def launch_error(plan: Plan, event: Event) -> LaunchError | InvalidSpec:
+def launch_error(plan: Plan, event: Event) -> LaunchError | InvalidSpec | MissingFeature:
     """Return the exception for a FAILED event of *plan*."""
     why = os.strerror(event.errnum)
     if event.code == 0:
@@ -42,6 +51,8 @@ def launch_error(plan: Plan, event: Event) -> LaunchError | InvalidSpec:
     number = plan.number(event.section, event.step)
     if op.code == Code.EXEC:
         return _exec_error(plan, event, number)
+    if op.code in _MAPPED and event.errnum in _REFUSED and _has_user_namespace(plan):
+        return _no_user_namespace(plan, event, step)
     return LaunchError(
         f"{_attempt(plan)}: cannot {step}: {errno.errorcode.get(event.errnum, '')} ({why})",
         errno=event.errnum,
@@ -119,6 +130,27 @@ def _without_step(plan: Plan, event: Event, why: str) -> LaunchError | InvalidSp
         f"{_attempt(plan)}: {why}",
         errno=event.errnum,
         plan=plan,
+    )
+
+
+def _has_user_namespace(plan: Plan) -> bool:
+    return any(op.code == Code.ID_MAP for op in plan.prepare)
+
+
+def _no_user_namespace(plan: Plan, event: Event, step: str) -> MissingFeature:
+    hint = (
+        "the file system of the store, or of a bind mount's source, must allow id-mapped mounts"
+        " (mount_setattr(2)), and overlays of them need Linux 5.19; Security(userns='host') does"
+        " without"
+    )
+    if event.errnum in (errno.ENOSPC, errno.EPERM):
+        hint = "see /proc/sys/user/max_user_namespaces; Security(userns='host') does without"
+    return MissingFeature(
+        f"{_attempt(plan)} in a user namespace of its own: cannot {step}:"
+        f" {os.strerror(event.errnum)}",
+        errno=event.errnum,
+        hint=hint,
+        feature="userns",
     )
 
 

@@ -314,7 +314,7 @@ def _base(root: str, row: Row, given: Given | None) -> ExecBase:
     from pathlib import Path
 
     from containerkit.launch.execute import ExecBase
-    from containerkit.runtime import facts
+    from containerkit.runtime import facts, idranges
     from containerkit.runtime.birth import Kept
     from containerkit.runtime.rootfiles import accounts
 
@@ -329,4 +329,5 @@ def _base(root: str, row: Row, given: Given | None) -> ExecBase:
         files.passwd,
         files.group,
         privileges=host.capabilities & facts.capabilities(),
+        ids=idranges.ids_of(Path(root) / "containers" / row.id, kept.options),
     )

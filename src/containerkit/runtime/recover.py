@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from containerkit.errors import ContainerKitError, HostError, refusals
-from containerkit.runtime import cgroups, home, leases, marks
+from containerkit.runtime import cgroups, home, idranges, leases, marks
 from containerkit.runtime.alive import belonging, lost_its_owner
 from containerkit.state import events, record
 from containerkit.state.atomic import remove_tree, write_all_at
@@ -80,7 +80,9 @@ def recover(root: Path) -> Recovered:
             launchers.append(name)
         elif (root / "owners" / name).exists():
             living.add(name)
-    return Recovered(tuple(launchers), tuple(_recover_containers(root, living)))
+    containers = tuple(_recover_containers(root, living))
+    idranges.sweep(root)
+    return Recovered(tuple(launchers), containers)
 
 
 # ---- launchers

@@ -12,7 +12,7 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -20,10 +20,12 @@ from containerkit.errors import NotReady
 from containerkit.launch.compile import compile_plan
 from containerkit.launch.request import HostFacts, LaunchRequest, check_options
 from containerkit.model.exit import Exit
+from containerkit.model.idmap import IdMap
 from containerkit.model.result import Usage
 from containerkit.runtime import facts, packets
 from containerkit.runtime.cgroups import block_devices
 from containerkit.runtime.channel import Channel
+from containerkit.runtime.idranges import SIZE, Ranges, example, noted, wants_range
 from containerkit.runtime.inputs import (
     files_among,
     host_file,
@@ -68,11 +70,13 @@ class Started(NamedTuple):
         id: of the container.
         plan: what is being done.
         channel: where the launcher tells how it went; the caller's to finish.
+        let_go: called when nothing is left of it.
     """
 
     id: str
     plan: Plan
     channel: Channel
+    let_go: Callable[[], object] = lambda: None
 
 
 class Runner:
@@ -91,6 +95,7 @@ class Runner:
         "_guard",
         "_launcher",
         "_netns_pool",
+        "_ranges",
         "_repeats",
         "classic_overlay",
         "root",
@@ -108,6 +113,7 @@ class Runner:
         """Begin without a launcher: at first, and in a forked child."""
         self._guard = threading.Lock()
         self._launcher: Launcher | None = None
+        self._ranges: Ranges | None = None
         self._facts = HostFacts()
         self._repeats = Repeats()
 
@@ -134,8 +140,15 @@ class Runner:
                     made.close()
                     raise
                 self._launcher = made
+                self._ranges = Ranges(self.root, made.id)
                 self._repeats.clear()
             return self._launcher, self._facts
+
+    def ranges(self) -> Ranges:
+        """Return the ids for containers of this process's launcher; see `launcher`."""
+        self.launcher()
+        assert self._ranges is not None
+        return self._ranges
 
     def bury_the_dead(self) -> None:
         """Forget this process's launcher if it has died, and clear away what it could not."""
@@ -162,8 +175,11 @@ class Runner:
         with self._guard:
             self._closed = True
             launcher, self._launcher = self._launcher, None
+            ranges, self._ranges = self._ranges, None
         if launcher is not None:
             launcher.close()
+            assert ranges is not None
+            ranges.close()
             with contextlib.suppress(FileNotFoundError):  # the whole root is gone already
                 recover(self.root)
 
@@ -180,6 +196,7 @@ class Runner:
         container_id: str | None = None,
         host: HostFacts | None = None,
         park: bool = False,
+        first_id: int | None = None,
     ) -> tuple[str, Plan]:
         """Return the id and the plan of a container, without starting it.
 
@@ -193,6 +210,8 @@ class Runner:
             container_id: 64 hexadecimal digits; None: new ones.
             host: facts that hold for the launcher which is to start it; None: for this process's.
             park: nothing is started; what is mounted for it is held for whoever uses its files.
+            first_id: of its range, with userns="auto"; None: that of the kept container, or, for a plan
+                that is only read, an example.
         """
         check_options(options)  # before any of them is looked into
         if options.get("name") is not None:
@@ -219,9 +238,17 @@ class Runner:
             volatile=options.get("lifetime", "owner") == "owner",
             hosts=host_file("/etc/hosts") if host_network else None,
             resolv_conf=host_file("/etc/resolv.conf") if host_network else None,
+            ids=self._ids(identity, options, first_id),
             devices=block_devices(options.get("limits")),
         )
         return identity, compile_plan(request, host)
+
+    def _ids(self, identity: str, options: ContainerOptions, first_id: int | None) -> IdMap | None:
+        if not wants_range(options):
+            return None
+        if first_id is not None:
+            return IdMap.of_range(first_id, SIZE)
+        return noted(self.root / "containers" / identity) or example()
 
     def start(
         self,
@@ -244,11 +271,24 @@ class Runner:
         Raises:
             ConfigError, MissingFeature, HostError: see `compile_plan`.
         """
-        identity, plan, data = self._encoded(
-            image, command, options, streams=tuple(streams), ephemeral=ephemeral
-        )
+        check_options(options)
+        first = self.ranges().take() if wants_range(options) else None
+        ranges, channel = self._ranges, None
         opened: list[int] = []
+
+        def let_go() -> None:
+            if first is not None and ranges is not None:
+                ranges.give_back(first)
+
         try:
+            identity, plan, data = self._encoded(
+                image,
+                command,
+                options,
+                streams=tuple(streams),
+                ephemeral=ephemeral,
+                first_id=first,
+            )
             inputs = [
                 streams[item.kind] if item.kind in streams else open_input(item, options, opened)
                 for item in plan.inputs
@@ -262,7 +302,9 @@ class Runner:
         finally:
             for fd in opened:
                 os.close(fd)
-        return Started(identity, plan, channel)
+            if channel is None:
+                let_go()
+        return Started(identity, plan, channel, let_go)
 
     def _encoded(
         self,
@@ -272,15 +314,17 @@ class Runner:
         *,
         streams: tuple[str, ...],
         ephemeral: bool,
+        first_id: int | None,
     ) -> tuple[str, Plan, bytes]:
         """Return id, plan and encoded plan; a repeated plan shows the stand-in as its id."""
         key = key_of(image, command, options, streams) if ephemeral else None
         if key is None:
             identity, plan = self.compile(
-                image, command, options, streams=streams, ephemeral=ephemeral
+                image, command, options, streams=streams, ephemeral=ephemeral, first_id=first_id
             )
             return identity, plan, plan.encode()
         self.launcher()  # a new one forgets what was compiled for another
+        key = key, first_id
         identity = os.urandom(32).hex()
         found = self._repeats.find(key, identity)
         if found is None:
@@ -291,6 +335,7 @@ class Runner:
                 streams=streams,
                 ephemeral=ephemeral,
                 container_id=STAND_IN,
+                first_id=first_id,
             )[1]
             self._repeats.remember(key, plan)
             found = self._repeats.find(key, identity)

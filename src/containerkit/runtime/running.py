@@ -168,6 +168,7 @@ class Run:
                 self._runner.bury_the_dead()
             else:
                 channel.close()
+            started.let_go()
         if event is not None and event.kind == packets.FAILED:
             if collected.timed_out and event.errnum == errno.ECHILD:  # killed in its set-up
                 event = event._replace(kind=packets.EXITED, signal=signal.SIGKILL, cause=_TIMEOUT)
@@ -204,6 +205,7 @@ class Run:
         if started is not None:
             close_all(self._ours.values())
             started.channel.finish()
+            started.let_go()
 
     def _failure(self, event: packets.Event, started: Started) -> Exception:
         assert self._image is not None

@@ -523,6 +523,11 @@ int ck_set_ids(uint32_t uid, uint32_t gid)
     return fate();
 }
 
+int ck_set_fs_ids(uint32_t uid, uint32_t gid)
+{
+    return fate();
+}
+
 int ck_set_caps(uint64_t bounding, uint64_t permitted)
 {
     return fate();

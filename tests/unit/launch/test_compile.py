@@ -267,9 +267,7 @@ def test_the_working_directory_is_made_then_entered() -> None:
         {"dns": ["192.0.2.1"]},
         {"extra_hosts": {"a": "192.0.2.1"}},
         {"networks": {"n": None}},
-        {"security": Security.strict()},
         {"security": Security.privileged()},
-        {"security": Security(userns="auto")},
         {"security": Security(devices=["/dev/kvm"])},
     ],
 )

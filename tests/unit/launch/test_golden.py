@@ -11,6 +11,7 @@ import pytest
 from containerkit.launch.ops import SECTIONS
 from containerkit.launch.plan import Plan
 from containerkit.launch.request import HostFacts, LaunchRequest
+from containerkit.model.idmap import IdMap
 from containerkit.model.limits import UNLIMITED, Limits
 from containerkit.model.log import Log
 from containerkit.model.mount import Mount
@@ -29,6 +30,8 @@ HOST = Rootfs(
         HostBind("/nfs/python", "/nfs/python"),
     )
 )
+
+RANGE = IdMap.of_range(1 << 30)
 
 CASES: dict[str, tuple[ContainerOptions, dict[str, Any]]] = {
     "default": ({}, {}),
@@ -78,6 +81,19 @@ CASES: dict[str, tuple[ContainerOptions, dict[str, Any]]] = {
     ),
     "kept_terminal": ({"tty": True, "log": False}, {"ephemeral": False, "kept": True}),
     "parked": ({"tty": True}, {"ephemeral": False, "create": False, "park": True}),
+    "strict": (
+        {"security": Security.strict(), "workdir": "/srv"},
+        {"ids": RANGE, "rootfs": HOST},
+    ),
+    "user_namespace": (
+        {
+            "user": "app",
+            "security": Security(userns=IdMap([(0, 1000, 1), (1, 100000, 5000)])),
+            "mounts": [Mount.bind("/data", "/data"), Mount.tmpfs("/scratch")],
+            "secrets": {"token": "hunter2"},
+        },
+        {"ephemeral": False, "kept": True},
+    ),
     "terminal": ({"tty": True, "security": Security(no_new_privileges=False)}, {"facts": V1}),
 }
 

@@ -1,0 +1,294 @@
+"""Ranges of user and group ids for containers with a user namespace of their own.
+
+Owns: which range a container gets, so that no two containers of this host share an id, whoever runs
+them and in whatever root.  Must not know what a range is used for.
+
+A range is 65,536 ids.  Who has one says so in a file named by its first id in `PLACE`, changed only
+under one lock:
+
+    ROOT                   the engine's root directory
+    launcher ID            a process's own, for its runs: until that launcher has died
+    container ID           a kept container's, also when it does not run: until it is removed
+
+A process keeps the ranges of its runs that have ended for its next ones.  A claim whose holder is no
+longer there is stale: whoever wants that range takes it over, and `recover` removes those of its root.
+A kept container notes its range beside its mark, since the claims are gone after a boot.
+
+Neighbours: `runner` takes ranges for runs, `birth` passes one on to a container, `begin` makes sure of
+it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from containerkit.errors import HostError, InUse, refusals
+from containerkit.model.idmap import IdMap
+from containerkit.runtime.alive import is_alive
+from containerkit.state.lock import FileLock
+
+if TYPE_CHECKING:
+    from containerkit.model.options import ContainerOptions
+
+PLACE: Final = Path("/run/containerkit/ids")
+SIZE: Final = 65536
+NOTE: Final = "ids"
+"""In a container's directory, a link to the first of its ids."""
+
+# Far from what useradd gives away (subuid(5)), below the numbers that some programs take for negative.
+_POOL: Final = (1 << 30, 1 << 31)
+_USER: Final = "containerkit"
+_TRIES: Final = 64
+
+
+def wants_range(options: ContainerOptions) -> bool:
+    """Whether options ask for a range."""
+    security = options.get("security")
+    return security is not None and security.userns == "auto"
+
+
+def ids_of(directory: Path | str, options: ContainerOptions) -> IdMap | None:
+    """Return the ids of a kept container, None: the host's."""
+    security = options.get("security")
+    if security is None or security.userns == "host":
+        return None
+    return security.userns if isinstance(security.userns, IdMap) else noted(directory)
+
+
+def example() -> IdMap:
+    """Return what a range looks like, for plans that are only read."""
+    return IdMap.of_range(_POOL[0], SIZE)
+
+
+class Ranges:
+    """The ranges of one launcher; usable from several threads.
+
+    Args:
+        root: the engine's root directory.
+        launcher_id: whose containers they are for.
+    """
+
+    __slots__ = ("_free", "_guard", "_holder", "_root", "_taken")
+
+    def __init__(self, root: Path, launcher_id: str) -> None:
+        self._root = root
+        self._holder = f"launcher {launcher_id}"
+        self._guard = threading.Lock()
+        self._free: list[int] = []
+        self._taken: set[int] = set()
+
+    def take(self) -> int:
+        """Return the first id of a range that nobody has.
+
+        Raises:
+            HostError: all are taken, or the claims can not be written.
+        """
+        with self._guard:
+            if self._free:
+                return self._free.pop()
+        first = _allocate(self._root, self._holder)
+        with self._guard:
+            self._taken.add(first)
+        return first
+
+    def give_back(self, first: int) -> None:
+        """Let a later start have a range; nothing with its ids is left."""
+        with self._guard:
+            if first in self._taken:
+                self._free.append(first)
+
+    @contextmanager
+    def for_kept(self, container_id: str, options: ContainerOptions) -> Iterator[int | None]:
+        """Give the first id of a range for a container that is created meanwhile, and is to keep it.
+
+        None: its options ask for none.
+        """
+        if not wants_range(options):
+            yield None
+            return
+        first = self.take()
+        try:
+            yield first
+        except BaseException:
+            self.give_back(first)
+            raise
+        with self._guard:
+            self._taken.discard(first)
+        with _locked() as place:
+            _write(place, first, self._root, f"container {container_id}")
+
+    def close(self) -> None:
+        """Give all of them up: the launcher has ended."""
+        with self._guard:
+            taken, self._taken = self._taken, set()
+            self._free.clear()
+        for first in taken:
+            _release(first, self._root, self._holder)
+
+
+# ---- kept containers
+
+
+@refusals("note the container's ids")
+def note(directory: Path, first: int) -> None:
+    """Note in a kept container's directory which range it has."""
+    os.symlink(str(first), directory / NOTE)
+
+
+@refusals("read the container's ids")
+def noted(directory: Path | str) -> IdMap | None:
+    """Return the ids of a kept container that has a range."""
+    first = _noted(directory)
+    return None if first is None else IdMap.of_range(first, SIZE)
+
+
+def _noted(directory: Path | str) -> int | None:
+    try:
+        return int(os.readlink(f"{directory}/{NOTE}"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def hold(root: Path, container_id: str) -> None:
+    """Make sure that a kept container has its range, before it starts.
+
+    Raises:
+        InUse: after a boot, another container has come to it first.
+    """
+    directory = root / "containers" / container_id
+    first = _noted(directory)
+    if first is None:
+        return
+    holder = f"container {container_id}"
+    with _locked() as place:
+        if _claim(place, first, root, holder) or _read(place, first) == (str(root), holder):
+            return
+    raise InUse(
+        f"cannot start container {container_id[:12]}: another one has its user ids,"
+        f" {first} to {first + SIZE - 1}",
+        hint="start it when that one is removed, or create it anew",
+    )
+
+
+def release(root: Path, container_id: str, ids: IdMap | None) -> None:
+    """Give up the range of a kept container that was removed."""
+    if ids is not None:
+        _release(ids.uids[0][1], root, f"container {container_id}")
+
+
+def sweep(root: Path) -> None:
+    """Remove the stale claims of a root."""
+    try:
+        names = os.listdir(PLACE)
+    except OSError:
+        return
+    for name in filter(str.isdigit, names):
+        found = _read(PLACE, int(name))
+        if found is not None and found[0] == str(root) and _is_stale(*found):
+            with contextlib.suppress(OSError), _locked() as place:
+                if _read(place, int(name)) == found and _is_stale(*found):
+                    os.unlink(place / name)
+
+
+# ---- claims
+
+
+@contextmanager
+@refusals("choose ids for the container")
+def _locked() -> Iterator[Path]:
+    PLACE.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = FileLock(PLACE / "lock")
+    lock.acquire()
+    try:
+        yield PLACE
+    finally:
+        lock.release()
+
+
+def _allocate(root: Path, holder: str) -> int:
+    start, end = _pool()
+    count = (end - start) // SIZE
+    with _locked() as place:
+        tried = [random.randrange(count) for _ in range(_TRIES)]  # noqa: S311 - spread, no secret
+        for number in (*tried, *range(count)):
+            first: int = start + number * SIZE
+            if _claim(place, first, root, holder):
+                return first
+    raise HostError(
+        f"cannot choose ids for the container: all {count} ranges are taken",
+        hint=f"remove containers; a larger range can be given to {_USER!r} in /etc/subuid",
+    )
+
+
+def _pool() -> tuple[int, int]:
+    """Return where ranges are: what the host gives in /etc/subuid and /etc/subgid, if it does."""
+    users, groups = (_granted(path) for path in ("/etc/subuid", "/etc/subgid"))
+    for start, count in users & groups:
+        first = -(-start // SIZE) * SIZE
+        if first + SIZE <= start + count:
+            return first, start + count
+    return _POOL
+
+
+def _granted(path: str) -> set[tuple[int, int]]:
+    """Return the lines of our name in a file of subuid(5)."""
+    try:
+        lines = Path(path).read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return set()
+    fields = [line.split(":") for line in lines]
+    return {
+        (int(field[1]), int(field[2]))
+        for field in fields
+        if len(field) == 3 and field[0] == _USER and field[1].isdigit() and field[2].isdigit()
+    }
+
+
+def _claim(place: Path, first: int, root: Path, holder: str) -> bool:
+    """Write a claim unless another holds the range."""
+    found = _read(place, first)
+    if found is not None and not _is_stale(*found):
+        return False
+    _write(place, first, root, holder)
+    return True
+
+
+def _read(place: Path, first: int) -> tuple[str, str] | None:
+    """Return root and holder of a claim, empty when it was not written whole; None: there is none."""
+    try:
+        data = (place / str(first)).read_bytes()
+    except FileNotFoundError:
+        return None
+    root, end, holder = os.fsdecode(data).rpartition("\n")[0].rpartition("\n")
+    return (root, holder) if end else ("", "")
+
+
+def _write(place: Path, first: int, root: Path, holder: str) -> None:
+    path = place / str(first)
+    try:
+        path.write_bytes(os.fsencode(f"{root}\n{holder}\n"))
+    except BaseException:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise
+
+
+def _release(first: int, root: Path, holder: str) -> None:
+    # Left where the host refuses that: it is stale.
+    with contextlib.suppress(OSError), _locked() as place:
+        if _read(place, first) == (str(root), holder):
+            os.unlink(place / str(first))
+
+
+def _is_stale(root: str, holder: str) -> bool:
+    kind, _, name = holder.partition(" ")
+    if kind == "launcher":
+        return not is_alive(Path(root), name)
+    return kind != "container" or not os.path.isdir(f"{root}/containers/{name}")
