@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.rootless import user
 from tests.support import leaks, ocibuild
 from tests.support.registry import RegistryServer
 
@@ -117,7 +118,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if {HERE / name for name in INTEGRATION} & set(item.path.parents):
             item.add_marker(pytest.mark.integration)
-            item.add_marker(pytest.mark.needs("root"))
+            item.add_marker(pytest.mark.needs("containers"))
         if str(item.path).startswith(kernel):
             item.add_marker(pytest.mark.kernel)
         if f"{item.path}::{item.name}".startswith(cgroup2):
@@ -138,6 +139,13 @@ def missing(feature: str) -> str | None:
         return None if there else f"needs a block device below {BASE}"
     if feature == "root":
         return None if os.geteuid() == 0 else "needs root: namespaces, mounts and cgroups"
+    if feature == "containers":
+        return None if os.geteuid() == 0 or user.is_ours() else "needs root, or make test-rootless"
+    if feature == "control groups":
+        return None if os.geteuid() == 0 else "needs control groups: limits, pauses, statistics"
+    if feature == "ids":
+        there = os.geteuid() == 0 or user.has_ids()
+        return None if there else "needs subordinate ids (/etc/subuid)"
     if shutil.which(feature, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin") is None:
         return f"needs the program {feature} (tools/debian-packages test installs it)"
     return None

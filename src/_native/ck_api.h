@@ -19,6 +19,7 @@ struct ck_error {
 
 enum ck_apply_flags {
     CK_APPLY_USER_XATTRS = 1, /* opaque marks as user.overlay.*, not trusted.overlay.* */
+    CK_APPLY_OWN_IDS = 4,      /* everything is the caller's own; file capabilities are left out */
     CK_APPLY_NO_OPENAT2 = 2,   /* resolve as on a kernel without openat2 (tests) */
 };
 
@@ -73,9 +74,15 @@ int64_t ck_path_type(int fd);
 /* ---- launch: the launcher's client side (ck_spawn); each returns >= 0 or a negative errno --- */
 
 /* Start the launcher in pid and mount namespaces of its own, with an empty environment and nothing
- * but the control socket.  Returns its pid and fills *pidfd. */
-int ck_spawn_launcher(int program, int control, int *pidfd);
+ * but the control socket, within the user namespace, -1: ours.  Returns its pid and fills *pidfd. */
+int ck_spawn_launcher(int program, int control, int userns, int *pidfd);
 /* An inotify descriptor that tells of changes in a directory, and of its removal. */
 int ck_watch_directory(const char *path);
-/* A detached clone of the host's tree at path (open_tree(2)), for a plan's source or a program. */
-int ck_open_source(const char *path, int recursive, int read_only);
+/* A detached clone of the host's tree at path (open_tree(2)), for a plan's source or a program,
+ * made with the rights of a user namespace, -1: ours. */
+int ck_open_source(const char *path, int recursive, int read_only, int userns);
+/* A process in a new user namespace, without maps yet, for others to open it by: fills *pidfd.  It
+ * ends when the descriptor that is returned is closed, or is killed; it is to be waited for. */
+int ck_spawn_namespace(int *pidfd);
+/* For a process of one thread. */
+int ck_enter_namespace(int userns);

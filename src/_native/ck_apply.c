@@ -103,7 +103,7 @@ static int dress(const struct ck_applier *a, const struct ck_tar_entry *e, int a
 
     if (!a->own_umask || e->type == '5') /* else it was made just now, and is as it was made */
         CK_TRY(ck_fstatat(at, leaf, &st, flags));
-    if (st.st_uid != e->uid || st.st_gid != e->gid)
+    if (!(a->options.flags & CK_APPLY_OWN_IDS) && (st.st_uid != e->uid || st.st_gid != e->gid))
         CK_TRY(ck_fchownat(at, leaf, (uid_t)e->uid, (gid_t)e->gid, flags));
     if (e->type != '2' && ((st.st_mode & 07777) != mode || mode & 06000)) /* a chown clears these */
         CK_TRY(*leaf ? ck_fchmodat(at, leaf, mode) : ck_fchmod(at, mode));
@@ -120,7 +120,8 @@ static int set_xattrs(const struct ck_applier *a, int fd)
                     !ck_begins(key, CK_TAR_XATTR "user.overlay."); /* would forge whiteouts */
         int error;
 
-        if (!user && strcmp(key, CK_TAR_XATTR "security.capability") != 0)
+        if (!user && (strcmp(key, CK_TAR_XATTR "security.capability") != 0 ||
+                      a->options.flags & CK_APPLY_OWN_IDS))
             continue;
         total += strlen(key) - strlen(CK_TAR_XATTR) + size;
         if (total > a->options.max_xattr_bytes)

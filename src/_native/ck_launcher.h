@@ -123,6 +123,7 @@ enum ck_release {
     CK_SETTLED = 256,        /* it was started to stay: starts do not wait for its end */
     CK_MEMORY = 64, CK_TUNED = 128, /* its cgroup has a limit on memory, on more than pids */
     CK_UNCOMMON = 512,       /* a limit wants a group that only few containers have */
+    CK_HOST_NET = 1024,      /* it is in the launcher's network */
 };
 
 /* One exec: its first process, and all that is in its control group. */
@@ -175,6 +176,7 @@ struct ck_launcher {
     uint32_t live;           /* containers that are starting, or run to their end */
     uint32_t first_free;     /* no entry of the table before this one is free */
     uint32_t used, present;  /* entries ever used; those in use */
+    bool apart;              /* it may not come back to the network it is in: a user namespace's */
     bool left;               /* it lives on without an owner, until nothing is present */
     uint64_t idle_since;     /* CLOCK_MONOTONIC ns of the last work */
     int busy;                /* a cgroup could not be removed yet: try again after a pause */
@@ -227,6 +229,8 @@ int ck_pool_write_cgroup(struct ck_launcher *l, uint32_t number, const char *tri
 int ck_pool_read_cgroup(const struct ck_launcher *l, uint32_t number, const char *controller,
                         const char *file, char text[512]); /* bytes, or an errno */
 int ck_pool_netns(struct ck_launcher *l);
+/* One made by a child; with sysfs, a mount of it that shows that network. */
+int ck_pool_netns_apart(struct ck_launcher *l, int *sysfs);
 int ck_pool_make_dir(struct ck_launcher *l, uint32_t number);
 void ck_pool_drop_ahead(struct ck_launcher *l, uint32_t number);
 void ck_pool_drop_dir(struct ck_launcher *l, const char *dir);

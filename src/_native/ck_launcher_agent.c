@@ -22,7 +22,8 @@ static int enter(struct ck_launcher *l, const struct ck_container *c)
     CK_TRY(ck_new_process_group()); /* its children's too, until they have a session of their own */
     if (c->release & CK_HAS_CGROUP)
         CK_TRY(ck_pool_join_cgroup(l, c->number));
-    return ck_setns(c->pidfd, CK_SPARE_NAMESPACES | CLONE_NEWNET | CLONE_NEWCGROUP);
+    return ck_setns(c->pidfd, CK_SPARE_NAMESPACES | CLONE_NEWCGROUP |
+                                  (c->release & CK_HOST_NET ? 0 : CLONE_NEWNET));
 }
 
 /* The exec's first process.  It sends a pidfd of itself before anything else: from then on the

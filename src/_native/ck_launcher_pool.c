@@ -154,10 +154,42 @@ int ck_pool_read_cgroup(const struct ck_launcher *l, uint32_t number, const char
 
 /* ---- network namespaces */
 
+static _Noreturn void serve_netns(int socket, bool sysfs)
+{
+    const unsigned inert = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NODEV;
+    int error = ck_loopback_up(), fds[2] = {-1, -1};
+
+    if (error >= 0)
+        error = fds[0] = ck_openat(AT_FDCWD, "/proc/self/ns/net", O_RDONLY, 0);
+    if (error >= 0 && sysfs)
+        error = fds[1] = ck_new_mount("sysfs", "", 0, inert);
+    ck_send(socket, &error, sizeof error, fds, error < 0 ? 0 : 1 + sysfs);
+    ck_exit(0);
+}
+
+int ck_pool_netns_apart(struct ck_launcher *l, int *sysfs)
+{
+    CK_CLEANUP_FD int pidfd = -1, socket = -1;
+    int fds[2], n = 2, error = -EPERM;
+
+    pid_t pid = ck_pool_clone(l, 0, CLONE_NEWNET, &pidfd, &socket);
+
+    if (pid == 0)
+        serve_netns(socket, sysfs);
+    CK_TRY(pid);
+    ck_receive(socket, &error, sizeof error, fds, &n, 1);
+    ck_kill_and_wait(pidfd);
+    if (sysfs && n == 2)
+        *sysfs = fds[1];
+    return n ? fds[0] : error;
+}
+
 static int make_netns(struct ck_launcher *l)
 {
-    int fd = ck_unshare(CLONE_NEWNET);
+    int fd = l->apart ? ck_pool_netns_apart(l, NULL) : ck_unshare(CLONE_NEWNET);
 
+    if (l->apart)
+        return fd;
     if (fd >= 0)
         fd = ck_loopback_up();
     if (fd >= 0)

@@ -124,6 +124,8 @@ static int do_cgroup(struct ck_start *start, const struct ck_op *op)
 
 static int do_netns(struct ck_start *start, const struct ck_op *op)
 {
+    if (op->value[0] == CK_NETNS_HOST)
+        start->container->release |= CK_HOST_NET;
     if (op->value[0] == CK_NETNS_HOST || start->again)
         return 0;
     start->again_too |= op->fd[0] < 0 ? 0 : 1ULL << op->fd[0];
@@ -290,7 +292,7 @@ static int add_upper(int fs, const struct ck_start *start, const char *name, con
 {
     char path[256];
     struct stat st;
-    int there;
+    int there, error = 0;
 
     CK_TRY(ck_fstatat(AT_FDCWD, top, &st, 0));
     snprintf(path, sizeof path, "%s/work/%s", start->upper, name);
@@ -303,7 +305,8 @@ static int add_upper(int fs, const struct ck_start *start, const char *name, con
     snprintf(path, sizeof path, "%s/upper/%s", start->upper, name);
     CK_TRY(there = ck_make_dir(AT_FDCWD, path, st.st_mode & 07777)); /* then as it was left */
     if (!there && (st.st_uid || st.st_gid))
-        CK_TRY(ck_fchownat(AT_FDCWD, path, st.st_uid, st.st_gid, 0));
+        error = ck_fchownat(AT_FDCWD, path, st.st_uid, st.st_gid, 0);
+    CK_TRY(error == -EINVAL ? 0 : error); /* nobody of our user namespace: ours, then */
     if (!there && st.st_mode & 07000)
         CK_TRY(ck_fchmodat(AT_FDCWD, path, st.st_mode & 07777));
     return ck_fs_set(fs, "upperdir", path);
@@ -341,6 +344,8 @@ static int overlay(struct ck_start *start, const struct ck_op *op, bool append)
     }
     if (!append)
         CK_TRY(ck_fs_set(fs, "lowerdir", joined));
+    if (start->launcher->hello.flags & CK_USER_MARKS)
+        CK_TRY(ck_fs_set(fs, "userxattr", NULL));
     if (op->flags & CK_F_VOLATILE)
         CK_TRY(ck_fs_set(fs, "volatile", NULL));
     return ck_fs_mount(fs, (unsigned)op->value[0]);

@@ -147,20 +147,40 @@ static bool probe_overlay_append(void)
            ck_fs_set(fs, "lowerdir+", CK_TEMPLATE_DIR) >= 0;
 }
 
-int ck_launcher_enter(struct ck_launcher *l)
+static int attach(int mount, const char *path)
 {
-    l->step = 1;
-    CK_TRY(ck_mount_private_all());
+    CK_TRY(ck_mkdirat(AT_FDCWD, path, 0555));
+    return ck_move_mount(mount, AT_FDCWD, path);
+}
+
+/* A user namespace has no right to the network that we are in: neither to come back to it, nor to a
+ * sysfs that shows it.  And it may mount proc and sysfs where others are seen only, so: while the
+ * host's are, and before any container's. */
+static int enter_proc(struct ck_launcher *l)
+{
+    CK_CLEANUP_FD int sysfs = -1, netns = -1;
+
+    l->step = 6;
+    CK_OPEN(proc, ck_new_mount("proc", "", 0, INERT));
+    CK_TRY(l->host_net = ck_openat(AT_FDCWD, "/proc/self/ns/net", O_RDONLY, 0));
+    l->apart = ck_setns(l->host_net, CLONE_NEWNET) < 0;
+    if (l->apart)
+        CK_TRY(netns = ck_pool_netns_apart(l, &sysfs));
     l->step = 2;
     CK_OPEN(store, open_store(l));
     CK_TRY(enter_root(l, store));
     l->step = 6;
-    CK_OPEN(proc, ck_new_mount("proc", "", 0, INERT));
-    CK_TRY(ck_mkdirat(AT_FDCWD, "/proc", 0555));
-    CK_TRY(ck_move_mount(proc, AT_FDCWD, "/proc"));
+    CK_TRY(l->apart ? attach(sysfs, "/sys") : 0);
+    return attach(proc, "/proc");
+}
+
+int ck_launcher_enter(struct ck_launcher *l)
+{
+    l->step = 1;
+    CK_TRY(ck_mount_private_all());
+    CK_TRY(enter_proc(l));
     l->step = 7;
     CK_TRY(l->store = ck_openat(AT_FDCWD, "/store", O_RDONLY | O_DIRECTORY, 0));
-    CK_TRY(l->host_net = ck_openat(AT_FDCWD, "/proc/self/ns/net", O_RDONLY, 0));
     l->step = 8;
     CK_TRY(claim_owner_record(l));
     CK_TRY(enter_group(l));

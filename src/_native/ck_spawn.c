@@ -10,10 +10,15 @@
 enum { STACK = 64 << 10 };
 
 struct spawn { /* in memory that all three processes share until the exec */
-    int program, control;
+    int program, control, userns;
     int pid, pidfd; /* of the launcher */
     int failed;     /* errno of its clone or exec */
     char *stack;
+};
+
+struct source { /* likewise, until the process between has ended */
+    const char *path;
+    int recursive, read_only, userns, tree;
 };
 
 /* Runs on memory shared with the embedding process, which is suspended until exec: system calls
@@ -53,31 +58,44 @@ static int between(void *arg)
     const int flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_NEWPID | CLONE_NEWNS;
     struct spawn *spawn = arg;
 
+    if (spawn->userns >= 0)
+        spawn->failed = -ck_setns(spawn->userns, CLONE_NEWUSER);
+    if (spawn->failed)
+        return 0;
     spawn->pid = clone(enter_launcher, spawn->stack + STACK, flags, spawn, &spawn->pidfd);
     if (spawn->pid < 0)
         spawn->failed = errno;
     return 0;
 }
 
-int ck_spawn_launcher(int program, int control, int *pidfd)
+/* Have run called by a process that shares memory and descriptors with us and is gone when this
+ * returns.  Its stack is the upper half of what *stack is set to; the lower is for a child of its own. */
+static int run_between(int (*run)(void *), void *arg, char **stack)
 {
-    struct spawn spawn = {.program = program, .control = control, .pidfd = -1};
     sigset_t all, before;
-    int pid;
+    int pid, error = 0;
 
-    spawn.stack = mmap(NULL, 2 * STACK, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-    if (spawn.stack == MAP_FAILED)
+    *stack = mmap(NULL, 2 * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK,
+                  -1, 0);
+    if (*stack == MAP_FAILED)
         return -errno;
     sigfillset(&all); /* a handler of the embedding program must not run in the children */
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    pid = clone(between, spawn.stack + 2 * STACK, CLONE_VM | CLONE_VFORK | CLONE_FILES, &spawn);
+    pid = clone(run, *stack + 2 * STACK, CLONE_VM | CLONE_VFORK | CLONE_FILES, arg);
     if (pid < 0)
-        spawn.failed = errno;
+        error = -errno;
     while (pid > 0 && waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
         continue;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    munmap(spawn.stack, 2 * STACK);
+    munmap(*stack, 2 * STACK);
+    return error;
+}
+
+int ck_spawn_launcher(int program, int control, int userns, int *pidfd)
+{
+    struct spawn spawn = {.program = program, .control = control, .userns = userns, .pidfd = -1};
+
+    CK_TRY(run_between(between, &spawn, &spawn.stack));
     if (spawn.failed) {
         ck_close_at(&spawn.pidfd);
         return -spawn.failed;
@@ -95,10 +113,62 @@ int ck_watch_directory(const char *path)
     return ck_steal_fd(&fd);
 }
 
-int ck_open_source(const char *path, int recursive, int read_only)
+static int open_source(const struct source *source)
 {
-    CK_OPEN(tree, ck_open_tree(AT_FDCWD, path, recursive ? AT_RECURSIVE : 0));
-    if (read_only)
+    CK_OPEN(tree, ck_open_tree(AT_FDCWD, source->path, source->recursive ? AT_RECURSIVE : 0));
+    if (source->read_only)
         CK_TRY(ck_mount_set(tree, MOUNT_ATTR_RDONLY, 0));
     return ck_steal_fd(&tree);
+}
+
+/* In a mount namespace of its own, a copy of ours; the tree outlives it. */
+static int open_between(void *arg)
+{
+    struct source *source = arg;
+
+    source->tree = ck_setns(source->userns, CLONE_NEWUSER);
+    if (source->tree >= 0)
+        source->tree = ck_unshare(CLONE_NEWNS);
+    if (source->tree >= 0)
+        source->tree = open_source(source);
+    return 0;
+}
+
+int ck_open_source(const char *path, int recursive, int read_only, int userns)
+{
+    struct source source = {path, recursive, read_only, userns, -1};
+    char *stack;
+
+    if (userns < 0)
+        return open_source(&source);
+    CK_TRY(run_between(open_between, &source, &stack));
+    return source.tree;
+}
+
+int ck_spawn_namespace(int *pidfd)
+{
+    sigset_t all, before;
+    int ends[2], pid;
+    char end;
+
+    CK_TRY(ck_pipe(ends));
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pid = ck_clone(CLONE_NEWUSER, -1, pidfd);
+    if (pid == 0) { /* nothing of ours stays open in it but what tells it our end */
+        ck_dup_to(ends[0], 0);
+        ck_close_range(1, ~0U, 0);
+        ck_read(0, &end, 1);
+        ck_exit(0);
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    ck_close(ends[0]);
+    if (pid < 0)
+        ck_close(ends[1]);
+    return pid < 0 ? pid : ends[1];
+}
+
+int ck_enter_namespace(int userns)
+{
+    return ck_setns(userns, CLONE_NEWUSER);
 }

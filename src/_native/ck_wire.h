@@ -88,6 +88,7 @@ enum ck_hello_flag {
     CK_CLASSIC_OVERLAY = 1, /* overlays by mount(2), as before Linux 6.5: for tests */
     CK_OUTSIDE = 2,         /* cgroup v2: it is to live in its group too, not in its owner's */
     CK_LONE = 4,            /* it runs one container; cgroup v1: whose groups are its own */
+    CK_USER_MARKS = 8,      /* overlays by user.* attributes: those of trusted.* are not ours */
 };
 
 enum ck_cause {

@@ -84,6 +84,7 @@ class Applier:
     Args:
         directory: an open descriptor of the destination; the applier keeps its own.
         user_xattrs: overlay marks as ``user.overlay.*`` (rootless) instead of ``trusted.*``.
+        own_ids: everything is this process's own, whatever the archive says.
         openat2: False resolves paths as on a kernel without openat2(2).
         max_entries: entries the layer may have.
         max_bytes: bytes of all files together, holes included.
@@ -101,6 +102,7 @@ class Applier:
         directory: int,
         *,
         user_xattrs: bool = False,
+        own_ids: bool = False,
         openat2: bool = True,
         max_entries: int,
         max_bytes: int,
@@ -110,6 +112,7 @@ class Applier:
         name: str = "",
     ) -> None:
         flags = lib.CK_APPLY_USER_XATTRS if user_xattrs else 0
+        flags |= lib.CK_APPLY_OWN_IDS if own_ids else 0
         flags |= 0 if openat2 else lib.CK_APPLY_NO_OPENAT2
         options = ffi.new(
             "struct ck_apply_options *",
@@ -266,8 +269,12 @@ def _opened(fd: int, path: str | bytes) -> int:
 # ---- launch ------------------------------------------------------------------------------------
 
 
-def spawn_launcher(program: int, control: int) -> tuple[int, int]:
+def spawn_launcher(program: int, control: int, userns: int = -1) -> tuple[int, int]:
     """Start the launcher from the open *program*, with its end of the *control* socket.
+
+    Args:
+        program, control: descriptors.
+        userns: of the user namespace that it is to be in; -1: this process's.
 
     Returns:
         Its pid and a pidfd of it, the caller's to close.
@@ -276,7 +283,7 @@ def spawn_launcher(program: int, control: int) -> tuple[int, int]:
         PermissionDenied, HostError: the kernel refused.
     """
     pidfd = ffi.new("int *")
-    pid = lib.ck_spawn_launcher(program, control, pidfd)
+    pid = lib.ck_spawn_launcher(program, control, userns, pidfd)
     if pid < 0:
         raise _refused(f"cannot start the launcher: {os.strerror(-pid)}", -pid)
     os.set_inheritable(pidfd[0], False)
@@ -295,18 +302,47 @@ def watch_directory(path: os.PathLike[str]) -> int:
     return fd
 
 
-def open_source(path: str, *, recursive: bool, read_only: bool = False) -> int:
+def spawn_namespace() -> tuple[int, int]:
+    """Start a process in a new user namespace without maps, which waits for its end.
+
+    Returns:
+        A descriptor: when it is closed, the process ends; and a pidfd of it, to be waited for with
+        ``__WALL``.  Both are the caller's to close.
+
+    Raises:
+        PermissionDenied, HostError: the kernel refused.
+    """
+    pidfd = ffi.new("int *")
+    end = lib.ck_spawn_namespace(pidfd)
+    if end < 0:
+        raise _refused(f"cannot make a user namespace: {os.strerror(-end)}", -end)
+    return end, pidfd[0]
+
+
+def enter_namespace(userns: int) -> None:
+    """Enter a user namespace: for a process that has one thread only.
+
+    Raises:
+        PermissionDenied, HostError: the kernel refused.
+    """
+    error = lib.ck_enter_namespace(userns)
+    if error < 0:
+        raise _refused(f"cannot enter a user namespace: {os.strerror(-error)}", -error)
+
+
+def open_source(path: str, *, recursive: bool, read_only: bool = False, userns: int = -1) -> int:
     """Return a detached clone of the host's tree at *path*, for a plan's source (open_tree(2)).
 
     Args:
         path: absolute; links in it are followed.
         recursive: with what is mounted below it.
         read_only: nobody can write through it.
+        userns: of the user namespace whose rights are used; -1: this process's.
 
     Raises:
         PermissionDenied, HostError: there is no such path, or the kernel refused.
     """
-    fd: int = lib.ck_open_source(os.fsencode(path), recursive, read_only)
+    fd: int = lib.ck_open_source(os.fsencode(path), recursive, read_only, userns)
     if fd < 0:
         raise _refused(f"cannot mount {path}: {os.strerror(-fd)}", -fd)
     return fd

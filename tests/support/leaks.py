@@ -32,8 +32,9 @@ OURS = re.compile(r"containerkit|ck-launcher|/ck-[^/ ]*|pytest-of-")
 OTHERS = re.compile(r" /tmp/mmdebstrap\.|/ck-tests?-")
 """Mounts of what makes guests for the tests of other kernels, and of other runs, perhaps just now."""
 
-KEPT = ("/memfd:ck-launcher (deleted)",)
-"""What a process keeps for good once it has run a container: the sealed copy of the launcher."""
+KEPT = ("/memfd:ck-launcher (deleted)", "user:[")
+"""What a process keeps for good once it has run a container: the sealed copy of the launcher, and,
+as an ordinary user, a user namespace."""
 
 LAUNCHER = re.compile(r"/containerkit-([0-9a-f]{24})(?:/|$)")
 
@@ -87,7 +88,7 @@ def descriptors() -> Iterator[str]:
     for fd in os.listdir("/proc/self/fd"):
         with suppress(OSError):  # the one that lists the directory is gone
             target = os.readlink(f"/proc/self/fd/{fd}")
-            if target not in KEPT:
+            if not target.startswith(KEPT):
                 yield f"{fd} -> {target}"
 
 

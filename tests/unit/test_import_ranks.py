@@ -42,9 +42,9 @@ RANKS = {
 }
 """The first name below `containerkit` decides; a new folder gets its line here."""
 
-PEERS = {("images", "snapshots"), ("engine", "care"), ("aio", "default")}
-"""Within one rank, and never the other way: an image's layers are unpacked into snapshots, the
-engine wires its care, and the default engine is one for both faces."""
+PEERS = {("state", "_native"), ("images", "snapshots"), ("engine", "care"), ("aio", "default")}
+"""Within one rank, and never the other way: an ordinary user's root has a user namespace, made in C,
+an image's layers are unpacked into snapshots, the engine wires its care, and the default engine is one for both faces."""
 
 PUBLIC = "__init__"
 """The package itself sees everything, lazily; nothing inside imports from it."""

@@ -12,13 +12,13 @@ get its name.
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from containerkit.errors import BlobNotFound, CorruptContent
 from containerkit.model.progress import Action, Progress
+from containerkit.state import userns
 
 if TYPE_CHECKING:
     from containerkit.content.ingest import Ingest
@@ -260,7 +260,10 @@ class _Bringing:
                 media_type=self._layer.media_type,
                 diff_id=self._layer.diff_id,
                 destination=self._unpacking.destination,
-                whiteout_format="overlay-trusted" if os.geteuid() == 0 else "overlay-user",
+                whiteout_format="overlay-trusted"
+                if userns.marks() == "trusted"
+                else "overlay-user",
+                own_ids=userns.is_needed(),
                 progress=meter.add,
                 cancelled=self._cancelled,
             )

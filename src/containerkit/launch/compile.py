@@ -21,7 +21,7 @@ from containerkit.launch import defaults, userns
 from containerkit.launch import mounts as mount_steps
 from containerkit.launch.capabilities import ALL_MASK
 from containerkit.launch.confine import bounding_set, confine
-from containerkit.launch.identity import resolve_user
+from containerkit.launch.identity import among, resolve_user
 from containerkit.launch.limits import (
     DEFAULT_DISK,
     DEFAULT_SHM,
@@ -101,6 +101,8 @@ class _Compiler:
         self.hostname = host_name(options.get("hostname"), default)
         user = user_of(options.get("user"), request.image.user)
         self.identity = resolve_user(user, request.passwd, request.group)
+        if self.security.userns == "host":
+            self.identity = among(self.identity, facts.ids, self.notes)
         self.mounts: list[Mount] = mount_steps.check_mounts(
             defaults.with_scratch(options.get("mounts") or (), self.security)
         )
@@ -192,7 +194,7 @@ class _Compiler:
         )
         prepare += root.prepare + own + etc
         child += root.child
-        child += (defaults.PROC, defaults.DEV, userns.devpts(self.ids))
+        child += (defaults.PROC, defaults.DEV, self._terminals())
         if not self.mounts or not mount_steps.covers(self.mounts, "/dev/shm"):
             child.append(self._shm())
         child.append(defaults.MQUEUE)
@@ -220,6 +222,11 @@ class _Compiler:
             # Without a network there is nobody to ask: the image's own stays.
             "/etc/resolv.conf": request.resolv_conf if self.host_network else None,
         }
+
+    def _terminals(self) -> Op:
+        ids = self.facts.ids
+        own = self.ids is None and ids is not None and ids.missing(0, 5) is not None
+        return defaults.devpts(None) if own else userns.devpts(self.ids)
 
     def _shm(self) -> Op:
         size = bytes_of(self.limits.shm_size, DEFAULT_SHM)

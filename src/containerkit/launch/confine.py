@@ -35,8 +35,9 @@ def confine(
     steps = []
     if security.no_new_privileges:
         steps.append(defaults.NO_NEW_PRIVS)
-    groups = pack(f"<{len(identity.groups)}I", *identity.groups)
-    steps.append(Op(Code.GROUPS, arena=(groups, None, None)))
+    if identity.groups:
+        groups = pack(f"<{len(identity.groups)}I", *identity.groups)
+        steps.append(Op(Code.GROUPS, arena=(groups, None, None)))
     steps.append(Op(Code.IDS, value=(identity.uid, identity.gid)))
     # Without no_new_privs only CAP_SYS_ADMIN may load a filter: before CAPS drops it.
     if not security.no_new_privileges:

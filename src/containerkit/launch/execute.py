@@ -22,7 +22,7 @@ from containerkit.launch import defaults, userns
 from containerkit.launch.capabilities import ALL_MASK
 from containerkit.launch.compile import user_of
 from containerkit.launch.confine import bounding_set, confine
-from containerkit.launch.identity import resolve_user
+from containerkit.launch.identity import among, resolve_user
 from containerkit.launch.limits import limits_of, rlimit_ops
 from containerkit.launch.ops import Code, Op
 from containerkit.launch.plan import Input, Plan
@@ -147,6 +147,8 @@ def _frame(base: ExecBase, request: ExecRequest) -> _Frame:
     security = options.get("security") or _SECURITY
     user = user_of(request.user, user_of(options.get("user"), base.image.user))
     identity = resolve_user(user, base.passwd, base.group)
+    if base.ids is None:
+        identity = among(identity, facts.ids, notes)
     workdir = working_directory(
         base.image, options.get("workdir") if request.workdir is None else request.workdir
     )

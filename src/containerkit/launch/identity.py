@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from containerkit.errors import ConfigError, InvalidSpec
+from containerkit.errors import ConfigError, InvalidSpec, MissingFeature
+
+if TYPE_CHECKING:
+    from containerkit.launch.request import Ids
 
 FILE_MAX: Final = 1 << 20
 """Bytes of a passwd or group file; a longer one is refused, not cut."""
@@ -177,3 +180,40 @@ def resolve_user(user: str, passwd: bytes | None, group: bytes | None) -> Identi
     if found.name:
         gids += [g.gid for g in groups if found.name in g.members and g.gid <= ID_MAX]
     return Identity(found.uid, found.gid, tuple(dict.fromkeys(gids)), found.home)
+
+
+def among(identity: Identity, ids: Ids | None, notes: list[str]) -> Identity:
+    """Return what can be had of an identity in a user namespace.
+
+    Args:
+        identity: who it is to be.
+        ids: that there are; None: all.
+        notes: gets a sentence for what is not there.
+
+    Returns:
+        Its groups are those that there are; none when they can not be set at all.
+
+    Raises:
+        MissingFeature: the user or its group is not there.
+    """
+    if ids is None:
+        return identity
+    missing = ids.missing(identity.uid, identity.gid)
+    if missing:
+        raise MissingFeature(
+            f"cannot run as {missing}: there is none such in this user namespace",
+            hint="user 0 there is the one that runs this program; more ids are granted, for a new"
+            " root directory, by /etc/subuid and /etc/subgid, with newuidmap (package uidmap)",
+            feature="subordinate ids",
+        )
+    if ids.single:
+        notes.append(
+            "with the supplementary groups of the caller, which a user namespace of one id can not"
+            " change (setgroups(2))"
+        )
+        return identity._replace(groups=())
+    groups = ids.groups(identity.groups)
+    if groups != identity.groups:
+        left = " ".join(str(gid) for gid in identity.groups if gid not in groups)
+        notes.append(f"without the groups {left}: there are none such in this user namespace")
+    return identity._replace(groups=groups)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import attrs
 
@@ -131,6 +131,33 @@ def _rlimits(value: Iterable[tuple[int, int, int]]) -> tuple[tuple[int, int, int
     return tuple(value)
 
 
+class Ids(NamedTuple):
+    """The ids that there are for a container's processes.
+
+    Attributes:
+        uids, gids: (first, how many) of each range.
+    """
+
+    uids: tuple[tuple[int, int], ...]
+    gids: tuple[tuple[int, int], ...]
+
+    @property
+    def single(self) -> bool:
+        """Whether there is only group 0: such a process can not change its groups (setgroups(2))."""
+        return self.gids == ((0, 1),)
+
+    def missing(self, uid: int, gid: int) -> str | None:
+        """Say which of the two is not there; None: both are."""
+        for name, one, ranges in (("user", uid, self.uids), ("group", gid, self.gids)):
+            if not any(first <= one < first + count for first, count in ranges):
+                return f"{name} {one}"
+        return None
+
+    def groups(self, groups: Iterable[int]) -> tuple[int, ...]:
+        """Return those groups that are there."""
+        return tuple(gid for gid in groups if not self.missing(self.uids[0][0], gid))
+
+
 @attrs.frozen
 class HostFacts:
     """What `compile_plan` must know of the host; the runtime's probe finds it.
@@ -142,6 +169,7 @@ class HostFacts:
         rlimits: (resource, soft, hard) of the caller, before the launcher raises its own; -1 is
             unlimited.
         capabilities: the bounding set a container can be given.
+        ids: those of the launcher's user namespace; None: all.
         features: names of kernel features, as in the probe's report.
         euid: of the caller.
         hostname: of the host, for containers in its network.
@@ -152,6 +180,7 @@ class HostFacts:
     cgroup_files: frozenset[str] = attrs.field(default=frozenset(), converter=_names)
     rlimits: tuple[tuple[int, int, int], ...] = attrs.field(default=(), converter=_rlimits)
     capabilities: int = ALL_MASK
+    ids: Ids | None = None
     features: frozenset[str] = attrs.field(default=frozenset(), converter=_names)
     euid: int = 0
     hostname: str = ""

@@ -71,6 +71,7 @@ def apply_layer(
     destination: Path,
     limits: ApplyLimits = DEFAULT_LIMITS,
     whiteout_format: WhiteoutFormat = "overlay-trusted",
+    own_ids: bool = False,
     progress: Callable[[int], object] | None = None,
     cancelled: threading.Event | None = None,
 ) -> AppliedLayer:
@@ -87,6 +88,8 @@ def apply_layer(
         limits: what the layer may hold.
         whiteout_format: "overlay-trusted" as root, "overlay-user" in a user namespace; the latter
             leaves devices out where the kernel does not let them be made.
+        own_ids: every file belongs to this process, and has no capabilities: for one that can not
+            give files away.
         progress: called in the calling thread with the length of each piece taken from chunks.
         cancelled: once set, the next piece ends it all with CancelledError.
 
@@ -107,7 +110,7 @@ def apply_layer(
     """
     decompress = decompressor(media_type)
     hasher = diff_id.hasher()
-    with _open_applier(destination, diff_id, limits, whiteout_format) as applier:
+    with _open_applier(destination, diff_id, limits, whiteout_format, own_ids=own_ids) as applier:
         results: list[tuple[int, int]] = []
         stages: list[_Stage] = []
         try:
@@ -139,7 +142,12 @@ def apply_layer(
 
 
 def _open_applier(
-    destination: Path, diff_id: Digest, limits: ApplyLimits, whiteouts: WhiteoutFormat
+    destination: Path,
+    diff_id: Digest,
+    limits: ApplyLimits,
+    whiteouts: WhiteoutFormat,
+    *,
+    own_ids: bool,
 ) -> Applier:
     here = f"{destination}/."  # of a directory, or an error
     try:
@@ -154,6 +162,7 @@ def _open_applier(
         return Applier(
             directory,
             user_xattrs=whiteouts == "overlay-user",
+            own_ids=own_ids,
             max_entries=limits.entries,
             max_bytes=limits.size,
             max_depth=limits.depth,

@@ -269,7 +269,7 @@ def _require_running(keeper: Keeper, identity: str, launcher: Launcher) -> None:
 def _try(plan: Plan, options: ContainerOptions, launcher: Launcher) -> packets.Event | None:
     opened: list[int] = []
     try:
-        inputs = [open_input(item, options, opened) for item in plan.inputs]
+        inputs = [open_input(launcher.root, item, options, opened) for item in plan.inputs]
         channel = launcher.start(plan.encode(), inputs)
     except (BrokenPipeError, ConnectionResetError) as error:
         raise _LauncherDied from error

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from containerkit.errors import refusals
-from containerkit.launch.request import HostFacts
+from containerkit.launch.request import HostFacts, Ids
+from containerkit.state.userns import WHOLE, read_map
 
 if TYPE_CHECKING:
     from containerkit.runtime.launcher import Launcher
@@ -30,10 +31,12 @@ class Given(NamedTuple):
     Attributes:
         rlimits: its first process's, which the launcher can not raise for others.
         capabilities: those that its launcher can give.
+        ids: those that it has.
     """
 
     rlimits: Rlimits
     capabilities: int
+    ids: Ids | None = None
 
 
 def gather(launcher: Launcher) -> HostFacts:
@@ -44,7 +47,8 @@ def gather(launcher: Launcher) -> HostFacts:
         controllers=group.controllers,
         cgroup_files=group.files,
         rlimits=tuple((number, *resource.getrlimit(number)) for number in range(_RESOURCES)),
-        capabilities=capabilities(),
+        capabilities=capabilities(launcher.pid),
+        ids=ids_of(launcher.pid),
         features=frozenset(name for bit, name in _FEATURES.items() if launcher.features & bit),
         euid=os.geteuid(),
         hostname=os.uname().nodename,
@@ -86,6 +90,21 @@ def capabilities(process: int | str = "self") -> int:
     return int(status.get("CapEff", "0"), 16) & int(status.get("CapBnd", "0"), 16)
 
 
+@refusals("read the ids of a process")
+def ids_of(process: int | str) -> Ids | None:
+    """Return those of a process's user namespace; None: all that there are, or it has ended."""
+    try:
+        ids = Ids(
+            *(
+                tuple((first, count) for first, _, count in read_map(f"/proc/{process}/{kind}_map"))
+                for kind in ("uid", "gid")
+            )
+        )
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if ids.uids == ids.gids == ((0, WHOLE[0][2]),) else ids
+
+
 def given(pid: int | None) -> Given | None:
     """Return what the container with a first process was given; None where that is not seen here.
 
@@ -94,7 +113,7 @@ def given(pid: int | None) -> Given | None:
     """
     rlimits = rlimits_of(pid)
     parent = int(_status(pid).get("PPid", "0")) if rlimits and pid is not None else 0
-    return Given(rlimits, capabilities(parent)) if rlimits and parent else None
+    return Given(rlimits, capabilities(parent), ids_of(parent)) if rlimits and parent else None
 
 
 def of_caller(found: Given | None = None) -> HostFacts:
@@ -109,6 +128,7 @@ def of_caller(found: Given | None = None) -> HostFacts:
     return HostFacts(
         rlimits=found.rlimits,
         capabilities=found.capabilities,
+        ids=found.ids,
         euid=os.geteuid(),
         hostname=os.uname().nodename,
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from containerkit.errors import ConfigError, HostError, refusals
+from containerkit.state import userns
 
 if TYPE_CHECKING:
     from containerkit.launch.plan import Input
@@ -80,10 +81,10 @@ def make_pipes(*, with_input: bool) -> tuple[dict[str, int], dict[str, int]]:
     return ours, theirs
 
 
-def open_input(item: Input, options: ContainerOptions, opened: list[int]) -> int:
+def open_input(root: Path, item: Input, options: ContainerOptions, opened: list[int]) -> int:
     """Open what a plan's slot wants of the host, and note it for closing."""
     if item.kind == "source":
-        fd = _open_source(item.name, recursive=item.recursive)
+        fd = _open_source(root, item.name, recursive=item.recursive)
     elif item.kind == "secret":
         fd = _open_secret(item.name, (options.get("secrets") or {})[item.name])
     else:
@@ -92,11 +93,11 @@ def open_input(item: Input, options: ContainerOptions, opened: list[int]) -> int
     return fd
 
 
-def _open_source(path: str, *, recursive: bool) -> int:
+def _open_source(root: Path, path: str, *, recursive: bool) -> int:
     from containerkit import _native
 
     try:
-        return _native.open_source(path, recursive=recursive)
+        return _native.open_source(path, recursive=recursive, userns=userns.namespace(root))
     except HostError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             raise ConfigError(

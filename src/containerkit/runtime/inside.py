@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, overload
 
 from containerkit.runtime import status as words
 from containerkit.runtime.verbs import Verbs
-from containerkit.state import events
+from containerkit.state import events, userns
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -321,6 +321,8 @@ def _base(root: str, row: Row, given: Given | None) -> ExecBase:
     kept = Kept.of(row)
     files = accounts(Path(root), kept.rootfs)
     host = facts.of_caller(given)
+    # An ordinary user has all of them in its own user namespace, where the container is.
+    own = host.capabilities if userns.is_needed() else facts.capabilities()
     return ExecBase(
         row.id,
         kept.config,
@@ -328,6 +330,6 @@ def _base(root: str, row: Row, given: Given | None) -> ExecBase:
         host,
         files.passwd,
         files.group,
-        privileges=host.capabilities & facts.capabilities(),
+        privileges=host.capabilities & own,
         ids=idranges.ids_of(Path(root) / "containers" / row.id, kept.options),
     )

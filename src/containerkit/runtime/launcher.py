@@ -24,10 +24,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from containerkit.errors import HostError, PermissionDenied, refusals
+from containerkit.errors import HostError, refusals
 from containerkit.runtime import cgroups, home, packets
 from containerkit.runtime.channel import Channel
 from containerkit.runtime.recover import recover, write_record
+from containerkit.state import userns
 
 PROGRAM: Final = Path(__file__).resolve().parent.parent / "ck-launcher"
 
@@ -84,11 +85,11 @@ class Launcher:
         "_pidfd",
         "_ready",
         "_record",
-        "_root",
         "features",
         "group",
         "id",
         "pid",
+        "root",
         "version",
     )
 
@@ -116,7 +117,8 @@ class Launcher:
         flags = packets.CLASSIC_OVERLAY if classic_overlay else 0
         flags |= packets.OUTSIDE if detached else 0
         flags |= packets.LONE if lone else 0
-        self._root = root
+        flags |= packets.USER_MARKS if userns.marks() == "user" else 0
+        self.root = root
         self._home = home.run_directory(root)
         self._control, theirs = _pair()
         with contextlib.ExitStack() as undo, contextlib.ExitStack() as given:
@@ -150,16 +152,13 @@ class Launcher:
     def _spawn(self, control: int) -> None:
         from containerkit import _native
 
+        within = userns.namespace(self.root)
         try:
-            self.pid, self._pidfd = _native.spawn_launcher(_program(), control)
+            self.pid, self._pidfd = _native.spawn_launcher(_program(), control, within)
         except OSError as error:
             if error.errno != errno.EPERM:
                 raise
-            raise PermissionDenied(
-                "cannot start the launcher: the caller may not make namespaces",
-                errno=errno.EPERM,
-                hint="containers need root (CAP_SYS_ADMIN) in this version",
-            ) from error
+            raise userns.refused(errno.EPERM) from error
 
     @refusals("set up the launcher")
     def _say_hello(
@@ -171,11 +170,11 @@ class Launcher:
         idle_ms: int,
         flags: int,
     ) -> None:
-        status = os.stat(self._root)
+        status = os.stat(self.root)
         hello = packets.hello(
             launcher_id=self.id,
             controllers=self.group.names,
-            root=os.fsencode(self._root),
+            root=os.fsencode(self.root),
             root_key=(status.st_dev, status.st_ino),
             netns_pool=netns_pool,
             spares=spares,
@@ -305,8 +304,8 @@ class Launcher:
             cgroups.remove_tree(path)
         home.forget(self._home, self.id)
         self._record.release()
-        if os.path.exists(f"{self._root}/owners/{self.id}"):  # it could not clear up after itself
-            recover(self._root)
+        if os.path.exists(f"{self.root}/owners/{self.id}"):  # it could not clear up after itself
+            recover(self.root)
 
     def _abandon(self) -> None:
         """Forget the parent's launcher in a forked child: it is not this process's child."""

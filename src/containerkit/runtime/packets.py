@@ -39,6 +39,9 @@ STOP_ASKED: Final = 1
 CLASSIC_OVERLAY: Final = 1
 """Overlays are made by mount(2), as before Linux 6.5."""
 
+USER_MARKS: Final = 8
+"""Overlays mark what is removed by user.* attributes."""
+
 OUTSIDE: Final = 2
 LONE: Final = 4
 """Where control groups are of version 2, the launcher lives in its group, not in its owner's."""

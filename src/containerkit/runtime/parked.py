@@ -132,7 +132,7 @@ def _send(container: Handle, plan: Plan, options: ContainerOptions) -> Channel:
     runner = container._keeper.runner
     opened: list[int] = []
     try:
-        inputs = [open_input(item, options, opened) for item in plan.inputs]
+        inputs = [open_input(runner.root, item, options, opened) for item in plan.inputs]
         launcher = runner.launcher()[0]
         try:
             return launcher.start(plan.encode(), inputs)

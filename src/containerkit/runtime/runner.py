@@ -290,7 +290,9 @@ class Runner:
                 first_id=first,
             )
             inputs = [
-                streams[item.kind] if item.kind in streams else open_input(item, options, opened)
+                streams[item.kind]
+                if item.kind in streams
+                else open_input(self.root, item, options, opened)
                 for item in plan.inputs
             ]
             launcher = self.launcher()[0]

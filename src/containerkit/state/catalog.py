@@ -27,6 +27,7 @@ from containerkit.errors import ConfigError, CorruptContent, HostError, Timeout
 from containerkit.state.forking import no_fork
 from containerkit.state.lock import FileLock
 from containerkit.state.schema import MIGRATIONS, VERSION, statements
+from containerkit.state.userns import marks
 
 if TYPE_CHECKING:
     import sqlite3
@@ -49,7 +50,7 @@ def own_formats() -> dict[str, str]:
     Root marks removed files as overlayfs does for root (trusted.* and device 0:0), others with
     user.* attributes; neither can use, or even see, the other's.
     """
-    return {"whiteouts": "trusted" if os.geteuid() == 0 else "user"}
+    return {"whiteouts": marks()}
 
 
 class _Connection:

@@ -315,7 +315,7 @@ static ssize_t greet(struct ck_hello *hello, int *fds, int *n_fds)
         strcpy(hello->controllers[i], k.world & 128 ? "unified" : names[i]);
     hello->netns_pool = 2;
     hello->spares = 1;
-    hello->flags = k.world & 3;
+    hello->flags = k.world & (CK_CLASSIC_OVERLAY | CK_OUTSIDE | CK_USER_MARKS);
     *n_fds = k.world & 128 ? 4 : 7;
     for (int i = 0; i < *n_fds; i++)
         fds[i] = new_fd();

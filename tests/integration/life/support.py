@@ -180,7 +180,7 @@ def begin(
         plan = plan_of(request, launcher, *ops, probe=probe, timing=timing)
         opened: list[int] = []
         try:
-            inputs = [open_input(item, options, opened) for item in plan.inputs]
+            inputs = [open_input(launcher.root, item, options, opened) for item in plan.inputs]
             channel = launcher.start(plan.encode(), inputs)
         finally:
             for fd in opened:

@@ -51,6 +51,7 @@ def test_constants() -> None:
         "CK_CLASSIC_OVERLAY": packets.CLASSIC_OVERLAY,
         "CK_OUTSIDE": packets.OUTSIDE,
         "CK_LONE": packets.LONE,
+        "CK_USER_MARKS": packets.USER_MARKS,
     }
 
 

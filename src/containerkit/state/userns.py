@@ -1,0 +1,282 @@
+"""The user namespace in which an ordinary user has the rights that containers need.
+
+Owns: whether one is needed, which ids it has (fixed for a root when it is first used), making it,
+and the words when the host refuses.  Must not: start anything in it.
+Neighbours: `runtime.launcher` starts the launcher in it, `layers` unpacks with its ids.
+
+Where /etc/subuid and /etc/subgid grant ranges and newuidmap(1) is there, the user is 0 in it and
+the range follows; else the user's own id is all there is.
+
+Spec: user_namespaces(7), subuid(5), newuidmap(1).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import pwd
+import signal
+import threading
+from functools import lru_cache
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+from containerkit.errors import HostError, PermissionDenied, refusals
+from containerkit.state.atomic import publish_file
+
+IdMap = tuple[tuple[int, int, int], ...]
+"""(first inside, first outside, how many) of each range, as in user_namespaces(7)."""
+
+WHOLE: Final[IdMap] = ((0, 0, (1 << 32) - 1),)
+"""The map of the initial user namespace."""
+
+KNOBS: Final = (
+    ("kernel.unprivileged_userns_clone", "0", "1"),
+    ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
+    ("user.max_user_namespaces", "0", "15000"),
+)
+"""Settings of the host, the value that forbids user namespaces, and one that allows them."""
+
+GRANT: Final = (
+    "as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER (/etc/subuid,"
+    " /etc/subgid), and install newuidmap (package uidmap)"
+)
+"""What gives a user more ids than one."""
+
+_RECORD: Final = "ids"
+_SYS_ADMIN: Final = 1 << 21
+_WALL: Final = 0x40000000  # __WALL of waitpid(2): it has no exit signal
+
+
+class Ids(NamedTuple):
+    """The ids of a user namespace, as seen from here."""
+
+    uids: IdMap
+    gids: IdMap
+
+    @property
+    def single(self) -> bool:
+        """Whether there is one user and one group: 0, who is ourselves."""
+        return len(self.uids) == 1 == len(self.gids)
+
+
+def is_needed() -> bool:
+    """Return whether this process has to make a user namespace before anything else."""
+    return not _rights(os.geteuid())[0]
+
+
+def marks() -> Literal["trusted", "user"]:
+    """Return by which attributes removed files are marked in layers (overlayfs, ``userxattr``)."""
+    return "trusted" if all(_rights(os.geteuid())) else "user"
+
+
+@lru_cache(maxsize=4)
+def _rights(_euid: int) -> tuple[bool, bool]:
+    """Return whether this process has CAP_SYS_ADMIN, and whether the host's own."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        own = read_map("/proc/self/uid_map")
+    except OSError:  # no /proc to ask
+        return os.geteuid() == 0, True
+    found = dict(line.partition(":\t")[::2] for line in status.split("\n"))
+    return bool(int(found.get("CapEff", "0"), 16) & _SYS_ADMIN), own == WHOLE
+
+
+def read_map(path: str | Path) -> IdMap:
+    """Return the map in a file like ``/proc/PID/uid_map``."""
+    lines = Path(path).read_text(encoding="ascii").splitlines()
+    return tuple((int(a), int(b), int(n)) for a, b, n in map(str.split, lines))
+
+
+# ---- which ids
+
+
+@refusals("find out which ids containers have")
+def ids_of(root: Path) -> Ids:
+    """Return the ids of a root's containers, written down in it on first use.
+
+    Raises:
+        PermissionDenied: those that it was made with are not granted any more.
+    """
+    path = root / _RECORD
+    try:
+        text = path.read_text(encoding="ascii")
+    except FileNotFoundError:
+        ids = granted() or _own()
+        publish_file(root, _RECORD, _written(ids))
+        return ids
+    lines = [line.split() for line in text.splitlines()]
+    maps = {
+        kind: tuple((int(a), int(b), int(n)) for name, a, b, n in lines if name == kind)
+        for kind in ("uid", "gid")
+    }
+    return Ids(maps["uid"], maps["gid"])
+
+
+def _written(ids: Ids) -> bytes:
+    lines = [("uid", *row) for row in ids.uids] + [("gid", *row) for row in ids.gids]
+    return "".join(" ".join(map(str, line)) + "\n" for line in lines).encode("ascii")
+
+
+def _own() -> Ids:
+    return Ids(((0, os.geteuid(), 1),), ((0, os.getegid(), 1),))
+
+
+def granted() -> Ids | None:
+    """Return the ids that the host grants this user beside its own; None: no others."""
+    ranges = []
+    for kind in ("uid", "gid"):
+        found = _range(Path(f"/etc/sub{kind}"))
+        if found is None or _program(f"new{kind}map") is None:
+            return None
+        ranges.append(found)
+    own = _own()
+    return Ids(*((mine[0], (1, *found)) for mine, found in zip(own, ranges, strict=True)))
+
+
+def _range(path: Path) -> tuple[int, int] | None:
+    """Return the first range of this user in a file like subuid(5): first id, how many."""
+    uid = os.getuid()
+    names = {str(uid)}
+    with contextlib.suppress(KeyError):
+        names.add(pwd.getpwuid(uid).pw_name)
+    with contextlib.suppress(OSError, ValueError):
+        for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+            name, *numbers = line.strip().split(":")
+            if name in names and len(numbers) == 2 and int(numbers[1]) > 0:
+                return int(numbers[0]), int(numbers[1])
+    return None
+
+
+def _program(name: str) -> str | None:
+    import shutil
+
+    return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/bin:/bin")
+
+
+# ---- the namespace itself
+
+_guard = threading.Lock()
+_made: dict[Ids, int] = {}
+
+
+def namespace(root: Path) -> int:
+    """Return a descriptor of the root's user namespace, kept by this module; -1: none is needed.
+
+    Raises:
+        PermissionDenied, HostError: the host refuses; the setting that allows it is in the hint.
+    """
+    if not is_needed():
+        return -1
+    ids = ids_of(root)
+    with _guard:
+        if ids not in _made:
+            _made[ids] = _make(ids)
+        return _made[ids]
+
+
+@refusals("make a user namespace")
+def _make(ids: Ids) -> int:
+    from containerkit import _native
+
+    try:
+        end, pidfd = _native.spawn_namespace()
+    except OSError as error:
+        raise refused(error.errno or errno.EPERM) from error
+    try:
+        pid = _pid_of(pidfd)
+        if ids.single:
+            _write_maps(pid, ids)
+        else:
+            _have_maps_written(pid, ids)
+        return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PIDFD, pidfd, os.WEXITED | _WALL)
+        os.close(end)
+        os.close(pidfd)
+
+
+def _pid_of(pidfd: int) -> int:
+    info = Path(f"/proc/self/fdinfo/{pidfd}").read_text(encoding="ascii")
+    return int(next(line for line in info.splitlines() if line.startswith("Pid:"))[4:])
+
+
+def _write_maps(pid: int, ids: Ids) -> None:
+    try:
+        for name, text in (
+            ("setgroups", "deny"),
+            ("uid_map", "{} {} {}".format(*ids.uids[0])),
+            ("gid_map", "{} {} {}".format(*ids.gids[0])),
+        ):
+            fd = os.open(f"/proc/{pid}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(fd, text.encode("ascii"))
+            finally:
+                os.close(fd)
+    except PermissionError as error:
+        raise refused(errno.EPERM) from error
+
+
+def _have_maps_written(pid: int, ids: Ids) -> None:
+    import subprocess
+
+    for kind, rows in (("uid", ids.uids), ("gid", ids.gids)):
+        program = _program(f"new{kind}map")
+        words = [str(number) for row in rows for number in row]
+        said = "it is not installed"
+        if program is not None:
+            said = subprocess.run(
+                [program, str(pid), *words], capture_output=True, text=True, check=False
+            ).stderr.strip()
+        # Its exit code may have been taken by a wait() of the embedding program.
+        if not read_map(f"/proc/{pid}/{kind}_map"):
+            raise PermissionDenied(
+                f"cannot use the ids that this root was made with: new{kind}map: {said}",
+                errno=errno.EPERM,
+                hint=f"grant them again in /etc/sub{kind}: user {os.getuid()}, first id"
+                f" {rows[-1][1]}, {rows[-1][2]} ids; or use another root",
+            )
+
+
+def refused(number: int) -> HostError:
+    """Return the error that says why this user can not have a user namespace, and what allows it.
+
+    Args:
+        number: errno of the refusal.
+    """
+    bad = []
+    for name, value, good in KNOBS:
+        with contextlib.suppress(OSError):
+            there = Path("/proc/sys", name.replace(".", "/")).read_text(encoding="ascii").strip()
+            if there == value:
+                bad.append((name, value, good))
+    if bad:
+        why = ", ".join(f"{name} is {value}" for name, value, _ in bad)
+        hint = "as root: " + ", ".join(f"sysctl {name}={good}" for name, _, good in bad)
+    elif number == errno.ENOSPC:
+        why = "there are as many as user.max_user_namespaces allows, or 32 within each other"
+        hint = "as root: raise it with sysctl"
+    else:
+        why = os.strerror(number)
+        hint = (
+            "a seccomp filter or a security module around us refuses: allow clone and unshare with"
+            " CLONE_NEWUSER, or run as root"
+        )
+    kind = PermissionDenied if bad or number in (errno.EPERM, errno.EACCES) else HostError
+    return kind(
+        f"cannot make a user namespace, which containers of user {os.geteuid()} need: {why}",
+        errno=number,
+        hint=hint,
+    )
+
+
+def _forked() -> None:
+    global _guard
+    _guard = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forked)
