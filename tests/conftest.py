@@ -55,7 +55,7 @@ KERNEL = (
     "integration/logs/test_terminals.py",
     "integration/store",
     "integration/layers/test_whiteouts.py",
-    "integration/layers/test_hostile.py",
+    "security/test_layers.py",
     "integration/host/test_host_image_run.py",
     "integration/pull/test_pull.py",
     "integration/test_docs.py",

@@ -5,8 +5,9 @@
 
 enum ck_code {
     CK_E_OS = 1,       /* errnum says it */
-    CK_E_ARCHIVE = 2,  /* malformed or truncated tar, or a limit exceeded */
+    CK_E_ARCHIVE = 2,  /* malformed or truncated tar */
     CK_E_UNSAFE = 3,   /* a path or link that would leave the destination */
+    CK_E_LIMIT = 4,    /* more than one of struct ck_apply_options allows */
 };
 
 struct ck_error {

@@ -75,7 +75,7 @@ static int clean(struct ck_applier *a, const char *raw, struct name *name, struc
         if (len == 2 && raw[0] == '.' && raw[1] == '.')
             return fail(a, err, CK_E_UNSAFE, 0, "its path or link has a `..` in it");
         if (++depth > a->options.max_depth)
-            return ck_tar_bad(&a->tar, err, "too many directories below each other");
+            return fail(a, err, CK_E_LIMIT, 0, "too many directories below each other");
         if (ck_begins(name->leaf, WHITEOUT) && !hidden)
             return ck_tar_bad(&a->tar, err, "it lies below a whiteout");
         if (end > name->path)
@@ -115,7 +115,12 @@ static int set_xattrs(const struct ck_applier *a, int fd)
     size_t cursor = 0, size = 0, total = 0;
     char *key = NULL, *value = NULL;
 
-    while (a->tar.entry.has_xattrs && ck_tar_record(&a->tar, &cursor, &key, &value, &size) > 0) {
+    /* before the file system says that it is full */
+    while (a->tar.entry.has_xattrs && ck_tar_record(&a->tar, &cursor, &key, &value, &size) > 0)
+        total += ck_begins(key, CK_TAR_XATTR) ? strlen(key) - strlen(CK_TAR_XATTR) + size : 0;
+    if (total > a->options.max_xattr_bytes)
+        return -E2BIG;
+    for (cursor = 0; total && ck_tar_record(&a->tar, &cursor, &key, &value, &size) > 0;) {
         bool user = ck_begins(key, CK_TAR_XATTR "user.") &&
                     !ck_begins(key, CK_TAR_XATTR "user.overlay."); /* would forge whiteouts */
         int error;
@@ -123,10 +128,9 @@ static int set_xattrs(const struct ck_applier *a, int fd)
         if (!user && (strcmp(key, CK_TAR_XATTR "security.capability") != 0 ||
                       a->options.flags & CK_APPLY_OWN_IDS))
             continue;
-        total += strlen(key) - strlen(CK_TAR_XATTR) + size;
-        if (total > a->options.max_xattr_bytes)
-            return -E2BIG;
         error = ck_fsetxattr(fd, key + strlen(CK_TAR_XATTR), value, size);
+        if (error == -EINVAL || error == -ERANGE)
+            return -EBADMSG;               /* no set of capabilities, or no name */
         if (error != -EOPNOTSUPP || !user) /* an old tmpfs has no user.* */
             CK_TRY(error);
     }
@@ -242,7 +246,7 @@ static int enter_dir(struct ck_applier *a, int dir, const char *leaf)
     }
     fwrite(&a->tar.entry, sizeof a->tar.entry, 1, a->later);
     fwrite(a->name.path, strlen(a->name.path) + 1, 1, a->later);
-    return ferror(a->later) || ftell(a->later) > LATER_MAX ? -ENOMEM : 0;
+    return ferror(a->later) ? -ENOMEM : ftell(a->later) > LATER_MAX ? -E2BIG : 0;
 }
 
 static int settle(struct ck_applier *a)
@@ -355,7 +359,7 @@ static int begin_entry(struct ck_applier *a, struct ck_error *err)
     a->padding = -a->data % CK_TAR_BLOCK;
     a->result->entries++;
     if ((uint64_t)e->real_size > a->options.max_bytes - a->result->bytes)
-        return ck_tar_bad(&a->tar, err, "the layer's files are too large together");
+        return fail(a, err, CK_E_LIMIT, 0, "the layer's files are too large together");
     a->result->bytes += (uint64_t)e->real_size;
     hidden = clean(a, e->path, &a->name, err);
     if (hidden < 0 || (e->type == '1' && clean(a, e->link, &a->source, err) < 0))
@@ -369,7 +373,7 @@ static int begin_entry(struct ck_applier *a, struct ck_error *err)
     if (error < 0)
         return fail(a, err, CK_E_OS, error, e->type == '1' ? "cannot link it" : "cannot make it");
     if (a->result->entries + a->implied > a->options.max_entries)
-        return ck_tar_bad(&a->tar, err, "the layer has too many entries");
+        return fail(a, err, CK_E_LIMIT, 0, "the layer has too many entries");
     return 0;
 }
 

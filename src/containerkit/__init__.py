@@ -39,6 +39,7 @@ _WHERE = {
     "Event": "model.event",
     "Exit": "model.exit",
     "Healthcheck": "model.healthcheck",
+    "ImageLimits": "model.image_limits",
     "IoLimit": "model.limits",
     "Limits": "model.limits",
     "UNLIMITED": "model.limits",
@@ -182,6 +183,7 @@ if TYPE_CHECKING:
     from containerkit.model.host import HostFeature as HostFeature
     from containerkit.model.host import HostReport as HostReport
     from containerkit.model.idmap import IdMap as IdMap
+    from containerkit.model.image_limits import ImageLimits as ImageLimits
     from containerkit.model.info import ContainerConfig as ContainerConfig
     from containerkit.model.info import ContainerInfo as ContainerInfo
     from containerkit.model.limits import UNLIMITED as UNLIMITED

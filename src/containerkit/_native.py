@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 from containerkit._ck import ffi, lib
 from containerkit.errors import (
     HINTS,
+    LIMIT_HINT,
     ArchiveError,
     ContainerKitError,
     HostError,
@@ -49,6 +50,8 @@ def as_exception(err: Any, attempt: str, **attributes: Any) -> ContainerKitError
         attributes: for the exceptions that have an ``entry``.
     """
     message = f"{attempt}: {error_text(err)}"
+    if err.code == lib.CK_E_LIMIT:
+        return ArchiveError(message, hint=LIMIT_HINT, **attributes)
     if err.code == lib.CK_E_ARCHIVE:
         return ArchiveError(message, **attributes)
     if err.code == lib.CK_E_UNSAFE:
@@ -69,7 +72,7 @@ _OVERHEAD = 16 << 20
 """Bytes that headers and padding may have in any archive."""
 
 _ARCHIVES_FAULT = frozenset(
-    (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.ENOENT, errno.EISDIR, errno.E2BIG)
+    (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.ENOENT, errno.EISDIR, errno.EBADMSG)
 )
 """What the kernel says of entries that fit no tree, or not each other."""
 
@@ -144,8 +147,15 @@ class Applier:
         if self._fed - self._result.bytes > self._overhead:
             self._failed = True
             raise ArchiveError(
-                f"{self._attempt}: headers, or what follows the end, are too large", entry=""
+                f"{self._attempt}: headers, or what follows the end, are too large",
+                hint=LIMIT_HINT,
+                entry="",
             )
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Entries of the archive so far, and the bytes of their files together."""
+        return int(self._result.entries), int(self._result.bytes)
 
     def finish(self) -> tuple[int, int]:
         """End the stream: set directory modes and times.
@@ -159,7 +169,7 @@ class Applier:
         """
         if lib.ck_apply_feed(self._open(), ffi.NULL, 0, self._err) < 0:
             self._fail()
-        return int(self._result.entries), int(self._result.bytes)
+        return self.counts
 
     def close(self) -> None:
         """Close descriptors, free memory; harmless when repeated."""
@@ -187,6 +197,8 @@ class Applier:
         self._failed = True
         if self._err.code == lib.CK_E_OS and self._err.errnum in _ARCHIVES_FAULT:
             self._err.code = lib.CK_E_ARCHIVE
+        if self._err.code == lib.CK_E_OS and self._err.errnum == errno.E2BIG:
+            self._err.code = lib.CK_E_LIMIT
         named = self._result.entry
         entry = os.fsdecode(ffi.string(named)) if named else ""
         raise as_exception(self._err, self._attempt, entry=entry)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from containerkit.images.images import Images
     from containerkit.launch.plan import Plan
     from containerkit.model.event import EventFilters
+    from containerkit.model.image_limits import ImageLimits
     from containerkit.model.options import Command, ContainerOptions
     from containerkit.model.progress import Progress
     from containerkit.model.ready import Ready
@@ -66,11 +67,16 @@ class EngineConfig:
         netns_pool: network namespaces kept ready for starts, 0 to 512; each costs the kernel some
             100 KiB, and a start without one 0.5 ms.
         classic_overlay: mount as on kernels before 6.5, to test that on a later one.
+        image_limits: what an image that is pulled may declare and expand to; None: `ImageLimits()`.
+        token_realms: hosts that the login of any registry may be sent to when the registry says that
+            tokens come from there; without, one of its own domain.
     """
 
     mirrors: tuple[str, ...] = attrs.field(default=(), converter=_texts)
     netns_pool: int = attrs.field(default=32)
     classic_overlay: bool = False
+    image_limits: ImageLimits | None = None
+    token_realms: tuple[str, ...] = attrs.field(default=(), converter=_texts)
 
     def __attrs_post_init__(self) -> None:
         if not 0 <= self.netns_pool <= 512:
@@ -89,7 +95,12 @@ class Engine(Caring):
 
     def __init__(self, root: StoreRoot, config: EngineConfig) -> None:
         self.root: Path = root.path
-        self._stores = Stores(root, mirrors=config.mirrors)
+        self._stores = Stores(
+            root,
+            mirrors=config.mirrors,
+            limits=config.image_limits,
+            realms=config.token_realms,
+        )
         self._runner = Runner(
             root.path, netns_pool=config.netns_pool, classic_overlay=config.classic_overlay
         )

@@ -343,6 +343,9 @@ HINTS: Final = {
     errno.EROFS: "the engine's root lies on a read-only file system",
 }
 
+LIMIT_HINT: Final = "if it is to be trusted with more: EngineConfig(image_limits=ImageLimits(…))"
+"""For an image that is more than it is allowed to be."""
+
 _NO_THREAD = "can't start new thread"
 """How Python says that pthread_create(3) was refused."""
 

@@ -17,6 +17,7 @@ import attrs
 
 from containerkit.content.store import ContentStore
 from containerkit.images.images import Images
+from containerkit.model.image_limits import ImageLimits
 from containerkit.registry.client import RegistryClient
 from containerkit.registry.credentials import Credentials
 from containerkit.registry.retry import Policy
@@ -65,20 +66,22 @@ class Store:
 
 
 @contextmanager
-def opened(path: Path, *, policy: Policy = IMPATIENT) -> Iterator[Store]:
+def opened(
+    path: Path, *, policy: Policy = IMPATIENT, limits: ImageLimits | None = None
+) -> Iterator[Store]:
     """Open the root at *path*; no logins of this machine are looked at."""
     root = StoreRoot.open(path)
     catalog = Catalog(root.catalog)
     content = ContentStore(root.path)
     snapshots = Snapshots(root, catalog, content)
-    client = RegistryClient(Credentials(use_docker=False), policy=policy)
+    client = RegistryClient(Credentials(use_docker=False), policy=policy, limits=limits)
     try:
         yield Store(
             root,
             catalog,
             content,
             snapshots,
-            Images(root, catalog, content, snapshots, lambda: client),
+            Images(root, catalog, content, snapshots, lambda: client, limits=limits),
         )
     finally:
         snapshots.close()

@@ -18,7 +18,7 @@ from containerkit.errors import Conflict, ImageNotFound, InUse, InvalidReference
 from containerkit.images import records
 from containerkit.images.image import Image
 from containerkit.model.digest import Digest
-from containerkit.model.image_config import MAX_CONFIG_SIZE, ImageConfig
+from containerkit.model.image_config import DOCUMENT_MAX, LAYERS_MAX, ImageConfig
 from containerkit.model.reference import Reference
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from containerkit.images.snapshotter import Lease, Snapshotter
     from containerkit.images.source import Source
     from containerkit.model.collected import Collected
+    from containerkit.model.image_limits import ImageLimits
     from containerkit.model.platform import Platform
     from containerkit.model.progress import Progress
     from containerkit.registry.client import RegistryClient
@@ -47,9 +48,9 @@ class Images:
         catalog: its catalog.
         content: its blobs.
         snapshots: its unpacked layers.
-        client: makes the registry client, on the first pull or resolve; no registry code is loaded
-            before.
+        client: makes the registry client, on the first pull or resolve.
         mirrors: registries asked before docker.io, for pulls that name none themselves.
+        limits: what an image that is pulled may be; None: the usual ones.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Images:
         client: Callable[[], RegistryClient],
         *,
         mirrors: Sequence[str] = (),
+        limits: ImageLimits | None = None,
     ) -> None:
         self._root = root
         self._catalog = catalog
@@ -69,6 +71,7 @@ class Images:
         self._make_client = client
         self._clients: dict[int, RegistryClient] = {}
         self._mirrors = tuple(mirrors)
+        self._limits = limits
 
     @property
     def root(self) -> Path:
@@ -169,8 +172,7 @@ class Images:
             progress: called with every event, in this thread; what it raises ends the pull.
             mirrors: registries that are asked first.
             auth: a login for this call, instead of those known.
-            insecure: True lets the registry use plain HTTP and any certificate; False not even on
-                loopback.
+            insecure: True: plain HTTP and any certificate will do; False: not even on loopback.
             ca: certificate authorities in PEM, text or file, beside the host's.
 
         Returns:
@@ -186,8 +188,6 @@ class Images:
 
         Blocking: until all is here; interrupted, or with an error from *progress*, it ends within
         moments and the next pull goes on where this one stopped.
-
-        Spec: distribution-spec, Pull.
         """
         from containerkit.images.pull import Pull, in_context
         from containerkit.state.cancel import cancellable
@@ -204,6 +204,7 @@ class Images:
                 source=self._source(
                     wanted, mirrors, cancelled, auth=auth, insecure=insecure, ca=ca
                 ),
+                limits=self._limits,
                 deliver=progress or (lambda _: None),
                 cancelled=cancelled,
             )
@@ -316,9 +317,6 @@ class Images:
 
         Args:
             debris: also throw away what killed pulls left and the next one could resume.
-
-        Returns:
-            How much went.
         """
         return self._snapshots.collect(debris=debris)
 
@@ -352,7 +350,8 @@ class Images:
         return Image(self, found[0])
 
     def _read_config(self, digest: Digest) -> ImageConfig:
-        return ImageConfig.parse(self._content.read(digest, MAX_CONFIG_SIZE))
+        data = self._content.read(digest, DOCUMENT_MAX)
+        return ImageConfig.parse(data, limit=DOCUMENT_MAX, layers=LAYERS_MAX)
 
     def _restore(self, image: Image) -> None:
         missing = set(image.chain_ids) - self._snapshots.usable(image.chain_ids)

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from containerkit.content.store import ContentStore
     from containerkit.images.records import LayerRecord
     from containerkit.images.snapshotter import Snapshotter, Unpacking
-    from containerkit.layers.apply import AppliedLayer
+    from containerkit.layers.apply import Allowance, AppliedLayer
     from containerkit.model.descriptor import Descriptor
+    from containerkit.model.image_limits import ImageLimits
 
 Emit = Callable[[Progress], object]
 
@@ -44,10 +45,15 @@ class BlobSource(Protocol):
 
 
 class Store(NamedTuple):
-    """The places a layer goes to."""
+    """The places a layer goes to, and what it may be.
+
+    ``limits`` None: whatever it was once, when it came here and was within some.
+    """
 
     content: ContentStore
     snapshots: Snapshotter
+    limits: ImageLimits | None = None
+    allowance: Allowance | None = None
 
 
 class _Meter:
@@ -192,6 +198,7 @@ class _Bringing:
         cancelled: threading.Event,
     ) -> None:
         self._layer = layer
+        self._store = store
         self._content = store.content
         self._unpacking = unpacking
         self._event = event
@@ -252,6 +259,7 @@ class _Bringing:
     def _apply(self, chunks: Generator[bytes]) -> AppliedLayer:
         # Lazily: a process that only runs what is here never loads the codecs.
         from containerkit.layers.apply import apply_layer
+        from containerkit.model.image_limits import widest
 
         meter = _Meter(self._emit, self._event, "extract")
         with contextlib.closing(chunks):
@@ -260,6 +268,8 @@ class _Bringing:
                 media_type=self._layer.media_type,
                 diff_id=self._layer.diff_id,
                 destination=self._unpacking.destination,
+                limits=self._store.limits or widest(),
+                allowance=self._store.allowance,
                 whiteout_format="overlay-trusted"
                 if userns.marks() == "trusted"
                 else "overlay-user",

@@ -32,8 +32,9 @@ from containerkit.images.layer import Store, bring_layer
 from containerkit.images.records import ImageRecord, LayerRecord
 from containerkit.images.workers import run_tasks
 from containerkit.model.digest import Digest, chain_ids
-from containerkit.model.image_config import MAX_CONFIG_SIZE, ImageConfig
-from containerkit.model.manifest import MAX_MANIFEST_SIZE, Manifest, parse_manifest
+from containerkit.model.image_config import ImageConfig
+from containerkit.model.image_limits import ImageLimits
+from containerkit.model.manifest import Manifest, parse_manifest
 from containerkit.model.platform import Platform
 from containerkit.model.progress import Action, Progress
 from containerkit.state import events
@@ -63,6 +64,10 @@ class _Target(NamedTuple):
     manifest: Manifest
 
 
+def _usual(limits: ImageLimits | None) -> ImageLimits:
+    return ImageLimits() if limits is None else limits
+
+
 @attrs.define(eq=False)
 class Pull:
     """One pull; ``run`` does it.
@@ -71,6 +76,7 @@ class Pull:
         reference: what to pull.
         platform: None: this host's, and an image without index is taken as it is.
         source: the registries.
+        limits: what the image may be; None: the usual ones.
         deliver: called with each event, in this thread.
         cancelled: set it to end early.
     """
@@ -82,6 +88,7 @@ class Pull:
     reference: Reference
     platform: Platform | None
     source: Source
+    limits: ImageLimits = attrs.field(converter=_usual)
     deliver: Callable[[Progress], object]
     cancelled: threading.Event
 
@@ -108,21 +115,21 @@ class Pull:
         known = None if source is None else records.find_name(self.catalog, str(self.reference))
         if known is not None and known.source == source and self._fits(known.image):
             pin.add([known.image])
-            kept = self._kept(known.image, MAX_MANIFEST_SIZE)
-            manifest = None if kept is None else parse_manifest(kept, None)
+            kept = self._kept(known.image, self.limits.manifest)
+            manifest = None if kept is None else parse_manifest(kept, None, limits=self.limits)
             if kept is not None and isinstance(manifest, Manifest):
                 return _Target(known.image, known.source, kept, manifest)
         data, descriptor = self.source.manifest()
         top = descriptor.digest
         for _ in range(_INDEX_DEPTH):
-            manifest = parse_manifest(data, descriptor.media_type)
+            manifest = parse_manifest(data, descriptor.media_type, limits=self.limits)
             if isinstance(manifest, Manifest):
                 pin.add([descriptor.digest])
                 return _Target(descriptor.digest, top, data, manifest)
             chosen = manifest.select(self.platform or Platform.host(), of=str(self.reference))
             # Put here by an earlier pull, under this or another name, or fetched now.
             pin.add([chosen.digest])
-            kept = self._kept(chosen.digest, MAX_MANIFEST_SIZE)
+            kept = self._kept(chosen.digest, self.limits.manifest)
             data, descriptor = self.source.manifest(chosen) if kept is None else (kept, chosen)
         raise InvalidSpec(f"an index within an index, {_INDEX_DEPTH} deep, is not followed")
 
@@ -153,10 +160,10 @@ class Pull:
 
     def _config(self, descriptor: Descriptor, pin: Pin) -> ImageConfig:
         pin.add([descriptor.digest])
-        data = self._kept(descriptor.digest, MAX_CONFIG_SIZE)
+        data = self._kept(descriptor.digest, self.limits.config)
         if data is None:
             data = self._fetch_config(descriptor)
-        return ImageConfig.parse(data)
+        return ImageConfig.parse(data, limit=self.limits.config, layers=self.limits.layers)
 
     def _fetch_config(self, descriptor: Descriptor) -> bytes:
         with self.content.ingest(descriptor, cancelled=self.cancelled) as ingest:
@@ -172,7 +179,7 @@ class Pull:
                 except BaseException:
                     ingest.restart()
                     raise
-        return self.content.read(descriptor.digest, MAX_CONFIG_SIZE)
+        return self.content.read(descriptor.digest, self.limits.config)
 
     def _image(self, target: _Target, config: ImageConfig) -> ImageRecord:
         layers = target.manifest.layers
@@ -201,15 +208,21 @@ class Pull:
     def _bring(self, image: ImageRecord) -> None:
         usable = self.snapshots.usable([layer.chain_id for layer in image.layers])
         wanted: list[LayerRecord] = []
+        here: list[Digest] = []
         for layer in image.layers:
             if layer.chain_id in usable and self.content.contains(layer.digest):
                 self._say("exists", layer)
+                here.append(layer.chain_id)
             else:
                 self._say("download", layer, current=0)
                 wanted.append(layer)
         if not wanted:
             return
-        store = Store(self.content, self.snapshots)
+        from containerkit.layers.apply import Allowance  # with the codecs: not for what is here
+
+        entries, size = records.unpacked(self.catalog, here)
+        allowance = Allowance(self.limits, entries=entries, size=size)
+        store = Store(self.content, self.snapshots, self.limits, allowance)
 
         def task(layer: LayerRecord) -> Callable[[Callable[[Progress], None]], None]:
             return lambda emit: bring_layer(

@@ -175,6 +175,16 @@ def _load(db: sqlite3.Connection, digest: Digest) -> ImageRecord | None:
     )
 
 
+def unpacked(catalog: Catalog, chain_ids: Sequence[Digest]) -> tuple[int, int]:
+    """Return the entries, and the bytes of the files, of those layers that are here, together."""
+    marks = ",".join("?" * len(chain_ids))
+    found = catalog.row(
+        f"SELECT total(entries), total(size) FROM layers WHERE chain_id IN ({marks})",  # noqa: S608 -- marks only
+        tuple(map(str, chain_ids)),
+    )
+    return (0, 0) if found is None else (int(found[0]), int(found[1]))
+
+
 def forget_name(catalog: Catalog, reference: str, image: Digest) -> bool:
     """Remove a name of *image*; return whether it was one."""
     with catalog.transaction(frees=True) as db:

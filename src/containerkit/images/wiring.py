@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from containerkit.images.images import Images
+    from containerkit.model.image_limits import ImageLimits
     from containerkit.registry.client import RegistryClient
     from containerkit.registry.credentials import Credentials
     from containerkit.state.catalog import Catalog
@@ -25,6 +26,8 @@ class Stores:
     Args:
         root: the opened root directory.
         mirrors: registries asked before docker.io.
+        limits: what an image that is pulled may be; None: the usual ones.
+        realms: hosts that the login of any registry may be sent to, for a token.
     """
 
     __slots__ = (
@@ -33,13 +36,24 @@ class Stores:
         "_credentials",
         "_guard",
         "_images",
+        "_limits",
         "_mirrors",
+        "_realms",
         "_root",
     )
 
-    def __init__(self, root: StoreRoot, *, mirrors: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        root: StoreRoot,
+        *,
+        mirrors: tuple[str, ...] = (),
+        limits: ImageLimits | None = None,
+        realms: tuple[str, ...] = (),
+    ) -> None:
         self._root = root
         self._mirrors = mirrors
+        self._limits = limits
+        self._realms = realms
         self._catalog: Catalog | None = None
         self._images: Images | None = None
         self._credentials: Credentials | None = None
@@ -83,12 +97,20 @@ class Stores:
         content = ContentStore(self.path)
         snapshots = Snapshots(self._root, catalog, content)
         self._closers.append(snapshots.close)
-        return Images(self._root, catalog, content, snapshots, self._client, mirrors=self._mirrors)
+        return Images(
+            self._root,
+            catalog,
+            content,
+            snapshots,
+            self._client,
+            mirrors=self._mirrors,
+            limits=self._limits,
+        )
 
     def _client(self) -> RegistryClient:
         from containerkit.registry.client import RegistryClient
 
-        client = RegistryClient(self.logins())
+        client = RegistryClient(self.logins(), limits=self._limits, realms=self._realms)
         self._closers.append(client.close)
         return client
 

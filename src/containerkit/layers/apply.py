@@ -11,40 +11,22 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 import attrs
 
 from containerkit._native import Applier
-from containerkit.errors import DigestMismatch, HostError, refusals
+from containerkit.errors import LIMIT_HINT, ArchiveError, DigestMismatch, HostError, refusals
 from containerkit.layers.compression import decompressor
 from containerkit.model.digest import Digest
+from containerkit.model.image_limits import ImageLimits
 
 QUEUE: Final = 8
 """Pieces that wait between two stages, each of at most `compression.CHUNK` bytes."""
 
 WhiteoutFormat = Literal["overlay-trusted", "overlay-user"]
-
-
-@attrs.frozen(kw_only=True)
-class ApplyLimits:
-    """What one layer may hold; beyond it is ArchiveError.
-
-    Args:
-        entries: files, directories, links, whiteouts.
-        size: bytes of all files together, holes included; the rest of the stream may be as long.
-        depth: directories below each other.
-        xattrs: bytes of the names and values of one entry's extended attributes.
-        header: bytes of one extended header.
-    """
-
-    entries: int = 2_000_000
-    size: int = 64 << 30
-    depth: int = 256
-    xattrs: int = 1 << 20
-    header: int = 1 << 20
 
 
 @attrs.frozen
@@ -60,7 +42,48 @@ class AppliedLayer:
     size: int
 
 
-DEFAULT_LIMITS: Final = ApplyLimits()
+class Allowance:
+    """What the layers of one image may still take, together; for several threads.
+
+    Args:
+        limits: of the image.
+        entries: that layers which are here take of it.
+        size: likewise.
+    """
+
+    def __init__(self, limits: ImageLimits, *, entries: int = 0, size: int = 0) -> None:
+        self._limits = limits
+        self._entries = entries
+        self._size = size
+        self._lock = threading.Lock()
+
+    def take(self, entries: int, size: int) -> None:
+        """Take so many more entries and bytes.
+
+        Raises:
+            ArchiveError: there are not as many.
+        """
+        with self._lock:
+            self._entries += entries
+            self._size += size
+            limits = self._limits
+            if self._entries <= limits.entries and self._size <= limits.size:
+                return
+        raise ArchiveError(
+            "cannot unpack the image: its layers have more than"
+            f" {limits.entries} entries or {limits.size} bytes together",
+            hint=LIMIT_HINT,
+            entry="",
+        )
+
+    def give_back(self, entries: int, size: int) -> None:
+        """Give back what was taken for nothing."""
+        with self._lock:
+            self._entries -= entries
+            self._size -= size
+
+
+DEFAULT_LIMITS: Final = ImageLimits()
 
 
 def apply_layer(
@@ -69,7 +92,8 @@ def apply_layer(
     media_type: str,
     diff_id: Digest,
     destination: Path,
-    limits: ApplyLimits = DEFAULT_LIMITS,
+    limits: ImageLimits = DEFAULT_LIMITS,
+    allowance: Allowance | None = None,
     whiteout_format: WhiteoutFormat = "overlay-trusted",
     own_ids: bool = False,
     progress: Callable[[int], object] | None = None,
@@ -86,6 +110,7 @@ def apply_layer(
         diff_id: digest that the tar bytes must have.
         destination: an existing empty directory; nothing outside of it is touched.
         limits: what the layer may hold.
+        allowance: of the image, which this layer takes a part of; what failed gives it back.
         whiteout_format: "overlay-trusted" as root, "overlay-user" in a user namespace; the latter
             leaves devices out where the kernel does not let them be made.
         own_ids: every file belongs to this process, and has no capabilities: for one that can not
@@ -108,15 +133,18 @@ def apply_layer(
 
     Spec: image-spec layer.md, Applying Changesets.
     """
-    decompress = decompressor(media_type)
+    decompress = decompressor(media_type, window=limits.window)
     hasher = diff_id.hasher()
-    with _open_applier(destination, diff_id, limits, whiteout_format, own_ids=own_ids) as applier:
-        results: list[tuple[int, int]] = []
+    with (
+        _open_applier(destination, diff_id, limits, whiteout_format, own_ids=own_ids) as applier,
+        _Taking(applier, allowance or Allowance(limits)) as taking,
+    ):
         stages: list[_Stage] = []
         try:
             stages.append(_Stage("hash", hasher.update))
-            stages.append(_Stage("apply", applier.feed, lambda: results.append(applier.finish())))
-            for piece in decompress(_watched(chunks, progress, cancelled)):
+            stages.append(_Stage("apply", taking.feed, taking.finish))
+            stored = _Stored(chunks, progress, cancelled)
+            for piece in _bounded(decompress(stored), stored, limits, diff_id):
                 if not all(stage.put(piece) for stage in stages):
                     break  # a stage has failed: its exception comes out below
         except BaseException:
@@ -130,7 +158,12 @@ def apply_layer(
         for stage in stages:
             if stage.error is not None:
                 raise stage.error
-    actual = f"{diff_id.algorithm}:{hasher.hexdigest()}"
+        _check(diff_id, hasher.hexdigest())
+        return AppliedLayer(*taking.taken)
+
+
+def _check(diff_id: Digest, found: str) -> None:
+    actual = f"{diff_id.algorithm}:{found}"
     if actual != str(diff_id):
         raise DigestMismatch(
             f"cannot unpack layer {diff_id}: its tar stream hashes to {actual}",
@@ -138,13 +171,12 @@ def apply_layer(
             expected=str(diff_id),
             actual=actual,
         )
-    return AppliedLayer(*results[0])
 
 
 def _open_applier(
     destination: Path,
     diff_id: Digest,
-    limits: ApplyLimits,
+    limits: ImageLimits,
     whiteouts: WhiteoutFormat,
     *,
     own_ids: bool,
@@ -174,19 +206,79 @@ def _open_applier(
         os.close(directory)
 
 
-def _watched(
-    chunks: Iterable[bytes],
-    progress: Callable[[int], object] | None,
-    cancelled: threading.Event | None,
-) -> Iterable[bytes]:
-    for chunk in chunks:
-        if cancelled is not None and cancelled.is_set():
-            from concurrent.futures import CancelledError
+class _Taking:
+    """An applier that tells the image's allowance, after each piece, what that took of it.
 
-            raise CancelledError("unpacking was cancelled")
-        yield chunk
-        if progress is not None:
-            progress(len(chunk))
+    Unless it is finished, it gives all of that back.
+    """
+
+    def __init__(self, applier: Applier, allowance: Allowance) -> None:
+        self._applier = applier
+        self._allowance = allowance
+        self._finished = False
+        self.taken = (0, 0)
+
+    def feed(self, piece: bytes) -> None:
+        self._applier.feed(piece)
+        self._count(self._applier.counts)
+
+    def finish(self) -> None:
+        self._count(self._applier.finish())
+        self._finished = True
+
+    def _count(self, now: tuple[int, int]) -> None:
+        (entries, size), self.taken = self.taken, now
+        self._allowance.take(now[0] - entries, now[1] - size)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None or not self._finished:
+            self._allowance.give_back(*self.taken)
+
+
+class _Stored:
+    """The chunks of a blob, counted; ends early once it is cancelled."""
+
+    def __init__(
+        self,
+        chunks: Iterable[bytes],
+        progress: Callable[[int], object] | None,
+        cancelled: threading.Event | None,
+    ) -> None:
+        self._chunks = chunks
+        self._progress = progress
+        self._cancelled = cancelled
+        self.size = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._chunks:
+            if self._cancelled is not None and self._cancelled.is_set():
+                from concurrent.futures import CancelledError
+
+                raise CancelledError("unpacking was cancelled")
+            self.size += len(chunk)
+            yield chunk
+            if self._progress is not None:
+                self._progress(len(chunk))
+
+
+def _bounded(
+    pieces: Iterable[bytes], stored: _Stored, limits: ImageLimits, diff_id: Digest
+) -> Iterator[bytes]:
+    """Yield the pieces of a layer for as long as they are not too many for what is stored of it."""
+    made = 0
+    for piece in pieces:
+        made += len(piece)
+        if made > limits.ratio_free and made > limits.ratio * stored.size:
+            raise ArchiveError(
+                f"cannot unpack layer {diff_id}: {stored.size} stored bytes are {made} and more,"
+                f" over {limits.ratio} times as many",
+                hint=LIMIT_HINT,
+                entry="",
+            )
+        yield piece
 
 
 class _Stage:

@@ -8,15 +8,14 @@ Flow: `layers.apply` pulls tar bytes out of here, which pulls blob bytes from th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import IO, Final, cast
 
 from containerkit.errors import ArchiveError, UnsupportedMediaType
+from containerkit.model.image_limits import ZSTD_WINDOW
 
 CHUNK: Final = 1 << 20
 """Bytes made at a time: large enough that locks and calls cost nothing beside the work."""
-
-ZSTD_WINDOW: Final = 128 << 20
-"""Bytes of history a zstd frame may ask for: what `zstd -d` and other engines accept."""
 
 _GZIP: Final = 31  # zlib's wbits for a gzip header
 
@@ -27,8 +26,12 @@ Decompressor = Callable[[Iterable[bytes]], Iterator[bytes]]
 """Takes a blob in pieces, gives tar bytes in pieces of at most `CHUNK` bytes."""
 
 
-def decompressor(media_type: str) -> Decompressor:
+def decompressor(media_type: str, *, window: int = ZSTD_WINDOW) -> Decompressor:
     """Choose how to read a layer of this media type.
+
+    Args:
+        media_type: of the blob.
+        window: bytes of history that a zstd frame may ask for.
 
     Raises:
         UnsupportedMediaType: it is not a layer, or of a kind that is not read here.
@@ -42,7 +45,7 @@ def decompressor(media_type: str) -> Decompressor:
             hint="layers are tar archives, plain or compressed with gzip or zstd",
             media_type=media_type,
         )
-    return found
+    return partial(unzstd, window=window) if found is unzstd and window != ZSTD_WINDOW else found
 
 
 def plain(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -90,17 +93,17 @@ def gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
         raise ArchiveError("cannot inflate layer: the gzip stream ends too early")
 
 
-def unzstd(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def unzstd(chunks: Iterable[bytes], *, window: int = ZSTD_WINDOW) -> Iterator[bytes]:
     """Decompress zstd frames one after the other.
 
     A stream cut inside a frame just ends here: the tar reader, or the diff id, notices.
 
     Raises:
-        ArchiveError: not zstd, damaged, or of a window larger than `ZSTD_WINDOW`.
+        ArchiveError: not zstd, damaged, or of a larger window.
     """
     import zstandard
 
-    codec = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
+    codec = zstandard.ZstdDecompressor(max_window_size=window)
     source = _Reader(chunks)
     file = cast("IO[bytes]", source)  # zstandard only ever reads
     reader = codec.stream_reader(file, read_across_frames=True, closefd=False)

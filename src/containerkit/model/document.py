@@ -100,8 +100,8 @@ def _no_constant(text: str) -> NoReturn:
     raise _Refused(f"it has the number {text}")
 
 
-def _refuse(what: str, cause: str) -> NoReturn:
-    raise InvalidSpec(f"cannot read {what}: {cause}")
+def _refuse(what: str, cause: str, hint: str | None = None) -> NoReturn:
+    raise InvalidSpec(f"cannot read {what}: {cause}", hint=hint)
 
 
 class Fields:
@@ -120,9 +120,9 @@ class Fields:
     def __contains__(self, name: str) -> bool:
         return self._members.get(name) is not None
 
-    def refuse(self, cause: str) -> NoReturn:
+    def refuse(self, cause: str, *, hint: str | None = None) -> NoReturn:
         """Raise InvalidSpec that names this document and the cause."""
-        _refuse(self._what, cause)
+        _refuse(self._what, cause, hint)
 
     def refuse_lookalikes(self, *names: str) -> None:
         """Refuse members whose names are *names* in another case.

@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 
 MAX_CONFIG_SIZE: Final = 8 << 20
 MAX_LAYERS: Final = 512
+DOCUMENT_MAX: Final = 64 << 20
+LAYERS_MAX: Final = 4096
+"""What no limit of images can be set above: documents that are here already are read with these."""
 MAX_HISTORY: Final = 8192
 MAX_ENTRIES: Final = 8192
 # Linux refuses a longer argument or environment entry (MAX_ARG_STRLEN, with its final NUL).
 MAX_ARGUMENT: Final = (128 << 10) - 1
 _PATH: Final = 4095
 
+_PORT = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(?:tcp|udp|sctp))?")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,12})?(?:[Zz]|[+-]\d\d:\d\d)")
 
 
@@ -66,8 +70,8 @@ class ImageConfig:
         env: "NAME=value" each, in order.
         user: "", or name or number, with ":group"; not resolved.
         shell: what a command given as one text is run with; empty: the engine's default.
-        exposed_ports: "80/tcp" each.
-        volumes: absolute paths.
+        exposed_ports: "80/tcp", "53/udp", "8000-8010" each; what is none is left out.
+        volumes: absolute paths without "..".
         diff_ids: of the layers, lowest first.
 
     Spec: image-spec config.md, Properties; Docker Image Specification v1.3 for the health check
@@ -105,18 +109,22 @@ class ImageConfig:
             return None
 
     @classmethod
-    def parse(cls, data: bytes) -> ImageConfig:
+    def parse(
+        cls, data: bytes, *, limit: int = MAX_CONFIG_SIZE, layers: int = MAX_LAYERS
+    ) -> ImageConfig:
         """Read a config, OCI or Docker.
 
         Members that are not listed above are not looked at.
 
         Args:
-            data: at most 8 MiB.
+            data: the document.
+            limit: bytes accepted.
+            layers: accepted.
 
         Raises:
             InvalidSpec: malformed, of the wrong type somewhere, or beyond a limit.
         """
-        document = load(data, what="image config", limit=MAX_CONFIG_SIZE)
+        document = load(data, what="image config", limit=limit)
         document.refuse_lookalikes("architecture", "os", "config", "rootfs", "history")
         fields = document.member("config") or Fields({}, "image config")
         return cls(
@@ -131,11 +139,11 @@ class ImageConfig:
             user=fields.text("User", limit=256) or "",
             shell=fields.texts("Shell", most=64, limit=_PATH),
             stop_signal=fields.text("StopSignal", limit=32) or None,
-            exposed_ports=fields.names("ExposedPorts", most=MAX_ENTRIES, limit=64),
-            volumes=fields.names("Volumes", most=MAX_ENTRIES, limit=_PATH),
+            exposed_ports=_ports(fields),
+            volumes=_volumes(fields),
             labels=fields.text_map("Labels", most=MAX_ENTRIES),
             healthcheck=_healthcheck(fields.member("Healthcheck")),
-            diff_ids=_diff_ids(document),
+            diff_ids=_diff_ids(document, layers),
             history=tuple(
                 HistoryEntry(
                     _time(entry),
@@ -158,13 +166,32 @@ def _env(fields: Fields) -> tuple[str, ...]:
     return env
 
 
-def _diff_ids(document: Fields) -> tuple[Digest, ...]:
+def _ports(fields: Fields) -> tuple[str, ...]:
+    """Return what is a port, or a range of them; the rest could mean nothing anyway."""
+    ports = fields.names("ExposedPorts", most=MAX_ENTRIES, limit=64)
+    return tuple(port for port in ports if _is_port(port))
+
+
+def _is_port(text: str) -> bool:
+    found = _PORT.fullmatch(text)
+    return found is not None and 1 <= int(found[1]) <= int(found[2] or found[1]) <= 65535
+
+
+def _volumes(fields: Fields) -> tuple[str, ...]:
+    volumes = fields.names("Volumes", most=MAX_ENTRIES, limit=_PATH)
+    for volume in volumes:
+        if ".." in volume.split("/"):  # CVE-2022-23648
+            fields.refuse(f"Volumes has a path that climbs: {volume[:80]!a}")
+    return tuple(f"/{volume.strip('/')}" for volume in volumes if volume.strip("/."))
+
+
+def _diff_ids(document: Fields, most: int) -> tuple[Digest, ...]:
     rootfs = document.member("rootfs")
     if rootfs is None:
         document.refuse("rootfs is missing")
     if rootfs.text("type", limit=64) != "layers":
         rootfs.refuse('type is not "layers"')
-    return rootfs.digests("diff_ids", most=MAX_LAYERS)
+    return rootfs.digests("diff_ids", most=most)
 
 
 def _time(fields: Fields) -> str | None:

@@ -12,7 +12,7 @@ from typing import Final
 
 import attrs
 
-from containerkit.errors import ConfigError, ImageNotFound
+from containerkit.errors import LIMIT_HINT, ConfigError, ImageNotFound
 from containerkit.model.descriptor import (
     CONFIG_TYPES,
     DOCKER_SCHEMA_1,
@@ -26,10 +26,10 @@ from containerkit.model.descriptor import (
     unsupported,
 )
 from containerkit.model.document import Fields, copied, load
-from containerkit.model.image_config import MAX_CONFIG_SIZE, MAX_LAYERS
+from containerkit.model.image_limits import MANIFEST_BYTES, ImageLimits
 from containerkit.model.platform import Platform
 
-MAX_MANIFEST_SIZE: Final = 4 << 20
+MAX_MANIFEST_SIZE: Final = MANIFEST_BYTES
 MAX_INDEX_ENTRIES: Final = 2048
 MAX_ANNOTATIONS: Final = 4096
 MAX_URLS: Final = 32
@@ -101,13 +101,17 @@ class Index:
         )
 
 
-def parse_manifest(data: bytes, media_type: str | None) -> Manifest | Index:
+def parse_manifest(
+    data: bytes, media_type: str | None, *, limits: ImageLimits | None = None
+) -> Manifest | Index:
     """Read a manifest or an index.
 
     Args:
-        data: at most 4 MiB.
+        data: the document.
         media_type: what the transport or the descriptor called it; None when it said nothing.
             Parameters (``; charset=…``) are ignored, and so are generic types (JSON, text).
+
+        limits: None: the usual ones.
 
     Raises:
         InvalidSpec: malformed, ambiguous or beyond a limit; or the document calls itself another
@@ -117,7 +121,8 @@ def parse_manifest(data: bytes, media_type: str | None) -> Manifest | Index:
 
     Spec: image-spec manifest.md, image-index.md; CVE-2021-41190 for the ambiguities.
     """
-    fields = load(data, what="manifest", limit=MAX_MANIFEST_SIZE)
+    limits = limits or ImageLimits()
+    fields = load(data, what="manifest", limit=limits.manifest)
     fields.refuse_lookalikes(*_MEMBERS)
     kind = _kind(fields, _known_type(media_type))
     annotations = fields.text_map("annotations", most=MAX_ANNOTATIONS)
@@ -131,9 +136,12 @@ def parse_manifest(data: bytes, media_type: str | None) -> Manifest | Index:
     check_media_type(
         "config", config.media_type, CONFIG_TYPES, "the manifest is of an artifact, not of an image"
     )
-    if config.size > MAX_CONFIG_SIZE:
-        fields.refuse(f"its config has {config.size} bytes, more than {MAX_CONFIG_SIZE}")
-    layers = tuple(_descriptor(entry) for entry in fields.objects("layers", most=MAX_LAYERS))
+    if config.size > limits.config:
+        fields.refuse(f"its config has {config.size} bytes, more than {limits.config}")
+    layers = tuple(_descriptor(entry) for entry in fields.objects("layers", most=limits.layers))
+    stored = sum(layer.size for layer in layers)
+    if stored > limits.stored:
+        fields.refuse(f"its layers have {stored} bytes, more than {limits.stored}", hint=LIMIT_HINT)
     for layer in layers:
         layer_compression(layer.media_type)
     return Manifest(kind, config, layers, annotations)

@@ -11,9 +11,11 @@ it can be lost at any time and is found again.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Final
 
 from containerkit.errors import (
+    LIMIT_HINT,
     BlobNotFound,
     DigestMismatch,
     ImageNotFound,
@@ -23,7 +25,8 @@ from containerkit.errors import (
 )
 from containerkit.model.descriptor import DOCKER_SCHEMA_1, Descriptor
 from containerkit.model.digest import Digest
-from containerkit.model.manifest import MAX_MANIFEST_SIZE, parse_manifest
+from containerkit.model.image_limits import ImageLimits
+from containerkit.model.manifest import parse_manifest
 from containerkit.model.reference import Reference
 from containerkit.registry import protocol, retry
 from containerkit.registry.credentials import Credentials
@@ -46,6 +49,8 @@ class RegistryClient:
         user_agent: sent with every request.
         policy: how patient to be.
         transport: what sends; made here by default.
+        limits: of manifests; None: the usual ones.
+        realms: hosts that logins may be sent to, beside those of a registry's own domain.
     """
 
     def __init__(
@@ -55,11 +60,14 @@ class RegistryClient:
         user_agent: str = USER_AGENT,
         policy: retry.Policy | None = None,
         transport: Transport | None = None,
+        limits: ImageLimits | None = None,
+        realms: Sequence[str] = (),
     ) -> None:
         self.credentials = credentials if credentials is not None else Credentials()
         self.policy = policy if policy is not None else retry.Policy()
         self._transport = transport or Transport(user_agent=user_agent)
-        self._session = Session(self.credentials, self._transport)
+        self._session = Session(self.credentials, self._transport, realms=realms)
+        self._limits = limits or ImageLimits()
 
     def close(self) -> None:
         """Close idle connections; the client can still be used."""
@@ -115,7 +123,7 @@ class RegistryClient:
 
         Raises:
             ImageNotFound, RegistryError, DigestMismatch: as `resolve`.
-            InvalidSpec: malformed, or above 4 MiB, which is not read.
+            InvalidSpec: malformed, or above the limit of its size, and then not read.
             UnsupportedMediaType: neither OCI nor Docker schema 2.
 
         Spec: distribution-spec, Pulling manifests.
@@ -155,7 +163,7 @@ class RegistryClient:
         if reference.digest is not None and digest != reference.digest:
             raise _other_digest(reference, reference.digest, digest)
         known = protocol.ACCEPT_MANIFEST.split(", ")
-        if size is None or size > MAX_MANIFEST_SIZE or media_type not in known:
+        if size is None or size > self._limits.manifest or media_type not in known:
             return None
         return Descriptor(media_type, digest, size)
 
@@ -167,16 +175,18 @@ class RegistryClient:
             if answer.status != 200:
                 raise self._session.refusal(access, answer, ImageNotFound)
             announced = protocol.content_length(answer.headers) or 0
-            data = b"" if announced > MAX_MANIFEST_SIZE else answer.read(MAX_MANIFEST_SIZE)
-            if announced > MAX_MANIFEST_SIZE or len(data) > MAX_MANIFEST_SIZE:
+            most = self._limits.manifest
+            data = b"" if announced > most else answer.read(most)
+            if announced > most or len(data) > most:
                 size = f"{announced} bytes, " if announced else ""
                 raise InvalidSpec(
-                    f"cannot pull {reference}: its manifest has {size}more than {MAX_MANIFEST_SIZE}"
+                    f"cannot pull {reference}: its manifest has {size}more than {most}",
+                    hint=LIMIT_HINT,
                 )
             media_type = answer.headers.get("Content-Type")
             promised = answer.headers.get("Docker-Content-Digest", "")
         self._verify(reference, data, promised, media_type)
-        parsed = parse_manifest(data, media_type)
+        parsed = parse_manifest(data, media_type, limits=self._limits)
         name = reference.digest or Digest.of(data)
         return data, Descriptor(parsed.media_type, name, len(data))
 

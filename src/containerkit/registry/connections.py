@@ -11,6 +11,7 @@ import errno
 import os
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -84,53 +85,86 @@ class _Cancellable(HTTPConnection):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
-class _GuardedConnection(_Cancellable):
-    """A connection that is given up, before any request, when its peer is too private."""
+@attrs.frozen
+class Guard:
+    """What becomes of addresses.
 
-    def __init__(self, *args: Any, reach: int = ANYWHERE, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._reach = reach
+    Args:
+        allowed: how private one may be (`protocol.reach`).
+        peers: by host, how private the least private address is that it had; it is filled in here.
+    """
 
-    def connect(self) -> None:
-        _check_address(self.host, self._reach)
-        super().connect()
-        _guard(self, self._reach)
+    allowed: int
+    peers: dict[str, int]
 
+    def connected(
+        self, host: str, port: int, connect: Callable[[], socket.socket]
+    ) -> socket.socket:
+        """Connect, unless the name stands for an address that is too private.
 
-class _GuardedTlsConnection(_Cancellable, HTTPSConnection):
-    def __init__(
-        self, *args: Any, reach: int = ANYWHERE, unverified: bool = False, **options: Any
-    ) -> None:
-        super().__init__(*args, **options)
-        self._reach = reach
-        self._unverified = unverified
+        It is resolved once more than it has to be, so that nothing at all is sent there; and the
+        peer of the connection is looked at, since the next answer may be another.
 
-    def connect(self) -> None:
-        _check_address(self.host, self._reach)
-        super().connect()
-        _guard(self, self._reach)
-        if self._unverified:
-            # The caller said insecure=True; urllib3 need not warn of it at each connection.
-            self.is_verified = True
-
-
-def _guard(connection: HTTPConnection, allowed: int) -> None:
-    if connection.sock is not None and allowed < ANYWHERE:
+        Raises:
+            TooPrivate: it does.
+        """
+        found: list[Any] = []
+        if self.allowed < ANYWHERE:
+            with contextlib.suppress(OSError, UnicodeError):  # connecting will say so
+                found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+        for one in found:
+            refuse_private(str(one[4][0]), self.allowed)
+        sock = connect()
         try:
-            _check_address(connection.sock.getpeername()[0], allowed)
-        except TooPrivate:
-            connection.close()
+            peer = str(sock.getpeername()[0])
+            refuse_private(peer, self.allowed)
+        except BaseException:
+            sock.close()
             raise
+        reach = protocol.reach(peer)
+        self.peers[host] = min(self.peers.get(host, reach), reach)
+        return sock
 
 
-def _check_address(address: str, allowed: int) -> None:
-    """Refuse an address that is too private; a name passes, its connection will be looked at."""
+def refuse_private(address: str, allowed: int) -> None:
+    """Refuse an address that is too private; a name passes, its connection will be looked at.
+
+    Raises:
+        TooPrivate: it is.
+    """
     try:
-        too_private = protocol.reach(address) > allowed
+        too_private = protocol.reach(address.strip("[]")) > allowed
     except ValueError:
         return
     if too_private:
         raise TooPrivate(f"{address} is an address that this registry may not choose")
+
+
+class _GuardedConnection(_Cancellable):
+    """A connection that is given up, before anything is sent, when its peer is too private."""
+
+    def __init__(self, *args: Any, guard: Guard, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._guard = guard
+
+    def _new_conn(self) -> socket.socket:
+        return self._guard.connected(self.host, self.port or 0, super()._new_conn)
+
+
+class _GuardedTlsConnection(_Cancellable, HTTPSConnection):
+    def __init__(self, *args: Any, guard: Guard, unverified: bool = False, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._guard = guard
+        self._unverified = unverified
+
+    def _new_conn(self) -> socket.socket:
+        return self._guard.connected(self.host, self.port or 0, super()._new_conn)
+
+    def connect(self) -> None:
+        super().connect()
+        if self._unverified:
+            # The caller said insecure=True; urllib3 need not warn of it at each connection.
+            self.is_verified = True
 
 
 class _Pool(urllib3.HTTPConnectionPool):
@@ -146,7 +180,7 @@ def make_pool(
     *,
     unverified: bool,
     context: ssl.SSLContext | None,
-    reach: int,
+    guard: Guard,
     proxy: str | None,
 ) -> Any:
     """Return a pool of connections to one origin, or to a proxy that leads there.
@@ -155,7 +189,7 @@ def make_pool(
         origin: scheme, host, port.
         unverified: any certificate will do.
         context: for https.
-        reach: how private the address may be; a proxy decides for itself.
+        guard: of the addresses; a proxy decides for itself.
         proxy: URL, with credentials where it wants some.
     """
     scheme, host, port = origin
@@ -170,8 +204,8 @@ def make_pool(
         secret = urllib3.make_headers(proxy_basic_auth=login) if login else None
         return urllib3.ProxyManager(proxy, proxy_headers=secret, **options)
     if scheme == "https":
-        return _TlsPool(host, port, reach=reach, unverified=unverified, **options)
-    return _Pool(host, port, reach=reach, **options)
+        return _TlsPool(host, port, guard=guard, unverified=unverified, **options)
+    return _Pool(host, port, guard=guard, **options)
 
 
 def proxy_for(scheme: str, host: str) -> str | None:

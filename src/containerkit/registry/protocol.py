@@ -36,6 +36,13 @@ ACCEPT_MANIFEST: Final = ", ".join((*MANIFEST_TYPES, *INDEX_TYPES))
 MAX_ERROR_BODY: Final = 64 << 10
 REDIRECTS: Final = (301, 302, 303, 307, 308)
 
+# Domains whose subdomains belong to strangers; beside these, names such as co.uk.
+_SHARED_DOMAINS = (
+    *("amazonaws.com", "azure.com", "azurecr.io", "cloudapp.net", "fly.dev", "gcr.io", "github.io"),
+    *("gitlab.io", "herokuapp.com", "jfrog.io", "ngrok.app", "ngrok.io", "pkg.dev", "run.app"),
+)
+_SECOND_LEVEL = frozenset(("ac", "co", "com", "edu", "gov", "go", "ne", "net", "or", "org"))
+
 # docker.io is a name; its registry answers elsewhere.
 _HOSTS = {DEFAULT_REGISTRY: "registry-1.docker.io"}
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(?:(\d{1,18})|\*)")
@@ -185,6 +192,27 @@ def origin_of(url: str) -> tuple[str, str, int]:
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     return parts.scheme, (parts.hostname or "").lower(), port
+
+
+def same_site(url: str, other: str) -> bool:
+    """Return whether two hosts are one, whatever their ports, or of one domain.
+
+    The domain is what their owner has registered, as far as the names alone can say: what is
+    registered by strangers beside each other must be the very same host.
+    """
+    one, two = origin_of(url)[1].rstrip("."), origin_of(other)[1].rstrip(".")
+    if one == two:
+        return bool(one)
+    shared: list[str] = []
+    for label, its in zip(reversed(one.split(".")), reversed(two.split(".")), strict=False):
+        if label != its:
+            break
+        shared.insert(0, label)
+    if len(shared) < 2 or shared[-1].isdigit() or ":" in one:  # addresses have no domain
+        return False
+    if len(shared) == 2 and len(shared[1]) == 2 and shared[0] in _SECOND_LEVEL:
+        return False
+    return ".".join(shared) not in _SHARED_DOMAINS
 
 
 def reach(address: str) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import attrs
 
@@ -71,11 +71,17 @@ class Access:
 class Session:
     """Sends requests as whoever we are; safe to use from several threads.
 
+    A registry says where its tokens come from, and the login goes only to its own domain or to
+    *realms*; elsewhere a token is asked for as nobody.
+
     It keeps tokens and which scheme a registry speaks; both are found again when lost.
     """
 
-    def __init__(self, credentials: Credentials, transport: Transport) -> None:
+    def __init__(
+        self, credentials: Credentials, transport: Transport, *, realms: Sequence[str] = ()
+    ) -> None:
         self.credentials = credentials
+        self._realms = frozenset(realm.lower() for realm in realms)
         self._transport = transport
         self._tokens = Tokens()
         self._origins: dict[tuple[str, bool | None, bool], protocol.Origin] = {}
@@ -134,11 +140,13 @@ class Session:
     def _exchange(
         self, access: Access, origin: protocol.Origin, challenge: Challenge, login: Login | None
     ) -> Token:
+        realm = challenge.parameters.get("realm", "")
+        kept_back = login is not None and not self._may_know(origin, realm)
         steps = exchange(
             challenge,
             origin=origin.base,
             scope=f"repository:{access.reference.repository}:pull",
-            login=login,
+            login=None if kept_back else login,
             now=time.monotonic(),
         )
         request = next(steps)
@@ -160,7 +168,24 @@ class Session:
             except StopIteration as end:
                 if isinstance(end.value, Token):
                     return end.value
-            raise self.refusal(access, answer, RegistryError, received.body)
+            host = protocol.redacted(realm).partition("//")[2].partition("/")[0]
+            hint = (
+                f"the login was not sent to {host}, which is not of the registry's domain:"
+                f" EngineConfig(token_realms=({host!r},)) would"
+            )
+            raise self.refusal(
+                access, answer, RegistryError, received.body, hint=hint if kept_back else None
+            )
+
+    def _may_know(self, origin: protocol.Origin, realm: str) -> bool:
+        """Whether the login at a registry may be sent to the realm that it names."""
+        try:
+            return (
+                protocol.same_site(origin.base, realm)
+                or protocol.origin_of(realm)[1] in self._realms
+            )
+        except ValueError:  # no URL: it is refused when it comes to be used
+            return False
 
     def _find(self, access: Access) -> Found:
         return self.credentials.find(access.reference.registry)
@@ -197,6 +222,8 @@ class Session:
         answer: Answer,
         missing: type[ImageNotFound | BlobNotFound | RegistryError],
         body: bytes | None = None,
+        *,
+        hint: str | None = None,
     ) -> ContainerKitError:
         """Return the error that an answer's status means.
 
@@ -205,6 +232,7 @@ class Session:
             answer: whose status is no success.
             missing: the class for 404.
             body: of the answer; read here when None.
+            hint: of a refusal, when there is more to say than who we are.
         """
         if body is None:
             try:
@@ -218,7 +246,7 @@ class Session:
             answer.headers,
             body,
             now=time.time(),
-            hint=self._hint(access) if answer.status in (401, 403) else None,
+            hint=(hint or self._hint(access)) if answer.status in (401, 403) else None,
             missing=missing,
         )
 

@@ -26,7 +26,14 @@ from urllib3.exceptions import HTTPError
 
 from containerkit.errors import RegistryError, TransportError
 from containerkit.registry import protocol
-from containerkit.registry.connections import ANYWHERE, Tls, make_pool, proxy_for
+from containerkit.registry.connections import (
+    ANYWHERE,
+    Guard,
+    Tls,
+    make_pool,
+    proxy_for,
+    refuse_private,
+)
 from containerkit.registry.failures import translated
 
 CONNECT_TIMEOUT: Final = 15.0
@@ -197,6 +204,7 @@ class Transport:
         reach: int,
     ) -> urllib3.BaseHTTPResponse:
         try:
+            refuse_private(protocol.origin_of(url)[1], reach)  # also of a proxy's doing
             pool = self._pool(url, tls, reach)
             target = url if isinstance(pool, urllib3.ProxyManager) else _target(url)
             response: urllib3.BaseHTTPResponse = pool.urlopen(
@@ -234,7 +242,7 @@ class Transport:
                     (scheme, host, port),
                     unverified=not tls.verify,
                     context=context,
-                    reach=reach,
+                    guard=Guard(reach, self._reaches),
                     proxy=proxy,
                 )
             self._pools[key] = pool
@@ -246,14 +254,17 @@ class Transport:
         return pool
 
     def _reach(self, url: str) -> int:
-        """Return how private the registry at *url* is, by its addresses."""
+        """Return how private the registry at *url* is, by the address that it answered from.
+
+        One of several that its name has would not do: whoever owns the name chooses those too.
+        """
         _, host, port = protocol.origin_of(url)
         known = self._reaches.get(host)
         if known is not None:
             return known
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            known = max(protocol.reach(str(entry[4][0])) for entry in found)
+            known = min(protocol.reach(str(entry[4][0])) for entry in found)
         except (OSError, ValueError):
             known = 0
         self._reaches[host] = known

@@ -1,7 +1,8 @@
 """Single small files of a root file system that is not mounted: /etc/passwd, /etc/group.
 
 Owns looking through a stack of layer trees as overlay would show them.  Every component is opened
-without following links: the image chose them.
+without following links, and only a regular file is opened for reading: the image chose them, and
+merely opening one of this host's devices may do something (a watchdog reboots it).
 Neighbours: `launch.identity` parses what is read here.
 """
 
@@ -82,7 +83,7 @@ def _look(tree: int, name: str) -> bytes | None:
             raise
         return None
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=etc)
+        found = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=etc)
     except FileNotFoundError:
         return None if _is_opaque(etc) else _BELOW
     except OSError as error:
@@ -90,11 +91,13 @@ def _look(tree: int, name: str) -> bytes | None:
             raise
         return None
     else:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            return None
-        with open(fd, "rb") as file:
-            return file.read(LIMIT)
+        try:
+            if not stat.S_ISREG(os.fstat(found).st_mode):
+                return None
+            with open(f"/proc/self/fd/{found}", "rb") as file:
+                return file.read(LIMIT)
+        finally:
+            os.close(found)
     finally:
         os.close(etc)
 

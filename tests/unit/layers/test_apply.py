@@ -18,8 +18,9 @@ from containerkit.errors import (
     UnsafePath,
     UnsupportedMediaType,
 )
-from containerkit.layers.apply import AppliedLayer, ApplyLimits, apply_layer
+from containerkit.layers.apply import AppliedLayer, apply_layer
 from containerkit.model.digest import Digest
+from containerkit.model.image_limits import ImageLimits
 from tests.support.tars import END, TAR, entry, pieces
 
 GZIP = f"{TAR}+gzip"
@@ -35,13 +36,13 @@ def no_threads_left() -> Iterator[None]:
     assert threading.active_count() == before
 
 
-def apply(data: bytes, destination: Path, *, limits: ApplyLimits | None = None) -> AppliedLayer:
+def apply(data: bytes, destination: Path, *, limits: ImageLimits | None = None) -> AppliedLayer:
     return apply_layer(
         pieces(data, 1 << 18),
         media_type=TAR,
         diff_id=Digest.of(data),
         destination=destination,
-        limits=limits or ApplyLimits(),
+        limits=limits or ImageLimits(),
     )
 
 
@@ -193,9 +194,9 @@ def test_a_failure_of_progress_comes_out(tmp_path: Path) -> None:
 
 
 def test_limits_reach_the_applier(tmp_path: Path) -> None:
-    apply(LAYER, tmp_path, limits=ApplyLimits(entries=101, size=100_000, depth=2))  # with d itself
+    apply(LAYER, tmp_path, limits=ImageLimits(entries=101, size=100_000, depth=2))  # with d itself
     for number, tight in enumerate(
-        (ApplyLimits(entries=100), ApplyLimits(size=99_999), ApplyLimits(depth=1))
+        (ImageLimits(entries=100), ImageLimits(size=99_999), ImageLimits(depth=1))
     ):
         (tmp_path / str(number)).mkdir()
         with pytest.raises(ArchiveError):
