@@ -287,9 +287,16 @@ void *ck_map(int fd, size_t size)
 
 int ck_set_ids(uint32_t uid, uint32_t gid)
 {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2];
+
     CK_TRY(result(prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)));
     CK_TRY(result(syscall(SYS_setresgid, gid, gid, gid)));
-    return (int)result(syscall(SYS_setresuid, uid, uid, uid));
+    CK_TRY(result(syscall(SYS_setresuid, uid, uid, uid)));
+    CK_TRY(result(syscall(SYS_capget, &header, data)));
+    for (int i = 0; i < 2; i++) /* a filter, and dropping, need them in effect too */
+        data[i].effective = data[i].permitted;
+    return (int)result(syscall(SYS_capset, &header, data));
 }
 
 /* Neither call says whether it was refused (setfsuid(2)). */
@@ -308,10 +315,6 @@ int ck_set_caps(uint64_t bounding, uint64_t permitted)
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct data[2];
 
-    CK_TRY(result(syscall(SYS_capget, &header, data)));
-    for (int i = 0; i < 2; i++) /* dropping needs CAP_SETPCAP in effect, not only permitted */
-        data[i].effective = data[i].permitted;
-    CK_TRY(result(syscall(SYS_capset, &header, data)));
     for (unsigned cap = 0; cap < 64; cap++) {
         long error = bounding >> cap & 1 ? 0 : result(prctl(PR_CAPBSET_DROP, cap, 0, 0, 0));
         if (error == -EINVAL) /* past the last capability this kernel knows */

@@ -116,7 +116,7 @@ ssize_t ck_send(int fd, const void *buf, size_t len, const int *fds, int n_fds);
 ssize_t ck_receive(int fd, void *buf, size_t len, int *fds, int *n_fds, int wait);
 uint64_t ck_now(clockid_t clock);                    /* ns */
 void *ck_map(int fd, size_t size); /* private: a file, read-only; -1: memory.  NULL on failure */
-int ck_set_ids(uint32_t uid, uint32_t gid);          /* permitted capabilities survive */
+int ck_set_ids(uint32_t uid, uint32_t gid);          /* permitted capabilities stay in effect */
 int ck_set_fs_ids(uint32_t uid, uint32_t gid);       /* those in effect, too */
 int ck_set_caps(uint64_t bounding, uint64_t permitted); /* and effective; inheritable, ambient: none */
 int ck_seccomp(const struct sock_filter *filter, size_t n);

@@ -27,7 +27,6 @@ from containerkit.launch.limits import (
     DEFAULT_SHM,
     bytes_of,
     cgroup_settings,
-    limits_of,
     rlimit_ops,
 )
 from containerkit.launch.ops import (
@@ -42,6 +41,7 @@ from containerkit.launch.ops import (
     Op,
 )
 from containerkit.launch.plan import Plan
+from containerkit.launch.presets import check_network, default_user, limits_of
 from containerkit.launch.process import (
     candidates,
     command_line,
@@ -61,8 +61,6 @@ if TYPE_CHECKING:
 _NAMESPACES: Final = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS
 _SECURITY: Final = Security()
 _LOW_PORTS: Final = "net.ipv4.ip_unprivileged_port_start"
-# struct sock_filter; BPF_MAXINSNS of them
-_FILTER_MAX: Final = 4096 * 8
 
 
 def compile_plan(request: LaunchRequest, facts: HostFacts) -> Plan:
@@ -95,11 +93,12 @@ class _Compiler:
         self.options = options
         self.notes: list[str] = []
         self.security: Security = options.get("security") or _SECURITY
-        self.limits = limits_of(options.get("limits"))
+        self.limits = limits_of(options)
+        check_network(options)
         self.host_network = _is_host_network(options.get("network"))
         default = facts.hostname if self.host_network and facts.hostname else request.id[:12]
         self.hostname = host_name(options.get("hostname"), default)
-        user = user_of(options.get("user"), request.image.user)
+        user = user_of(options.get("user"), default_user(options, request.image.user))
         self.identity = resolve_user(user, request.passwd, request.group)
         if self.security.userns == "host":
             self.identity = among(self.identity, facts.ids, self.notes)
@@ -274,7 +273,9 @@ class _Compiler:
     def _confine(self, child: list[Op]) -> None:
         available = self.facts.capabilities if self.ids is None else ALL_MASK
         bounding = bounding_set(self.security, available, self.notes)
-        child += confine(self.security, self.identity, bounding, self.workdir, self.notes)
+        child += confine(
+            self.security, self.identity, bounding, self.workdir, self.facts.machine, self.notes
+        )
 
     def _execute(self, child: list[Op]) -> None:
         request, options = self.request, self.options
@@ -335,12 +336,6 @@ def _check_security(security: Security, *, host_network: bool) -> None:
             hint='Security(capabilities=["ALL"], masked_paths=()) gives rights without devices',
             feature="privileged",
         )
-    program = security.seccomp
-    if isinstance(program, bytes):
-        if not program or len(program) % 8 or len(program) > _FILTER_MAX:
-            raise ConfigError(f"seccomp: {len(program)} bytes are not a filter program")
-    elif program not in {"default", "unconfined"}:
-        raise ConfigError(f"seccomp {program!r} is neither 'default', 'unconfined' nor a program")
     if host_network:
         for name, _value in security.sysctls:
             if name.startswith("net."):

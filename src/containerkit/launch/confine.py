@@ -13,6 +13,7 @@ from containerkit.errors import MissingFeature
 from containerkit.launch import defaults
 from containerkit.launch.capabilities import mask_of, names_of
 from containerkit.launch.ops import Code, Op
+from containerkit.launch.seccomp import program_of
 from containerkit.model.security import DEFAULT_CAPABILITIES
 
 if TYPE_CHECKING:
@@ -21,7 +22,12 @@ if TYPE_CHECKING:
 
 
 def confine(
-    security: Security, identity: Identity, bounding: int, workdir: str, notes: list[str]
+    security: Security,
+    identity: Identity,
+    bounding: int,
+    workdir: str,
+    machine: str,
+    notes: list[str],
 ) -> list[Op]:
     """Return the steps from all rights to the container's own, in its working directory.
 
@@ -30,7 +36,11 @@ def confine(
         identity: who it becomes.
         bounding: capabilities it may ever have; user 0 holds them all.
         workdir: entered with the user's own rights.
-        notes: gets a sentence for what is not there.
+        machine: as uname(2) says it.
+        notes: gets a sentence about the filter.
+
+    Raises:
+        MissingFeature: the machine's system calls have no numbers here.
     """
     steps = []
     if security.no_new_privileges:
@@ -41,12 +51,12 @@ def confine(
     steps.append(Op(Code.IDS, value=(identity.uid, identity.gid)))
     # Without no_new_privs only CAP_SYS_ADMIN may load a filter: before CAPS drops it.
     if not security.no_new_privileges:
-        steps += _seccomp(security, notes)
+        steps += _seccomp(security, bounding, machine, notes)
     held = bounding if identity.uid == 0 else 0
     steps.append(Op(Code.CAPS, value=(bounding, held)))
     steps.append(Op(Code.CHDIR, arena=(workdir, None, None)))
     if security.no_new_privileges:
-        steps += _seccomp(security, notes)
+        steps += _seccomp(security, bounding, machine, notes)
     return steps
 
 
@@ -72,10 +82,17 @@ def bounding_set(security: Security, available: int, notes: list[str]) -> int:
     return wanted & ~missing
 
 
-def _seccomp(security: Security, notes: list[str]) -> list[Op]:
-    program = security.seccomp
-    if isinstance(program, bytes):
-        return [Op(Code.SECCOMP, arena=(program, None, None))]
-    if program == "default":
-        notes.append("no filter of system calls: a default policy is not there yet")
-    return []
+def _seccomp(security: Security, bounding: int, machine: str, notes: list[str]) -> list[Op]:
+    policy = security.seccomp
+    program = program_of(
+        policy,
+        machine=machine,
+        capabilities=names_of(bounding),
+        own_userns=security.userns != "host",
+    )
+    if program is None:
+        notes.append("no filter of system calls: it is unconfined")
+        return []
+    what = f"the policy {policy}" if isinstance(policy, str) else "what the caller gave"
+    notes.append(f"system calls are filtered by {what}")
+    return [Op(Code.SECCOMP, arena=(program, None, None))]

@@ -23,9 +23,10 @@ from containerkit.launch.capabilities import ALL_MASK
 from containerkit.launch.compile import user_of
 from containerkit.launch.confine import bounding_set, confine
 from containerkit.launch.identity import among, resolve_user
-from containerkit.launch.limits import limits_of, rlimit_ops
+from containerkit.launch.limits import rlimit_ops
 from containerkit.launch.ops import Code, Op
 from containerkit.launch.plan import Input, Plan
+from containerkit.launch.presets import default_user, limits_of
 from containerkit.launch.process import (
     candidates,
     command_line,
@@ -145,7 +146,9 @@ def _frame(base: ExecBase, request: ExecRequest) -> _Frame:
     options, facts = base.options, base.facts
     notes: list[str] = []
     security = options.get("security") or _SECURITY
-    user = user_of(request.user, user_of(options.get("user"), base.image.user))
+    user = user_of(
+        request.user, user_of(options.get("user"), default_user(options, base.image.user))
+    )
     identity = resolve_user(user, base.passwd, base.group)
     if base.ids is None:
         identity = among(identity, facts.ids, notes)
@@ -158,7 +161,7 @@ def _frame(base: ExecBase, request: ExecRequest) -> _Frame:
     else:
         available = facts.capabilities if security.userns == "host" else ALL_MASK
         bounding = bounding_set(security, available, notes)
-    child = list(rlimit_ops(facts.rlimits, limits_of(options.get("limits")).ulimits))
+    child = list(rlimit_ops(facts.rlimits, limits_of(options).ulimits))
     if base.oom_score_adj is not None:
         child.append(Op(Code.OOM_SCORE, arena=(str(base.oom_score_adj), None, None)))
     child.append(defaults.KEYRING)
@@ -167,7 +170,7 @@ def _frame(base: ExecBase, request: ExecRequest) -> _Frame:
     if ids is not None:
         child.append(userns.join_step(ids, identity))
     child.append(defaults.UMASK)
-    child += confine(security, identity, bounding, workdir, notes)
+    child += confine(security, identity, bounding, workdir, facts.machine, notes)
     steps = tuple([packed(op) if op.arena == _NO_ARGUMENTS else op for op in child])
     inputs = () if request.tty else tuple([Input(kind) for kind in request.streams])
     return _Frame(inputs, steps, identity.home, tuple(notes))

@@ -124,13 +124,6 @@ def cgroup_settings(
     return _triples(settings)
 
 
-def limits_of(given: Limits | Unlimited | None) -> Limits:
-    """Return the limits that a value of the option means."""
-    if given is None:
-        return DEFAULTS
-    return LIFTED if isinstance(given, Unlimited) else given
-
-
 def uses_uncommon(limits: Limits) -> bool:
     """Return whether one needs a controller that most containers are in no group of (version 1)."""
     return limits.cpuset is not None or bool(limits.io) or limits.io_weight is not None
@@ -153,6 +146,8 @@ def merged(old: Limits, new: Limits) -> Limits:
         changes["ulimits"] = tuple({one.name: one for one in (*old.ulimits, *new.ulimits)}.values())
     if isinstance(new.memory, Unlimited) and new.memory_swap is None:
         changes["memory_swap"] = None
+    elif isinstance(new.memory, int) and new.memory_swap is None and old.memory_swap == old.memory:
+        changes["memory_swap"] = new.memory  # without swap it stays
     return attrs.evolve(old, **changes)
 
 
@@ -307,14 +302,14 @@ def _require(settings: Settings, facts: HostFacts, limits: Limits) -> None:
         if controller not in facts.controllers:
             raise MissingFeature(
                 f"cannot set {file} to {value}: the host has no {controller} controller to use",
-                hint="Engine.probe() says why; leave the limit out to start without it",
+                hint="Engine.probe() says why; leave the limit out, or lift it, to start without it",
                 feature=f"cgroup {controller}",
             )
         known = "blkio.throttle.read_bps_device" if "blkio.throttle." in file else file
         if known in OPTIONAL_FILES and known not in facts.cgroup_files:
             raise MissingFeature(
                 f"cannot set {file} to {value}: this kernel does not have it",
-                hint="leave the limit out to start without it",
+                hint="leave the limit out, or lift it with UNLIMITED, to start without it",
                 feature=file,
             )
     if limits.memory_swap is not None and facts.cgroup is None:

@@ -173,6 +173,7 @@ class HostFacts:
         features: names of kernel features, as in the probe's report.
         euid: of the caller.
         hostname: of the host, for containers in its network.
+        machine: as uname(2) says it, whose numbers of system calls a filter needs.
     """
 
     cgroup: Literal["v1", "v2", "hybrid"] | None = None
@@ -184,6 +185,7 @@ class HostFacts:
     features: frozenset[str] = attrs.field(default=frozenset(), converter=_names)
     euid: int = 0
     hostname: str = ""
+    machine: str = "x86_64"
 
 
 @attrs.frozen

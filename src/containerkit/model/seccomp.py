@@ -123,7 +123,7 @@ class Rule:
         _number(self.errno, "an errno", 4095)
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)
 class SeccompProfile:
     """A policy: rules in order, the first that holds decides, else the default.
 

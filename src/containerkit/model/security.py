@@ -14,6 +14,7 @@ import attrs
 
 from containerkit.errors import ConfigError
 from containerkit.model.idmap import IdMap
+from containerkit.model.seccomp import SeccompProfile
 
 # linux/capability.h, by number
 CAPABILITIES: Final = (
@@ -160,6 +161,34 @@ def _userns(value: str | IdMap) -> str | IdMap:
     )
 
 
+SECCOMP_POLICIES: Final = ("default", "strict", "unconfined")
+_FILTER_MAX: Final = 4096 * 8  # struct sock_filter, BPF_MAXINSNS of them
+
+SeccompValue = str | bytes | SeccompProfile | Mapping[str, Any]
+
+
+def _seccomp(value: SeccompValue) -> str | bytes | SeccompProfile:
+    if isinstance(value, bytes | bytearray | memoryview):
+        program = bytes(value)
+        if not program or len(program) % 8 or len(program) > _FILTER_MAX:
+            raise ConfigError(
+                f"seccomp: {len(program)} bytes are not a filter program",
+                hint="struct sock_filter each; a profile in JSON is given as text",
+            )
+        return program
+    if isinstance(value, SeccompProfile):
+        return value
+    if isinstance(value, str) and value in SECCOMP_POLICIES:
+        return value
+    text: object = value
+    if isinstance(text, Mapping) or (isinstance(text, str) and text.lstrip()[:1] == "{"):
+        return SeccompProfile.parse(text)
+    raise ConfigError(
+        f"there is no seccomp policy {value!r}",
+        hint=f"there are {', '.join(SECCOMP_POLICIES)}; or a profile in Docker's format",
+    )
+
+
 @attrs.frozen
 class Security:
     """What a container may do.
@@ -167,7 +196,9 @@ class Security:
     Args:
         capabilities: names as in capabilities(7), with or without ``CAP_``, or "ALL".  Plain names
             are the whole set; names that all begin with ``+`` or ``-`` change the default set.
-        seccomp: "default", "unconfined", or a filter: struct sock_filter each.
+        seccomp: which system calls it may make: "default", "strict", "unconfined"; a profile in
+            Docker's JSON format, as text or as what it says; or a finished filter, struct
+            sock_filter each.
         userns: "host" shares the caller's user namespace; "auto" gives one of its own, with a range
             of ids that nothing else has; an `IdMap` one with those ids.
         no_new_privileges: setuid programs and file capabilities give nothing.
@@ -178,13 +209,14 @@ class Security:
         sysctls: settings of the container's own namespaces.
 
     Raises:
-        ConfigError: an unknown capability, a relative path, a sysctl that is the host's.
+        ConfigError: an unknown capability, a relative path, a sysctl that is the host's, no such
+            policy, no profile.
     """
 
     capabilities: frozenset[str] = attrs.field(
         default=DEFAULT_CAPABILITIES, converter=_capabilities
     )
-    seccomp: str | bytes = "default"
+    seccomp: str | bytes | SeccompProfile = attrs.field(default="default", converter=_seccomp)
     userns: str | IdMap = attrs.field(default="host", converter=_userns)
     no_new_privileges: bool = True
     read_only: bool = False
@@ -206,7 +238,12 @@ class Security:
         What it promises holds, or the start raises `MissingFeature`.
         """
         capabilities = _changed((), overrides.pop("capabilities", ()))
-        preset = {"userns": "auto", "read_only": True, "preset": "strict"}
+        preset = {
+            "seccomp": "strict",
+            "userns": "auto",
+            "read_only": True,
+            "preset": "strict",
+        }
         return cls(**{**preset, **overrides, "capabilities": capabilities})
 
     @classmethod

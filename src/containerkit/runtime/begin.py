@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from containerkit.errors import ConfigError, ContainerNotFound, ImageNotFound, LaunchError, Timeout
-from containerkit.launch.limits import limits_of
 from containerkit.launch.ops import Code
+from containerkit.launch.presets import limits_of
 from containerkit.model.digest import Digest
 from containerkit.runtime import facts, idranges, marks, packets, supervise
 from containerkit.runtime.birth import Kept
@@ -184,7 +184,7 @@ def _begin_apart(
     made: list[Launcher],
 ) -> None:
     directory = keeper.directory(row.id)
-    limits = limits_of(options.get("limits"))
+    limits = limits_of(options)
     shared = row.id if row.shared is not None else None
     launcher = made.pop() if made else supervise.spawn(keeper, limits, shared=shared)
     try:

@@ -52,6 +52,7 @@ def gather(launcher: Launcher) -> HostFacts:
         features=frozenset(name for bit, name in _FEATURES.items() if launcher.features & bit),
         euid=os.geteuid(),
         hostname=os.uname().nodename,
+        machine=os.uname().machine,
     )
 
 
@@ -131,4 +132,5 @@ def of_caller(found: Given | None = None) -> HostFacts:
         ids=found.ids,
         euid=os.geteuid(),
         hostname=os.uname().nodename,
+        machine=os.uname().machine,
     )

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from containerkit.launch.limits import limits_of, uses_uncommon
+from containerkit.launch.limits import uses_uncommon
+from containerkit.launch.presets import limits_of
 from containerkit.launch.request import check_options
 from containerkit.runtime.cgroups import UNCOMMON
 from containerkit.runtime.launcher import Launcher
@@ -65,7 +66,7 @@ def ahead(keeper: Keeper, options: ContainerOptions) -> Iterator[list[Launcher]]
     check_options(options)
     made = []
     if options.get("lifetime") == "detached":
-        made.append(spawn(keeper, limits_of(options.get("limits"))))
+        made.append(spawn(keeper, limits_of(options)))
     try:
         yield made
     finally:

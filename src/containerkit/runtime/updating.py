@@ -20,10 +20,10 @@ from containerkit.launch.limits import (
     OPTIONAL_FILES,
     cgroup_settings,
     changed_settings,
-    limits_of,
     merged,
     update_settings,
 )
+from containerkit.launch.presets import limits_of
 from containerkit.launch.request import HostFacts
 from containerkit.model.limits import Limits
 from containerkit.runtime import begin, birth, cgroups, packets
@@ -60,7 +60,7 @@ def update(container: Verbs, limits: Limits) -> None:
     with begin.operation(keeper, container.id):
         row = container._read_row()
         kept = birth.Kept.of(row)
-        old = limits_of(kept.options.get("limits"))
+        old = limits_of(kept.options)
         new = merged(old, limits)
         devices = cgroups.block_devices(old) | cgroups.block_devices(new)
         if container._look().is_live:

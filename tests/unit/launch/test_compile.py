@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import attrs
 import pytest
@@ -41,8 +42,8 @@ def test_the_first_masks_come_after_the_last_mount() -> None:
 
 
 def test_identity_steps_are_in_the_order_that_keeps_rights_until_they_are_used() -> None:
-    expected = [Code.NO_NEW_PRIVS, Code.GROUPS, Code.IDS, Code.CAPS, Code.CHDIR, Code.EXEC]
-    assert expected == [op.code for op in compiled().child][-6:]
+    expected = [Code.NO_NEW_PRIVS, Code.GROUPS, Code.IDS, Code.CAPS, Code.CHDIR, Code.SECCOMP]
+    assert [*expected, Code.EXEC] == [op.code for op in compiled().child][-7:]
 
 
 def test_a_filter_is_loaded_last_with_no_new_privs_and_before_caps_without() -> None:
@@ -51,6 +52,42 @@ def test_a_filter_is_loaded_last_with_no_new_privs_and_before_caps_without() -> 
     assert [op.code for op in plan.child][-2:] == [Code.SECCOMP, Code.EXEC]
     plan = compiled({"security": Security(seccomp=program, no_new_privileges=False)})
     assert [op.code for op in plan.child][-5:-2] == [Code.IDS, Code.SECCOMP, Code.CAPS]
+
+
+def test_the_filter_is_that_of_the_machine_and_of_the_capabilities() -> None:
+    def filter_of(security: Security, **facts: Any) -> ops.Argument:
+        plan = compiled({"security": security}, facts=attrs.evolve(V1, **facts))
+        return step(plan, Code.SECCOMP).arena[0]
+
+    default = filter_of(Security())
+    assert default == filter_of(Security())
+    wanted = [
+        filter_of(Security(seccomp="strict")),
+        filter_of(Security(), machine="aarch64"),
+        filter_of(Security(capabilities=["+SYS_ADMIN"])),
+        filter_of(Security(seccomp={"defaultAction": "SCMP_ACT_ALLOW"})),
+    ]
+    assert len({default, *wanted}) == 1 + len(wanted)
+    assert filter_of(Security(), capabilities=0) != default  # what can not be given opens nothing
+
+
+def test_no_filter() -> None:
+    for security in (
+        Security(seccomp="unconfined"),
+        Security(seccomp="unconfined", no_new_privileges=False),
+    ):
+        plan = compiled({"security": security})
+        assert not steps(plan, Code.SECCOMP)
+        assert any("unconfined" in note for note in plan.notes)
+
+
+def test_a_machine_without_numbers() -> None:
+    facts = attrs.evolve(V1, machine="s390x")
+    with pytest.raises(MissingFeature, match="s390x"):
+        compiled(facts=facts)
+    assert not steps(
+        compiled({"security": Security(seccomp="unconfined")}, facts=facts), Code.SECCOMP
+    )
 
 
 def test_root_holds_dockers_capabilities_without_mknod() -> None:
@@ -322,8 +359,6 @@ def test_unknown_options_name_the_likely_one() -> None:
         {"stop_grace": "10"},
         {"stop_grace": -1},
         {"stop_grace": True},
-        {"security": Security(seccomp="none")},
-        {"security": Security(seccomp=b"1234567")},
         {"network": "host", "security": Security(sysctls={"net.ipv4.ip_forward": "1"})},
         {"user": ""},
         {"user": True},

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+from typing import Any
 
 import pytest
 
 from containerkit.errors import ConfigError
+from containerkit.model.seccomp import SeccompProfile
 from containerkit.model.security import CAPABILITIES, DEFAULT_CAPABILITIES, Security
 
 
@@ -52,6 +55,46 @@ def test_presets_take_overrides() -> None:
     assert Security.privileged(capabilities=["-SYS_BOOT"]).capabilities == (
         set(CAPABILITIES) - {"SYS_BOOT"}
     )
+
+
+def test_policies_for_system_calls() -> None:
+    assert Security().seccomp == "default"
+    assert Security.strict().seccomp == "strict"
+    assert Security.strict(seccomp="default").seccomp == "default"
+    assert Security.privileged().seccomp == "unconfined"
+    assert Security(seccomp=bytes(8)).seccomp == bytes(8)
+    profile = {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": []}
+    read = SeccompProfile.parse(profile)
+    for given in (profile, json.dumps(profile), f"\n {json.dumps(profile)}", read):
+        security = Security(seccomp=given)
+        assert security.seccomp == read
+        assert hash(security) == hash(Security(seccomp=profile))
+        assert pickle.loads(pickle.dumps(security)) == security
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "",
+        "Default",
+        "docker",
+        "{",
+        "[]",
+        "/etc/seccomp.json",
+        b"",
+        b"1234567",
+        b"{}",
+        bytes(8 * 4097),
+        {},
+        [],
+        None,
+        5,
+        True,
+    ],
+)
+def test_no_policies(given: Any) -> None:
+    with pytest.raises(ConfigError, match="seccomp"):
+        Security(seccomp=given)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,83 @@
+"""What the presets of `Security` mean for other options: limits, the user, the network.
+
+Owns the values that "strict" has where a caller gives none.  They are as explicit as a caller's own:
+what the host can not hold raises.  Neighbours: `limits` writes them down, `compile` and `execute`
+ask here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from containerkit.errors import ConfigError
+from containerkit.launch.limits import DEFAULTS, LIFTED
+from containerkit.model.limits import Limits, Unlimited
+
+if TYPE_CHECKING:
+    from containerkit.model.options import ContainerOptions
+
+STRICT: Final = Limits(
+    memory=512 << 20,
+    memory_swap=512 << 20,
+    cpus=1.0,
+    pids=128,
+    ulimits={"nofile": 1024, "core": 0},
+)
+"""Enough for a build or a test suite of one user; no swap, since that is the host's disk."""
+
+NOBODY: Final = "65534:65534"
+"""The user that owns nothing, by number: an image may call anybody "nobody"."""
+
+
+def is_strict(options: ContainerOptions) -> bool:
+    """Return whether the container's security is the preset "strict", changed or not."""
+    security = options.get("security")
+    return security is not None and security.preset == "strict"
+
+
+def limits_of(options: ContainerOptions) -> Limits:
+    """Return the limits of a container: as given, with those of its preset."""
+    given = options.get("limits")
+    if isinstance(given, Unlimited):
+        return LIFTED
+    if not is_strict(options):
+        return DEFAULTS if given is None else given
+    return STRICT if given is None else _with_strict(given)
+
+
+def _with_strict(given: Limits) -> Limits:
+    values = {
+        name: getattr(STRICT, name)
+        for name in ("memory", "cpus", "pids")
+        if getattr(given, name) is None
+    }
+    memory = values.get("memory", given.memory)
+    if given.memory_swap is None and isinstance(memory, int):
+        values["memory_swap"] = memory
+    named = {name: (soft, hard) for name, soft, hard in (*STRICT.ulimits, *given.ulimits)}
+    return attrs.evolve(given, **values, ulimits=named)
+
+
+def default_user(options: ContainerOptions, image: str) -> str:
+    """Return who a container is when its caller says nothing.
+
+    Args:
+        options: of the container.
+        image: the image's own user, which "strict" does not ask: it may be root.
+    """
+    return NOBODY if is_strict(options) else image
+
+
+def check_network(options: ContainerOptions) -> None:
+    """Refuse a network for what has none.
+
+    Raises:
+        ConfigError: the security is the preset "strict", and a network is asked for.
+    """
+    if is_strict(options) and options.get("network") not in (None, "none"):
+        raise ConfigError(
+            f"network {options.get('network')!r}: the security strict has no network",
+            hint="leave it out, or use Security.default(seccomp='strict', capabilities=())",
+        )
