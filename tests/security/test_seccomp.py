@@ -29,56 +29,61 @@ EPERM, ENOSYS = -1, -38
 HIGH = 1 << 32
 ALL = facts.capabilities()
 
+
+def text(content: str) -> str:
+    return f"hex:{content.encode().hex()}"
+
+
 # Arguments that do nothing where the call gets through.
 REFUSED: dict[str, tuple[int | str, ...]] = {
-    "acct": ("text:/nowhere",),
-    "add_key": ("text:user", "text:mine", "text:secret", 6, -3),
+    "acct": (text("/nowhere"),),
+    "add_key": (text("user"), text("mine"), text("secret"), 6, -3),
     "bpf": (0x7FFFFFFF, 0, 0),
     "clock_settime": (0x7FFFFFFF, 0),
-    "delete_module": ("text:nothing", 0),
+    "delete_module": (text("nothing"), 0),
     "fanotify_init": (0x7FFFFFFF, 0),
     "finit_module": (-1, 0, 0),
-    "fsopen": ("text:nothing", 0),
-    "init_module": (0, 0, "text:"),
+    "fsopen": (text("nothing"), 0),
+    "init_module": (0, 0, text("")),
     "io_uring_setup": (0, 0),
     "kexec_load": (0, 1000, 0, 0),
     "keyctl": (0, -3, 0),
-    "mount": (0, "text:/nowhere", 0, 0, 0),
-    "mount_setattr": (-1, "text:", 0, 0, 0),
-    "move_mount": (-1, "text:", -1, "text:", 0),
-    "open_by_handle_at": (-1, "room:16", 0),
-    "open_tree": (-1, "text:", 0),
+    "mount": (0, text("/nowhere"), 0, 0, 0),
+    "mount_setattr": (-1, text(""), 0, 0, 0),
+    "move_mount": (-1, text(""), -1, text(""), 0),
+    "open_by_handle_at": (-1, "hex:" + "00" * 16, 0),
+    "open_tree": (-1, text(""), 0),
     "perf_event_open": (0, 0, -1, -1, 0),
     "pidfd_getfd": (-1, 0, 0),
-    "pivot_root": ("text:/nowhere", "text:/nowhere"),
+    "pivot_root": (text("/nowhere"), text("/nowhere")),
     "process_madvise": (-1, 0, 0, 0, 0),
     "quotactl": (0x7FFFFFFF, 0, 0, 0),
     "reboot": (0, 0, 0, 0),
-    "request_key": ("text:user", "text:mine", 0, -3),
+    "request_key": (text("user"), text("mine"), 0, -3),
     "setns": (-1, 0),
     "settimeofday": (1, 0),
-    "swapon": ("text:/nowhere", 0),
+    "swapon": (text("/nowhere"), 0),
     "syslog": (-1, 0, 0),
-    "umount2": ("text:/nowhere", 0),
+    "umount2": (text("/nowhere"), 0),
     "unshare": (0x04000000,),
     "userfaultfd": (0x7FFFFFFF,),
 }
 """By both policies, of a container that has the default capabilities."""
 
 REFUSED_BY_STRICT: dict[str, tuple[int | str, ...]] = {
-    "chroot": ("text:/nowhere",),
+    "chroot": (text("/nowhere"),),
     "kcmp": (1, 1, 0, 0, 0),
-    "mknodat": (-1, "text:node", 0o20666, 0x0103),
+    "mknodat": (-1, text("node"), 0o20666, 0x0103),
     "process_vm_readv": (1, 0, 0, 0, 0, 0),
     "process_vm_writev": (1, 0, 0, 0, 0, 0),
     "ptrace": (0, 0, 0, 0),
 }
 
 BY_ARGUMENT: tuple[tuple[str, tuple[int | str, ...]], ...] = (
-    ("ioctl", (0, 0x5412, "text:x")),
-    ("ioctl", (0, 0x5412 | HIGH, "text:x")),
-    ("ioctl", (0, 0x541C | 0x80000000 << 32, "text:x")),
-    ("ioctl", (0, 0x5423, "text:x")),
+    ("ioctl", (0, 0x5412, text("x"))),
+    ("ioctl", (0, 0x5412 | HIGH, text("x"))),
+    ("ioctl", (0, 0x541C | 0x80000000 << 32, text("x"))),
+    ("ioctl", (0, 0x5423, text("x"))),
     ("personality", (0x40000,)),
     ("personality", (0x40000 | HIGH,)),
     ("socket", (40, 1, 0)),
@@ -265,7 +270,7 @@ def test_first_process_exec_and_health_check(
 
 
 def test_a_profile_in_dockers_format(engine: ck.Engine, hostile: str) -> None:
-    calls = [str(NUMBERS["getppid"]), "--", str(NUMBERS["mkdirat"]), "-1", "text:x"]
+    calls = [str(NUMBERS["getppid"]), "--", str(NUMBERS["mkdirat"]), "-1", text("x")]
     rules = [
         {"names": ["getppid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77},
         {"names": ["mkdirat"], "action": "SCMP_ACT_KILL_PROCESS", "args": [
