@@ -27,6 +27,7 @@ _SECTIONS = {
     "exec": ("benchmarks.exec", ["busybox"]),
     "parallel": ("benchmarks.parallel", ["busybox"]),
     "density": ("benchmarks.density", ["busybox"]),
+    "security": ("benchmarks.security", ["busybox"]),
 }
 _PROGRAMS = ["dockerd", "containerd", "runc", "crun", "bwrap", "podman", "igzip", "linux.uml"]
 _QUIET = 0.5
