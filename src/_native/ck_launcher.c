@@ -335,6 +335,7 @@ int main(void)
     ck_set_signals(NULL, 0);
     ck_umask(0);
     ck_not_dumpable();
+    ck_run_ordinarily();
     if (ck_get_rlimit(RLIMIT_NOFILE, files) == 0)
         ck_set_rlimit(RLIMIT_NOFILE, files[1], files[1]);
     l->control = CK_CONTROL_FD;

@@ -192,6 +192,19 @@ void ck_set_signals(void (*handler)(int), uint64_t mask)
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, 8);
 }
 
+/* Addresses that do not vary, a stack that may be executed, a real-time policy: the containers would
+ * inherit it all.  A priority below the usual one holds for them too, as limits do. */
+void ck_run_ordinarily(void)
+{
+    const long policy = syscall(SYS_sched_getscheduler, 0);
+
+    syscall(SYS_personality, 0);
+    if (policy == SCHED_FIFO || policy == SCHED_RR || policy == 6 /* SCHED_DEADLINE */)
+        syscall(SYS_sched_setscheduler, 0, SCHED_OTHER, &(int){0});
+    if (getpriority(PRIO_PROCESS, 0) < 0)
+        setpriority(PRIO_PROCESS, 0, 0);
+}
+
 int ck_open_slave(int master, uint16_t rows, uint16_t columns)
 {
     const struct winsize size = {.ws_row = rows, .ws_col = columns};

@@ -109,6 +109,7 @@ pid_t ck_clone(uint64_t flags, int cgroup, int *pidfd);
 void ck_kill_and_wait(int pidfd);
 int ck_wait_pidfd(int pidfd, int *code, int *signal, struct rusage *usage); /* 0 or -EAGAIN … */
 _Noreturn void ck_exit(int code);
+void ck_run_ordinarily(void); /* whatever personality and priority the embedding program has */
 void ck_set_signals(void (*handler)(int), uint64_t mask); /* of all; NULL: the default */
 int ck_open_slave(int master, uint16_t rows, uint16_t columns);
 int ck_peer_uid(int socket, uid_t *uid);

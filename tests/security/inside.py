@@ -34,4 +34,4 @@ def room(size: int) -> bytes:
 
 def outcome(result: Any) -> list[int]:
     """Return what the calls returned: a negative number is an errno."""
-    return [int(line) for line in result.stdout.splitlines()]
+    return [int(line) for line in result.stdout.split()]

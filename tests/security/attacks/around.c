@@ -48,17 +48,6 @@ static void print_status(void)
         fclose(file);
 }
 
-static void print_file(const char *what, const char *path)
-{
-    FILE *file = fopen(path, "r");
-    char line[512] = "";
-
-    if (file && fgets(line, sizeof line, file))
-        printf("%s: %s", what, line);
-    if (file)
-        fclose(file);
-}
-
 int main(int argc, char **argv)
 {
     int tty = open("/dev/tty", O_RDWR);
@@ -75,6 +64,7 @@ int main(int argc, char **argv)
     close(tty);
     printf("personality: %x\n", (unsigned)personality(0xffffffff));
     printf("scheduling: %d\n", sched_getscheduler(0));
+    printf("niceness: %d\n", getpriority(PRIO_PROCESS, 0));
     printf("io priority: %ld\n", syscall(SYS_ioprio_get, 1, 0));
     printf("secure bits: %x\n", (unsigned)prctl(PR_GET_SECUREBITS));
     printf("keeps capabilities: %d\n", prctl(PR_GET_KEEPCAPS));
@@ -88,9 +78,6 @@ int main(int argc, char **argv)
                prctl(PR_GET_CHILD_SUBREAPER, &is);
                is;
            }));
-    printf("timer slack: %d\n", prctl(PR_GET_TIMERSLACK));
-    printf("huge pages off: %d\n", prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0));
-    print_file("dumped", "/proc/self/coredump_filter");
     print_descriptors();
     return 0;
 }
