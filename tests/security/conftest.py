@@ -26,7 +26,7 @@ PRESETS = {"default": ck.Security.default, "strict": ck.Security.strict}
 def attacks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of the attack programs: static, one for each source."""
     folder = tmp_path_factory.mktemp("attacks")
-    flags = ["-static", "-Os", "-s", "-Wall", "-Wextra", "-Werror"]
+    flags = ["-D_GNU_SOURCE", "-static", "-Os", "-s", "-Wall", "-Wextra", "-Werror"]
     compilers = [
         subprocess.Popen(["cc", *flags, "-o", folder / source.stem, source])
         for source in sorted(SOURCES.glob("*.c"))
