@@ -19,10 +19,12 @@ static int make_file(const struct ck_child *child, const char *path)
 static int is_system(const struct ck_child *child, int place)
 {
     static const char *const paths[] = {"/proc", "/sys", "/dev", "/dev/pts", "/dev/mqueue"};
-    struct stat st, system;
+    struct stat root, st, system;
 
-    if (ck_fstat(place, &st) < 0)
+    if (ck_fstat(child->root, &root) < 0 || ck_fstat(place, &st) < 0)
         return 1;
+    if (st.st_dev == root.st_dev) /* so is a /sys of the image's, where none is mounted */
+        return 0;
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
         CK_CLEANUP_FD int fd = ck_path_open(child->root, paths[i], O_PATH, CK_PATH_NO_SYMLINKS);
         if (fd >= 0 && (ck_fstat(fd, &system) < 0 || system.st_dev == st.st_dev))
