@@ -121,7 +121,7 @@ def main(arguments: list[str]) -> None:
     if os.environ.pop("CK_TEST_APART", None) is None:
         os.environ["CK_TEST_APART"] = "1"
         words = [sys.executable, "-m", "tests.rootless.user", *arguments]
-        os.execvp("unshare", ["unshare", "--mount", "--propagation", "slave", *words])
+        os.execvp("unshare", ["unshare", "--mount", "--propagation", "private", *words])
     base = Path(os.environ.get("CONTAINERKIT_TEST_DIR", "/var/tmp"))
     home = base / f"ck-user-{'ids' if ids else 'plain'}"
     base.mkdir(parents=True, exist_ok=True)

@@ -273,7 +273,7 @@ class _Bringing:
                 whiteout_format="overlay-trusted"
                 if userns.marks() == "trusted"
                 else "overlay-user",
-                own_ids=userns.is_needed(),
+                namespace_of=self._unpacking.root if userns.is_needed() else None,
                 progress=meter.add,
                 cancelled=self._cancelled,
             )

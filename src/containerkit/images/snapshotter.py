@@ -52,6 +52,10 @@ class Unpacking(Protocol):
     def destination(self) -> Path:
         """An empty directory to unpack into."""
 
+    @property
+    def root(self) -> Path:
+        """The root directory that it is in."""
+
     def clear(self) -> None:
         """Empty the destination for another try."""
 

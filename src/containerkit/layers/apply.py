@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import attrs
 
@@ -22,6 +22,10 @@ from containerkit.errors import LIMIT_HINT, ArchiveError, DigestMismatch, HostEr
 from containerkit.layers.compression import decompressor
 from containerkit.model.digest import Digest
 from containerkit.model.image_limits import ImageLimits
+from containerkit.state.userns import ids_of
+
+if TYPE_CHECKING:
+    from containerkit.layers.inside import ApplierInside
 
 QUEUE: Final = 8
 """Pieces that wait between two stages, each of at most `compression.CHUNK` bytes."""
@@ -95,7 +99,7 @@ def apply_layer(
     limits: ImageLimits = DEFAULT_LIMITS,
     allowance: Allowance | None = None,
     whiteout_format: WhiteoutFormat = "overlay-trusted",
-    own_ids: bool = False,
+    namespace_of: Path | None = None,
     progress: Callable[[int], object] | None = None,
     cancelled: threading.Event | None = None,
 ) -> AppliedLayer:
@@ -113,8 +117,8 @@ def apply_layer(
         allowance: of the image, which this layer takes a part of; what failed gives it back.
         whiteout_format: "overlay-trusted" as root, "overlay-user" in a user namespace; the latter
             leaves devices out where the kernel does not let them be made.
-        own_ids: every file belongs to this process, and has no capabilities: for one that can not
-            give files away.
+        namespace_of: the root directory of an ordinary user, who unpacks with the ids of its user
+            namespace; where these are its own alone, every file is its own and has no capabilities.
         progress: called in the calling thread with the length of each piece taken from chunks.
         cancelled: once set, the next piece ends it all with CancelledError.
 
@@ -136,7 +140,7 @@ def apply_layer(
     decompress = decompressor(media_type, window=limits.window)
     hasher = diff_id.hasher()
     with (
-        _open_applier(destination, diff_id, limits, whiteout_format, own_ids=own_ids) as applier,
+        _open_applier(destination, diff_id, limits, whiteout_format, namespace_of) as applier,
         _Taking(applier, allowance or Allowance(limits)) as taking,
     ):
         stages: list[_Stage] = []
@@ -178,9 +182,8 @@ def _open_applier(
     diff_id: Digest,
     limits: ImageLimits,
     whiteouts: WhiteoutFormat,
-    *,
-    own_ids: bool,
-) -> Applier:
+    namespace_of: Path | None,
+) -> Applier | ApplierInside:
     here = f"{destination}/."  # of a directory, or an error
     try:
         os.chown(here, os.geteuid(), os.getegid())
@@ -191,17 +194,21 @@ def _open_applier(
             f"cannot unpack layer {diff_id} into {destination}: {error.strerror}", errno=error.errno
         ) from error
     try:
-        return Applier(
-            directory,
-            user_xattrs=whiteouts == "overlay-user",
-            own_ids=own_ids,
-            max_entries=limits.entries,
-            max_bytes=limits.size,
-            max_depth=limits.depth,
-            max_xattr_bytes=limits.xattrs,
-            max_meta_bytes=limits.header,
-            name=str(diff_id),
-        )
+        options: dict[str, Any] = {
+            "user_xattrs": whiteouts == "overlay-user",
+            "own_ids": namespace_of is not None and ids_of(namespace_of).single,
+            "max_entries": limits.entries,
+            "max_bytes": limits.size,
+            "max_depth": limits.depth,
+            "max_xattr_bytes": limits.xattrs,
+            "max_meta_bytes": limits.header,
+            "name": str(diff_id),
+        }
+        if namespace_of is None or options["own_ids"]:
+            return Applier(directory, **options)
+        from containerkit.layers.inside import ApplierInside
+
+        return ApplierInside(namespace_of, directory, options)
     finally:
         os.close(directory)
 
@@ -212,7 +219,7 @@ class _Taking:
     Unless it is finished, it gives all of that back.
     """
 
-    def __init__(self, applier: Applier, allowance: Allowance) -> None:
+    def __init__(self, applier: Applier | ApplierInside, allowance: Allowance) -> None:
         self._applier = applier
         self._allowance = allowance
         self._finished = False

@@ -48,7 +48,6 @@ _MOST_IDLE = 128
 # The kernel writes dirty pages after 5 to 30 seconds of its own accord.
 _SETTLE_SECONDS = 15.0
 
-
 _all: weakref.WeakSet[Snapshots] = weakref.WeakSet()
 
 
@@ -58,14 +57,16 @@ class Unpacking:
     Attributes:
         done: the tree is there; nothing is to do.
         destination: an empty directory to unpack into.
+        root: the root directory that it is in.
     """
 
-    __slots__ = ("_chain_id", "_snapshots", "destination", "done")
+    __slots__ = ("_chain_id", "_snapshots", "destination", "done", "root")
 
     def __init__(self, snapshots: Snapshots, chain_id: Digest, destination: Path) -> None:
         self._snapshots = snapshots
         self._chain_id = chain_id
         self.destination = destination
+        self.root = snapshots._root.path
         self.done = False
 
     @refusals("empty a place to unpack in")

@@ -78,6 +78,20 @@ def remove_tree(path: Path) -> None:
         OSError: the kernel refused a removal.
     """
     try:
+        _remove_tree(path)
+    except PermissionError:
+        # In an ordinary user's root, files may have other ids of its user namespace.
+        from containerkit.state.inside import Inside, root_of
+
+        root = root_of(path)
+        if root is None:
+            raise
+        with Inside(root, "containerkit.state.inside:remove", {"path": str(path)}) as inside:
+            inside.result()
+
+
+def _remove_tree(path: Path) -> None:
+    try:
         status = os.lstat(path)
     except FileNotFoundError:
         return
@@ -107,7 +121,7 @@ def remove_tree(path: Path) -> None:
                 try:
                     parent = os.open("..", flags, dir_fd=fd)
                 except FileNotFoundError:  # removed while we were in it: what is left, from the top
-                    remove_tree(path)
+                    _remove_tree(path)
                     return
                 os.close(fd)
                 fd = parent
