@@ -85,6 +85,8 @@ BY_ARGUMENT: tuple[tuple[str, tuple[int | str, ...]], ...] = (
     ("ioctl", (0, 0x541C | 0x80000000 << 32, text("x"))),
     ("ioctl", (0, 0x5423, text("x"))),
     ("personality", (0x40000,)),
+    ("prctl", (35, 1, 0, 0, 0)),
+    ("prctl", (35 | 7 * HIGH, 1, 0, 0, 0)),
     ("personality", (0x40000 | HIGH,)),
     ("socket", (40, 1, 0)),
     ("socket", (40 | HIGH, 1, 0)),
@@ -92,6 +94,7 @@ BY_ARGUMENT: tuple[tuple[str, tuple[int | str, ...]], ...] = (
     ("socket", (38 | HIGH, 5, 0)),
 )
 BY_ARGUMENT_OF_STRICT: tuple[tuple[str, tuple[int | str, ...]], ...] = (
+    ("socketpair", (30, 1, 0, 0)),
     ("socket", (17, 3, 0)),
     ("socket", (16, 3, 0)),
     ("socket", (2**33 + 16, 3, 0)),

@@ -1,7 +1,16 @@
 """How a process gives up its rights: groups, ids, capabilities, no_new_privs, the filter.
 
 Owns the order of these steps, the same for a container's first process and for an exec.  Must not
-look at the host.  Neighbours: `compile` and `execute` put them behind the steps that need rights.
+look at the host.
+
+What is the same for everything that runs in a container (capabilities(7), tests/security):
+- permitted and effective: user 0 the bounding set, others nothing; inheritable and ambient: nothing,
+  whatever the caller has, so that no program gets a capability by being run;
+- securebits are as they were, which is none set, but for a caller that set some of its own: keeping
+  capabilities over the change of user ends with the exec, as the kernel has it;
+- groups: those of the user and no other; with no_new_privs nothing gives more than this.
+
+Neighbours: `compile` and `execute` put them behind the steps that need rights.
 """
 
 from __future__ import annotations

@@ -122,9 +122,7 @@ def _clauses(
     """Return, by number, what the rules say in their order."""
     found: dict[int, list[bpf.Clause]] = {}
     for rule in rules:
-        if (rule.arches and architecture.docker not in rule.arches) or not (
-            rule.capabilities <= capabilities and rule.without.isdisjoint(capabilities)
-        ):
+        if not _applies(rule, architecture.docker, capabilities):
             continue
         verdict = _return(rule.action, rule.errno)
         for name in rule.names:
@@ -133,6 +131,12 @@ def _clauses(
                 tests = tuple([_test(name, condition) for condition in rule.conditions])
                 found.setdefault(number, []).append(bpf.Clause(tests, verdict))
     return found
+
+
+def _applies(rule: Rule, arch: str, capabilities: frozenset[str]) -> bool:
+    if (rule.arches and arch not in rule.arches) or arch in rule.not_arches:
+        return False
+    return rule.capabilities <= capabilities and rule.without.isdisjoint(capabilities)
 
 
 def _test(name: str, condition: Condition) -> bpf.Test:

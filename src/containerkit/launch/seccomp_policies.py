@@ -19,10 +19,10 @@ _FILES: Final = """
     fchownat fcntl fdatasync fgetxattr flistxattr flock fremovexattr
     fsetxattr fstat fstatfs fsync ftruncate futimesat getcwd getdents getdents64 getxattr getxattrat
     inotify_add_watch inotify_init inotify_init1 inotify_rm_watch lchown lgetxattr link linkat
-    listxattr listxattrat llistxattr lremovexattr lseek lsetxattr lstat mkdir mkdirat
+    listmount listxattr listxattrat llistxattr lremovexattr lseek lsetxattr lstat mkdir mkdirat
     name_to_handle_at newfstatat open openat openat2 pipe pipe2 pread64 preadv preadv2 pwrite64
     pwritev pwritev2 read readahead readlink readlinkat readv removexattr removexattrat rename
-    renameat renameat2 rmdir sendfile setxattr setxattrat splice stat statfs statx symlink symlinkat
+    renameat renameat2 rmdir sendfile setxattr setxattrat splice stat statfs statmount statx symlink symlinkat
     sync sync_file_range syncfs tee truncate umask unlink unlinkat utime utimensat utimes vmsplice
     write writev
 """
@@ -36,7 +36,7 @@ _PROCESSES: Final = """
     getegid geteuid getgid getgroups getitimer getpgid getpgrp getpid getppid getpriority getrandom
     getresgid getresuid getrlimit getrusage getsid gettid getuid kill landlock_add_rule
     landlock_create_ruleset landlock_restrict_self nanosleep pause pidfd_open pidfd_send_signal
-    prctl prlimit64 restart_syscall rseq rt_sigaction rt_sigpending rt_sigprocmask rt_sigqueueinfo
+    prlimit64 restart_syscall rseq rt_sigaction rt_sigpending rt_sigprocmask rt_sigqueueinfo
     rt_sigreturn rt_sigsuspend rt_sigtimedwait rt_tgsigqueueinfo sched_get_priority_max
     sched_get_priority_min sched_getaffinity sched_getattr sched_getparam sched_getscheduler
     sched_rr_get_interval sched_setaffinity sched_setattr sched_setparam sched_setscheduler
@@ -58,17 +58,18 @@ _WAITING: Final = """
 """
 _SOCKETS: Final = """
     accept accept4 bind connect getpeername getsockname getsockopt listen recvfrom recvmmsg recvmsg
-    sendmmsg sendmsg sendto setsockopt shutdown socketpair
+    sendmmsg sendmsg sendto setsockopt shutdown
 """
 _NODES: Final = "mknod mknodat"
 _TRACING: Final = "process_vm_readv process_vm_writev ptrace"
 
-_ON_X86: Final = "arch_prctl modify_ldt"
+_ON_X86: Final = "arch_prctl modify_ldt uretprobe"
+"""The last one is made by a probe of the host's in the program, not by the program."""
 
 _BY_CAPABILITY: Final[Mapping[str, str]] = {
     "SYS_ADMIN": """
-        clone fsconfig fsmount fsopen fspick listmount mount mount_setattr move_mount open_tree
-        setdomainname sethostname setns statmount umount2 unshare
+        clone fsconfig fsmount fsopen fspick mount mount_setattr move_mount open_tree setdomainname
+        sethostname setns umount2 unshare
     """,
     "SYS_CHROOT": "chroot",
     "SYS_NICE": "get_mempolicy mbind set_mempolicy set_mempolicy_home_node",
@@ -103,8 +104,11 @@ _PERSONALITIES: Final = (0x0, 0x0008, 0x20000, 0x20008, 0xFFFFFFFF)
 _TERMINALS: Final = (0x5412, 0x541C, 0x5423)
 """TIOCSTI, TIOCLINUX, TIOCSETD (asm-generic/ioctls.h): typing for others, changing the discipline."""
 
-_AF_ALG, _AF_VSOCK = 38, 40
-_FAMILIES: Final = (1, 2, 10)
+_PR_SET_MM = 35
+"""Moves where a process's own code, arguments and environment are said to be (prctl(2))."""
+
+_AF_UNIX, _AF_ALG, _AF_VSOCK = 1, 38, 40
+_FAMILIES: Final = (_AF_UNIX, 2, 10)
 """AF_UNIX, AF_INET, AF_INET6 (linux/socket.h)."""
 
 
@@ -128,9 +132,10 @@ def _but(name: str, index: int, values: tuple[int, ...]) -> list[Rule]:
 def _default() -> list[Rule]:
     plain = _words(_FILES, _MEMORY, _PROCESSES, _CLOCKS, _WAITING, _SOCKETS, _NODES, _TRACING)
     return [
-        Rule(plain),
+        Rule((*plain, "socketpair")),
         Rule(_words(_ON_X86), arches=frozenset({"amd64"})),
         *_but("ioctl", 1, _TERMINALS),
+        *_but("prctl", 0, (_PR_SET_MM,)),
         *_but("socket", 0, (_AF_ALG, _AF_VSOCK)),
         *_only("personality", 0, _PERSONALITIES),
         *(
@@ -149,9 +154,11 @@ def _strict() -> list[Rule]:
     plain = _words(_FILES, _MEMORY, _PROCESSES, _CLOCKS, _WAITING, _SOCKETS)
     return [
         Rule(plain),
-        Rule(("arch_prctl",), arches=frozenset({"amd64"})),
+        Rule(("arch_prctl", "uretprobe"), arches=frozenset({"amd64"})),
         *_but("ioctl", 1, _TERMINALS),
+        *_but("prctl", 0, (_PR_SET_MM,)),
         *_only("socket", 0, _FAMILIES),
+        *_only("socketpair", 0, (_AF_UNIX,)),
         *_only("personality", 0, (0x0, 0xFFFFFFFF)),
         Rule(("clone",), conditions=(Condition(0, "masked_eq", 0, mask=_NAMESPACES),)),
     ]

@@ -105,6 +105,7 @@ class Rule:
         capabilities: the rule is there only when the container holds all of these.
         without: the rule is there only when the container holds none of these.
         arches: it is there only on these (Docker's names: "amd64"); none: on all.
+        not_arches: it is on none of these.
         host: the rule is there only when the container shares the host's user namespace.
     """
 
@@ -115,6 +116,7 @@ class Rule:
     capabilities: frozenset[str] = attrs.field(default=frozenset(), converter=_set)
     without: frozenset[str] = attrs.field(default=frozenset(), converter=_set)
     arches: frozenset[str] = attrs.field(default=frozenset(), converter=_set)
+    not_arches: frozenset[str] = attrs.field(default=frozenset(), converter=_set)
     host: bool = False
 
     def __attrs_post_init__(self) -> None:
@@ -160,7 +162,7 @@ class SeccompProfile:
         default = _action(profile.get("defaultAction"))
         errno = profile.get("defaultErrnoRet")
         return cls(
-            rules=tuple(_rule(rule) for rule in rules),
+            rules=tuple([made for rule in rules for made in _read_rule(rule)]),
             default=default,
             default_errno=errnos.EPERM if errno is None else _number(errno, "an errno", 4095),
         )
@@ -194,20 +196,23 @@ def _object(value: object, what: str) -> Mapping[str, Any]:
     return value
 
 
-def _rule(given: object) -> Rule:
+def _read_rule(given: object) -> list[Rule]:
+    """Return the rules that one of a profile stands for.
+
+    Where one argument has several conditions, any of them is enough, as runc has it: each becomes a
+    rule.  ``minKernel`` holds: no profile names one that is younger than what this library needs.
+    """
     rule = _object(given, "a rule")
     names = _texts(rule.get("names"), "names", _NAMES_MAX)
     if isinstance(rule.get("name"), str):
         names = (*names, rule["name"])
     includes = _object(rule.get("includes"), "includes")
     excludes = _object(rule.get("excludes"), "excludes")
-    if excludes.get("arches"):
-        raise ConfigError("seccomp: excludes.arches is not something this library does")
     arguments = rule.get("args") or []
     if not isinstance(arguments, list) or len(arguments) > 16:
         raise ConfigError("seccomp: args is not a list of at most 16 conditions")
     errno = rule.get("errnoRet")
-    return Rule(
+    made = Rule(
         names=names,
         action=_action(rule.get("action")),
         errno=errnos.EPERM if errno is None else _number(errno, "an errno", 4095),
@@ -215,7 +220,12 @@ def _rule(given: object) -> Rule:
         capabilities=_capabilities(includes),
         without=_capabilities(excludes),
         arches=frozenset(_texts(includes.get("arches"), "arches", 64)),
+        not_arches=frozenset(_texts(excludes.get("arches"), "arches", 64)),
     )
+    indices = {condition.index for condition in made.conditions}
+    if len(indices) == len(made.conditions):
+        return [made]
+    return [attrs.evolve(made, conditions=(condition,)) for condition in made.conditions]
 
 
 def _capabilities(where: Mapping[str, Any]) -> frozenset[str]:

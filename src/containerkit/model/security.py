@@ -233,9 +233,11 @@ class Security:
 
     @classmethod
     def strict(cls, **overrides: Any) -> Security:
-        """For code nobody trusts: no capabilities, a user namespace, a read-only root.
+        """For code nobody trusts: no capabilities, a user namespace, a read-only root, fewer calls.
 
-        What it promises holds, or the start raises `MissingFeature`.
+        Such a container is user 65534 and has no network, 512 MiB of memory without swap, one
+        processor, 128 processes, 1,024 descriptors and no core dumps; ``user`` and ``limits`` set
+        others.  What it promises holds, or the start raises `MissingFeature`.
         """
         capabilities = _changed((), overrides.pop("capabilities", ()))
         preset = {

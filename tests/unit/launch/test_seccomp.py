@@ -279,7 +279,18 @@ def docker(**changes: Any) -> dict[str, Any]:
                 "args": [
                     {"index": 0, "value": 2114060288, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}
                 ],
-                "excludes": {"caps": ["CAP_SYS_ADMIN"]},
+                "excludes": {"caps": ["CAP_SYS_ADMIN"], "arches": ["s390x"]},
+            },
+            {
+                "names": ["getppid"],
+                "action": "SCMP_ACT_ALLOW",
+                "includes": {"minKernel": "4.8"},
+                "excludes": {"arches": ["amd64"]},
+            },
+            {
+                "names": ["lseek"],
+                "action": "SCMP_ACT_ALLOW",
+                "args": [{"index": 2, "value": value, "op": "SCMP_CMP_EQ"} for value in (1, 4)],
             },
             {
                 "names": ["clone3"],
@@ -310,6 +321,13 @@ def test_dockers_format() -> None:
         assert verdict(program, "clone3") == ENOSYS
         assert verdict(program, "mount") == EPERM
         assert verdict(program, "iopl") == EPERM
+        assert verdict(program, "getppid") == EPERM
+        arm = compiled(profile, machine="aarch64")
+        assert verdict(arm, "getppid", machine="aarch64") == ALLOW
+        # Of several conditions on one argument any is enough, as runc has it.
+        assert [verdict(program, "lseek", 0, 0, whence) for whence in (0, 1, 4)] == [
+            EPERM, ALLOW, ALLOW,
+        ]  # fmt: skip
         admin = compiled(profile, "SYS_ADMIN")
         assert verdict(admin, "mount") == ALLOW
         assert verdict(admin, "clone", 0x10000000) == ALLOW
