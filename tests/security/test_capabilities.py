@@ -42,6 +42,7 @@ SECURITIES = {
     "new privileges": ck.Security(no_new_privileges=False),
     "two": ck.Security(capabilities={"KILL", "NET_BIND_SERVICE"}),
     "none": ck.Security(capabilities=()),
+    "strict": ck.Security.strict(),
 }
 
 

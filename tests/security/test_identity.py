@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import containerkit as ck
-from containerkit.errors import ConfigError
+from containerkit.errors import ConfigError, MissingFeature
 from containerkit.launch.ops import Code, Op
 from tests.security import plans
 from tests.support import ocibuild
@@ -111,10 +111,16 @@ def test_strange_users_of_an_image_are_errors(
 
 
 def test_an_images_own_user(engine: ck.Engine, registry: RegistryServer) -> None:
-    """The control of the one before."""
+    """The control of the one before; and nobody is who says nothing, in strict."""
     image = registry.push("test/user:plain", ocibuild.busybox(config={"User": "app"}))
     found = who(engine.run(image, STATUS, text=True).stdout)
     assert found == ({"1000"}, {"1000"}, ["1000", "1001"])
+    root = registry.push("test/user:root", ocibuild.busybox(config={"User": "0"}))
+    try:
+        result = engine.run(root, STATUS, text=True, security=ck.Security.strict())
+    except MissingFeature as error:
+        pytest.skip(str(error))
+    assert who(result.stdout) == ({"65534"}, {"65534"}, ["65534"])
 
 
 GROUPS = """
