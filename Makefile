@@ -68,7 +68,7 @@ test-kernel: dev $(DONE)/packages-kernel ## part of the tests on Linux 6.1, in u
 # does.  A test that is skipped in there has failed.
 test-cgroup2: export CONTAINERKIT_TEST_NO_SKIP = 1
 test-cgroup2: dev $(DONE)/packages-kernel ## limits, exec and life with control groups of version 2
-	tests/kernel/run --timeout 1800 -q -m 'cgroup2 and not slow' $(or $(T),tests/integration)
+	tests/kernel/run --timeout 1800 -q -m 'cgroup2 and not slow' $(or $(T),tests/integration tests/security)
 
 lint: dev $(DONE)/packages-test ## ruff, and the C code with every warning an error, in two compilers
 	$(BIN)/ruff check

@@ -64,6 +64,7 @@ KERNEL = (
 
 CGROUP2 = (
     "integration/care/test_engine.py::test_probe",
+    "integration/devices",
     "integration/exec/test_bare_host.py",
     "integration/exec/test_ends.py",
     "integration/exec/test_exec.py::test_a_limit_of_processes",
@@ -104,6 +105,9 @@ CGROUP2 = (
     "integration/waits/test_events.py::test_an_end_is_told",
     "integration/waits/test_restarts.py::test_statistics_over_a_restart",
     "integration/waits/test_usage.py",
+    "security/test_devices.py::test_each_defence",
+    "security/test_devices.py::test_nodes_made_with",
+    "security/test_devices.py::test_rules_hold",
 )
 """What `make test-cgroup2` runs: what a control group has a part in (limits, ends, pauses, execs,
 statistics, recovery), and the ways of mounting that are for kernels older than the host's.

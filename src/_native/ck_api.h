@@ -87,3 +87,6 @@ int ck_open_source(const char *path, int recursive, int read_only, int userns);
 int ck_spawn_namespace(int *pidfd);
 /* For a process of one thread. */
 int ck_enter_namespace(int userns);
+/* Attach a program of size bytes, struct bpf_insn each, to a group of cgroup v2, open as group: it
+ * says which devices may be used there and in those below that have no program of their own. */
+int ck_devices_of_group(int group, const void *program, size_t size);

@@ -41,6 +41,8 @@ static inline const char *ck_child_text(const struct ck_child *child, const stru
 #define CK_TEMPLATE_DIR "/tmpl/mask/empty"
 #define CK_TEMPLATE_FILE "/tmpl/mask/file"
 
+/* Make what every container's /dev has; nodes that can not be made are bound from a directory. */
+int ck_fill_dev(int dir, const char *from);
 _Noreturn void ck_child_run(struct ck_child *child);
 int ck_child_tell(int socket, uint16_t section, int index, uint16_t code, int error, int32_t aux);
 

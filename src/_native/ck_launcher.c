@@ -306,8 +306,8 @@ static int receive_hello(struct ck_launcher *l)
         if (strcmp(hello->controllers[i], "unified") == 0)
             l->unified = i;
         if (strcmp(hello->controllers[i], "cpuset") != 0 &&
-            strcmp(hello->controllers[i], "blkio") != 0)
-            l->n_common = i + 1; /* HELLO has those two last */
+            strcmp(hello->controllers[i], "blkio") != 0 && !strchr(hello->controllers[i], '+'))
+            l->n_common = i + 1; /* HELLO has those last */
     }
     return 0;
 }

@@ -183,9 +183,11 @@ _Noreturn void ck_launcher_shutdown(struct ck_launcher *l)
     while (l->trashed)
         ck_pool_drop_cgroup(l, l->trash[--l->trashed]);
     ck_launcher_leave_group(l);
-    snprintf(name, sizeof name, "../containerkit-%s", l->hello.id);
-    for (int i = 0; i < l->n_controllers; i++) /* of "cpu,cpuacct", the second is gone */
+    for (int i = 0; i < l->n_controllers; i++) { /* of "cpu,cpuacct", the second is gone */
+        const char *plus = strchr(l->hello.controllers[i], '+');
+        snprintf(name, sizeof name, "../containerkit-%s%s", l->hello.id, plus ? plus : "");
         left |= ck_unlinkat(l->controllers[i], name, AT_REMOVEDIR) == -EBUSY;
+    }
     snprintf(name, sizeof name, "%s.sock", l->hello.id);
     ck_unlinkat(l->run, name, 0);
     snprintf(name, sizeof name, "../%llx:%llx", (unsigned long long)l->hello.root_dev,

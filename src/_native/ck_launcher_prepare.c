@@ -122,6 +122,23 @@ static int do_cgroup(struct ck_start *start, const struct ck_op *op)
     return ck_pool_write_cgroup(l, c->number, triples, n);
 }
 
+static int do_devices(struct ck_start *start, const struct ck_op *op)
+{
+    const struct ck_launcher *l = start->launcher;
+    const uint32_t number = start->container->number;
+    uint32_t length;
+    const void *program = ck_plan_list(&start->plan, op->arena[0], &length);
+    char path[128];
+
+    if (start->again)
+        return 0;
+    if (l->unified < 0)
+        return -EINVAL;
+    CK_OPEN(group, ck_openat(l->controllers[l->unified], ck_pool_group(l, number, "", path),
+                             O_RDONLY | O_DIRECTORY, 0));
+    return ck_limit_devices(group, program, length);
+}
+
 static int do_netns(struct ck_start *start, const struct ck_op *op)
 {
     if (op->value[0] == CK_NETNS_HOST)

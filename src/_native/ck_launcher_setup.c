@@ -20,21 +20,21 @@ enum {
     INERT = DEVICES | MOUNT_ATTR_NODEV,
 };
 
-static int make_node(int dir, const char *name, unsigned major, unsigned minor)
+static int make_node(int dir, const char *name, unsigned major, unsigned minor, const char *from)
 {
     char host[32];
     int error = ck_mknodat(dir, name, S_IFCHR | 0666, makedev(major, minor));
 
     if (error != -EPERM)
         return error;
-    /* no CAP_MKNOD over this file system: the host's own node, bound */
-    snprintf(host, sizeof host, "/dev/%s", name);
+    /* no CAP_MKNOD over this file system, or in a container's group already: another one, bound */
+    snprintf(host, sizeof host, "%s/%s", from, name);
     CK_OPEN(tree, ck_open_tree(AT_FDCWD, host, 0));
     CK_TRY(ck_mknodat(dir, name, S_IFREG | 0666, 0));
     return ck_move_mount(tree, dir, name);
 }
 
-static int fill_dev(int dir)
+int ck_fill_dev(int dir, const char *from)
 {
     static const struct {
         const char *name;
@@ -47,13 +47,18 @@ static int fill_dev(int dir)
     static const char *const dirs[] = {"pts", "shm", "mqueue"};
 
     for (size_t i = 0; i < sizeof nodes / sizeof *nodes; i++)
-        CK_TRY(make_node(dir, nodes[i].name, nodes[i].major, nodes[i].minor));
+        CK_TRY(make_node(dir, nodes[i].name, nodes[i].major, nodes[i].minor, from));
     for (size_t i = 0; i < sizeof links / sizeof *links; i++)
         CK_TRY(ck_symlinkat(links[i][0], dir, links[i][1]));
     for (size_t i = 0; i < sizeof dirs / sizeof *dirs; i++)
         CK_TRY(ck_mkdirat(dir, dirs[i], 0755));
     /* a place for a terminal to be bound on */
     return ck_mknodat(dir, "console", S_IFREG | 0600, 0);
+}
+
+static int fill_dev(int dir)
+{
+    return ck_fill_dev(dir, "/dev");
 }
 
 static int fill_mask(int dir)

@@ -46,6 +46,8 @@ CK_PREPARE_OP(RESTART, 13, ANY, "---", "---", ck_life_restart)
 /* the encoded exec plan of a probe; value0 interval << 32 | timeout, value1 start period << 32 |
  * interval in it, all ms; flags: retries */
 CK_PREPARE_OP(HEALTH, 14, ANY, "---", "b--", ck_health_open)
+/* struct bpf_insn each: the program that says which devices its group may use (cgroup v2) */
+CK_PREPARE_OP(DEVICES, 15, ANY, "---", "b--", do_devices)
 
 /* fd0: setns */
 CK_CHILD_OP(JOIN_NET, 32, BEFORE_PIVOT, "i--", "---", ck_op_join_net)

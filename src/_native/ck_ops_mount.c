@@ -78,15 +78,23 @@ int ck_op_mount_fs(struct ck_child *child, const struct ck_op *op)
     return mount_on(child, child->last, target, op->flags, strcmp(type, "tmpfs") != 0);
 }
 
-CK_OP_IS(ck_op_move_mount,
-         mount_on(child, child->slots[op->fd[0]], ck_child_text(child, op, 0), op->flags, 0))
+CK_OP_IS(ck_op_move_mount, mount_on(child, child->slots[op->fd[0]], ck_child_text(child, op, 0),
+                                    op->flags, op->flags &CK_F_OWN))
 
 int ck_op_template(struct ck_child *child, const struct ck_op *op)
 {
-    CK_CLEANUP_FD int tree = ck_open_tree(AT_FDCWD, CK_TEMPLATE_DEV, AT_RECURSIVE);
+    const char *target = ck_child_text(child, op, 1);
+    const bool own = op->flags & CK_F_OWN;
+    CK_CLEANUP_FD int tree =
+        own ? ck_new_mount("tmpfs", "mode=0755\0size=1m", 2, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)
+            : ck_open_tree(AT_FDCWD, CK_TEMPLATE_DEV, AT_RECURSIVE);
 
     CK_TRY(strcmp(ck_child_text(child, op, 0), "dev") == 0 ? tree : -EINVAL);
-    return mount_on(child, tree, ck_child_text(child, op, 1), op->flags, 1);
+    CK_TRY(mount_on(child, tree, target, op->flags, 1));
+    if (!own)
+        return 0;
+    CK_OPEN(dir, ck_path_open(child->root, target, O_RDONLY | O_DIRECTORY, CK_PATH_NO_SYMLINKS));
+    return ck_fill_dev(dir, CK_TEMPLATE_DEV);
 }
 
 /* Cover what is at the op's path, if this kernel has it: with itself, or with nothing. */
@@ -99,6 +107,8 @@ static int cover(const struct ck_child *child, const struct ck_op *op, bool itse
 
     if (target < 0)
         return target == -ENOENT ? 0 : target;
+    if (itself && op->flags & CK_F_OWN)
+        return ck_mount_set(target, MOUNT_ATTR_RDONLY, 0);
     CK_TRY(ck_fstat(target, &st));
     if (S_ISDIR(st.st_mode))
         nothing = CK_TEMPLATE_DIR;

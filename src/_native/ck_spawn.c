@@ -172,3 +172,8 @@ int ck_enter_namespace(int userns)
 {
     return ck_setns(userns, CLONE_NEWUSER);
 }
+
+int ck_devices_of_group(int group, const void *program, size_t size)
+{
+    return ck_limit_devices(group, program, size);
+}

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <linux/bpf.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/keyctl.h>
@@ -348,6 +349,23 @@ int ck_seccomp(const struct sock_filter *filter, size_t n)
     if (n == 0 || n > BPF_MAXINSNS)
         return -EINVAL;
     return (int)result(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program));
+}
+
+/* It holds for the groups below, too, until one has a program of its own. */
+int ck_limit_devices(int group, const void *program, size_t size)
+{
+    union bpf_attr load = {.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE,
+                           .insns = (uint64_t)(uintptr_t)program,
+                           .insn_cnt = (uint32_t)(size / sizeof(struct bpf_insn)),
+                           .license = (uint64_t)(uintptr_t)""};
+    union bpf_attr attach = {.target_fd = (uint32_t)group,
+                             .attach_type = BPF_CGROUP_DEVICE,
+                             .attach_flags = BPF_F_ALLOW_OVERRIDE};
+
+    CK_TRY(ck_fault("ck_limit_devices"));
+    CK_OPEN(fd, result(syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof load)));
+    attach.attach_bpf_fd = (uint32_t)fd;
+    return (int)result(syscall(SYS_bpf, BPF_PROG_ATTACH, &attach, sizeof attach));
 }
 
 int ck_loopback_up(void)

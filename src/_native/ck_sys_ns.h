@@ -121,4 +121,5 @@ int ck_set_ids(uint32_t uid, uint32_t gid);          /* permitted capabilities s
 int ck_set_fs_ids(uint32_t uid, uint32_t gid);       /* those in effect, too */
 int ck_set_caps(uint64_t bounding, uint64_t permitted); /* and effective; inheritable, ambient: none */
 int ck_seccomp(const struct sock_filter *filter, size_t n);
+int ck_limit_devices(int group, const void *program, size_t size); /* bpf(2), struct bpf_insn each */
 int ck_loopback_up(void);

@@ -342,6 +342,21 @@ def enter_namespace(userns: int) -> None:
         raise _refused(f"cannot enter a user namespace: {os.strerror(-error)}", -error)
 
 
+def limit_devices(group: int, program: bytes) -> None:
+    """Have a program say which devices a control group may use, of version 2 (bpf(2)).
+
+    Args:
+        group: its directory, open.
+        program: ``struct bpf_insn`` each.
+
+    Raises:
+        PermissionDenied, HostError: the kernel refused.
+    """
+    error: int = lib.ck_devices_of_group(group, program, len(program))
+    if error < 0:
+        raise _refused(f"cannot limit devices by a program: {os.strerror(-error)}", -error)
+
+
 def open_source(path: str, *, recursive: bool, read_only: bool = False, userns: int = -1) -> int:
     """Return a detached clone of the host's tree at *path*, for a plan's source (open_tree(2)).
 

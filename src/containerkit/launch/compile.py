@@ -16,8 +16,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import attrs
+
 from containerkit.errors import ConfigError, MissingFeature
 from containerkit.launch import defaults, userns
+from containerkit.launch import devices as device_steps
 from containerkit.launch import mounts as mount_steps
 from containerkit.launch.capabilities import ALL_MASK
 from containerkit.launch.confine import bounding_set, confine
@@ -93,6 +96,8 @@ class _Compiler:
         self.options = options
         self.notes: list[str] = []
         self.security: Security = options.get("security") or _SECURITY
+        if request.park and self.security.devices:  # which may have gone
+            self.security = attrs.evolve(self.security, devices=())
         self.limits = limits_of(options)
         check_network(options)
         self.host_network = _is_host_network(options.get("network"))
@@ -112,6 +117,7 @@ class _Compiler:
         check_streams(request)
         self.slots = mount_steps.Slots(inputs_of(request))
         mount_steps.add_inputs(self.slots, request.rootfs.mounts, self.mounts, self.secrets)
+        device_steps.add_inputs(self.slots, self.security, facts)
 
     def compile(self) -> Plan:
         _check_security(self.security, host_network=self.host_network)
@@ -121,8 +127,10 @@ class _Compiler:
         prepare = [Op(Code.LOCK, flags=create, arena=(directory, None, None))]
         namespaces = _NAMESPACES
         settings = cgroup_settings(self.limits, self.facts, self.notes, request.devices)
+        access = device_steps.device_access(self.security, request.nodes, self.facts, self.notes)
         if self.facts.cgroup is not None:
-            prepare.append(Op(Code.CGROUP, arena=(settings, None, None)))
+            settings += access.settings
+            prepare += (Op(Code.CGROUP, arena=(settings, None, None)), *access.prepare)
             namespaces |= CLONE_NEWCGROUP
         if self.ids is not None:
             prepare.append(userns.map_step(self.ids, self.slots))
@@ -191,13 +199,16 @@ class _Compiler:
         etc, on_etc = mount_steps.generated_files(
             self.slots, self._etc(), self.mounts, read_only=self.security.read_only
         )
-        prepare += root.prepare + own + etc
+        dev, on_dev = device_steps.dev_steps(self.slots, self.security, self.facts)
+        prepare += root.prepare + own + etc + dev
         child += root.child
-        child += (defaults.PROC, defaults.DEV, self._terminals())
+        child += (defaults.PROC, *on_dev, self._terminals())
         if not self.mounts or not mount_steps.covers(self.mounts, "/dev/shm"):
             child.append(self._shm())
         child.append(defaults.MQUEUE)
-        if self.security.preset != "strict":
+        if device_steps.is_privileged(self.security):
+            child += (defaults.WRITABLE_SYSFS, *device_steps.control_group_steps(self.facts))
+        elif self.security.preset != "strict":
             child.append(defaults.SYSFS)
         child += on_own
         child += on_etc
@@ -325,17 +336,6 @@ def user_of(user: object, default: str) -> str:
 
 def _check_security(security: Security, *, host_network: bool) -> None:
     """Refuse what this version can not hold."""
-    if security.devices:
-        raise MissingFeature(
-            "cannot give devices: this version of containerkit does not have that yet",
-            feature="devices",
-        )
-    if security.preset == "privileged":
-        raise MissingFeature(
-            "cannot start a privileged container: it would have no devices of the host yet",
-            hint='Security(capabilities=["ALL"], masked_paths=()) gives rights without devices',
-            feature="privileged",
-        )
     if host_network:
         for name, _value in security.sysctls:
             if name.startswith("net."):

@@ -80,8 +80,10 @@ def bounding_set(security: Security, available: int, notes: list[str]) -> int:
     if not missing:
         return wanted
     names = " ".join(names_of(missing))
-    if security.capabilities is not DEFAULT_CAPABILITIES and (
-        security.capabilities != DEFAULT_CAPABILITIES
+    if (
+        security.preset != "privileged"
+        and security.capabilities is not DEFAULT_CAPABILITIES
+        and (security.capabilities != DEFAULT_CAPABILITIES)
     ):
         raise MissingFeature(
             f"cannot give the capabilities {names}: the caller does not have them",

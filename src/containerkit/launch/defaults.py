@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from containerkit.launch.ops import (
     F_CREATE,
     F_OPTIONAL,
+    F_OWN,
     MOUNT_ATTR_NODEV,
     MOUNT_ATTR_NOEXEC,
     MOUNT_ATTR_NOSUID,
@@ -71,6 +72,8 @@ def _mount(
 
 PROC: Final = _mount("proc", "/proc", INERT)
 DEV: Final = constant(Op(Code.TEMPLATE, flags=F_CREATE, arena=("dev", "/dev", None)))
+OWN_DEV: Final = constant(Op(Code.TEMPLATE, flags=F_CREATE | F_OWN, arena=("dev", "/dev", None)))
+DEV_READ_ONLY: Final = constant(Op(Code.READ_ONLY, flags=F_OWN, arena=("/dev", None, None)))
 # /dev is read-only: its directories pts, shm and mqueue are in the template.
 DEVPTS: Final = _mount(
     "devpts",
@@ -98,7 +101,17 @@ def devpts(gid: int | None) -> Op:
 MQUEUE: Final = _mount("mqueue", "/dev/mqueue", INERT, flags=F_OPTIONAL)
 # It shows the network namespace of who mounts it: after JOIN_NET.
 SYSFS: Final = _mount("sysfs", "/sys", INERT | MOUNT_ATTR_RDONLY)
+# What a privileged container has of these.
+WRITABLE_SYSFS: Final = _mount("sysfs", "/sys", INERT)
+CGROUP2: Final = _mount("cgroup2", "/sys/fs/cgroup", INERT, flags=F_OPTIONAL)
+CGROUPS: Final = _mount("tmpfs", "/sys/fs/cgroup", INERT, ("mode=0755", "size=64k"))
 SECRETS: Final = _mount("tmpfs", "/run/secrets", INERT, ("mode=0755", "size=16777216"))
+
+
+@lru_cache(maxsize=16)
+def cgroup(controller: str) -> Op:
+    """The step that mounts the control groups of a controller (version 1), if it has its own."""
+    return _mount("cgroup", f"/sys/fs/cgroup/{controller}", INERT, (controller,), F_OPTIONAL)
 
 
 @lru_cache(maxsize=8)

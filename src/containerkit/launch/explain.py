@@ -19,6 +19,7 @@ from containerkit.launch.ops import (
     F_CREATE,
     F_FILE,
     F_OPTIONAL,
+    F_OWN,
     F_RECURSIVE,
     F_VOLATILE,
     MOUNT_ATTRS,
@@ -48,6 +49,7 @@ _FLAGS: Final = {
     F_RECURSIVE: "with what is mounted below it",
     F_VOLATILE: "volatile",
     F_OPTIONAL: "if possible",
+    F_OWN: "for this container alone",
 }
 
 
@@ -159,6 +161,7 @@ _ARGUMENTS: Final[dict[str, Callable[[Any], str]]] = {
     "ids": _ids,
     "plan": lambda data: f"a plan of {len(data)} bytes",
     "filter": lambda data: f"{len(data) // 8} instructions",
+    "program": lambda data: f"{len(data) // 8} instructions",
 }
 
 
@@ -268,6 +271,11 @@ _HINTS: Final[dict[tuple[int, int], str]] = {
         Code.CGROUP,
         errno.EACCES,
     ): "delegate a control group to this user (systemd: Delegate=yes), or lift the limits",
+    (
+        Code.CGROUP,
+        errno.EPERM,
+    ): "the caller's own control group may not use a device that was asked for",
+    (Code.DEVICES, errno.EPERM): "a program for devices takes CAP_BPF and CAP_NET_ADMIN",
     (Code.CGROUP, errno.EINVAL): "the kernel refused the value of a limit",
     (Code.CGROUP, errno.EBUSY): "the limit is below what the control group uses already",
     (Code.ID_MAP, errno.ENOSPC): "raise /proc/sys/user/max_user_namespaces",

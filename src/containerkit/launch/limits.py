@@ -112,11 +112,6 @@ def cgroup_settings(
     """
     if limits.pids is None and "pids" not in facts.controllers:
         notes.append("no limit on processes: the host has no pids controller to use")
-    if facts.cgroup == "v2":
-        notes.append(
-            "no rules on devices: in cgroup version 2 they are a program, which is not there yet;"
-            " no device file can be made or opened on any mount but /dev all the same"
-        )
     settings = _settings(limits, facts, devices)
     if limits is not DEFAULTS:
         _require(settings, facts, limits)

@@ -31,6 +31,7 @@ F_FILE: Final = 2
 F_VOLATILE: Final = 4
 F_OPTIONAL: Final = 32
 F_RECURSIVE: Final = 64
+F_OWN: Final = 128
 
 NETNS_POOLED: Final = 1
 NETNS_HOST: Final = 2
@@ -89,6 +90,7 @@ class Code(IntEnum):
     LOG = 12
     RESTART = 13
     HEALTH = 14
+    DEVICES = 15
 
     JOIN_NET = 32
     ROOT = 33
@@ -288,6 +290,9 @@ _ROWS: Final[dict[Code, OpInfo]] = {
         value=("each", "first"),
         flags=0xFFFF,
     ),
+    Code.DEVICES: OpInfo(
+        PREPARE, 0, "let its control group use devices, {a0}", arena=("program", "", "")
+    ),
     Code.JOIN_NET: OpInfo(CHILD, STAGE_NET, "enter the network namespace of {fd0}", fd=_USE),
     Code.ROOT: OpInfo(CHILD, STAGE_ROOT, "make {fd0} the new root{v0}", fd=_USE, value=_MAKER),
     Code.MOUNT_FS: OpInfo(
@@ -304,17 +309,19 @@ _ROWS: Final[dict[Code, OpInfo]] = {
         "mount {fd0} on {a0}{flags}",
         fd=_USE,
         arena=_TEXT,
-        flags=_MOUNTED | F_FILE,
+        flags=_MOUNTED | F_FILE | F_OWN,
     ),
     Code.TEMPLATE: OpInfo(
         CHILD,
         STAGE_MOUNTS,
         "mount the read-only template {a0} on {a1}{flags}",
         arena=("text", "text", ""),
-        flags=_MOUNTED,
+        flags=_MOUNTED | F_OWN,
     ),
     Code.MASK: OpInfo(CHILD, STAGE_MOUNTS, "hide {a0}", arena=_TEXT),
-    Code.READ_ONLY: OpInfo(CHILD, STAGE_MOUNTS, "make {a0} read-only", arena=_TEXT),
+    Code.READ_ONLY: OpInfo(
+        CHILD, STAGE_MOUNTS, "make {a0} read-only{flags}", arena=_TEXT, flags=F_OWN
+    ),
     Code.MKDIR: OpInfo(
         CHILD,
         STAGE_MOUNTS,
@@ -387,5 +394,5 @@ OPS: Final[dict[int, OpInfo]] = {
 OP_KINDS: Final = {
     **dict.fromkeys(("text", "upper", "map"), "text"),
     **dict.fromkeys(("list", "triples", "layers", "options", "candidates", "argv", "envp"), "list"),
-    **dict.fromkeys(("bytes", "plan", "ids", "filter"), "bytes"),
+    **dict.fromkeys(("bytes", "plan", "ids", "filter", "program"), "bytes"),
 }

@@ -15,6 +15,7 @@ import attrs
 
 from containerkit.errors import ConfigError, MissingFeature
 from containerkit.launch.capabilities import ALL_MASK
+from containerkit.model.device import Node
 from containerkit.model.limits import Limits, Unlimited
 from containerkit.model.mount import Mount
 from containerkit.model.options import ContainerOptions
@@ -215,6 +216,7 @@ class LaunchRequest:
         oom_score_adj: -1000 to 1000; None leaves the caller's.
         ids: those that were chosen for the option userns="auto".
         devices: the numbers ("8:0") of block devices that ``limits`` names by path.
+        nodes: what the devices are, by path, that ``security`` gives.
     """
 
     id: str = attrs.field(converter=_id)
@@ -236,3 +238,4 @@ class LaunchRequest:
     oom_score_adj: int | None = None
     ids: IdMap | None = None
     devices: Mapping[str, str] = attrs.field(factory=dict)
+    nodes: Mapping[str, Node] = attrs.field(factory=dict)

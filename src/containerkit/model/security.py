@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 import attrs
 
 from containerkit.errors import ConfigError
+from containerkit.model.device import Device
 from containerkit.model.idmap import IdMap
 from containerkit.model.seccomp import SeccompProfile
 
@@ -134,7 +135,10 @@ def _paths(value: Iterable[str] | None) -> tuple[str, ...] | None:
 def _devices(value: Iterable[str]) -> tuple[str, ...]:
     if isinstance(value, str):
         raise ConfigError(f"devices must be a collection of paths, not the text {value!r}")
-    return tuple(value)
+    given = tuple(value)
+    for text in given:
+        Device.parse(text)
+    return given
 
 
 def _sysctls(value: Mapping[str, str] | Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
@@ -205,12 +209,16 @@ class Security:
         read_only: the root is read-only; mounts are as they say.
         masked_paths: hidden; None for the default list.
         read_only_paths: read-only; None for the default list.
-        devices: host devices to give.
+        devices: host devices to give, each as ``source[:target][:access]``: "/dev/fuse",
+            "/dev/fuse:/dev/other", "/dev/sda:r".  The target is below /dev and has the source's
+            owner and mode; access is of "r", "w" and "m" (mknod), "rwm" when left out.  All others
+            but null, zero, full, random, urandom, tty and its own terminals are refused by a
+            control group, even where a node can be made.
         sysctls: settings of the container's own namespaces.
 
     Raises:
-        ConfigError: an unknown capability, a relative path, a sysctl that is the host's, no such
-            policy, no profile.
+        ConfigError: an unknown capability, a relative path, a device that can not be given, a
+            sysctl that is the host's, no such policy, no profile.
     """
 
     capabilities: frozenset[str] = attrs.field(
@@ -250,7 +258,12 @@ class Security:
 
     @classmethod
     def privileged(cls, **overrides: Any) -> Security:
-        """All capabilities, no filter, no masks: about as much as the caller itself may do."""
+        """As much as the caller itself may do: its capabilities, no filter, no masks.
+
+        It has the host's /dev, read-only, with all its devices and with terminals and shared memory
+        of its own; /sys and its control groups can be written to.  `explain` notes what the host
+        could not give.
+        """
         capabilities = _changed(CAPABILITIES, overrides.pop("capabilities", ["ALL"]))
         preset = {
             "seccomp": "unconfined",

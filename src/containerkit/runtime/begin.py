@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Final
 
 from containerkit.errors import ConfigError, ContainerNotFound, ImageNotFound, LaunchError, Timeout
 from containerkit.launch.ops import Code
-from containerkit.launch.presets import limits_of
 from containerkit.model.digest import Digest
 from containerkit.runtime import facts, idranges, marks, packets, supervise
 from containerkit.runtime.birth import Kept
@@ -184,13 +183,12 @@ def _begin_apart(
     made: list[Launcher],
 ) -> None:
     directory = keeper.directory(row.id)
-    limits = limits_of(options)
     shared = row.id if row.shared is not None else None
-    launcher = made.pop() if made else supervise.spawn(keeper, limits, shared=shared)
+    launcher = made.pop() if made else supervise.spawn(keeper, options, shared=shared)
     try:
         if row.shared is not None:
             _hang(keeper, row.id, marks.owner_mark(launcher.id))
-        holds = born is not None and supervise.plan_holds(born.launcher, launcher, limits)
+        holds = born is not None and supervise.plan_holds(born.launcher, launcher, options)
         plan = born.plan if born and holds else None
         host = None if plan else facts.gather(launcher)
         _send(keeper, row, kept, options, launcher, host, plan)

@@ -13,40 +13,25 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from containerkit.errors import ConfigError, refusals
+from containerkit.errors import HostError, refusals
+from containerkit.launch.devices import DEFAULT_RULES, MORE, device_program
 from containerkit.launch.limits import OPTIONAL_FILES
-from containerkit.model.limits import Limits, Unlimited
 
 CONTROLLERS: Final = ("pids", "memory", "cpu", "cpuacct", "freezer", "devices")
 """What every container gets a group of, where the host has it in version 1."""
 
-UNCOMMON: Final = ("cpuset", "blkio")
-"""What only those containers get a group of that ask for such a limit (version 1)."""
+UNCOMMON: Final = ("cpuset", "blkio", MORE)
+"""What only those containers get a group of that ask for such a limit, or device (version 1)."""
 
 UNIFIED: Final = ("pids", "memory", "cpu", "cpuset", "io")
 """What is handed down to containers in version 2, where a group of each costs next to nothing."""
 
 PREFIX: Final = "containerkit-"
-
-# Beyond the nodes of our /dev: terminals (136:*), /dev/console and ptmx.  No mknod anywhere.
-_DEVICES: Final = (
-    "c 1:3 rw",
-    "c 1:5 rw",
-    "c 1:7 rw",
-    "c 1:8 rw",
-    "c 1:9 rw",
-    "c 5:0 rw",
-    "c 5:1 rw",
-    "c 5:2 rw",
-    "c 136:* rw",
-)
-
 
 Version = Literal["v1", "v2", "hybrid"]
 
@@ -181,13 +166,31 @@ def planned_paths(
 ) -> tuple[Path, ...]:
     """Return where `make_group` may make groups, for the record written before it does."""
     found: dict[Path, None] = {}  # in order, each once
-    for controller in hierarchies.directories:
-        found |= dict.fromkeys(places(hierarchies, controller, detached=detached))
-    return tuple(place / (PREFIX + launcher_id) for place in found)
+    for controller in (*hierarchies.directories, *((MORE,) if _has_more(hierarchies) else ())):
+        name = _group_name(controller, launcher_id)
+        found |= dict.fromkeys(
+            place / name for place in places(hierarchies, controller, detached=detached)
+        )
+    return tuple(found)
+
+
+def _group_name(controller: str, launcher_id: str) -> str:
+    """Return what a launcher's group is called: beside the one of devices there is another."""
+    return f"{PREFIX}{launcher_id}{'+' if controller == MORE else ''}"
+
+
+def _has_more(hierarchies: Hierarchies) -> bool:
+    """Whether a process can be in another group of devices than of all else."""
+    devices = hierarchies.directories.get("devices")
+    return devices is not None and list(hierarchies.directories.values()).count(devices) == 1
 
 
 def make_group(
-    hierarchies: Hierarchies, launcher_id: str, *, detached: bool = False, uncommon: bool = True
+    hierarchies: Hierarchies,
+    launcher_id: str,
+    *,
+    detached: bool = False,
+    uncommon: Collection[str] = UNCOMMON,
 ) -> LauncherGroup:
     """Make a launcher's group in every hierarchy that allows it.
 
@@ -199,18 +202,21 @@ def make_group(
         hierarchies: as `find` has them.
         launcher_id: names the groups.
         detached: beneath the topmost group that can be reached: it outlives this process's own.
-        uncommon: of `UNCOMMON` too.  A group of cpuset costs more, the more of them there are.
+        uncommon: those of `UNCOMMON` that its containers may have.  A group of cpuset costs more,
+            the more of them there are.
     """
     if hierarchies.version == "v2":
         return _make_unified(hierarchies, launcher_id, detached=detached)
     names, fds, paths, missing = [], [], [], []
     files: set[str] = set()
     # The launcher relies on the order.
-    for controller in CONTROLLERS + (UNCOMMON if uncommon else ()):
-        if controller not in hierarchies.directories:
+    for controller in (*CONTROLLERS, *(name for name in UNCOMMON if name in uncommon)):
+        if controller not in hierarchies.directories and not (
+            controller == MORE and _has_more(hierarchies) and "devices" in names
+        ):
             continue
         for place in places(hierarchies, controller, detached=detached):
-            path = place / (PREFIX + launcher_id)
+            path = place / _group_name(controller, launcher_id)
             shared = path in paths  # controllers may share a hierarchy: "cpu,cpuacct"
             try:
                 if not shared:
@@ -234,7 +240,8 @@ def make_group(
 
 def places(hierarchies: Hierarchies, controller: str, *, detached: bool) -> tuple[Path, ...]:
     """Return the groups to make ours in, best first."""
-    own, top = hierarchies.directories[controller], hierarchies.tops[controller]
+    key = "devices" if controller == MORE else controller
+    own, top = hierarchies.directories[key], hierarchies.tops[key]
     near = (own,) if hierarchies.version != "v2" or own == top else (own, own.parent)
     return (top, *(place for place in near if place != top)) if detached else near
 
@@ -245,8 +252,9 @@ def _prepare(controller: str, path: Path) -> None:
         (path / "devices.deny").write_text("a")
         fd = os.open(path / "devices.allow", os.O_WRONLY | os.O_CLOEXEC)
         try:
-            for rule in _DEVICES:
-                os.write(fd, rule.encode("ascii"))
+            for rule in DEFAULT_RULES:
+                with contextlib.suppress(PermissionError):  # it is refused to this process, too
+                    os.write(fd, str(rule).encode("ascii"))
         finally:
             os.close(fd)
     elif controller == "cpuset":
@@ -287,6 +295,7 @@ def _make_unified(hierarchies: Hierarchies, launcher_id: str, *, detached: bool)
             missing += _hand_down(path)
             given = frozenset((path / "cgroup.subtree_control").read_text(encoding="ascii").split())
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            given |= _limit_devices(fd, missing)
         except OSError as error:
             path.rmdir()
             missing.append(f"no controllers below {path}: {error.strerror}")
@@ -294,6 +303,18 @@ def _make_unified(hierarchies: Hierarchies, launcher_id: str, *, detached: bool)
         files = frozenset(name for controller in given for name in _files(controller, path))
         return LauncherGroup(given, ("unified",), (fd,), (path,), tuple(missing), files)
     return LauncherGroup(frozenset(), (), (), (), tuple(missing), frozenset())
+
+
+def _limit_devices(group: int, missing: list[str]) -> frozenset[str]:
+    """Give a group the default rules; return {"devices"} if they hold."""
+    from containerkit import _native
+
+    try:
+        _native.limit_devices(group, device_program(DEFAULT_RULES))
+    except HostError as error:
+        missing.append(str(error))
+        return frozenset()
+    return frozenset({"devices"})
 
 
 def refusal(place: Path) -> str:
@@ -326,34 +347,6 @@ def _hand_down(group: Path) -> list[str]:
             except OSError as error:
                 missing.append(f"no {name} controller below {group}: {error.strerror}")
     return missing
-
-
-def block_devices(limits: Limits | Unlimited | None) -> dict[str, str]:
-    """Return the numbers ("8:0") of the block devices that limits name by path.
-
-    A partition stands for its disk: the kernel limits whole ones only.
-
-    Raises:
-        ConfigError: a path that is no block device.
-    """
-    return {
-        limit.device: _disk(limit.device)
-        for limit in (limits.io if isinstance(limits, Limits) else ())
-        if limit.device.startswith("/")
-    }
-
-
-def _disk(path: str) -> str:
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        raise ConfigError(f"cannot limit io of {path}: {error.strerror}") from error
-    if not stat.S_ISBLK(status.st_mode):
-        raise ConfigError(f"cannot limit io of {path}: it is not a block device")
-    device = Path(f"/sys/dev/block/{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}").resolve()
-    if (device / "partition").exists():
-        device = device.parent
-    return (device / "dev").read_text(encoding="ascii").strip()
 
 
 def remove_tree(top: Path) -> None:

@@ -20,7 +20,7 @@ import signal
 import socket
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -66,7 +66,7 @@ class Launcher:
         detached: it is to outlive this process, after `leave`: its groups are outside of this
             process's own, where the host allows that.
         lone: it is for one container only.
-        uncommon: its containers may have limits of the controllers that few ask for.
+        uncommon: those of `cgroups.UNCOMMON` that its containers may have a group of.
         owner: what it ends with instead of this process: a descriptor that becomes readable or
             hangs up, such as the reading end of a FIFO; it stays the caller's to close.
         wait: whether to `await_ready` at once.
@@ -103,7 +103,7 @@ class Launcher:
         classic_overlay: bool = False,
         detached: bool = False,
         lone: bool = False,
-        uncommon: bool = True,
+        uncommon: Collection[str] = cgroups.UNCOMMON,
         owner: int | None = None,
         wait: bool = True,
     ) -> None:

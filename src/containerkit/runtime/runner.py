@@ -23,8 +23,8 @@ from containerkit.model.exit import Exit
 from containerkit.model.idmap import IdMap
 from containerkit.model.result import Usage
 from containerkit.runtime import facts, packets
-from containerkit.runtime.cgroups import block_devices
 from containerkit.runtime.channel import Channel
+from containerkit.runtime.devices import block_devices, device_nodes
 from containerkit.runtime.idranges import SIZE, Ranges, example, noted, wants_range
 from containerkit.runtime.inputs import (
     files_among,
@@ -240,6 +240,7 @@ class Runner:
             resolv_conf=host_file("/etc/resolv.conf") if host_network else None,
             ids=self._ids(identity, options, first_id),
             devices=block_devices(options.get("limits")),
+            nodes=device_nodes(None if park else options.get("security")),
         )
         return identity, compile_plan(request, host)
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from containerkit.launch.devices import MORE, wants_devices
 from containerkit.launch.limits import uses_uncommon
 from containerkit.launch.presets import limits_of
 from containerkit.launch.request import check_options
@@ -24,12 +25,11 @@ from containerkit.runtime.launcher import Launcher
 from containerkit.runtime.leases import open_watch
 
 if TYPE_CHECKING:
-    from containerkit.model.limits import Limits
     from containerkit.model.options import ContainerOptions
     from containerkit.runtime.keeper import Keeper
 
 
-def spawn(keeper: Keeper, limits: Limits, *, shared: str | None = None) -> Launcher:
+def spawn(keeper: Keeper, options: ContainerOptions, *, shared: str | None = None) -> Launcher:
     """Return a launcher for one container, which is being set up.
 
     A detached one's ends with this process until it is told to leave; a shared one's with the last
@@ -37,7 +37,7 @@ def spawn(keeper: Keeper, limits: Limits, *, shared: str | None = None) -> Launc
 
     Args:
         keeper: of the engine.
-        limits: of the container.
+        options: of the container.
         shared: the id of one that several processes share; None: it is a detached one.
     """
     watch = None if shared is None else open_watch(keeper.directory(shared))
@@ -48,7 +48,7 @@ def spawn(keeper: Keeper, limits: Limits, *, shared: str | None = None) -> Launc
             classic_overlay=keeper.runner.classic_overlay,
             detached=shared is None,
             lone=True,
-            uncommon=uses_uncommon(limits),
+            uncommon=_uncommon(options),
             owner=watch,
             wait=False,
         )
@@ -66,7 +66,7 @@ def ahead(keeper: Keeper, options: ContainerOptions) -> Iterator[list[Launcher]]
     check_options(options)
     made = []
     if options.get("lifetime") == "detached":
-        made.append(spawn(keeper, limits_of(options)))
+        made.append(spawn(keeper, options))
     try:
         yield made
     finally:
@@ -74,17 +74,27 @@ def ahead(keeper: Keeper, options: ContainerOptions) -> Iterator[list[Launcher]]
             launcher.close()
 
 
-def plan_holds(compiled_for: Launcher, launcher: Launcher, limits: Limits) -> bool:
+def _uncommon(options: ContainerOptions) -> tuple[str, ...]:
+    """Return the groups that few containers have, and this one needs."""
+    security = options.get("security")
+    limits = (name for name in UNCOMMON if name != MORE)
+    return (
+        *(limits if uses_uncommon(limits_of(options)) else ()),
+        *((MORE,) if security is not None and wants_devices(security) else ()),
+    )
+
+
+def plan_holds(compiled_for: Launcher, launcher: Launcher, options: ContainerOptions) -> bool:
     """Whether a launcher can follow a plan that was compiled for another of this process.
 
     Args:
         compiled_for: that one.
         launcher: the one in question.
-        limits: of the container.
+        options: of the container.
     """
     one, other = compiled_for.group, launcher.group
     return (
-        not uses_uncommon(limits)
+        not _uncommon(options)
         and compiled_for.version == launcher.version
         and bool(one.names) == bool(other.names)
         and one.controllers.symmetric_difference(other.controllers) <= set(UNCOMMON)

@@ -27,6 +27,7 @@ from containerkit.launch.presets import limits_of
 from containerkit.launch.request import HostFacts
 from containerkit.model.limits import Limits
 from containerkit.runtime import begin, birth, cgroups, packets
+from containerkit.runtime.devices import block_devices
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +63,7 @@ def update(container: Verbs, limits: Limits) -> None:
         kept = birth.Kept.of(row)
         old = limits_of(kept.options)
         new = merged(old, limits)
-        devices = cgroups.block_devices(old) | cgroups.block_devices(new)
+        devices = block_devices(old) | block_devices(new)
         if container._look().is_live:
             facts = _facts(container)
             settings = update_settings(old, new, facts, devices)

@@ -37,11 +37,15 @@ ROOTFS = Rootfs((Overlay("/", (TOP, BASE)),))
 # resource, soft, hard: nofile is what most hosts have, as is an unlimited core.
 V1 = HostFacts(
     cgroup="v1",
-    controllers=frozenset({"pids", "memory", "cpu", "freezer", "devices", "cpuset", "blkio"}),
+    controllers=frozenset(
+        {"pids", "memory", "cpu", "freezer", "devices", "cpuset", "blkio", "devices+"}
+    ),
     cgroup_files=frozenset(OPTIONAL_FILES),
     rlimits=((4, 0, -1), (7, 1024, 20000)),
 )
-V2 = attrs.evolve(V1, cgroup="v2", controllers=frozenset({"pids", "memory", "cpu", "cpuset", "io"}))
+V2 = attrs.evolve(
+    V1, cgroup="v2", controllers=frozenset({"pids", "memory", "cpu", "cpuset", "io", "devices"})
+)
 BARE = HostFacts()
 
 

@@ -304,8 +304,6 @@ def test_the_working_directory_is_made_then_entered() -> None:
         {"dns": ["192.0.2.1"]},
         {"extra_hosts": {"a": "192.0.2.1"}},
         {"networks": {"n": None}},
-        {"security": Security.privileged()},
-        {"security": Security(devices=["/dev/kvm"])},
     ],
 )
 def test_what_comes_later_is_refused(options: ContainerOptions) -> None:

@@ -6,11 +6,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from containerkit.launch.ops import SECTIONS
 from containerkit.launch.plan import Plan
 from containerkit.launch.request import HostFacts, LaunchRequest
+from containerkit.model.device import Node
 from containerkit.model.idmap import IdMap
 from containerkit.model.limits import UNLIMITED, Limits
 from containerkit.model.log import Log
@@ -32,6 +34,7 @@ HOST = Rootfs(
 )
 
 RANGE = IdMap.of_range(1 << 30)
+NODES: dict[str, Any] = {"nodes": {"/dev/fuse": Node("c", 10, 229), "/dev/sda": Node("b", 8, 0)}}
 
 CASES: dict[str, tuple[ContainerOptions, dict[str, Any]]] = {
     "default": ({}, {}),
@@ -75,6 +78,13 @@ CASES: dict[str, tuple[ContainerOptions, dict[str, Any]]] = {
         },
         {"facts": V2, "oom_score_adj": 500, "file_sources": {"/data/settings.ini"}},
     ),
+    "devices": ({"security": Security(devices=["/dev/fuse", "/dev/sda:/dev/disk/a:r"])}, NODES),
+    "devices_v2": ({"security": Security(devices=["/dev/fuse:rw"])}, {"facts": V2, **NODES}),
+    "privileged": (
+        {"security": Security.privileged()},
+        {"facts": attrs.evolve(V1, capabilities=V1.capabilities & ~(1 << 21))},
+    ),
+    "privileged_v2": ({"security": Security.privileged()}, {"facts": V2}),
     "kept": (
         {"user": "1000:50", "stdin_open": True, "init": True, "log": Log("1m", 2)},
         {"ephemeral": False, "kept": True},

@@ -148,7 +148,15 @@ def test_hybrid_with_a_group_of_its_own_in_one_hierarchy() -> None:
     assert apart.index(memory / "containerkit-x") < apart.index(
         memory / "process_api/557f25f6/containerkit-x"
     )
-    assert len(own) == len(names)
+    assert len(own) == len(names) + 1
+    assert Path("/sys/fs/cgroup/devices/containerkit-x+") in own  # for who is given devices
+
+
+def test_devices_together_with_another() -> None:
+    """Then nobody can be in a group of devices elsewhere than in the other's."""
+    place = {"devices": Path("/d,f/own"), "freezer": Path("/d,f/own")}
+    found = Hierarchies("v1", place, place)
+    assert cgroups.planned_paths(found, "x") == (Path("/d,f/own/containerkit-x"),)
 
 
 @pytest.mark.parametrize("detached", [False, True])

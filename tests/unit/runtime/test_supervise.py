@@ -37,12 +37,12 @@ def launcher(
     ],
 )
 def test_a_plan_holds_where_the_same_can_be_limited(other: Any, holds: bool) -> None:
-    assert plan_holds(launcher(), other, ck.Limits()) is holds
-    assert plan_holds(other, launcher(), ck.Limits()) is holds
+    assert plan_holds(launcher(), other, {}) is holds
+    assert plan_holds(other, launcher(), {}) is holds
 
 
 @pytest.mark.parametrize(
     "limits", [ck.Limits(cpuset="0"), ck.Limits(io_weight=100), ck.Limits(io=[ck.IoLimit("8:0")])]
 )
 def test_never_with_a_limit_that_few_have(limits: ck.Limits) -> None:
-    assert not plan_holds(launcher(), launcher(), limits)
+    assert not plan_holds(launcher(), launcher(), {"limits": limits})
