@@ -48,6 +48,14 @@ IMAGE = ocibuild.image([{"f": "x"}])
 TOKEN = Answer(200, {}, json.dumps({"token": "the-token"}).encode())
 
 
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing between: some of these names are not of loopback."""
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
 @pytest.fixture
 def store(engine_root: Path) -> Iterator[Store]:
     with opened(engine_root, policy=ONCE) as store:

@@ -96,6 +96,8 @@ def _look(tree: int, name: str) -> bytes | None:
                 return None
             with open(f"/proc/self/fd/{found}", "rb") as file:
                 return file.read(LIMIT)
+        except PermissionError:  # as for a name that can not be opened
+            return None
         finally:
             os.close(found)
     finally:
