@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +16,11 @@ from containerkit.model.usage import DiskUsage, Space
 
 _BLOCK: Final = 512
 """The unit of ``st_blocks``, whatever the file system's own (stat(3type))."""
+
+DEPTH: Final = 512
+"""Directories below each other that are looked into: each is a descriptor."""
+
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Seen = set[tuple[int, int]]
 
@@ -63,15 +68,7 @@ def _space(paths: Iterable[str], seen: Seen) -> Space:
 
 def _size(top: str, seen: Seen) -> int:
     size = 0
-    todo = [top]
-    while todo:
-        path = todo.pop()
-        try:
-            status = os.lstat(path)
-            if stat.S_ISDIR(status.st_mode):
-                todo += [entry.path for entry in os.scandir(path)]
-        except (FileNotFoundError, NotADirectoryError):
-            continue
+    for status in _statuses(top):
         if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
             key = (status.st_dev, status.st_ino)
             if key in seen:
@@ -79,3 +76,36 @@ def _size(top: str, seen: Seen) -> int:
             seen.add(key)
         size += status.st_blocks * _BLOCK
     return size
+
+
+def _statuses(top: str) -> Iterator[os.stat_result]:
+    """Yield the status of a path and of all beneath it.
+
+    Containers change what is looked at, and may nest it deeper than a path can be long: each
+    directory is opened in its parent, which stays open, and what is deeper than `DEPTH` is left out.
+    """
+    levels: list[tuple[int | None, list[str]]] = [(None, [top])]
+    try:
+        while levels:
+            parent, names = levels[-1]
+            if not names:
+                _close(levels.pop()[0])
+                continue
+            name = names.pop()
+            try:
+                status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+                if stat.S_ISDIR(status.st_mode) and len(levels) <= DEPTH:
+                    fd = os.open(name, _DIRECTORY, dir_fd=parent)
+                    levels.append((fd, []))
+                    levels[-1][1].extend(os.listdir(fd))
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            yield status
+    finally:
+        for fd_or_none, _ in levels:
+            _close(fd_or_none)
+
+
+def _close(fd: int | None) -> None:
+    if fd is not None:
+        os.close(fd)

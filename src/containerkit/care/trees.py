@@ -7,6 +7,7 @@ Neighbour: `care.check`, which compares a layer's tree with its blob unpacked ag
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from typing import Final
@@ -17,25 +18,39 @@ _CHUNK: Final = 1 << 20
 def difference(one: str, other: str) -> str | None:
     """Return the first difference of two trees, in words; None when there is none.
 
+    Each directory is opened in its parent: a layer's paths may be longer than the kernel takes.
+
     Args:
         one: path of a directory.
         other: path of what it should be like.
     """
-    todo = [""]
-    while todo:
-        inside = todo.pop()
-        ours, theirs = sorted(os.listdir(one + inside)), sorted(os.listdir(other + inside))
-        if ours != theirs:
-            name = min(set(ours) ^ set(theirs))
-            return f"{inside}/{name} {'was added' if name in ours else 'is missing'}"
-        for name in ours:
-            path = f"{inside}/{name}"
-            found = _entry(one + path, other + path)
+    with contextlib.ExitStack() as opened:
+        return _difference(_open(one, opened), _open(other, opened), "")
+
+
+def _difference(one: int, other: int, inside: str) -> str | None:
+    ours, theirs = sorted(os.listdir(one)), sorted(os.listdir(other))
+    if ours != theirs:
+        name = min(set(ours) ^ set(theirs))
+        return f"{inside}/{name} {'was added' if name in ours else 'is missing'}"
+    for name in ours:
+        here, there = f"/proc/self/fd/{one}/{name}", f"/proc/self/fd/{other}/{name}"
+        path = f"{inside}/{name}"
+        found = _entry(here, there)
+        if found is not None:
+            return f"{path}: {found}"
+        if stat.S_ISDIR(os.lstat(here).st_mode):
+            with contextlib.ExitStack() as opened:  # as deep as layers may be: 256
+                found = _difference(_open(here, opened), _open(there, opened), path)
             if found is not None:
-                return f"{path}: {found}"
-            if stat.S_ISDIR(os.lstat(one + path).st_mode):
-                todo.append(path)
+                return found
     return None
+
+
+def _open(path: str, opened: contextlib.ExitStack) -> int:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    opened.callback(os.close, fd)
+    return fd
 
 
 def _entry(one: str, other: str) -> str | None:
