@@ -14,6 +14,9 @@ import attrs
 
 from containerkit.errors import ConfigError
 
+NOBODY: Final = 65534
+"""What the kernel calls those who have no number: /proc/sys/kernel/overflowuid."""
+
 _LAST: Final = (1 << 32) - 2  # -1 is no id
 _LINES: Final = 340
 
@@ -91,6 +94,25 @@ class IdMap:
     def gid_inside(self, gid: int) -> int | None:
         """Return what a group of the host is in the container; None: nobody there."""
         return _move(self.gids, gid, 1, 0)
+
+    def outside(self, uid: int, gid: int) -> tuple[int, int]:
+        """Return the host's numbers of a user and a group of the container.
+
+        Raises:
+            ConfigError: it has no such user or group.
+        """
+        found = self.uid_outside(uid), self.gid_outside(gid)
+        if found[0] is None or found[1] is None:
+            raise ConfigError(f"{uid}:{gid} is outside of the container's user namespace")
+        return found[0], found[1]
+
+    def inside(self, uid: int, gid: int) -> tuple[int, int]:
+        """Return what a user and a group of the host are called in the container."""
+        found = self.uid_inside(uid), self.gid_inside(gid)
+        return (
+            NOBODY if found[0] is None else found[0],
+            NOBODY if found[1] is None else found[1],
+        )
 
     def root(self) -> tuple[int, int]:
         """Return the host's user and group for what belongs to the container's root.

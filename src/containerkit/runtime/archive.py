@@ -14,12 +14,15 @@ import stat
 import tarfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from containerkit.runtime import trees
 from containerkit.runtime.beneath import closing, file_error, reopen
 from containerkit.runtime.copies import CHUNK
 from containerkit.state import cancel
+
+if TYPE_CHECKING:
+    from containerkit.model.idmap import IdMap
 
 XATTR: Final = "SCHILY.xattr."
 
@@ -99,6 +102,7 @@ def tar_pieces(
     *,
     skip: Callable[[str], bool] = lambda _: False,
     empty: Callable[[str], bool] = lambda _: False,
+    ids: IdMap | None = None,
 ) -> Generator[bytes, None, None]:
     """Yield the pieces of a tar of a file or tree.
 
@@ -110,6 +114,7 @@ def tar_pieces(
         name: of the top in the archive; "" puts what is in it at the archive's top.
         skip: says which directories' contents are left out, by the path from the top.
         empty: says which files are written without content.
+        ids: of a container that has its own: owners are as it counts them.
 
     Raises:
         OSError: something can not be read.
@@ -123,6 +128,8 @@ def tar_pieces(
             continue
         path = "/".join(filter(None, (name, step.path))) or "."
         info = _header(step, kind, path, links, empty=empty(step.path))
+        if ids is not None:
+            info.uid, info.gid = ids.inside(info.uid, info.gid)
         head = info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
         yield head
         written += len(head)

@@ -23,7 +23,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from containerkit._native import path_open
 from containerkit.errors import (
@@ -38,6 +38,9 @@ from containerkit.errors import (
 )
 from containerkit.runtime.fileinfo import type_of
 from containerkit.runtime.paths import Place, cut, placed
+
+if TYPE_CHECKING:
+    from containerkit.model.idmap import IdMap
 
 DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 LEAF: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -104,7 +107,13 @@ def refuse_special(status: os.stat_result) -> None:
 
 
 class Side:
-    """The host, where a path is what the caller means by it."""
+    """The host, where a path is what the caller means by it.
+
+    Attributes:
+        maker: who what is made there belongs to; None: this process.
+    """
+
+    maker: tuple[int, int] | None = None
 
     def open(self, path: str, flags: int) -> int:
         """Open what is there; flags as `os.open`, without O_CREAT."""
@@ -114,8 +123,14 @@ class Side:
 class RootSide(Side):
     """A container: the tree beneath a root descriptor, which stays the caller's to close."""
 
-    def __init__(self, root: int) -> None:
+    def __init__(self, root: int, ids: IdMap | None = None) -> None:
         self._root = root
+        self._ids = ids
+        self.maker = None if ids is None else ids.root()
+
+    def owner(self, owner: tuple[int, int] | None) -> tuple[int, int] | None:
+        """Return as the host counts whom the container calls so."""
+        return owner if self._ids is None or owner is None else self._ids.outside(*owner)
 
     def open(self, path: str, flags: int) -> int:
         """Open what is there, beneath the root whatever the path is."""
@@ -175,7 +190,7 @@ def make_parents(side: Side, path: str, mode: int = 0o755) -> int:
             try:
                 here = side.open(walked, DIRECTORY)
             except FileNotFoundError:
-                make_directory(here, name, mode)
+                make_directory(here, name, mode, side.maker)
                 here = side.open(walked, DIRECTORY)
     return here
 

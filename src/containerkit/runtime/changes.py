@@ -24,6 +24,7 @@ from containerkit.runtime.beneath import LEAF, closing, reopen
 from containerkit.runtime.copies import CHUNK
 
 if TYPE_CHECKING:
+    from containerkit.model.idmap import IdMap
     from containerkit.runtime.rootplan import RootPlan, Stack
 
 Kind = Literal["added", "modified", "deleted"]
@@ -49,13 +50,16 @@ class Change:
         return f"{self.kind[0].upper() if self.kind != 'modified' else 'C'} {self.path}"
 
 
-def changes_of(root: RootPlan, store: Path, container: Path) -> tuple[Change, ...]:
+def changes_of(
+    root: RootPlan, store: Path, container: Path, ids: IdMap | None = None
+) -> tuple[Change, ...]:
     """Return what differs, in the order of paths.
 
     Args:
         root: of the container.
         store: the engine's root, where lowers lie.
         container: its directory, which holds ``upper``.
+        ids: its own, if it has some: owners in its upper are the host's.
 
     Raises:
         OSError: something can not be read.
@@ -65,7 +69,7 @@ def changes_of(root: RootPlan, store: Path, container: Path) -> tuple[Change, ..
     for overlay in root.stacks:
         if overlay.upper is not None:
             hidden = root.mounted | root.files | {other.target for other in root.stacks}
-            compared = _Comparison(overlay, hidden - {overlay.target})
+            compared = _Comparison(overlay, hidden - {overlay.target}, ids)
             found |= compared.run(store, container / "upper" / overlay.upper)
     for path in list(found):
         for parent in _above(path):
@@ -82,8 +86,9 @@ def _above(path: str) -> Iterator[str]:
 class _Comparison:
     """One overlay's upper directory beside its lowers."""
 
-    def __init__(self, overlay: Stack, hidden: frozenset[str]) -> None:
+    def __init__(self, overlay: Stack, hidden: frozenset[str], ids: IdMap | None) -> None:
         self._overlay = overlay
+        self._ids = ids
         self._hidden = hidden
         self._found: dict[str, Kind] = {}
 
@@ -126,7 +131,7 @@ class _Comparison:
             if not stat.S_ISDIR(status.st_mode):
                 if lower.status is None:
                     self._found[path] = "added"
-                elif not _same(found, status, lower.fd, lower.status):
+                elif not _same(found, status, lower.fd, lower.status, self._ids):
                     self._found[path] = "modified"
                 return False
             with closing(os.open(".", _OPEN, dir_fd=found)) as directory:
@@ -144,7 +149,7 @@ class _Comparison:
         inside = len(self._found) > before
         targets = any(target.startswith(path + "/") for target in self._hidden)
         # Making a mount's target is no change of the container's: it tells by the time alone.
-        if inside or not _same_directory(directory, status, lower, times=not targets):
+        if inside or not _same_directory(directory, status, lower, self._ids, times=not targets):
             self._found[path] = "modified"
         return False
 
@@ -241,9 +246,11 @@ def _is_opaque(directory: int) -> bool:
 # ---- sameness ----------------------------------------------------------------------------------
 
 
-def _same(fd: int, status: os.stat_result, other: int, lower: os.stat_result) -> bool:
+def _same(
+    fd: int, status: os.stat_result, other: int, lower: os.stat_result, ids: IdMap | None
+) -> bool:
     """Whether two files, neither a directory, are the same to a user."""
-    if _told(status) != _told(lower) or status.st_rdev != lower.st_rdev:
+    if _told(status, ids) != _told(lower) or status.st_rdev != lower.st_rdev:
         return False
     if status.st_mtime_ns != lower.st_mtime_ns:
         return False
@@ -258,17 +265,25 @@ def _same(fd: int, status: os.stat_result, other: int, lower: os.stat_result) ->
     )
 
 
-def _same_directory(directory: int, status: os.stat_result, lower: _Lower, *, times: bool) -> bool:
+def _same_directory(
+    directory: int,
+    status: os.stat_result,
+    lower: _Lower,
+    ids: IdMap | None,
+    *,
+    times: bool,
+) -> bool:
     assert lower.status is not None
-    if _told(status) != _told(lower.status):
+    if _told(status, ids) != _told(lower.status):
         return False
     if times and status.st_mtime_ns != lower.status.st_mtime_ns:
         return False
     return _attributes(directory) == _attributes(lower.fd)
 
 
-def _told(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_mode, status.st_uid, status.st_gid
+def _told(status: os.stat_result, ids: IdMap | None = None) -> tuple[int, int, int]:
+    owner = status.st_uid, status.st_gid
+    return (status.st_mode, *(owner if ids is None else ids.inside(*owner)))
 
 
 def _attributes(fd: int) -> dict[str, bytes]:

@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Final
 
 from containerkit.errors import ContainerNotFound, HostError, InvalidStatus
-from containerkit.runtime import begin, packets
+from containerkit.runtime import begin, idranges, packets
 from containerkit.runtime import status as words
 from containerkit.runtime.alive import pid_of
 from containerkit.runtime.beneath import DIRECTORY, attempt
@@ -27,6 +27,7 @@ from containerkit.runtime.birth import Kept
 from containerkit.runtime.rootplan import root_plan
 
 if TYPE_CHECKING:
+    from containerkit.model.idmap import IdMap
     from containerkit.runtime.changes import Change
     from containerkit.runtime.export import Sink
     from containerkit.runtime.handle import Handle
@@ -160,7 +161,7 @@ def diff(container: Observed) -> tuple[Change, ...]:
         held_still(container),
         attempt("compare the files of container", container.id[:12]),
     ):
-        return changes_of(plan, container._keeper.root, container._directory)
+        return changes_of(plan, container._keeper.root, container._directory, ids_of(container))
 
 
 def export(container: Observed, file: Sink) -> None:
@@ -171,6 +172,11 @@ def export(container: Observed, file: Sink) -> None:
     with reach(container) as root:
         if container._look().status == "running":
             with held_still(container):
-                export_to(file, root, plan)
+                export_to(file, root, plan, ids_of(container))
         else:
-            export_to(file, root, plan)
+            export_to(file, root, plan, ids_of(container))
+
+
+def ids_of(container: Observed) -> IdMap | None:
+    """Return a container's own ids, None: the host's."""
+    return idranges.ids_of(container._directory, container.config.options.get("security"))

@@ -19,6 +19,7 @@ import attrs
 
 from containerkit._native import path_open
 from containerkit.errors import FileTooLarge
+from containerkit.model.idmap import IdMap
 from containerkit.runtime import trees
 from containerkit.runtime.beneath import (
     LEAF,
@@ -71,11 +72,28 @@ class Rules:
         owner: of everything that is made.
         trusted: whether set-user-id, set-group-id and file capabilities, which give rights, arrive.
         max_size: bytes of content that are copied at most; None: all.
+        source, target: the ids of a container that it comes from, or goes to, if it has its own;
+            owners are as the container counts them.
     """
 
     owner: Owner = None
     trusted: bool = False
     max_size: int | None = None
+    source: IdMap | None = None
+    target: IdMap | None = None
+
+    def owner_of(self, uid: int, gid: int) -> tuple[int, int] | None:
+        """Return who gets the copy of what belongs to *uid* and *gid*; None: whoever writes it.
+
+        Raises:
+            ConfigError: nobody in the container has such an id.
+        """
+        owner = self.owner
+        if owner == "keep":
+            owner = self.source.inside(uid, gid) if self.source else (uid, gid)
+        if self.target is None:
+            return owner
+        return self.target.root() if owner is None else self.target.outside(*owner)
 
     def mode(self, status: os.stat_result) -> int:
         """Return the permission bits that a copy gets."""
@@ -244,7 +262,7 @@ class Copier:
 
         The owner comes first: chown(2) takes set-id bits and file capabilities.
         """
-        owner = self._owner(status)
+        owner = self._rules.owner_of(status.st_uid, status.st_gid)
         if owner is not None:
             os.fchown(target, *owner)
         os.fchmod(target, self._rules.mode(status))
@@ -253,15 +271,11 @@ class Copier:
 
     def _dress(self, parent: int, made: str, status: os.stat_result) -> None:
         """Give a link or FIFO its owner and times, by name."""
-        owner = self._owner(status)
+        owner = self._rules.owner_of(status.st_uid, status.st_gid)
         if owner is not None:
             os.chown(made, *owner, dir_fd=parent, follow_symlinks=False)
         times = (status.st_atime_ns, status.st_mtime_ns)
         os.utime(made, ns=times, dir_fd=parent, follow_symlinks=False)
-
-    def _owner(self, status: os.stat_result) -> tuple[int, int] | None:
-        owner = self._rules.owner
-        return (status.st_uid, status.st_gid) if owner == "keep" else owner
 
     def _spend(self, count: int) -> None:
         cancel.check()

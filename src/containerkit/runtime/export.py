@@ -17,6 +17,7 @@ from containerkit.runtime.archive import tar_pieces
 from containerkit.runtime.beneath import DIRECTORY, aside, attempt, closing, put_in_place
 
 if TYPE_CHECKING:
+    from containerkit.model.idmap import IdMap
     from containerkit.runtime.rootplan import RootPlan
 
 Sink = str | os.PathLike[str] | IO[bytes]
@@ -25,19 +26,20 @@ _FLAGS: Final = os.O_WRONLY | os.O_CLOEXEC
 _MODE: Final = 0o666  # what the umask leaves of it, as for every other file
 
 
-def export_to(file: Sink, root: int, plan: RootPlan) -> None:
+def export_to(file: Sink, root: int, plan: RootPlan, ids: IdMap | None = None) -> None:
     """Write the tar of a root file system.
 
     Args:
         file: open for writing bytes, or a path: it appears whole or not at all.
         root: a descriptor of the root.
         plan: of the container.
+        ids: its own, if it has some.
 
     Raises:
         FileError: something can not be read, or *file* not written.
     """
     mounted = frozenset(path.strip("/") for path in plan.mounted)
-    pieces = tar_pieces(root, "", skip=mounted.__contains__, empty=mounted.__contains__)
+    pieces = tar_pieces(root, "", skip=mounted.__contains__, empty=mounted.__contains__, ids=ids)
     with contextlib.closing(pieces):
         _write(file, pieces)
 

@@ -33,7 +33,7 @@ from containerkit.runtime.beneath import (
     put_in_place,
     write_all,
 )
-from containerkit.runtime.copies import CHUNK, Copied, Owner, Rules
+from containerkit.runtime.copies import CHUNK, Copied, Rules
 from containerkit.runtime.paths import member_parts
 
 Tar = bytes | bytearray | memoryview | str | os.PathLike[str] | IO[bytes] | Iterable[bytes]
@@ -216,7 +216,7 @@ class Extractor:
                     self._content(archive, member, target)
                     self._finish(target, member)
             if not member.isreg():
-                owner = self._owner(member)
+                owner = self._rules.owner_of(member.uid, member.gid)
                 if owner is not None:
                     os.chown(made, *owner, dir_fd=parent, follow_symlinks=False)
                 os.utime(made, ns=_times(member), dir_fd=parent, follow_symlinks=False)
@@ -234,7 +234,7 @@ class Extractor:
     # ---- what it gets
 
     def _finish(self, target: int, member: tarfile.TarInfo) -> None:
-        owner = self._owner(member)
+        owner = self._rules.owner_of(member.uid, member.gid)
         if owner is not None:
             os.fchown(target, *owner)
         os.fchmod(target, self._mode(member))
@@ -243,10 +243,6 @@ class Extractor:
             if attribute != key and self._rules.takes(attribute):
                 os.setxattr(target, attribute, value.encode("utf-8", "surrogateescape"))
         os.utime(target, ns=_times(member))
-
-    def _owner(self, member: tarfile.TarInfo) -> tuple[int, int] | None:
-        owner: Owner = self._rules.owner
-        return (member.uid, member.gid) if owner == "keep" else owner
 
     def _mode(self, member: tarfile.TarInfo) -> int:
         return stat.S_IMODE(member.mode)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import os
     from datetime import datetime
 
+    from containerkit.model.idmap import IdMap
+
 FileType = Literal["file", "directory", "symlink", "fifo", "socket", "char-device", "block-device"]
 
 _TYPES: Final[dict[int, FileType]] = {
@@ -78,15 +80,22 @@ def type_of(mode: int) -> FileType:
     return _TYPES[stat.S_IFMT(mode)]
 
 
-def info_of(name: str, status: os.stat_result, target: str | None = None) -> FileInfo:
-    """Return what *status* says."""
+def info_of(
+    name: str,
+    status: os.stat_result,
+    target: str | None = None,
+    ids: IdMap | None = None,
+) -> FileInfo:
+    """Return what *status* says, with owners as a container with *ids* counts them."""
+    owner = status.st_uid, status.st_gid
+    uid, gid = owner if ids is None else ids.inside(*owner)
     return FileInfo(
         name=name,
         type=type_of(status.st_mode),
         size=status.st_size,
         mode=stat.S_IMODE(status.st_mode),
-        uid=status.st_uid,
-        gid=status.st_gid,
+        uid=uid,
+        gid=gid,
         mtime=status.st_mtime,
         target=target,
     )

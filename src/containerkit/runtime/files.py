@@ -13,7 +13,7 @@ import builtins
 import contextlib
 import errno
 import os
-import stat
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, TextIO, overload
 
@@ -31,11 +31,12 @@ from containerkit.runtime.beneath import (
     open_file,
 )
 from containerkit.runtime.copies import Copied, Copier, Owner, Rules
-from containerkit.runtime.fileinfo import FileInfo, info_of
+from containerkit.runtime.fileinfo import FileInfo
 from containerkit.runtime.opening import opened
 from containerkit.runtime.paths import container_path, placed
 from containerkit.runtime.whole import (
     ROOT_OWNER,
+    info_at,
     read_whole,
     replace_whole,
     size_limit,
@@ -43,6 +44,7 @@ from containerkit.runtime.whole import (
 )
 
 if TYPE_CHECKING:
+    from containerkit.model.idmap import IdMap
     from containerkit.runtime.archive import TarStream
     from containerkit.runtime.contents import Reach
     from containerkit.runtime.extract import Tar
@@ -65,10 +67,14 @@ class Files:
     was removed.
     """
 
-    __slots__ = ("_reach",)
+    __slots__ = ("_ids", "_reach")
 
-    def __init__(self, reach: Reach) -> None:
+    def __init__(self, reach: Reach, ids: Callable[[], IdMap | None] = lambda: None) -> None:
         self._reach = reach
+        self._ids = ids
+
+    def _side(self, root: int) -> RootSide:
+        return RootSide(root, self._ids())
 
     # ---- content
 
@@ -83,7 +89,7 @@ class Files:
         with (
             self._reach() as root,
             attempt("read", where),
-            closing(open_file(RootSide(root), where, os.O_RDONLY)) as fd,
+            closing(open_file(self._side(root), where, os.O_RDONLY)) as fd,
         ):
             return read_whole(fd, where, limit)
 
@@ -119,9 +125,10 @@ class Files:
         """
         where = container_path(path)
         with self._reach() as root, attempt("write", where):
-            parent, name = leaf(RootSide(root), where, "write")
+            side = self._side(root)
+            parent, name = leaf(side, where, "write")
             with closing(parent):
-                replace_whole(parent, name, data, mode, owner)
+                replace_whole(parent, name, data, mode, side.owner(owner), side.maker)
 
     def write_text(
         self,
@@ -168,22 +175,22 @@ class Files:
         """
         where = container_path(path)
         with self._reach() as root, attempt("open", where):
-            return opened(RootSide(root), where, mode, buffering, encoding, errors, newline)
+            return opened(self._side(root), where, mode, buffering, encoding, errors, newline)
 
     # ---- names
 
     def list(self, path: StrPath = "/") -> tuple[FileInfo, ...]:
         """Return what is in a directory, by name; links as links."""
-        where = container_path(path)
+        where, ids = container_path(path), self._ids()
         found: builtins.list[FileInfo] = []
         with (
             self._reach() as root,
             attempt("list", where),
-            closing(RootSide(root).open(where, os.O_RDONLY | os.O_DIRECTORY)) as directory,
+            closing(self._side(root).open(where, os.O_RDONLY | os.O_DIRECTORY)) as directory,
         ):
             for name in sorted(os.listdir(directory)):
                 with contextlib.suppress(FileNotFoundError):  # gone since
-                    found.append(stat_at(directory, name))
+                    found.append(stat_at(directory, name, ids))
         return tuple(found)
 
     def stat(self, path: StrPath, *, follow_symlinks: bool = True) -> FileInfo:
@@ -196,11 +203,9 @@ class Files:
         where = container_path(path)
         with self._reach() as root, attempt("look at", where):
             flags = os.O_PATH if follow_symlinks else LEAF
-            with closing(RootSide(root).open(where, flags)) as found:
-                status = os.fstat(found)
-                is_link = stat.S_ISLNK(status.st_mode)
-                target = os.readlink("", dir_fd=found) if is_link else None
-        return info_of(where.rstrip("/").rpartition("/")[2] or "/", status, target)
+            with closing(self._side(root).open(where, flags)) as found:
+                name = where.rstrip("/").rpartition("/")[2] or "/"
+                return info_at(found, name, self._ids())
 
     def exists(self, path: StrPath) -> bool:
         """Return whether there is something, at the end of all links."""
@@ -232,7 +237,7 @@ class Files:
         """
         where = container_path(path)
         with self._reach() as root, attempt("make the directory", where):
-            side = RootSide(root)
+            side = self._side(root)
             if exist_ok:
                 with contextlib.suppress(FileNotFoundError), closing(side.open(where, DIRECTORY)):
                     return
@@ -240,7 +245,7 @@ class Files:
             above = make_parents(side, place.parent) if parents else None
             with closing(side.open(place.parent, DIRECTORY) if above is None else above) as parent:
                 try:
-                    make_directory(parent, place.name, mode, owner)
+                    make_directory(parent, place.name, mode, side.owner(owner))
                 except FileExistsError:
                     if not exist_ok:
                         raise
@@ -258,7 +263,7 @@ class Files:
         place = placed(where, "remove")
         with self._reach() as root, attempt("remove", where):
             try:
-                with closing(RootSide(root).open(place.parent, DIRECTORY)) as parent:
+                with closing(self._side(root).open(place.parent, DIRECTORY)) as parent:
                     trees.remove(parent, place.name, recursive=recursive)
             except FileNotFoundError:
                 if not missing_ok:
@@ -269,7 +274,7 @@ class Files:
         source, target = container_path(old), container_path(new)
         here, there = placed(source, "rename"), placed(target, "rename")
         with self._reach() as root, attempt(f"rename {source} to", target):
-            side = RootSide(root)
+            side = self._side(root)
             with (
                 closing(side.open(here.parent, DIRECTORY)) as old_parent,
                 closing(side.open(there.parent, DIRECTORY)) as new_parent,
@@ -307,9 +312,9 @@ class Files:
         from containerkit.runtime.transfer import transfer
 
         where, there = container_path(remote), os.fspath(local)
-        copier = Copier(Rules(owner=owner, max_size=size_limit(max_size)), where)
+        copier = Copier(Rules(owner, max_size=size_limit(max_size), source=self._ids()), where)
         with self._reach() as root, attempt(f"copy {where} to", there):
-            transfer(RootSide(root), where, HOST, there, copier)
+            transfer(self._side(root), where, HOST, there, copier)
         return copier.result()
 
     def put(
@@ -334,9 +339,10 @@ class Files:
         from containerkit.runtime.transfer import transfer
 
         here, where = os.fspath(local), container_path(remote)
-        copier = Copier(Rules(owner=owner, trusted=True, max_size=size_limit(max_size)), here)
+        limit = size_limit(max_size)
+        copier = Copier(Rules(owner, trusted=True, max_size=limit, target=self._ids()), here)
         with self._reach() as root, attempt(f"copy {here} to", where):
-            transfer(HOST, here, RootSide(root), where, copier)
+            transfer(HOST, here, self._side(root), where, copier)
         return copier.result()
 
     # ---- tars
@@ -357,8 +363,8 @@ class Files:
         with ExitStack() as stack:
             root = stack.enter_context(self._reach())
             with attempt("archive", where):
-                top = stack.enter_context(closing(RootSide(root).open(where, LEAF)))
-            pieces = tar_pieces(top, "" if name in {".", ".."} else name)
+                top = stack.enter_context(closing(self._side(root).open(where, LEAF)))
+            pieces = tar_pieces(top, "" if name in {".", ".."} else name, ids=self._ids())
             return TarStream(pieces, where, stack.pop_all())
 
     def extract(
@@ -388,6 +394,7 @@ class Files:
         from containerkit.runtime.extract import Extractor
 
         where = container_path(path)
-        rules = Rules(owner=owner, trusted=True, max_size=size_limit(max_size))
+        limit = size_limit(max_size)
+        rules = Rules(owner, trusted=True, max_size=limit, target=self._ids())
         with self._reach() as root, attempt("extract into", where):
-            return Extractor(RootSide(root), where, rules).run(tar)
+            return Extractor(self._side(root), where, rules).run(tar)

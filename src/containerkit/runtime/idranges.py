@@ -36,6 +36,7 @@ from containerkit.state.lock import FileLock
 
 if TYPE_CHECKING:
     from containerkit.model.options import ContainerOptions
+    from containerkit.model.security import Security
 
 PLACE: Final = Path("/run/containerkit/ids")
 SIZE: Final = 65536
@@ -54,9 +55,8 @@ def wants_range(options: ContainerOptions) -> bool:
     return security is not None and security.userns == "auto"
 
 
-def ids_of(directory: Path | str, options: ContainerOptions) -> IdMap | None:
+def ids_of(directory: Path | str, security: Security | None) -> IdMap | None:
     """Return the ids of a kept container, None: the host's."""
-    security = options.get("security")
     if security is None or security.userns == "host":
         return None
     return security.userns if isinstance(security.userns, IdMap) else noted(directory)

@@ -331,5 +331,5 @@ def _base(root: str, row: Row, given: Given | None) -> ExecBase:
         files.passwd,
         files.group,
         privileges=host.capabilities & own,
-        ids=idranges.ids_of(Path(root) / "containers" / row.id, kept.options),
+        ids=idranges.ids_of(Path(root) / "containers" / row.id, kept.options.get("security")),
     )

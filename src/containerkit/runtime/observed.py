@@ -146,10 +146,10 @@ class Observed(Inside):
     @property
     def files(self) -> Files:
         """Its files: read, written, copied, archived; whether it runs or not."""
-        from containerkit.runtime.contents import reach
+        from containerkit.runtime.contents import ids_of, reach
         from containerkit.runtime.files import Files
 
-        return Files(lambda: reach(self))
+        return Files(lambda: reach(self), lambda: ids_of(self))
 
     def diff(self) -> tuple[Change, ...]:
         """Return what it changed in its image's files, in the order of paths.

@@ -97,6 +97,8 @@ def _descriptor(side: Side, path: str, flags: int) -> int:
                 if flags & os.O_EXCL:
                     raise
                 continue
+        if side.maker is not None:
+            os.fchown(fd, *side.maker)
         os.fchmod(fd, 0o644)
         return fd
     raise FileExistsError(path)

@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from containerkit.errors import refusals
+from containerkit.model.idmap import IdMap
 from containerkit.model.stats import Task
 from containerkit.runtime.groups import Group, group_of
 
@@ -46,7 +47,7 @@ def read_tasks(pid: int) -> tuple[Task, ...]:
     try:
         depth = len(_ids(_read(f"/proc/{pid}/status")))
         namespace = _namespace(pid)
-        names = user_names(pid)
+        names, ids = user_names(pid), _id_map(pid)
     except FileNotFoundError as error:
         raise ProcessLookupError(f"process {pid} has ended") from error
     boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -54,7 +55,7 @@ def read_tasks(pid: int) -> tuple[Task, ...]:
     nested: list[Task] = []
     for candidate in candidates(pid):
         with suppress(OSError):  # it ended meanwhile
-            task = _read_task(candidate, depth, names, boot)
+            task = _read_task(candidate, depth, names, ids, boot)
             if task is not None and _namespace(candidate) == namespace:
                 inside[candidate] = task
             elif task is not None:
@@ -128,14 +129,21 @@ def _field(status: bytes, name: bytes) -> bytes:
     return status[start : status.find(b"\n", start)].strip()
 
 
-def _read_task(host_pid: int, depth: int, names: dict[int, str], boot: float) -> Task | None:
+def _id_map(pid: int) -> IdMap:
+    """Return the users of a process's user namespace, as this process counts them."""
+    lines = _read(f"/proc/{pid}/uid_map").splitlines()
+    return IdMap([tuple(map(int, line.split())) for line in lines])
+
+
+def _read_task(
+    host_pid: int, depth: int, names: dict[int, str], ids: IdMap, boot: float
+) -> Task | None:
     status = _read(f"/proc/{host_pid}/status")
-    ids = _ids(status)
-    if len(ids) < depth:
+    if len(_ids(status)) < depth:
         return None  # in a namespace above: what enters it to start something there
     fields = _read(f"/proc/{host_pid}/stat")
     command = _read(f"/proc/{host_pid}/cmdline", _COMMAND_MAX)
-    return parse_task(status, fields, command, depth=depth, names=names, boot=boot)
+    return parse_task(status, fields, command, depth=depth, names=names, ids=ids, boot=boot)
 
 
 def parse_task(
@@ -145,6 +153,7 @@ def parse_task(
     *,
     depth: int,
     names: dict[int, str],
+    ids: IdMap | None = None,
     boot: float = 0.0,
 ) -> Task:
     """Return a task from the texts of its ``status``, ``stat`` and ``cmdline``.
@@ -157,17 +166,20 @@ def parse_task(
         command: of /proc/PID/cmdline.
         depth: which of its ids is the one inside the container, counted from 1.
         names: of users, by id.
+        ids: of the container's user namespace; None: this process's.
         boot: when the host booted, seconds since 1970.
     """
     head, _, tail = fields.rpartition(b")")
     name = head.partition(b"(")[2]
     values = tail.split()
-    ids = _ids(status)
+    pids = _ids(status)
     uid = int(_field(status, b"Uid").split()[1])
+    if ids is not None:
+        uid = ids.inside(uid, 0)[0]
     words = command.rstrip(b"\0").split(b"\0") if command.strip(b"\0") else [b"[" + name + b"]"]
     return Task(
-        pid=ids[depth - 1],
-        host_pid=ids[0],
+        pid=pids[depth - 1],
+        host_pid=pids[0],
         parent=int(values[1]),
         user=names.get(uid, str(uid)),
         uid=uid,

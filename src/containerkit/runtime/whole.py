@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from containerkit.errors import FileTooLarge
 from containerkit.runtime.beneath import (
@@ -24,6 +24,9 @@ from containerkit.runtime.beneath import (
 from containerkit.runtime.copies import CHUNK, UNSIZED
 from containerkit.runtime.fileinfo import FileInfo, info_of
 
+if TYPE_CHECKING:
+    from containerkit.model.idmap import IdMap
+
 ROOT_OWNER: Final = (0, 0)
 
 
@@ -36,12 +39,17 @@ def size_limit(value: int | str | None) -> int | None:
     return parse_size(value, what="max_size")
 
 
-def stat_at(directory: int, name: str) -> FileInfo:
+def stat_at(directory: int, name: str, ids: IdMap | None = None) -> FileInfo:
     """Return what is known of a name in an open directory, of a link itself."""
     with closing(os.open(name, LEAF, dir_fd=directory)) as found:
-        status = os.fstat(found)
-        link = os.readlink("", dir_fd=found) if stat.S_ISLNK(status.st_mode) else None
-    return info_of(name, status, link)
+        return info_at(found, name, ids)
+
+
+def info_at(found: int, name: str, ids: IdMap | None) -> FileInfo:
+    """Return what is known of what an O_PATH descriptor stands for."""
+    status = os.fstat(found)
+    link = os.readlink("", dir_fd=found) if stat.S_ISLNK(status.st_mode) else None
+    return info_of(name, status, link, ids)
 
 
 def read_whole(fd: int, path: str, limit: int | None) -> bytes:
@@ -64,12 +72,16 @@ def replace_whole(
     data: bytes | bytearray | memoryview,
     mode: int | None,
     owner: tuple[int, int] | None,
+    maker: tuple[int, int] | None = None,
 ) -> None:
-    """Write a file aside and put it in place; arguments as `Files.write_bytes`."""
+    """Write a file aside and put it in place; arguments as `Files.write_bytes`.
+
+    Owners are as the host counts them; *maker* has a new one that *owner* is not given for.
+    """
     try:
         before = os.stat(name, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:
-        bits, ids = 0o644, ROOT_OWNER
+        bits, ids = 0o644, maker or ROOT_OWNER
     else:
         refuse_special(before)
         bits, ids = stat.S_IMODE(before.st_mode), (before.st_uid, before.st_gid)
