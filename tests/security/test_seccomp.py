@@ -237,6 +237,13 @@ def filters(text: str) -> tuple[int, int]:
 
 
 STATUS = ("cat", "/proc/self/status")
+CHECK = ck.Healthcheck(
+    "test -e /tmp/first && cat /proc/self/status >/tmp/check && mv /tmp/check /tmp/health",
+    interval=0.05,
+    start_period=60,
+    start_interval=0.05,
+)
+"""Tells its own status, whole at any moment; healthy when the first process has told its own."""
 OURS = filters(Path("/proc/self/status").read_text())
 FILTERED = (2, OURS[1] + 1)
 
@@ -248,8 +255,12 @@ def test_first_process_exec_and_health_check(
 ) -> None:
     """One filter, also when it must be loaded by a process that is no root any more."""
     security = ck.Security(no_new_privileges=not privileges)
-    check = ck.Healthcheck(["sh", "-c", "cat /proc/self/status >/tmp/health"], interval=0.05)
-    command = ["sh", "-c", "mkdir -p /tmp; cat /proc/self/status >/tmp/first; exec sleep 1000"]
+    check = CHECK
+    command = [
+        "sh",
+        "-c",
+        "mkdir -p /tmp; cat /proc/self/status >/tmp/new; mv /tmp/new /tmp/first; exec sleep 1000",
+    ]
     with engine.start(
         hostile,
         command,
