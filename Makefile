@@ -13,7 +13,8 @@ C_FORMATTED := $(wildcard src/_native/*.c tests/native/*.c tests/faults/*.c test
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart dev test test-python test-kernel test-cgroup2 test-sanitized native lint fmt type bench wheel clean bars fuzz \
+.PHONY: help quickstart dev test test-python test-kernel test-cgroup2 test-no-openat2 test-sanitized native lint fmt type bench wheel \
+	clean bars fuzz sample-no-openat2 \
 	sweep-crowd sweep-faults sweep-kills
 
 help: ## this list
@@ -49,7 +50,7 @@ dev: $(DONE)/install-dev $(DONE)/native ## .venv with the library built in place
 
 # ---- checks
 
-test: lint type native test-python test-cgroup2 ## everything that must hold before a change lands
+test: lint type native test-python sample-no-openat2 test-cgroup2 ## everything that must hold before a change lands
 
 test-python: dev $(DONE)/packages-test ## the Python tests alone; choose with T="tests/unit -k name"
 	$(BIN)/pytest $(or $(T),tests)
@@ -60,6 +61,14 @@ native: $(DONE)/packages-test ## C tests, with address and undefined-behaviour s
 
 test-sanitized: dev $(DONE)/packages-test ## the Python tests on a core built with these sanitizers; T= as above
 	$(BIN)/python -m tests.sanitized $(T)
+
+test-no-openat2: dev $(DONE)/packages-test ## the Python tests where openat2 answers ENOSYS, as before Linux 5.6; T= as above
+	$(BIN)/python -m pytest -p tests.no_openat2.plugin $(or $(T),tests)
+
+# Of what resolves paths of others, the quick ones.
+SAMPLE := tests/unit/test_native_paths.py $(addprefix tests/security/test_,paths.py races.py)
+sample-no-openat2:
+	@$(MAKE) --no-print-directory test-no-openat2 T="-q $(SAMPLE)"
 
 test-kernel: dev $(DONE)/packages-kernel ## part of the tests on Linux 6.1, in user-mode-linux
 	tests/kernel/run $(or $(T),)
@@ -98,7 +107,7 @@ sweep-crowd: dev $(DONE)/packages-test ## 16 processes x 200 operations on one r
 sweep-kills: dev $(DONE)/packages-test ## the process killed at 540 points; N=… for so many
 	$(BIN)/python -m tests.faults.sweep_kills $(if $(N),--points $(N)) $(if $(SEED),--seed $(SEED))
 
-bars: dev $(DONE)/packages-test ## 1,000 runs, 100 OOM kills, bombs, floods, orphans: their figures; T="runs ooms"
+bars: dev $(DONE)/packages-test ## 1,000 runs, 100 OOM kills, bombs, floods, orphans, races: their figures; T="runs ooms"
 	$(BIN)/python -m tests.faults.bars $(T)
 
 # ---- the rest

@@ -20,6 +20,7 @@ import containerkit as ck
 from tests import conftest
 from tests.support import leaks, ocibuild
 from tests.support.bomb import BOMB
+from tests.support.races import Calls, Mounts, Place, Swapper, trusting
 from tests.support.registry import RegistryServer
 
 MIB = 1 << 20
@@ -228,7 +229,51 @@ def ends(engine: ck.Engine, image: str, times: int = 10) -> Figure:
     )
 
 
-BARS: Final = {bar.__name__: bar for bar in (runs, ooms, bomb, flood, orphans, ends)}
+def races(engine: ck.Engine, image: str, times: int = 1000) -> Figure:
+    """A directory swapped for links, 1,000 starts that mount on it and 1,000 rounds of file calls."""
+    base = conftest.make_root()
+    try:
+        swap = Path(conftest.__file__).with_name("security") / "attacks" / "swap.c"
+        (base / "attacks").mkdir()
+        subprocess.run(
+            ["cc", "-D_GNU_SOURCE", "-static", "-Os", "-o", base / "attacks/swap", swap], check=True
+        )
+        said, holds = [], True
+        both: tuple[Swapper, Swapper] = ("sibling", "host")
+        for who in both:
+            (base / who).mkdir()
+            place = Place(base / who)
+            with place.swapped(who, engine, image, base / "attacks"):
+                found = _race(engine, image, place, times)
+            said.append(f"{who}: {found.said}")
+            holds = holds and found.holds
+        return Figure(holds, f"{times} rounds each, swapped by a {'; by the '.join(said)}")
+    finally:
+        conftest.remove_root(base)
+
+
+def _race(engine: ck.Engine, image: str, place: Place, times: int) -> Figure:
+    mounts = Mounts(engine, image, place)
+    for number in range(times):
+        mounts.run(number)
+    mounts.close()
+    volume = [ck.Mount.bind(place.volume, "/vol")]
+    with engine.start(image, ["sleep", "100000"], mounts=volume) as box:
+        box.files.mkdir(str(place.canary), parents=True)
+        calls = Calls(box.files, place.scratch, "/vol/x")
+        for number in range(times):
+            calls.run(number)
+        out = len(mounts.escapes) + place.escaped()
+        path = Path(f"/proc/{box.pid}/root/vol/x")
+        trusted = sum(trusting(path, place.canary, number) for number in range(times))
+    return Figure(
+        out == 0 and trusted > 0,
+        f"{out} escapes ({mounts.started} starts, {mounts.refused} refused; {calls.done} calls done,"
+        f" {calls.refused} refused); the control escaped {trusted} times",
+    )
+
+
+BARS: Final = {bar.__name__: bar for bar in (runs, ooms, bomb, flood, orphans, ends, races)}
 
 
 def main(names: list[str]) -> int:

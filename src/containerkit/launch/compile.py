@@ -247,6 +247,7 @@ class _Compiler:
         steps: list[Op] = []
         if masks is None:
             steps += defaults.MASKS
+            steps += [Op(Code.MASK, arena=(path, None, None)) for path in self.facts.hardware]
         else:
             steps += [Op(Code.MASK, arena=(path, None, None)) for path in masks]
         if fixed is None:

@@ -175,6 +175,7 @@ class HostFacts:
         euid: of the caller.
         hostname: of the host, for containers in its network.
         machine: as uname(2) says it, whose numbers of system calls a filter needs.
+        hardware: paths of /sys that are hidden beside the default ones, of this host's devices.
     """
 
     cgroup: Literal["v1", "v2", "hybrid"] | None = None
@@ -187,6 +188,7 @@ class HostFacts:
     euid: int = 0
     hostname: str = ""
     machine: str = "x86_64"
+    hardware: tuple[str, ...] = ()
 
 
 @attrs.frozen

@@ -5,10 +5,12 @@ Owns the reading of it.  Probes features, never versions; decides nothing.
 
 from __future__ import annotations
 
+import glob
 import os
 import resource
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from containerkit.errors import refusals
 from containerkit.launch.request import HostFacts, Ids
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 # The launcher's `enum ck_feature`, by the names that notes and reports use.
 _FEATURES = {1: "overlay lowerdir+", 2: "spare child", 4: "network namespace pool"}
 _RESOURCES = 16
+
+HARDWARE: Final = ("/sys/devices/system/cpu/cpu*/thermal_throttle",)
+"""What is hidden of each device that a host has, as moby does (GHSA-6fw5-f8r9-fgfm)."""
 
 Rlimits = tuple[tuple[int, int, int], ...]
 """(resource, soft, hard) of each."""
@@ -53,7 +58,14 @@ def gather(launcher: Launcher) -> HostFacts:
         euid=os.geteuid(),
         hostname=os.uname().nodename,
         machine=os.uname().machine,
+        hardware=hardware(),
     )
+
+
+@cache
+def hardware() -> tuple[str, ...]:
+    """Return the paths of `HARDWARE` that this host has."""
+    return tuple(sorted(path for pattern in HARDWARE for path in glob.iglob(pattern)))
 
 
 @refusals("read the limits of the container's launcher")
