@@ -141,8 +141,6 @@ def merged(old: Limits, new: Limits) -> Limits:
         changes["ulimits"] = tuple({one.name: one for one in (*old.ulimits, *new.ulimits)}.values())
     if isinstance(new.memory, Unlimited) and new.memory_swap is None:
         changes["memory_swap"] = None
-    elif isinstance(new.memory, int) and new.memory_swap is None and old.memory_swap == old.memory:
-        changes["memory_swap"] = new.memory  # without swap it stays
     return attrs.evolve(old, **changes)
 
 

@@ -47,6 +47,17 @@ def limits_of(options: ContainerOptions) -> Limits:
     return STRICT if given is None else _with_strict(given)
 
 
+def changes_of(options: ContainerOptions, given: Limits) -> Limits:
+    """Return what an update of a container changes: what is without swap by its preset stays so."""
+    if is_strict(options) and isinstance(given.memory, int) and given.memory_swap is None:
+        return attrs.evolve(given, memory_swap=given.memory, ulimits=_by_name(given))
+    return given
+
+
+def _by_name(*limits: Limits) -> dict[str, tuple[int, int]]:
+    return {name: (soft, hard) for one in limits for name, soft, hard in one.ulimits}
+
+
 def _with_strict(given: Limits) -> Limits:
     values = {
         name: getattr(STRICT, name)
@@ -56,8 +67,7 @@ def _with_strict(given: Limits) -> Limits:
     memory = values.get("memory", given.memory)
     if given.memory_swap is None and isinstance(memory, int):
         values["memory_swap"] = memory
-    named = {name: (soft, hard) for name, soft, hard in (*STRICT.ulimits, *given.ulimits)}
-    return attrs.evolve(given, **values, ulimits=named)
+    return attrs.evolve(given, **values, ulimits=_by_name(STRICT, given))
 
 
 def default_user(options: ContainerOptions, image: str) -> str:

@@ -23,7 +23,7 @@ from containerkit.launch.limits import (
     merged,
     update_settings,
 )
-from containerkit.launch.presets import limits_of
+from containerkit.launch.presets import changes_of, limits_of
 from containerkit.launch.request import HostFacts
 from containerkit.model.limits import Limits
 from containerkit.runtime import begin, birth, cgroups, packets
@@ -62,7 +62,7 @@ def update(container: Verbs, limits: Limits) -> None:
         row = container._read_row()
         kept = birth.Kept.of(row)
         old = limits_of(kept.options)
-        new = merged(old, limits)
+        new = merged(old, changes_of(kept.options, limits))
         devices = block_devices(old) | block_devices(new)
         if container._look().is_live:
             facts = _facts(container)

@@ -9,7 +9,7 @@ from containerkit.errors import ConfigError, MissingFeature
 from containerkit.launch.execute import ExecBase, ExecRequest, exec_plan
 from containerkit.launch.limits import merged
 from containerkit.launch.ops import Code
-from containerkit.launch.presets import STRICT, limits_of
+from containerkit.launch.presets import STRICT, changes_of, limits_of
 from containerkit.launch.request import HostFacts
 from containerkit.model.limits import RESOURCES, UNLIMITED, Limits
 from containerkit.model.options import ContainerOptions
@@ -90,10 +90,11 @@ def test_limits_that_are_lifted_are() -> None:
 
 def test_what_is_without_swap_stays_so_with_other_memory() -> None:
     for memory in ("64m", "1g"):
-        after = merged(STRICT, Limits(memory=memory))
+        after = merged(STRICT, changes_of(OPTIONS, Limits(memory=memory)))
         assert after.memory_swap == after.memory
-    with_swap = Limits(memory="64m", memory_swap="128m")
-    assert merged(with_swap, Limits(memory="32m")).memory_swap == 128 << 20
+    given = Limits(memory="64m", memory_swap="128m")
+    assert changes_of(OPTIONS, given) == given
+    assert changes_of({}, Limits(memory="64m")) == Limits(memory="64m")
 
 
 @pytest.mark.parametrize("facts", [BARE, attrs.evolve(V1_SWAP, cgroup_files={"cpu.cfs_quota_us"})])
