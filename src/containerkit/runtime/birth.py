@@ -231,7 +231,7 @@ def _make(
         row = _insert(keeper, row, chain_ids, durable=durable, named=named)
         try:
             if first_id is not None:
-                idranges.note(directory, first_id)
+                keeper.runner.ranges().pass_on(first_id, directory)
             marks.write(directory, mark)
             if durable:
                 sync_directory(directory)

@@ -24,6 +24,7 @@ import contextlib
 import os
 import random
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +48,7 @@ NOTE: Final = "ids"
 _POOL: Final = (1 << 30, 1 << 31)
 _USER: Final = "containerkit"
 _TRIES: Final = 64
+_LOCK_SECONDS: Final = 25.0
 
 
 def wants_range(options: ContainerOptions) -> bool:
@@ -118,11 +120,17 @@ class Ranges:
             yield first
         except BaseException:
             self.give_back(first)
+            _release(first, self._root, f"container {container_id}")
             raise
+
+    def pass_on(self, first: int, directory: Path) -> None:
+        """Leave a range to the kept container of a directory, which has no mark yet."""
+        with refusals("note the container's ids"):
+            os.symlink(str(first), directory / NOTE)
+        with _locked() as place:
+            _write(place, first, self._root, f"container {directory.name}")
         with self._guard:
             self._taken.discard(first)
-        with _locked() as place:
-            _write(place, first, self._root, f"container {container_id}")
 
     def close(self) -> None:
         """Give all of them up: the launcher has ended."""
@@ -134,12 +142,6 @@ class Ranges:
 
 
 # ---- kept containers
-
-
-@refusals("note the container's ids")
-def note(directory: Path, first: int) -> None:
-    """Note in a kept container's directory which range it has."""
-    os.symlink(str(first), directory / NOTE)
 
 
 @refusals("read the container's ids")
@@ -201,15 +203,14 @@ def sweep(root: Path) -> None:
 
 
 @contextmanager
-@refusals("choose ids for the container")
 def _locked() -> Iterator[Path]:
-    PLACE.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = FileLock(PLACE / "lock")
-    lock.acquire()
-    try:
-        yield PLACE
-    finally:
-        lock.release()
+    """Be the only one that looks at claims and changes them meanwhile."""
+    with refusals("choose ids for the container"):
+        PLACE.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = FileLock(PLACE / "lock")
+        lock.acquire(deadline=time.monotonic() + _LOCK_SECONDS)
+        with lock:
+            yield PLACE
 
 
 def _allocate(root: Path, holder: str) -> int:

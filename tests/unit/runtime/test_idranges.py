@@ -113,7 +113,7 @@ def test_a_kept_container(root: Path, place: Path) -> None:
     with ranges.for_kept("c", OPTIONS) as first:  # type: ignore[arg-type]
         assert first is not None
         directory.mkdir()
-        idranges.note(directory, first)
+        ranges.pass_on(first, directory)
     ids = idranges.noted(directory)
     assert ids is not None
     assert ids.outside(0, 0) == (first, first)
