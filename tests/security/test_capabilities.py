@@ -19,6 +19,9 @@ from tests.security import plans
 from tests.support import ocibuild
 from tests.support.registry import RegistryServer
 
+pytestmark = pytest.mark.needs("root")
+"""The sets of an ordinary user are those of its user namespace, and none outside to compare with."""
+
 NUMBERS = ARCHITECTURES[os.uname().machine].numbers
 HELD = facts.capabilities()
 STATUS = ("cat", "/proc/self/status")

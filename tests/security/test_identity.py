@@ -15,6 +15,8 @@ from tests.security import plans
 from tests.support import ocibuild
 from tests.support.registry import RegistryServer
 
+pytestmark = pytest.mark.needs("ids")
+
 STATUS = ("cat", "/proc/self/status")
 
 PASSWD = """\
@@ -128,6 +130,7 @@ with ck.Engine.open(sys.argv[1]) as engine:
 """
 
 
+@pytest.mark.needs("root")
 def test_the_callers_groups_stay_with_it(engine: ck.Engine, hostile: str) -> None:
     engine.images.pull(hostile)
     command = [sys.executable, "-c", GROUPS, str(engine.root), hostile]

@@ -21,6 +21,9 @@ from containerkit.model.security import CAPABILITIES
 from containerkit.runtime import facts
 from tests.security import plans
 
+pytestmark = pytest.mark.needs("root")
+"""Without capabilities the kernel refuses by itself what the filter is to refuse."""
+
 MACHINE = os.uname().machine
 NUMBERS = ARCHITECTURES[MACHINE].numbers
 NEWEST = ARCHITECTURES[MACHINE].newest

@@ -9,6 +9,8 @@ import pytest
 import containerkit as ck
 from containerkit.errors import ConfigError, MissingFeature
 
+pytestmark = pytest.mark.needs("control groups")
+
 
 @pytest.fixture
 def box(engine: ck.Engine, hostile: str) -> Iterator[ck.Container]:
