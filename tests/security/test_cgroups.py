@@ -66,7 +66,7 @@ def test_on_the_host(attacks: Path) -> None:
     if cgroups.find().version not in {"v1", "hybrid"}:
         pytest.skip("needs control groups of version 1")
     way = mounting(b"cgroup", b"pids")
-    words = ["unshare", "--mount", "--propagation", "private", attacks / "call", *way[1:]]
+    words = ["unshare", "--mount", "--propagation", "private", str(attacks / "call"), *way[1:]]
     try:
         done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
     finally:

@@ -78,6 +78,8 @@ def lost_its_owner(record_fd: int) -> bool:
     line = os.pread(record_fd, 100, 0).partition(b"\n")[0].decode("ascii", "replace").split()
     if len(line) != 4 or line[0] != _OWNER or line[3] != str(_namespace()):
         return False
+    if not line[1].isdecimal():  # not written by us
+        return False
     return _started(int(line[1])) != line[2]
 
 

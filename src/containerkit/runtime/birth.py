@@ -73,7 +73,7 @@ class Kept(NamedTuple):
         """
         if not row.config:
             raise ContainerNotFound(f"cannot find container {row.id[:12]}: it was removed")
-        kept = codec.load(row.config)
+        kept = codec.load_config(row.config)
         return cls(
             row.image,
             kept["image"],

@@ -50,9 +50,27 @@ def load(text: str) -> Any:
     """Return the value in a text.
 
     Raises:
-        ConfigError: a later version wrote it.
+        ConfigError: a later version wrote it, or nobody of ours.
     """
-    return _decode(json.loads(text))
+    try:
+        return _decode(json.loads(text))
+    except ConfigError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ConfigError("cannot read what was kept of a container: it was damaged") from error
+
+
+def load_config(text: str) -> dict[str, Any]:
+    """Return what the config of a row says, by name; options are there, as a mapping.
+
+    Raises:
+        ConfigError: as `load`.
+    """
+    kept = load(text)
+    names = {"command", "options", "image", "rootfs", "chain_ids"}
+    if not (isinstance(kept, dict) and names <= kept.keys() and isinstance(kept["options"], dict)):
+        raise ConfigError("cannot read what was kept of a container: it was damaged")
+    return kept
 
 
 def _encode(value: object) -> Any:
@@ -121,6 +139,8 @@ def _rebuild(kind: str, content: Any) -> Any:
     module, _, name = kind.partition(".")
     try:
         cls: Any = getattr(import_module(_MODEL + module), name)
+        if cls.__module__ != _MODEL + module:  # what the module itself only uses
+            raise TypeError(f"{kind} is no kind of the model")
         if issubclass(cls, Enum):
             return cls[content]
         if issubclass(cls, tuple):

@@ -118,7 +118,7 @@ class Handle:
         row = self._read_row()
         if not row.config:  # seen in a list only
             raise ContainerNotFound(f"cannot find container {self.id[:12]}: it was removed")
-        kept = codec.load(row.config)
+        kept = codec.load_config(row.config)
         return ContainerConfig(
             image=row.reference, command=kept["command"], options=kept["options"]
         )

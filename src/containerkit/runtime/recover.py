@@ -140,11 +140,12 @@ def _remove_groups(path: Path) -> bool:
     """Remove a dead launcher's groups; False when something still dies in them.
 
     The kernel closes a process's files, and so lets go of its lock, before it kills what is left in
-    the pid namespace that it was the first process of.
+    the pid namespace that it was the first process of.  What has another name is not its, whatever
+    the record says.
     """
     text = path.read_text(encoding="utf-8", errors="surrogateescape")
     groups = [Path(line) for line in text.split("\n")]
-    groups = [group for group in groups if group.name.startswith(cgroups.PREFIX)]
+    groups = [group for group in groups if group.name == cgroups.PREFIX + path.name]
     deadline = time.monotonic() + _ENDING_SECONDS
     while True:
         for group in groups:
@@ -223,7 +224,7 @@ def _removed(directory: Path) -> bool:
 
 def _remove_owned(root: Path, name: str, mark: str) -> bool:
     """Remove what belonged to a dead launcher; False when it has come to another one since."""
-    if (root / "owners" / str(marks.owner_of(mark))).exists():  # a new one, since the walk
+    if str(marks.owner_of(mark)) in os.listdir(root / "owners"):  # a new one, since the walk
         return False
     with _untouched(root, name, mark) as directory:
         if directory is None:
