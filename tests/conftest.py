@@ -147,6 +147,8 @@ def missing(feature: str) -> str | None:
         return None if os.geteuid() == 0 or user.is_ours() else "needs root, or make test-rootless"
     if feature == "control groups":
         return None if os.geteuid() == 0 else "needs control groups: limits, pauses, statistics"
+    if feature == "ordinary user":
+        return None if user.is_ours() else "needs to be an ordinary user (make test-rootless)"
     if feature == "ids":
         there = os.geteuid() == 0 or user.has_ids()
         return None if there else "needs subordinate ids (/etc/subuid)"

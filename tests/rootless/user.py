@@ -107,6 +107,7 @@ def become(home: Path, program: list[str]) -> None:
         "LANG": os.environ.get("LANG", "C.UTF-8"),
         "CONTAINERKIT_TEST_DIR": str(home / "tests"),
         "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTEST_ADDOPTS": f"-o cache_dir={home}/cache",
         "HYPOTHESIS_STORAGE_DIRECTORY": str(home / "hypothesis"),
     }
     os.setgroups([])

@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 from containerkit.care import groups, kernel
 from containerkit.model.host import HostFeature, HostReport
 from containerkit.runtime import facts
+from containerkit.state import userns
 
 _SYS_ADMIN: Final = 1 << 21
 _SYSCTL: Final = Path("/proc/sys")
@@ -78,7 +79,7 @@ _RIGHTS: Final = (
         "administrator",
         _administrator,
         "making namespaces and mounts",
-        "nothing starts: this version has no rootless containers",
+        "a user namespace of the caller's: see unprivileged user namespaces",
         "run as root; in a container, give it CAP_SYS_ADMIN",
     ),
 )
@@ -137,6 +138,15 @@ def _unprivileged_user_namespaces() -> tuple[bool, str]:
         if _read(_SYSCTL / name) == bad:
             return False, f"{name.replace('/', '.')} is {bad}"
     return True, "no setting forbids them"
+
+
+def _subordinate_ids() -> tuple[bool, str]:
+    if not userns.is_needed():
+        return True, "not needed: this user has all"
+    ids = userns.granted()
+    if ids is not None:
+        return True, f"{ids.uids[1][2]} users beside its own, from {ids.uids[1][1]} on"
+    return False, "not for this user in /etc/subuid and /etc/subgid, or newuidmap is not installed"
 
 
 # ---- system calls
@@ -305,6 +315,13 @@ _REST: Final = (
         "containers need root",
         "sysctl kernel.unprivileged_userns_clone=1,"
         " sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+    ),
+    Row(
+        "subordinate ids",
+        _subordinate_ids,
+        "users and groups beside root in containers of ordinary users",
+        "user 0 alone, who is the caller: files of others become its own, user= raises",
+        userns.GRANT,
     ),
     Row(
         "nftables",

@@ -112,6 +112,7 @@ class _Compiler:
         )
         self.secrets = tuple(options.get("secrets") or ())
         self.ids = userns.ids_of(self.security, request.ids)
+        userns.refuse_nested(self.ids, facts)
         self.owner = userns.owner_of(self.ids, self.identity)
         self.user_slot = -1
         check_streams(request)
@@ -206,7 +207,9 @@ class _Compiler:
         if not self.mounts or not mount_steps.covers(self.mounts, "/dev/shm"):
             child.append(self._shm())
         child.append(defaults.MQUEUE)
-        if device_steps.is_privileged(self.security):
+        if self.host_network and self.facts.ids is not None:
+            self.notes.append("no /sys: it shows the host's network, not ours in a user namespace")
+        elif device_steps.is_privileged(self.security):
             child += (defaults.WRITABLE_SYSFS, *device_steps.control_group_steps(self.facts))
         elif self.security.preset != "strict":
             child.append(defaults.SYSFS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from containerkit.errors import ConfigError
+from containerkit.errors import ConfigError, MissingFeature
 from containerkit.launch import defaults
 from containerkit.launch.ops import Code, Op
 from containerkit.model.idmap import IdMap
@@ -17,6 +17,7 @@ from containerkit.model.idmap import IdMap
 if TYPE_CHECKING:
     from containerkit.launch.identity import Identity
     from containerkit.launch.mounts import Slots
+    from containerkit.launch.request import HostFacts
     from containerkit.model.security import Security
 
 
@@ -35,6 +36,21 @@ def ids_of(security: Security, chosen: IdMap | None) -> IdMap | None:
     if security.userns == "auto" and chosen is None:
         raise ConfigError("userns 'auto': no ids were chosen")
     return chosen if security.userns == "auto" else None
+
+
+def refuse_nested(ids: IdMap | None, facts: HostFacts) -> None:
+    """Refuse a user namespace of its own where the launcher is in one already.
+
+    Raises:
+        MissingFeature: its layers could not be shown with other ids (mount_setattr(2)).
+    """
+    if ids is not None and facts.ids is not None:
+        raise MissingFeature(
+            "cannot give the container a user namespace of its own: it is in that of the user who"
+            " runs this program, and only the host's root can map the ids of its files again",
+            hint='run as root, or leave it in that one: userns="host", as with Security.default()',
+            feature="userns",
+        )
 
 
 def owner_of(ids: IdMap | None, identity: Identity) -> tuple[int, int]:

@@ -19,15 +19,16 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Final
 
 from containerkit.errors import ContainerNotFound, HostError, InvalidStatus
+from containerkit.model.idmap import IdMap
 from containerkit.runtime import begin, idranges, packets
 from containerkit.runtime import status as words
 from containerkit.runtime.alive import pid_of
 from containerkit.runtime.beneath import DIRECTORY, attempt
 from containerkit.runtime.birth import Kept
 from containerkit.runtime.rootplan import root_plan
+from containerkit.state import userns
 
 if TYPE_CHECKING:
-    from containerkit.model.idmap import IdMap
     from containerkit.runtime.changes import Change
     from containerkit.runtime.export import Sink
     from containerkit.runtime.handle import Handle
@@ -178,5 +179,8 @@ def export(container: Observed, file: Sink) -> None:
 
 
 def ids_of(container: Observed) -> IdMap | None:
-    """Return a container's own ids, None: the host's."""
-    return idranges.ids_of(container._directory, container.config.options.get("security"))
+    """Return a container's own ids, or those of an ordinary user's containers; None: the host's."""
+    ids = idranges.ids_of(container._directory, container.config.options.get("security"))
+    if ids is None and userns.is_needed():
+        return IdMap(*userns.ids_of(container._keeper.root))
+    return ids

@@ -1,0 +1,199 @@
+"""What an ordinary user has of containers: everything but what only other ids or groups could give.
+
+These run as the user that `make test-rootless` becomes, once with one id, once with a range of others.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import containerkit as ck
+from containerkit.errors import ContainerKitError, MissingFeature
+from tests.conftest import missing
+from tests.rootless import user
+from tests.support.patience import until
+
+pytestmark = [pytest.mark.integration, pytest.mark.needs("ordinary user")]
+
+FOREVER = ["sleep", "100000"]
+WITH_IDS = pytest.mark.needs("ids")
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(shared_root: Path) -> Iterator[None]:
+    yield
+    with ck.Engine.open(shared_root) as engine:
+        for one in engine.containers.list():
+            one.remove(force=True)
+        left = [name for name in os.listdir(shared_root / "containers") if name[0] != "."]
+        assert left == []
+
+
+def test_it_is_root_inside_and_nobody_else(engine: ck.Engine, busybox: str) -> None:
+    result = engine.run(
+        busybox, ["sh", "-c", "id -u; id -g; cat /proc/self/uid_map; ls /sys/class/net"], text=True
+    )
+    uid, gid, *lines = result.stdout.splitlines()
+    assert (uid, gid) == ("0", "0")
+    rows = [[str(user.UID), "1"]]
+    if user.has_ids():
+        rows.append([str(user.RANGE[0]), str(user.RANGE[1])])
+    assert [line.split()[1:] for line in lines[:-1]] == rows
+    assert lines[-1] == "lo"
+
+
+def test_capabilities_reach_no_further_than_its_namespace(engine: ck.Engine, busybox: str) -> None:
+    script = "mknod /tmp/null c 1 3; hostname other; mount -t tmpfs none /mnt"
+    result = engine.run(busybox, ["sh", "-c", script], text=True)
+    assert len(result.stderr.splitlines()) == 3
+
+
+def test_what_a_container_writes_and_removes(engine: ck.Engine, busybox: str) -> None:
+    script = "rm /etc/passwd && mkdir /etc/passwd && echo new > /etc/passwd/file && ls /etc/passwd"
+    assert engine.run(busybox, ["sh", "-c", script], text=True, check=True).stdout == "file\n"
+
+
+def test_a_bind_mount(engine: ck.Engine, busybox: str, tmp_path: Path) -> None:
+    mounts = [ck.Mount.bind(tmp_path, "/data", read_only=False)]
+    engine.run(busybox, ["sh", "-c", "echo mine > /data/file"], mounts=mounts, check=True)
+    status = (tmp_path / "file").stat()
+    assert (tmp_path / "file").read_text(encoding="ascii") == "mine\n"
+    assert (status.st_uid, status.st_gid) == (user.UID, user.UID)
+
+
+def test_the_host_image(engine: ck.Engine) -> None:
+    assert engine.run(None, ["id", "-u"], text=True, check=True).stdout == "0\n"
+
+
+def test_the_hosts_network(engine: ck.Engine, busybox: str) -> None:
+    there = sorted(os.listdir("/sys/class/net"))
+    script = "sed -n 's/^ *\\([^:]*\\):.*/\\1/p' /proc/net/dev"
+    assert "no /sys" in engine.plan(busybox, network="host").explain()
+    with engine.start(busybox, FOREVER, network="host") as one:
+        assert sorted(one.exec(["sh", "-c", script], text=True).stdout.split()) == there
+
+
+def test_a_kept_container(engine: ck.Engine, busybox: str) -> None:
+    script = "echo words; echo kept > /file; rm /bin/vi; exec sleep 100000"
+    with engine.start(busybox, ["sh", "-c", script], ready=ck.Ready(log="words")) as one:
+        assert one.exec(["cat", "/file"], text=True, check=True).stdout == "kept\n"
+        assert one.log_text() == "words\n"
+        until(lambda: "/bin/vi" in {change.path for change in one.diff()})
+        one.files.write_text("/given", "text")
+        assert one.exec(["stat", "-c", "%u", "/given"], text=True).stdout == "0\n"
+        archive = io.BytesIO()
+        one.export(archive)
+        archive.seek(0)
+        with tarfile.open(fileobj=archive) as tar:
+            assert "file" in {name.lstrip("./") for name in tar.getnames()}
+        one.stop()
+        assert one.files.read_text("/file") == "kept\n"
+        one.start()
+        assert one.files.read_text("/given") == "text"
+        one.restart()
+        assert one.exec(["cat", "/given"], text=True).stdout == "text"
+
+
+def test_a_terminal(engine: ck.Engine, busybox: str) -> None:
+    with engine.start(busybox, FOREVER) as one:
+        process = one.popen(["tty"], tty=True)
+        assert process.wait().code == 0
+
+
+MAKER = """
+import sys
+import containerkit as ck
+engine = ck.Engine.open(sys.argv[1])
+one = engine.start(sys.argv[2], ["sleep", "100000"], lifetime=sys.argv[3])
+print(one.id, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("lifetime", ["owner", "detached"])
+def test_its_maker_is_killed(
+    engine: ck.Engine, shared_root: Path, busybox: str, lifetime: str
+) -> None:
+    words = [sys.executable, "-c", MAKER, str(shared_root), busybox, lifetime]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as maker:
+        assert maker.stdout is not None
+        identity = maker.stdout.readline().strip()
+        maker.send_signal(signal.SIGKILL)
+        maker.wait()
+    engine.recover()
+    found = [one.id for one in engine.containers.list()]
+    assert found == ([identity] if lifetime == "detached" else [])
+    if found:
+        one = engine.containers.get(identity)
+        assert one.exec(["echo", "here"], text=True).stdout == "here\n"
+
+
+def test_limits_are_refused_and_the_probe_says_why(engine: ck.Engine, busybox: str) -> None:
+    if engine.probe()["cgroup memory"].present:
+        pytest.skip("needs a host that hands no control groups down to users")
+    with pytest.raises(MissingFeature, match="memory") as caught:
+        engine.run(busybox, ["true"], limits=ck.Limits(memory="64m"))
+    assert "probe()" in str(caught.value.hint)
+    assert "no limit on processes" in engine.plan(busybox, ["true"]).explain()
+
+
+def test_another_user_without_other_ids(engine: ck.Engine, busybox: str) -> None:
+    if user.has_ids():
+        pytest.skip("needs a user without subordinate ids")
+    with pytest.raises(MissingFeature, match="/etc/subuid"):
+        engine.run(busybox, ["true"], user=1000)
+    with engine.start(busybox, FOREVER) as one, pytest.raises(MissingFeature, match="/etc/subuid"):
+        one.exec(["true"], user="app")
+    assert not engine.probe()["subordinate ids"].present
+
+
+@WITH_IDS
+def test_another_user(engine: ck.Engine, busybox: str) -> None:
+    result = engine.run(busybox, ["id"], user="app", text=True, check=True)
+    assert result.stdout == "uid=1000(app) gid=1000(app) groups=1000(app),1001(extra)\n"
+    assert engine.probe()["subordinate ids"].present
+
+
+@WITH_IDS
+def test_files_of_others_are_unpacked_and_removed(
+    engine: ck.Engine, engine_root: Path, busybox: str
+) -> None:
+    script = "mkdir /dir; touch /dir/file; chown -R 7:8 /dir; chmod 700 /dir; echo done; sleep 1000"
+    with ck.Engine.open(engine_root) as apart:
+        with apart.start(busybox, ["sh", "-c", script], ready=ck.Ready(log="done")) as one:
+            owner = one.exec(["stat", "-c", "%u:%g", "/dir/file"], text=True).stdout
+            assert owner == "7:8\n"
+        assert [name for name in os.listdir(engine_root / "containers") if name[0] != "."] == []
+        apart.images.remove(busybox)
+
+
+def test_a_user_namespace_that_can_not_be_had(tmp_path: Path) -> None:
+    code = (
+        "import sys, containerkit as ck\n"
+        "try:\n    ck.Engine.open(sys.argv[1]).run(None, ['true'])\n"
+        "except ck.PermissionDenied as error:\n    print(error)\n"
+    )
+    # Who has the rights of a user namespace may forbid further ones in it.
+    script = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
+    words = ["unshare", "--user", f"--map-user={os.getuid()}", "--keep-caps"]
+    words += ["sh", "-c", script, "sh", "setpriv", "--ambient-caps=-all", "--inh-caps=-all"]
+    inner = [sys.executable, "-c", code]
+    done = subprocess.run(
+        [*words, *inner, str(tmp_path / "root")], capture_output=True, text=True, check=False
+    )
+    assert "sysctl user.max_user_namespaces=15000" in done.stdout, done.stderr
+
+
+def test_what_is_needed_of_the_tests_is_told_apart() -> None:
+    assert missing("root") is not None
+    assert missing("containers") is None
+    assert issubclass(MissingFeature, ContainerKitError)
