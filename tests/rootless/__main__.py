@@ -1,6 +1,6 @@
 """`make test-rootless`: tests as an ordinary user, with its own id alone, and with subordinate ids.
 
-    python -m tests.rootless                  what `make test` runs: about a minute
+    python -m tests.rootless                  a sample
     python -m tests.rootless tests/integration/exec -k terminal
 
 Run by root, it becomes the user of `tests.rootless.user`; by anybody else, it stays who it is.

@@ -113,7 +113,8 @@ def cgroups() -> Iterator[str]:
         directory
         for place in group_places()
         for entry in entries(place)
-        if LAUNCHER.search(str(entry))
+        # an ordinary user does not see who lives in those of others
+        if LAUNCHER.search(str(entry)) and belongs_to_us(entry)
         for directory, _, files in os.walk(entry)
         if "cgroup.procs" in files
     ]
@@ -122,6 +123,12 @@ def cgroups() -> Iterator[str]:
         name = LAUNCHER.search(directory)
         if name is None or name[1] not in living:
             yield directory
+
+
+def belongs_to_us(entry: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return entry.stat().st_uid == os.geteuid()
+    return False
 
 
 def group_places() -> Iterator[Path]:
