@@ -124,6 +124,7 @@ enum ck_release {
     CK_MEMORY = 64, CK_TUNED = 128, /* its cgroup has a limit on memory, on more than pids */
     CK_UNCOMMON = 512,       /* a limit wants a group that only few containers have */
     CK_HOST_NET = 1024,      /* it is in the launcher's network */
+    CK_SPOILT = 2048,        /* its cgroup has a value that can not be put back */
 };
 
 /* One exec: its first process, and all that is in its control group. */
@@ -146,7 +147,8 @@ enum ck_exec_flag { CK_EXEC_QUIET = 1, CK_EXEC_PROBE = 2, CK_EXEC_ABOUT = 4, CK_
 /* A locked directory and a cgroup of the same number, empty and with every value at its default. */
 struct ck_place {
     uint32_t number;
-    int lock, used;          /* used: another container was here before */
+    int lock;
+    int used, tuned;         /* another container was here before, with limits on more than pids */
 };
 
 /* A child cloned ahead, parked on its socket. */
@@ -235,6 +237,8 @@ int ck_pool_make_dir(struct ck_launcher *l, uint32_t number);
 void ck_pool_drop_ahead(struct ck_launcher *l, uint32_t number);
 void ck_pool_drop_dir(struct ck_launcher *l, const char *dir);
 int ck_pool_move_dir(struct ck_launcher *l, uint32_t number, const char *dir, int back);
+bool ck_pool_puts_back(const char *file); /* a limit */
+bool ck_pool_is_charged(const struct ck_launcher *l, const struct ck_place *place);
 int ck_pool_keep(struct ck_launcher *l, struct ck_container *c);
 void ck_pool_close(struct ck_launcher *l);
 void ck_pool_end_spare(struct ck_launcher *l, struct ck_spare *spare);

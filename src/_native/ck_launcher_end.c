@@ -87,7 +87,7 @@ static uint32_t cause_of(const struct ck_launcher *l, struct ck_container *c)
     const bool refused = has_grown(l, c, "pids", "pids.events", "max ", &c->refused);
 
     if (oom || refused) /* the count stays: no group for another container */
-        c->release |= CK_TUNED;
+        c->release |= CK_SPOILT;
     if (oom && failed) /* else it got over what was killed */
         return CK_CAUSE_OOM;
     if (c->cause && c->state.signal)

@@ -167,7 +167,7 @@ int ck_life_update(struct ck_launcher *l, struct ck_container *c, const char *li
     for (uint32_t i = 0; i < count; i += 3) {
         *failed = (int32_t)(i / 3);
         CK_TRY(ck_pool_write_cgroup(l, c->number, item, 3));
-        c->release |= CK_TUNED | (strcmp(item, "memory") == 0 ? CK_MEMORY : 0);
+        c->release |= CK_SPOILT | (strcmp(item, "memory") == 0 ? CK_MEMORY : 0);
         item = ck_plan_next(ck_plan_next(ck_plan_next(item)));
     }
     return 0;

@@ -260,11 +260,39 @@ int ck_pool_keep(struct ck_launcher *l, struct ck_container *c)
 {
     const uint16_t must = CK_REL_DIR | CK_HAS_CGROUP;
 
-    if ((c->release & (must | CK_TUNED)) != must || !c->dir[0] || !(c->flags & CK_PLAN_EPHEMERAL) ||
-        l->n_kept == CK_KEPT || l->unified >= 0 || ck_pool_move_dir(l, c->number, c->dir, 1) < 0)
+    if ((c->release & (must | CK_SPOILT)) != must || !c->dir[0] ||
+        !(c->flags & CK_PLAN_EPHEMERAL) || l->n_kept == CK_KEPT || l->unified >= 0 ||
+        ck_pool_move_dir(l, c->number, c->dir, 1) < 0)
         return 0;
-    l->kept[l->n_kept++] = (struct ck_place){c->number, ck_steal_fd(&c->lock), 1};
+    l->kept[l->n_kept++] =
+        (struct ck_place){c->number, ck_steal_fd(&c->lock), 1, c->release & CK_TUNED};
     return 1;
+}
+
+/* The limits that are put back, in an order that the kernel takes. */
+static const char limits[] = "memory\0memory.memsw.limit_in_bytes\0-1\0"
+                             "memory\0memory.limit_in_bytes\0-1\0"
+                             "cpu\0cpu.cfs_quota_us\0-1";
+
+bool ck_pool_puts_back(const char *file)
+{
+    const char *at = limits;
+
+    for (int i = 0; i < 9; i++, at = ck_plan_next(at))
+        if (strcmp(at, file) == 0)
+            return true;
+    return false;
+}
+
+/* Whether more is charged to the group of a place than its next container's limit may bear: pages
+ * that outlived the last one, such as those of a tmpfs of the host. */
+bool ck_pool_is_charged(const struct ck_launcher *l, const struct ck_place *place)
+{
+    char text[512];
+
+    return place->used &&
+           (ck_pool_read_cgroup(l, place->number, "memory", "memory.usage_in_bytes", text) < 0 ||
+            strlen(text) > 7); /* with its end of line, 1 MB and more */
 }
 
 /* Let nothing of the container that was here before show. */
@@ -277,6 +305,8 @@ static int clear_place(struct ck_launcher *l, const struct ck_place *place)
     const struct ck_state none = {0};
 
     CK_TRY(ck_pwrite(place->lock, &none, sizeof none, 0));
+    if (place->tuned)
+        CK_TRY(ck_pool_write_cgroup(l, place->number, limits, 9));
     return ck_pool_write_cgroup(l, place->number, defaults, 12);
 }
 

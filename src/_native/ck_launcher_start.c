@@ -111,7 +111,7 @@ static void take_spare(struct ck_start *start)
     /* what an earlier container left charged to a cgroup must not count against a limit */
     if (!l->spare.ready || start->plan.header->namespaces != kind ||
         start->plan_size > CK_PLAN_INLINE ||
-        (start->container->release & CK_TUNED && l->spare.place.used) ||
+        (start->container->release & CK_TUNED && ck_pool_is_charged(l, &l->spare.place)) ||
         start->container->release & CK_UNCOMMON)
         return;
     if (ck_wait_for(l->spare.pidfd, POLLIN, 0) != 0)
@@ -138,7 +138,7 @@ static uint16_t release_bits(const struct ck_launcher *l, const struct ck_plan *
             if (j % 3 == 0 && ck_pool_controller(l, item) >= l->n_common)
                 bits |= CK_UNCOMMON;
             if (j % 3 == 1 && strcmp(item, "pids.max") != 0)
-                bits |= CK_TUNED;
+                bits |= ck_pool_puts_back(item) ? CK_TUNED : CK_TUNED | CK_SPOILT;
         }
     }
     return bits;
