@@ -396,3 +396,11 @@ def test_busybox_does_not_notice(engine: ck.Engine, hostile: str, policy: str) -
     security = ck.Security(seccomp=policy)
     result = engine.run(hostile, ["sh", "-c", script], text=True, security=security)
     assert (result.stdout, result.stderr, result.exit.code) == ("two\n", "", 0)
+
+
+@pytest.mark.parametrize("verdict", [0x00050000 | -ENOSYS, 0x00000000, 0x80000000, 0x7FF00000])
+def test_a_filter_that_lets_nothing_through(engine: ck.Engine, busybox: str, verdict: int) -> None:
+    """Not even an exit: the process ends all the same."""
+    program = struct.pack("<HBBI", 6, 0, 0, verdict)
+    with pytest.raises(ck.LaunchError, match="during its set-up"):
+        engine.run(busybox, ["true"], security=ck.Security(seccomp=program), timeout=250)

@@ -107,7 +107,8 @@ def _without_step(plan: Plan, event: Event, why: str) -> LaunchError | InvalidSp
         return LaunchError(
             f"{_attempt(plan)}: it {_end(event)} during its set-up",
             errno=errno.ECHILD,
-            hint="a limit on memory or processes may be too small to start anything",
+            hint="a limit on memory or processes may be too small to start anything, or a filter of"
+            " system calls too strict",
             plan=plan,
         )
     if event.errnum in (errno.EINVAL, errno.EPROTONOSUPPORT, errno.EBADF):
