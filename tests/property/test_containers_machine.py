@@ -22,6 +22,7 @@ from containerkit.model.image_config import ImageConfig
 from containerkit.model.rootfs import Overlay, Rootfs
 from containerkit.runtime import birth, marks
 from containerkit.runtime.containers import Containers
+from containerkit.runtime.idranges import Ranges
 from containerkit.runtime.keeper import Keeper
 from containerkit.runtime.records import Row
 from containerkit.runtime.recover import recover, write_record
@@ -60,6 +61,9 @@ class FakeRunner:
 
     def compile(self, *_args: object, **_options: object) -> tuple[str, Any]:
         return "", None
+
+    def ranges(self) -> Ranges:
+        return Ranges(self.root, self._launcher.id)
 
     def die(self) -> None:
         self._launcher.record.release()
