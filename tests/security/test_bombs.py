@@ -159,7 +159,8 @@ def test_a_bomb_of_2_gib(kind: str, tmp_path: Path) -> None:
     assert isinstance(error, ArchiveError)
     assert "250 times as many" in str(error)
     assert "ImageLimits" in str(error)
-    assert (tmp_path / "zeros").stat().st_blocks * 512 <= 32 << 20
+    # Whoever writes may not have begun when whoever inflates has seen enough.
+    assert sum(path.stat().st_blocks for path in tmp_path.iterdir()) * 512 <= 32 << 20
 
 
 @pytest.mark.parametrize("kind", ["+gzip", "+zstd"])
