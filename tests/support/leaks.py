@@ -36,7 +36,7 @@ KEPT = ("/memfd:ck-launcher (deleted)", "user:[")
 """What a process keeps for good once it has run a container: the sealed copy of the launcher, and,
 as an ordinary user, a user namespace."""
 
-LAUNCHER = re.compile(r"/containerkit-([0-9a-f]{24})(?:/|$)")
+LAUNCHER = re.compile(r"/containerkit-([0-9a-f]{24})\+?(?:/|$)")
 
 KERNEL_FILE_SYSTEMS = frozenset(("overlay", "nsfs", "proc", "mqueue", "devpts", "sysfs"))
 

@@ -179,6 +179,11 @@ def _group_name(controller: str, launcher_id: str) -> str:
     return f"{PREFIX}{launcher_id}{'+' if controller == MORE else ''}"
 
 
+def is_group_of(path: Path, launcher_id: str) -> bool:
+    """Whether a path has the name of a group of a launcher's."""
+    return path.name in {_group_name(name, launcher_id) for name in ("devices", MORE)}
+
+
 def _has_more(hierarchies: Hierarchies) -> bool:
     """Whether a process can be in another group of devices than of all else."""
     devices = hierarchies.directories.get("devices")

@@ -145,7 +145,7 @@ def _remove_groups(path: Path) -> bool:
     """
     text = path.read_text(encoding="utf-8", errors="surrogateescape")
     groups = [Path(line) for line in text.split("\n")]
-    groups = [group for group in groups if group.name == cgroups.PREFIX + path.name]
+    groups = [group for group in groups if cgroups.is_group_of(group, path.name)]
     deadline = time.monotonic() + _ENDING_SECONDS
     while True:
         for group in groups:

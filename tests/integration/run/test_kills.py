@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 import containerkit as ck
-from containerkit.runtime.recover import recover
+from containerkit.runtime import cgroups
+from containerkit.runtime.recover import recover, write_record
 from tests.support import leaks
 from tests.support.patience import ends, stopped
 
@@ -136,6 +137,24 @@ def test_debris_of_every_kind(engine_root: Path, busybox: str) -> None:
         nothing_is_left(engine_root)
         assert engine.recover() == ((), ())
         assert engine.run(None, ["true"]).exit.ok
+
+
+def test_each_group_of_a_launcher_that_was_killed(engine_root: Path) -> None:
+    """All that its record names, also those beside the common ones."""
+    with ck.Engine.open(engine_root):
+        pass
+    identity = "ef" * 12
+    hierarchies = cgroups.find()
+    planned = cgroups.planned_paths(hierarchies, identity)
+    record = write_record(engine_root, identity, planned)
+    made = cgroups.make_group(hierarchies, identity)
+    for fd in made.fds:
+        os.close(fd)
+    assert set(made.paths) <= set(planned)
+    record.release()
+    recover(engine_root)
+    assert [path for path in planned if path.exists()] == []
+    nothing_is_left(engine_root)
 
 
 def test_a_parked_child_that_was_killed(engine: ck.Engine, busybox: str) -> None:
