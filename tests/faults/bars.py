@@ -243,17 +243,18 @@ def races(engine: ck.Engine, image: str, times: int = 1000) -> Figure:
         for who in both:
             (base / who).mkdir()
             place = Place(base / who)
+            mounts = Mounts(engine, image, place)  # before: it opens what is swapped
             with place.swapped(who, engine, image, base / "attacks"):
-                found = _race(engine, image, place, times)
-            said.append(f"{who}: {found.said}")
-            holds = holds and found.holds
+                found = _race(engine, image, place, mounts, times)
+            trusted = _trusted(engine, image, base, who, times)
+            said.append(f"{who}: {found.said}; the control escaped {trusted} times")
+            holds = holds and found.holds and trusted > 0
         return Figure(holds, f"{times} rounds each, swapped by a {'; by the '.join(said)}")
     finally:
         conftest.remove_root(base)
 
 
-def _race(engine: ck.Engine, image: str, place: Place, times: int) -> Figure:
-    mounts = Mounts(engine, image, place)
+def _race(engine: ck.Engine, image: str, place: Place, mounts: Mounts, times: int) -> Figure:
     for number in range(times):
         mounts.run(number)
     mounts.close()
@@ -264,13 +265,20 @@ def _race(engine: ck.Engine, image: str, place: Place, times: int) -> Figure:
         for number in range(times):
             calls.run(number)
         out = len(mounts.escapes) + place.escaped()
-        path = Path(f"/proc/{box.pid}/root/vol/x")
-        trusted = sum(trusting(path, place.canary, number) for number in range(times))
     return Figure(
-        out == 0 and trusted > 0,
+        out == 0,
         f"{out} escapes ({mounts.started} starts, {mounts.refused} refused; {calls.done} calls done,"
-        f" {calls.refused} refused); the control escaped {trusted} times",
+        f" {calls.refused} refused)",
     )
+
+
+def _trusted(engine: ck.Engine, image: str, base: Path, who: Swapper, times: int) -> int:
+    """Return how often whoever trusts the path was led out, where that harms nothing."""
+    top = base / f"{who}-control"
+    top.mkdir()
+    place = Place(top, control=True)
+    with place.swapped(who, engine, image, base / "attacks"):
+        return sum(trusting(place.volume / "x", place.canary, n) for n in range(times))
 
 
 BARS: Final = {bar.__name__: bar for bar in (runs, ooms, bomb, flood, orphans, ends, races)}

@@ -60,9 +60,10 @@ def test_files(
 
 @pytest.mark.parametrize("who", ["sibling", "host"])
 def test_the_control(
-    engine: ck.Engine, hostile: str, attacks: Path, place: races.Place, who: races.Swapper
+    engine: ck.Engine, hostile: str, attacks: Path, tmp_path: Path, who: races.Swapper
 ) -> None:
     """Whoever looks, and then trusts the path, is led out."""
+    place = races.Place(tmp_path, control=True)
     deadline = time.monotonic() + DEADLINE
     with (
         engine.start(

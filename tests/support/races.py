@@ -39,9 +39,10 @@ class Place:
 
     Args:
         top: an empty directory.
+        control: there are no links but to the canary, so that whoever is led out harms nothing else.
     """
 
-    def __init__(self, top: Path) -> None:
+    def __init__(self, top: Path, *, control: bool = False) -> None:
         self.canary = top / "canary"
         self.volume = top / "volume"
         self.bait = top / "bait"
@@ -55,8 +56,8 @@ class Place:
         (self.bait / "attr").mkdir(parents=True)
         self.scratch.mkdir()
         (self.volume / "out").symlink_to(self.canary)
-        self.links: list[str] = []
-        for number, target in enumerate((*SYSTEM, *OUTSIDE)):
+        self.links = ["out"] if control else []
+        for number, target in enumerate(() if control else (*SYSTEM, *OUTSIDE)):
             self.links += ("out", f"l{number}")
             (self.volume / f"l{number}").symlink_to(target)
         self._before = tars.describe(self.canary, times=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,15 +11,11 @@ from pathlib import Path
 import pytest
 
 import containerkit as ck
-from containerkit.errors import ContainerKitError
-from containerkit.runtime.fileinfo import FileInfo
-from containerkit.runtime.files import Files
-from tests.support import ocibuild, tars
+from tests.support import tars
+from tests.support.races import SECRET, Calls
 
 MORE = int(os.environ.get("CONTAINERKIT_TEST_MORE", "1"))
 ROUNDS = 300 * MORE
-
-SECRET = "outside"
 
 SWAPPER = """
 import ctypes, os, sys
@@ -79,75 +74,9 @@ def test_the_control(box: ck.Container, canary: Path) -> None:
     (canary / "control").unlink()
 
 
-class Rounds:
-    """One of everything, again and again; each refused, or done within."""
-
-    def __init__(self, files: Files, scratch: Path) -> None:
-        self.files = files
-        self.scratch = scratch
-        self.done = 0
-        self.refused = 0
-        self.put = scratch / "put"
-        (self.put / "sub").mkdir(parents=True)
-        (self.put / "sub/secret").write_text("put")
-        (self.put / "secret").write_text("put")
-        self.tar = ocibuild.tar([("secret", "tar"), ("sub/secret", "tar"), ("deep/er/file", "tar")])
-
-    def run(self, number: int) -> None:
-        files, path = self.files, "/swap/x"
-        for attempt in (
-            lambda: self.same(files.read_text(f"{path}/secret")),
-            lambda: self.same(files.read_text(f"{path}/sub/secret")),
-            lambda: files.write_text(f"{path}/secret", "written"),
-            lambda: files.write_text(f"{path}/sub/new", "written"),
-            lambda: files.open(f"{path}/sub/secret", "w").close(),
-            lambda: files.write_text(f"{path}/sub/secret", "written", mode=0o777),
-            lambda: files.put(self.put / "secret", f"{path}/"),
-            lambda: files.put(f"{self.put}/.", path),
-            lambda: files.get(f"{path}/", self.scratch / f"got{number}"),
-            lambda: files.get(f"{path}/sub/secret", self.scratch / f"file{number}"),
-            lambda: files.extract(path, self.tar),
-            lambda: files.mkdir(f"{path}/made/in", parents=True, exist_ok=True),
-            lambda: files.rename(f"{path}/sub/new", f"{path}/moved"),
-            lambda: files.remove(f"{path}/moved"),
-            lambda: files.remove(f"{path}/made", recursive=True),
-            lambda: self.names(files.list(path)),
-            lambda: self.archive(path),
-        ):
-            try:
-                attempt()
-            except ContainerKitError:
-                self.refused += 1
-            else:
-                self.done += 1
-        for local in (self.scratch / f"got{number}", self.scratch / f"file{number}"):
-            self.clean(local)
-
-    def same(self, text: str) -> None:
-        assert SECRET not in text
-
-    def names(self, found: tuple[FileInfo, ...]) -> None:
-        assert "control" not in [info.name for info in found]
-
-    def archive(self, path: str) -> None:
-        with self.files.archive(f"{path}/.") as tar:
-            assert SECRET.encode() not in tar.read()
-
-    def clean(self, local: Path) -> None:
-        """What was copied out holds nothing of the host, and is gone for the next round."""
-        if local.is_dir() and not local.is_symlink():
-            for path in local.rglob("*"):
-                if path.is_file() and not path.is_symlink():
-                    self.same(path.read_text())
-            shutil.rmtree(local)
-        elif local.exists():
-            self.same(local.read_text())
-            local.unlink()
-
-
 @pytest.mark.slow
 def test_nothing_leads_out(box: ck.Container, tmp_path: Path, resolved: str) -> None:
-    rounds = Rounds(box.files, tmp_path / "scratch")
+    rounds = Calls(box.files, tmp_path / "scratch", "/swap/x")
     count = ROUNDS if resolved == "openat2" else ROUNDS // 3
     for number in range(count):
         rounds.run(number)

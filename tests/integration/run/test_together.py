@@ -290,7 +290,7 @@ def test_an_interrupted_start_leaves_nothing(shared_root: Path, busybox: str) ->
     """In a process of its own: an exception between two instructions may cost a descriptor."""
     command = [sys.executable, "-c", INTERRUPTED, str(shared_root), busybox]
     done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
 
 
 # ---- the end of the interpreter
