@@ -1,4 +1,5 @@
-"""What attacks do by themselves: system calls, one after another, in one process of a container.
+"""What runs in containers: attacks that are system calls, one after another in one process, and
+processes that tell their own status.
 
 outcome(engine.run(hostile, calls(("socket", 1, 1, 0), ("connect", LAST, address, len(address)))))
 """
@@ -8,7 +9,17 @@ from __future__ import annotations
 import platform
 from typing import Any, Final
 
+import containerkit as ck
 from containerkit.launch.syscalls import ARCHITECTURES
+
+STATUS: Final = ("cat", "/proc/self/status")
+CHECK: Final = ck.Healthcheck(
+    "test -e /tmp/first && cat /proc/self/status >/tmp/check && mv /tmp/check /tmp/health",
+    interval=0.05,
+    start_period=60,
+    start_interval=0.05,
+)
+"""Tells its own status, whole at any moment; healthy when the first process has told its own."""
 
 LAST: Final = "="
 """As an argument: what the call before returned."""

@@ -16,6 +16,7 @@ from containerkit.launch.ops import Code, Op
 from containerkit.launch.syscalls import ARCHITECTURES
 from containerkit.runtime import facts
 from tests.security import plans
+from tests.security.inside import CHECK, STATUS
 from tests.support import ocibuild
 from tests.support.registry import RegistryServer
 
@@ -24,14 +25,6 @@ pytestmark = pytest.mark.needs("root")
 
 NUMBERS = ARCHITECTURES[os.uname().machine].numbers
 HELD = facts.capabilities()
-STATUS = ("cat", "/proc/self/status")
-CHECK = ck.Healthcheck(
-    "test -e /tmp/first && cat /proc/self/status >/tmp/check && mv /tmp/check /tmp/health",
-    interval=0.05,
-    start_period=60,
-    start_interval=0.05,
-)
-"""Tells its own status, whole at any moment; healthy when the first process has told its own."""
 SETS = ("CapPrm", "CapEff", "CapBnd", "CapInh", "CapAmb")
 
 

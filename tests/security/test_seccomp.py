@@ -20,6 +20,7 @@ from containerkit.launch.syscalls import ARCHITECTURES
 from containerkit.model.security import CAPABILITIES
 from containerkit.runtime import facts
 from tests.security import plans
+from tests.security.inside import CHECK, STATUS
 
 pytestmark = pytest.mark.needs("root")
 """Without capabilities the kernel refuses by itself what the filter is to refuse."""
@@ -243,14 +244,6 @@ def filters(text: str) -> tuple[int, int]:
     return int(lines["Seccomp"]), int(lines.get("Seccomp_filters", 1))
 
 
-STATUS = ("cat", "/proc/self/status")
-CHECK = ck.Healthcheck(
-    "test -e /tmp/first && cat /proc/self/status >/tmp/check && mv /tmp/check /tmp/health",
-    interval=0.05,
-    start_period=60,
-    start_interval=0.05,
-)
-"""Tells its own status, whole at any moment; healthy when the first process has told its own."""
 OURS = filters(Path("/proc/self/status").read_text())
 FILTERED = (2, OURS[1] + 1)
 
