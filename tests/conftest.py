@@ -6,6 +6,7 @@ Servers and builders are in tests/support.  A fixture here that is expensive is 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -146,15 +147,28 @@ def missing(feature: str) -> str | None:
     if feature == "containers":
         return None if os.geteuid() == 0 or user.is_ours() else "needs root, or make test-rootless"
     if feature == "control groups":
-        return None if os.geteuid() == 0 else "needs control groups: limits, pauses, statistics"
+        return None if has_groups() else "needs control groups: limits, pauses, statistics"
+    if feature == "mounts":
+        return None if os.geteuid() == 0 else "needs to mount on the host (CAP_SYS_ADMIN)"
+    if feature == "device nodes":
+        return None if os.geteuid() == 0 else "needs to make device nodes (CAP_MKNOD)"
     if feature == "ordinary user":
         return None if user.is_ours() else "needs to be an ordinary user (make test-rootless)"
     if feature == "ids":
         there = os.geteuid() == 0 or user.has_ids()
-        return None if there else "needs subordinate ids (/etc/subuid)"
+        return None if there else "needs more than one id: subordinate ids (/etc/subuid)"
     if shutil.which(feature, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin") is None:
         return f"needs the program {feature} (tools/debian-packages test installs it)"
     return None
+
+
+@functools.cache
+def has_groups() -> bool:
+    """Whether this process may make control groups of the kinds that every container is given."""
+    from containerkit.care import groups
+
+    found = {feature.name for feature in groups.features() if feature.present}
+    return found >= {"cgroup pids", "cgroup memory", "cgroup cpu", "cgroup freezer"}
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

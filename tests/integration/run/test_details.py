@@ -42,6 +42,7 @@ def test_signals_are_as_the_kernel_makes_them(engine: ck.Engine, busybox: str) -
     }
 
 
+@pytest.mark.needs("ids")
 def test_groups_are_exact(engine: ck.Engine, busybox: str) -> None:
     """The primary one is among them, and none of the caller's (CVE-2022-2989)."""
     found = status(engine, busybox, user="app")
@@ -51,7 +52,7 @@ def test_groups_are_exact(engine: ck.Engine, busybox: str) -> None:
     assert status(engine, busybox, user="4242:77")["Groups"].split() == ["77"]
 
 
-@pytest.mark.parametrize("user", [None, "app"])
+@pytest.mark.parametrize("user", [None, pytest.param("app", marks=pytest.mark.needs("ids"))])
 def test_no_capability_is_inherited(engine: ck.Engine, busybox: str, user: str | None) -> None:
     found = status(engine, busybox, user=user)
     assert found["CapInh"] == found["CapAmb"] == "0" * 16
@@ -124,6 +125,7 @@ def nested(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", inner], check=True)
 
 
+@pytest.mark.needs("mounts")
 def test_what_is_mounted_below_a_bind(engine: ck.Engine, busybox: str, nested: Path) -> None:
     """It comes along, without devices, and read-only where the bind is."""
     mount = ck.Mount.bind(nested, "/mnt")
@@ -137,6 +139,7 @@ def test_what_is_mounted_below_a_bind(engine: ck.Engine, busybox: str, nested: P
     assert all({"ro", "nodev"} <= set(line.split()[3].split(",")) for line in lines)
 
 
+@pytest.mark.needs("device nodes")
 def test_devices_open_only_in_dev(engine: ck.Engine, busybox: str, tmp_path: Path) -> None:
     os.mknod(tmp_path / "null", 0o20666, os.makedev(1, 3))
     script = "echo >/dev/null && cat /x/null 2>&1; true"
@@ -185,6 +188,7 @@ def test_masked_paths(engine: ck.Engine, busybox: str, path: str) -> None:
     assert said(engine, busybox, script) == ""
 
 
+@pytest.mark.needs("control groups")
 def test_memory_runs_out(engine: ck.Engine, busybox: str) -> None:
     """The cause is told, and the next container knows nothing of it."""
     limits = ck.Limits(memory="16m")

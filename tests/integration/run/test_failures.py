@@ -50,6 +50,7 @@ def test_what_is_no_program(engine: ck.Engine, odd: str, command: list[str]) -> 
     assert command[0] in str(caught.value)
 
 
+@pytest.mark.needs("ids")
 def test_a_program_that_the_user_may_not_run(engine: ck.Engine, odd: str) -> None:
     with pytest.raises(NotExecutable):
         engine.run(odd, ["/bin/closed"], user="app")

@@ -44,6 +44,7 @@ def test_rights_are_dockers_without_mknod(engine: ck.Engine, busybox: str) -> No
     assert found["NoNewPrivs"] == "1"
 
 
+@pytest.mark.needs("ids")
 def test_a_user_has_no_rights(engine: ck.Engine, busybox: str) -> None:
     found = status(engine, busybox, user="app")
     assert {int(found[line], 16) for line in ("CapPrm", "CapEff", "CapAmb", "CapInh")} == {0}
@@ -66,12 +67,16 @@ def test_mounts(engine: ck.Engine, busybox: str) -> None:
     assert "ro" in by_target["/sys"][1]
     assert "ro" in by_target["/dev"][1]
     for target, (kind, options) in by_target.items():
-        devices = target == "/dev" or target.startswith("/dev/pts") or target in HIDDEN_BY_NODES
+        devices = target == "/dev" or target.startswith("/dev/pts") or target in NODES
         assert devices or "nodev" in options, (target, kind, options)
     assert "/store" not in by_target
 
 
-HIDDEN_BY_NODES = ("/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/latency_stats")
+NODES = (
+    *(f"/proc/{name}" for name in ("kcore", "keys", "timer_list", "latency_stats")),
+    *(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty")),
+)
+"""What is hidden by a node; and the host's own nodes, for who may not make any."""
 
 
 def test_the_mount_table_of_the_host_stays(engine: ck.Engine, busybox: str) -> None:
@@ -120,10 +125,9 @@ def test_limits_of_the_caller_are_kept(engine: ck.Engine, busybox: str) -> None:
     assert sh(engine, busybox, "ulimit -n; ulimit -Hn").split() == [str(soft), str(hard)]
 
 
+@pytest.mark.needs("control groups")
 def test_processes_are_limited(engine: ck.Engine, busybox: str) -> None:
     """A fork bomb ends at the default limit, where the host has a pids controller."""
-    if "pids" not in engine._runner.launcher()[1].controllers:
-        pytest.skip("needs the pids controller")
     script = "i=0; while [ $i -lt 3000 ]; do sleep 1000 & i=$((i+1)); done; echo all"
     result = engine.run(busybox, ["sh", "-c", script], text=True)
     assert "all" not in result.stdout

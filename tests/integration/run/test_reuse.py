@@ -11,7 +11,10 @@ import pytest
 import containerkit as ck
 from tests.integration.limits.support import VERSION, groups, value
 
-pytestmark = pytest.mark.skipif(VERSION == "v2", reason="version 2 makes a group for each")
+pytestmark = [
+    pytest.mark.needs("control groups"),
+    pytest.mark.skipif(VERSION == "v2", reason="version 2 makes a group for each"),
+]
 
 LIMITS = ck.Limits(memory="32m", memory_swap="32m", cpus=0.5, pids=7)
 RUNS = 20

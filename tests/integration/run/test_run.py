@@ -127,15 +127,18 @@ def test_working_directory_is_made(engine: ck.Engine, busybox: str) -> None:
     assert sh(engine, busybox, "pwd", workdir="/made/for/this") == "/made/for/this\n"
 
 
+WITH_IDS = pytest.mark.needs("ids")
+
+
 @pytest.mark.parametrize(
     ("user", "wanted"),
     [
         (None, "0 0 0"),
-        ("app", "1000 1000 1000 1001"),
-        ("1000", "1000 1000 1000 1001"),
-        ("app:extra", "1000 1001 1001"),
-        ("1234:5678", "1234 5678 5678"),
-        (4321, "4321 0 0"),
+        pytest.param("app", "1000 1000 1000 1001", marks=WITH_IDS),
+        pytest.param("1000", "1000 1000 1000 1001", marks=WITH_IDS),
+        pytest.param("app:extra", "1000 1001 1001", marks=WITH_IDS),
+        pytest.param("1234:5678", "1234 5678 5678", marks=WITH_IDS),
+        pytest.param(4321, "4321 0 0", marks=WITH_IDS),
     ],
 )
 def test_users_are_those_of_the_image(
@@ -196,6 +199,7 @@ def test_a_missing_source_is_an_error(engine: ck.Engine, busybox: str, tmp_path:
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.needs("ids")
 def test_secrets(engine: ck.Engine, busybox: str, folder: Path) -> None:
     secrets: dict[str, bytes | str | Path] = {
         "word": "sesame", "key": b"\0\1", "file": folder / "given",
