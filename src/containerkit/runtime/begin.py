@@ -30,7 +30,7 @@ from containerkit.runtime.inputs import open_input
 from containerkit.runtime.recover import write_record
 from containerkit.state import record
 from containerkit.state.atomic import remove_tree
-from containerkit.state.lock import FileLock
+from containerkit.state.lock import FileLock, Holding
 
 if TYPE_CHECKING:
     from containerkit.launch.plan import Plan
@@ -52,21 +52,31 @@ class _LauncherDied(Exception):
     """The launcher ended before it answered; its socket says so, not the container's fault."""
 
 
-@contextmanager
-def operation(keeper: Keeper, identity: str) -> Iterator[None]:
+class operation(Holding):  # noqa: N801 - used as a function is
     """Be the only one that starts or removes a container meanwhile.
 
     Raises:
         ContainerNotFound: it was removed.
         Timeout: another operation did not end.
     """
-    lock = FileLock(keeper.directory(identity), directory=True)
-    try:
-        lock.acquire(deadline=time.monotonic() + LOCK_SECONDS)
-    except FileNotFoundError as error:
-        raise ContainerNotFound(f"cannot find container {identity[:12]}: it was removed") from error
-    with lock:
-        yield
+
+    __slots__ = ("_identity",)
+
+    def __init__(self, keeper: Keeper, identity: str) -> None:
+        lock = FileLock(keeper.directory(identity), directory=True)
+        super().__init__(lock, time.monotonic() + LOCK_SECONDS)
+        self._identity = identity
+
+    def __enter__(self) -> None:
+        try:
+            super().__enter__()
+        except FileNotFoundError as error:
+            raise ContainerNotFound(
+                f"cannot find container {self._identity[:12]}: it was removed"
+            ) from error
+        except BaseException:
+            self._lock.release()
+            raise
 
 
 def begin(

@@ -208,8 +208,7 @@ def _locked() -> Iterator[Path]:
     with refusals("choose ids for the container"):
         PLACE.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = FileLock(PLACE / "lock")
-        lock.acquire(deadline=time.monotonic() + _LOCK_SECONDS)
-        with lock:
+        with lock.holding(deadline=time.monotonic() + _LOCK_SECONDS):
             yield PLACE
 
 

@@ -94,7 +94,7 @@ def share(
                 f"a shared container can not have {name}: it lives as long as it is used"
             )
     gate = _gate(keeper, key)
-    with gate.acquire(deadline=time.monotonic() + _WAIT_SECONDS):
+    with gate.holding(deadline=time.monotonic() + _WAIT_SECONDS):
         identity = keeper.records.sharing(key)
         container = None if identity is None else Container(keeper, identity)
         if container is not None:

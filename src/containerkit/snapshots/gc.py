@@ -61,7 +61,7 @@ def collect(
     """
     snapshots.drop_idle()
     deadline = time.monotonic() + _SWEEP_SECONDS
-    with root.sweep_lock(shared=False).acquire(deadline=deadline):
+    with root.sweep_lock(shared=False).holding(deadline=deadline):
         drop_dead_pins(root.ingest, catalog)
         layers, freed = _sweep_layers(root, catalog, snapshots)
         needed = {row[0] for row in catalog.rows(_BLOBS)}

@@ -112,8 +112,10 @@ def _remove_tree(path: Path) -> None:
                 child = pending.pop()
                 entered = _enter(fd, child, flags)
                 if entered >= 0:
-                    os.close(fd)
-                    fd = entered
+                    left, fd = fd, entered
+                    os.close(
+                        left
+                    )  # last: an interrupt comes after a call, and is not to close twice
                     levels.append((child, _remove_files(fd)))
                 continue
             levels.pop()
@@ -123,8 +125,8 @@ def _remove_tree(path: Path) -> None:
                 except FileNotFoundError:  # removed while we were in it: what is left, from the top
                     _remove_tree(path)
                     return
-                os.close(fd)
-                fd = parent
+                left, fd = fd, parent
+                os.close(left)
                 _remove_directory(name, fd)
     finally:
         os.close(fd)

@@ -251,7 +251,7 @@ class Catalog:
         # SQLite does not wait for others while it switches to WAL (it says "locked" at once), so
         # the first openers of a root queue here.
         lock = FileLock(self._path.with_name(".migrate"))
-        with lock.acquire(deadline=time.monotonic() + BUSY_SECONDS):
+        with lock.holding(deadline=time.monotonic() + BUSY_SECONDS):
             self._keep_headroom()
             raw.execute("PRAGMA journal_mode=WAL").fetchone()
             raw.execute("PRAGMA synchronous=FULL")

@@ -75,17 +75,16 @@ class FileLock:
             fd = self._open()
             try:
                 fcntl.flock(fd, (fcntl.LOCK_SH if self._shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-                named = self._is_named(fd)
+                if self._is_named(fd):
+                    _held.add(self)
+                    self._fd = fd
+                    return True
             except BlockingIOError:
                 os.close(fd)
                 return False
             except BaseException:  # an interrupt too: this process would lock itself out
                 os.close(fd)
                 raise
-            if named:
-                self._fd = fd
-                _held.add(self)
-                return True
             os.close(fd)
 
     def acquire(
@@ -99,32 +98,44 @@ class FileLock:
             FileNotFoundError: the directory (``directory=True``) is not there.
         """
         pause = _FIRST_PAUSE
-        while not self.try_acquire():
-            left = _LONGEST_PAUSE if deadline is None else deadline - time.monotonic()
-            if left <= 0:
-                raise Timeout(
-                    f"cannot lock {self.path.name}: another process or thread holds it",
-                    hint="it is pulling, unpacking or collecting garbage; wait longer",
-                )
-            if cancelled is None:
-                time.sleep(min(pause, left))
-            elif cancelled.wait(min(pause, left)):
-                raise Cancelled
-            pause = min(pause * 2, _LONGEST_PAUSE)
+        try:
+            while not self.try_acquire():
+                left = _LONGEST_PAUSE if deadline is None else deadline - time.monotonic()
+                if left <= 0:
+                    raise Timeout(
+                        f"cannot lock {self.path.name}: another process or thread holds it",
+                        hint="it is pulling, unpacking or collecting garbage; wait longer",
+                    )
+                if cancelled is None:
+                    time.sleep(min(pause, left))
+                elif cancelled.wait(min(pause, left)):
+                    raise Cancelled
+                pause = min(pause * 2, _LONGEST_PAUSE)
+        except BaseException:  # interrupted when it was taken already
+            self.release()
+            raise
         return self
+
+    def holding(self, *, deadline: float) -> Holding:
+        """Return a context manager that takes it as `acquire` does, and releases it."""
+        return Holding(self, deadline)
 
     def release(self, *, unlink: bool = False) -> None:
         """Give the lock back; with *unlink* remove its file first, while still holding it."""
         fd, self._fd = self._fd, -1
         if fd < 0:
             return
-        _held.discard(self)
-        if unlink:
-            self.path.unlink(missing_ok=True)
-        # Explicitly, not by closing alone: a child forked meanwhile may hold a copy of the
-        # descriptor, and the lock lives as long as any copy does.
-        fcntl.flock(fd, fcntl.LOCK_UN)
-        os.close(fd)
+        try:
+            _held.discard(self)
+            if unlink:
+                self.path.unlink(missing_ok=True)
+        finally:
+            try:
+                # Explicitly, not by closing alone: a child forked meanwhile may hold a copy of the
+                # descriptor, and the lock lives as long as any copy does.
+                fcntl.flock(fd, fcntl.LOCK_UN)
+            finally:
+                os.close(fd)
 
     def _open(self) -> int:
         kind = os.O_RDONLY | os.O_DIRECTORY if self._directory else os.O_RDWR | os.O_CREAT
@@ -145,9 +156,11 @@ class FileLock:
             os.close(fd)
 
     def __enter__(self) -> Self:
-        if not self.held:
-            self.acquire()
-        return self
+        try:
+            return self if self.held else self.acquire()
+        except BaseException:
+            self.release()
+            raise
 
     def __exit__(
         self,
@@ -160,6 +173,30 @@ class FileLock:
     def __del__(self) -> None:
         if getattr(self, "_fd", -1) >= 0:
             self.release()
+
+
+class Holding:
+    """A lock held within a ``with`` block.
+
+    A class, since an interrupt may come between a generator's yield and the block: then a lock taken
+    in it is held as long as anybody looks at the exception, so that undoing would wait for it.
+    """
+
+    __slots__ = ("_deadline", "_lock")
+
+    def __init__(self, lock: FileLock, deadline: float) -> None:
+        self._lock = lock
+        self._deadline = deadline
+
+    def __enter__(self) -> None:
+        try:
+            self._lock.acquire(deadline=self._deadline)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
 
 def _abandon_all() -> None:

@@ -43,7 +43,7 @@ class Pin:
         """
         rows = [(self._id, str(digest)) for digest in digests]
         with (
-            self._root.sweep_lock(shared=True).acquire(),
+            self._root.sweep_lock(shared=True),
             self._catalog.transaction(durable=False) as db,
         ):
             db.executemany("INSERT OR IGNORE INTO leases VALUES (?, ?)", rows)

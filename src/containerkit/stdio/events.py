@@ -255,16 +255,17 @@ class _Files:
 
     def _turn(self) -> None:
         """Go on with the file after the one that was renamed."""
-        if self._last is not None:
-            os.close(self._last.fd)
-        self._last = self._lines
+        done, self._last = self._last, None
+        if done is not None:
+            os.close(done.fd)
         older = events.open_file(self._root, events.OLDER)
-        if older >= 0 and not os.path.sameopenfile(older, self._last.fd):
-            self._lines = events.Lines(older)  # one more came and went
-            return
-        if older >= 0:
-            os.close(older)
-        self._lines = self._open()
+        if older >= 0 and not os.path.sameopenfile(older, self._lines.fd):
+            lines = events.Lines(older)  # one more came and went
+        else:
+            if older >= 0:
+                os.close(older)
+            lines = self._open()
+        self._last, self._lines = self._lines, lines
 
     def close(self) -> None:
         for lines in (self._last, self._lines):

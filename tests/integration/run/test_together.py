@@ -298,6 +298,50 @@ def test_an_interrupted_start_leaves_nothing(shared_root: Path, busybox: str) ->
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
 
 
+AT_EACH_CALL = """
+import os, sys
+import containerkit as ck
+from tests.support.interrupts import at_each_call
+
+sys.unraisablehook = lambda what: (
+    None if what.exc_type is KeyboardInterrupt else sys.__unraisablehook__(what)
+)
+with ck.Engine.open(sys.argv[1]) as engine:
+    steps = {
+        "run": (5, lambda: engine.run(sys.argv[2], ["true"])),
+        "start": (23, lambda: engine.start(sys.argv[2], ["sleep", "1000"]).remove(force=True)),
+    }
+    step, operation = steps[sys.argv[3]]
+    operation()
+    points = 0
+    for where in at_each_call(operation, step=step):
+        points += 1
+        for one in engine.containers.list():
+            one.remove(force=True)
+        engine.recover()
+        assert engine.run(sys.argv[2], ["true"]).exit.ok, where
+    assert points > 20, points
+left = [name for name in os.listdir(sys.argv[1] + "/containers") if name[0] != "."]
+assert not left, left
+"""
+
+
+@pytest.mark.parametrize("what", ["run", "start"])
+def test_an_interrupt_after_any_call_leaves_nothing(
+    shared_root: Path, busybox: str, what: str
+) -> None:
+    """A sample of the points at which a signal's handler may raise, each hit for sure."""
+    done = subprocess.run(
+        [sys.executable, "-c", AT_EACH_CALL, str(shared_root), busybox, what],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
 # ---- the end of the interpreter
 
 ENDS = {

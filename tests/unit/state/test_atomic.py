@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from containerkit.state.atomic import publish_file, remove_tree
+from tests.support.interrupts import at_each_call
 
 
 def test_a_published_file_replaces_the_old_one_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -74,3 +75,20 @@ def test_several_may_remove_one_tree(tmp_path: Path) -> None:
 
 def test_removing_what_is_not_there_is_no_error(tmp_path: Path) -> None:
     remove_tree(tmp_path / "none")
+
+
+def test_an_interrupt_after_a_close_is_not_turned_into_another_error(tmp_path: Path) -> None:
+    """To close a descriptor twice fails, or closes somebody else's."""
+
+    def make_and_remove() -> None:
+        (tmp_path / "tree/a/b").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tree/c").mkdir(exist_ok=True)
+        publish_file(tmp_path / "tree/c", "file", b"x")
+        remove_tree(tmp_path / "tree")
+
+    before = os.listdir("/proc/self/fd")
+    points = len(list(at_each_call(make_and_remove, of=os.close)))
+    assert points > 5
+    assert not (tmp_path / "tree").exists()
+    # Between two levels one of them is lost, rather than closed twice.
+    assert len(os.listdir("/proc/self/fd")) <= len(before) + 2

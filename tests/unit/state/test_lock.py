@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -11,6 +12,7 @@ import pytest
 
 from containerkit.errors import Timeout
 from containerkit.state.lock import Cancelled, FileLock
+from tests.support.interrupts import interrupted
 
 
 def test_a_second_holder_in_the_same_process_is_refused(tmp_path: Path) -> None:
@@ -34,6 +36,28 @@ def test_an_interrupt_while_it_is_taken_leaves_it_free(
     second = FileLock(tmp_path / "lock")
     assert second.try_acquire()
     second.release()
+
+
+def test_an_interrupt_at_any_point_leaves_it_free_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while the exception is on its way, and with it whoever held the lock."""
+    monkeypatch.setattr("sys.unraisablehook", lambda _: None)  # in a destructor it is dropped
+    for number in itertools.count(1):
+        other = FileLock(tmp_path / "lock")
+        came: list[str] = []
+        try:
+            with (
+                interrupted(number) as came,
+                FileLock(tmp_path / "lock").holding(deadline=time.monotonic() + 60),
+            ):
+                assert not other.try_acquire()
+        except KeyboardInterrupt:
+            assert other.try_acquire(), came
+            other.release()
+        if not came:
+            break
+    assert number > 10
 
 
 def test_shared_holders_share_and_keep_the_exclusive_one_out(tmp_path: Path) -> None:
