@@ -181,7 +181,7 @@ static int do_source(struct ck_start *start, const struct ck_op *op)
 
     if (start->again)
         return 0;
-    if (c->user >= 0) {
+    if (c->user >= 0 && !(op->flags & CK_F_AS_IS)) {
         error = ck_mount_map_ids(tree, c->user, AT_RECURSIVE);
         if (error < 0 && !(op->flags & CK_F_OPTIONAL))
             return error;
@@ -219,10 +219,8 @@ static int make_user(const char *uids, const char *gids)
     snprintf(path, sizeof path, "/proc/%d", pid);
     CK_CLEANUP_FD int proc = ck_openat(AT_FDCWD, path, O_PATH | O_DIRECTORY, 0);
     fd = ck_path_write(proc, "uid_map", uids);
-    if (fd >= 0)
-        fd = ck_path_write(proc, "gid_map", gids);
-    if (fd >= 0)
-        fd = ck_openat(proc, "ns/user", O_RDONLY, 0);
+    fd = fd < 0 ? fd : ck_path_write(proc, "gid_map", gids);
+    fd = fd < 0 ? fd : ck_openat(proc, "ns/user", O_RDONLY, 0);
     ck_kill_and_wait(pidfd);
     ck_close(pidfd);
     return fd;
@@ -237,7 +235,7 @@ static int do_id_map(struct ck_start *start, const struct ck_op *op)
             return -EINVAL;
         CK_TRY(c->user = make_user(text(start, op, 0), text(start, op, 1)));
         CK_OPEN(tree, ck_open_tree(AT_FDCWD, "/store", 0));
-        CK_TRY(ck_mount_map_ids(tree, c->user, 0));
+        CK_TRY(op->flags & CK_F_AS_IS ? 0 : ck_mount_map_ids(tree, c->user, 0));
         c->ids = op->fd[0];
         c->owner = op->value[0];
         CK_TRY(attach(c, c->ids, tree));

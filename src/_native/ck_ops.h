@@ -20,7 +20,7 @@ CK_PREPARE_OP(CGROUP, 2, ANY, "---", "L--", do_cgroup)
 /* value0 enum ck_netns; fd0 the slot it fills (POOLED) */
 CK_PREPARE_OP(NETNS, 3, ANY, "o--", "---", do_netns)
 /* fd0 input slot with a detached tree: attach it as source @fd0, with the ids of ID_MAP; OPTIONAL: or,
- * where its file system can not have others, with its own */
+ * where its file system can not have others, with its own; AS_IS: always */
 CK_PREPARE_OP(SOURCE, 4, ANY, "i--", "---", do_source)
 /* fd0 the source's slot; fd1 slot to fill with a clone; value0 MOUNT_ATTR_* */
 CK_PREPARE_OP(CLONE, 5, ANY, "io-", "---", do_clone)
@@ -34,7 +34,8 @@ CK_PREPARE_OP(OVERLAY, 8, ANY, "o--", "lT-", do_overlay)
 /* fd0 slot to fill with a mountable file; its content; value0 mode, value1 MOUNT_ATTR_* */
 CK_PREPARE_OP(FILE, 9, ANY, "o--", "B--", do_file)
 /* uid_map, gid_map (user_namespaces(7)); fd0 slot to fill with a user namespace that has them, in which
- * the store's layers and the sources are seen from here on; value0 uid << 32 | gid: files' owner */
+ * the store's layers (AS_IS: not they) and the sources are seen from here on;
+ * value0 uid << 32 | gid: files' owner */
 CK_PREPARE_OP(ID_MAP, 10, ANY, "o--", "tt-", do_id_map)
 /* write the state record */
 CK_PREPARE_OP(STATE, 11, ANY, "---", "---", do_state)

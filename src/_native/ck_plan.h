@@ -62,6 +62,7 @@ enum ck_op_flag {
                              component by component, when it is missing */
     CK_F_FILE = 2,        /* MOVE_MOUNT: the target is a file */
     CK_F_VOLATILE = 4,    /* OVERLAY */
+    CK_F_AS_IS = 16,      /* ID_MAP, SOURCE: nothing is shown with other ids than it has */
     CK_F_OPTIONAL = 32,   /* of child ops: a failure of this step is none */
     CK_F_RECURSIVE = 64,  /* CLONE: with submounts */
     CK_F_OWN = 128,       /* TEMPLATE: a copy, which can be written to.  MOVE_MOUNT: over what is ours,

@@ -24,7 +24,7 @@ from containerkit.launch import devices as device_steps
 from containerkit.launch import mounts as mount_steps
 from containerkit.launch.capabilities import ALL_MASK
 from containerkit.launch.confine import bounding_set, confine
-from containerkit.launch.identity import among, resolve_user
+from containerkit.launch.identity import resolve_user
 from containerkit.launch.limits import (
     DEFAULT_DISK,
     DEFAULT_SHM,
@@ -103,17 +103,18 @@ class _Compiler:
         self.host_network = _is_host_network(options.get("network"))
         default = facts.hostname if self.host_network and facts.hostname else request.id[:12]
         self.hostname = host_name(options.get("hostname"), default)
-        user = user_of(options.get("user"), default_user(options, request.image.user))
-        self.identity = resolve_user(user, request.passwd, request.group)
-        if self.security.userns == "host":
-            self.identity = among(self.identity, facts.ids, self.notes)
+        self.ids = userns.ids_of(self.security, request.ids, facts.ids)
+        default = default_user(options, request.image.user, facts.ids)
+        user = user_of(options.get("user"), default)
+        self.identity = userns.identity_among(
+            resolve_user(user, request.passwd, request.group), self.ids, facts.ids, self.notes
+        )
         self.mounts: list[Mount] = mount_steps.check_mounts(
             defaults.with_scratch(options.get("mounts") or (), self.security)
         )
         self.secrets = tuple(options.get("secrets") or ())
-        self.ids = userns.ids_of(self.security, request.ids)
-        userns.refuse_nested(self.ids, facts)
         self.owner = userns.owner_of(self.ids, self.identity)
+        self.shown = self.ids if facts.ids is None else None  # the ids of what lies in layers
         self.user_slot = -1
         check_streams(request)
         self.slots = mount_steps.Slots(inputs_of(request))
@@ -134,11 +135,13 @@ class _Compiler:
             prepare += (Op(Code.CGROUP, arena=(settings, None, None)), *access.prepare)
             namespaces |= CLONE_NEWCGROUP
         if self.ids is not None:
-            prepare.append(userns.map_step(self.ids, self.slots))
+            prepare.append(userns.map_step(self.ids, self.slots, shown=self.shown is not None))
             self.user_slot = prepare[-1].fd[0]
         child = self._network(prepare)
         self._storage(prepare, directory)
-        prepare += self.slots.sources(mapped=self.ids is not None)
+        prepare += self.slots.sources(
+            mapped=self.shown is not None, as_is=self.ids is not self.shown
+        )
         self._files(prepare, child)
         on_prepare, streams = connect(request, self.slots)
         prepare += on_prepare + restart_steps(request) + self._health()
@@ -192,7 +195,7 @@ class _Compiler:
             self.slots,
             read_only=self.security.read_only,
             volatile=request.volatile and not request.ephemeral,
-            maker=userns.packed_root(self.ids),
+            maker=userns.packed_root(self.shown),
         )
         for mount in request.rootfs.mounts:
             root.add(mount)
@@ -238,7 +241,7 @@ class _Compiler:
 
     def _terminals(self) -> Op:
         ids = self.facts.ids
-        own = self.ids is None and ids is not None and ids.missing(0, 5) is not None
+        own = ids is not None and ids.missing(0, 5) is not None
         return defaults.devpts(None) if own else userns.devpts(self.ids)
 
     def _shm(self) -> Op:

@@ -202,6 +202,11 @@ def device_access(
         MissingFeature: a device with less than full access, where no rule can hold that; devices,
             where the rules can not be widened.
     """
+    if is_privileged(security) and facts.ids is not None:
+        notes.append(
+            "with the rights of a user namespace: over the container's own, and devices are open to"
+            " it as they are to who runs this program"
+        )
     if "devices" not in facts.controllers:
         _without_rules(security, facts, notes)
         return Access()

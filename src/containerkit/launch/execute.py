@@ -22,7 +22,7 @@ from containerkit.launch import defaults, userns
 from containerkit.launch.capabilities import ALL_MASK
 from containerkit.launch.compile import user_of
 from containerkit.launch.confine import bounding_set, confine
-from containerkit.launch.identity import among, resolve_user
+from containerkit.launch.identity import resolve_user
 from containerkit.launch.limits import rlimit_ops
 from containerkit.launch.ops import Code, Op
 from containerkit.launch.plan import Input, Plan
@@ -147,11 +147,13 @@ def _frame(base: ExecBase, request: ExecRequest) -> _Frame:
     notes: list[str] = []
     security = options.get("security") or _SECURITY
     user = user_of(
-        request.user, user_of(options.get("user"), default_user(options, base.image.user))
+        request.user,
+        user_of(options.get("user"), default_user(options, base.image.user, facts.ids)),
     )
-    identity = resolve_user(user, base.passwd, base.group)
-    if base.ids is None:
-        identity = among(identity, facts.ids, notes)
+    ids = userns.ids_of(security, base.ids, facts.ids)
+    identity = userns.identity_among(
+        resolve_user(user, base.passwd, base.group), ids, facts.ids, notes
+    )
     workdir = working_directory(
         base.image, options.get("workdir") if request.workdir is None else request.workdir
     )
@@ -166,7 +168,6 @@ def _frame(base: ExecBase, request: ExecRequest) -> _Frame:
         child.append(Op(Code.OOM_SCORE, arena=(str(base.oom_score_adj), None, None)))
     child.append(defaults.KEYRING)
     child += _streams(request)
-    ids = userns.ids_of(options.get("security") or _SECURITY, base.ids)
     if ids is not None:
         child.append(userns.join_step(ids, identity))
     child.append(defaults.UMASK)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from containerkit.launch.capabilities import explain_mask
 from containerkit.launch.ops import (
     CHILD,
+    F_AS_IS,
     F_CREATE,
     F_FILE,
     F_OPTIONAL,
@@ -48,6 +49,7 @@ _FLAGS: Final = {
     F_FILE: "a file",
     F_RECURSIVE: "with what is mounted below it",
     F_VOLATILE: "volatile",
+    F_AS_IS: "files with the ids they have",
     F_OPTIONAL: "if possible",
     F_OWN: "for this container alone",
 }

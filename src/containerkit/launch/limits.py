@@ -38,6 +38,15 @@ takes the host with it; the busiest test suites seen stay below 1,000."""
 DEFAULT_SHM: Final = 64 << 20
 DEFAULT_DISK: Final = 256 << 20
 
+_WITHOUT: Final = (
+    "Engine.probe() says why; leave the limit out, or lift it with UNLIMITED, to start without it"
+)
+_DELEGATE: Final = (
+    "an ordinary user has control groups where they are delegated: run the program by"
+    " systemd-run --user --scope -p Delegate=yes; without, the preset strict starts with"
+    " limits=Limits(memory=UNLIMITED, cpus=UNLIMITED, pids=UNLIMITED)"
+)
+
 OPTIONAL_FILES: Final = (
     "memory.memsw.limit_in_bytes",  # CONFIG_SWAP, and swapaccount=1 before Linux 5.8
     "memory.swap.max",
@@ -295,7 +304,7 @@ def _require(settings: Settings, facts: HostFacts, limits: Limits) -> None:
         if controller not in facts.controllers:
             raise MissingFeature(
                 f"cannot set {file} to {value}: the host has no {controller} controller to use",
-                hint="Engine.probe() says why; leave the limit out, or lift it, to start without it",
+                hint=_WITHOUT if facts.ids is None else f"{_WITHOUT}; {_DELEGATE}",
                 feature=f"cgroup {controller}",
             )
         known = "blkio.throttle.read_bps_device" if "blkio.throttle." in file else file

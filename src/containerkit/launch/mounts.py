@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from containerkit.errors import ConfigError, MissingFeature
 from containerkit.launch.ops import (
+    F_AS_IS,
     F_CREATE,
     F_FILE,
     F_OPTIONAL,
@@ -65,17 +66,19 @@ class Slots:
             )
         return self._next
 
-    def sources(self, *, mapped: bool = False) -> list[Op]:
+    def sources(self, *, mapped: bool = False, as_is: bool = False) -> list[Op]:
         """The steps that attach the sources.
 
         Args:
             mapped: with ids of a user namespace; those of the root file system, of which little is
                 written, with their own where that is refused.
+            as_is: all of them with their own, whatever namespace there is.
         """
+        flags = F_AS_IS if as_is else F_OPTIONAL if mapped else 0
         return [
             Op(
                 Code.SOURCE,
-                flags=F_OPTIONAL if mapped and not given.recursive else 0,
+                flags=flags & F_AS_IS if given.recursive else flags,
                 fd=(slot, -1, -1),
             )
             for slot, given in enumerate(self.inputs)

@@ -29,6 +29,7 @@ PLAN_EXEC: Final = 4
 F_CREATE: Final = 1
 F_FILE: Final = 2
 F_VOLATILE: Final = 4
+F_AS_IS: Final = 16
 F_OPTIONAL: Final = 32
 F_RECURSIVE: Final = 64
 F_OWN: Final = 128
@@ -216,7 +217,6 @@ STAGE_NET, STAGE_ROOT, STAGE_MOUNTS, STAGE_PIVOT, STAGE_PROCESS = 0, 1, 2, 3, 4
 STAGE_GROUPS, STAGE_IDS, STAGE_AFTER_IDS, STAGE_EXEC = 5, 6, 7, 8
 STAGE_CONFINE = -1  # NO_NEW_PRIVS and SECCOMP: anywhere after PIVOT
 
-
 _FILL: Final = ("fill", "", "")
 _USE: Final = ("use", "", "")
 _IN: Final = ("in", "", "")
@@ -226,6 +226,7 @@ _BYTES: Final = ("bytes", "", "")
 _LIMITS: Final = ("limit", "limit")
 _MAKER: Final = ("maker", "")
 _MOUNTED: Final = F_CREATE | F_OPTIONAL
+_SHOWN: Final = F_AS_IS | F_OPTIONAL
 
 _ROWS: Final[dict[Code, OpInfo]] = {
     Code.LOCK: OpInfo(
@@ -234,7 +235,7 @@ _ROWS: Final[dict[Code, OpInfo]] = {
     Code.CGROUP: OpInfo(PREPARE, 0, "make the control group{a0}", arena=("triples", "", "")),
     Code.NETNS: OpInfo(PREPARE, 0, "use {v0}{fd0}", fd=("fill?", "", ""), value=("netns", "")),
     Code.SOURCE: OpInfo(
-        PREPARE, 0, "attach the tree of {fd0} as source @{s0}{flags}", _IN, flags=F_OPTIONAL
+        PREPARE, 0, "attach the tree of {fd0} as source @{s0}{flags}", _IN, flags=_SHOWN
     ),
     Code.CLONE: OpInfo(
         PREPARE,
@@ -268,10 +269,11 @@ _ROWS: Final[dict[Code, OpInfo]] = {
     Code.ID_MAP: OpInfo(
         PREPARE,
         0,
-        "make a user namespace as {fd0}, users {a0}, groups {a1}, root {v0}",
+        "make a user namespace as {fd0}, users {a0}, groups {a1}, root {v0}{flags}",
         fd=_FILL,
         arena=("map", "map", ""),
         value=("owner", ""),
+        flags=F_AS_IS,
     ),
     Code.STATE: OpInfo(PREPARE, 0, "write the state record"),
     Code.LOG: OpInfo(

@@ -16,6 +16,7 @@ from containerkit.launch.limits import DEFAULTS, LIFTED
 from containerkit.model.limits import Limits, Unlimited
 
 if TYPE_CHECKING:
+    from containerkit.launch.request import Ids
     from containerkit.model.options import ContainerOptions
 
 STRICT: Final = Limits(
@@ -29,6 +30,10 @@ STRICT: Final = Limits(
 
 NOBODY: Final = "65534:65534"
 """The user that owns nothing, by number: an image may call anybody "nobody"."""
+
+
+ALONE: Final = "0:0"
+"""The user of an ordinary user's containers where no others are granted: itself."""
 
 
 def is_strict(options: ContainerOptions) -> bool:
@@ -70,14 +75,18 @@ def _with_strict(given: Limits) -> Limits:
     return attrs.evolve(given, **values, ulimits=_by_name(STRICT, given))
 
 
-def default_user(options: ContainerOptions, image: str) -> str:
+def default_user(options: ContainerOptions, image: str, within: Ids | None = None) -> str:
     """Return who a container is when its caller says nothing.
 
     Args:
         options: of the container.
         image: the image's own user, which "strict" does not ask: it may be root.
+        within: the ids of the launcher's user namespace; None: all.  Where there is one alone,
+            "strict" is that.
     """
-    return NOBODY if is_strict(options) else image
+    if not is_strict(options):
+        return image
+    return ALONE if within is not None and within.single else NOBODY
 
 
 def check_network(options: ContainerOptions) -> None:

@@ -11,46 +11,95 @@ from typing import TYPE_CHECKING
 
 from containerkit.errors import ConfigError, MissingFeature
 from containerkit.launch import defaults
-from containerkit.launch.ops import Code, Op
+from containerkit.launch.identity import among
+from containerkit.launch.ops import F_AS_IS, Code, Op
+from containerkit.launch.request import Ids
 from containerkit.model.idmap import IdMap
 
 if TYPE_CHECKING:
     from containerkit.launch.identity import Identity
     from containerkit.launch.mounts import Slots
-    from containerkit.launch.request import HostFacts
     from containerkit.model.security import Security
 
 
-def ids_of(security: Security, chosen: IdMap | None) -> IdMap | None:
-    """Return the ids of a container, None: the host's.
+def ids_of(security: Security, chosen: IdMap | None, within: Ids | None) -> IdMap | None:
+    """Return the ids of a container as its launcher counts them; None: the launcher's.
 
     Args:
         security: its own.
         chosen: for "auto".
+        within: those of the launcher's user namespace; None: it is in the host's.
 
     Raises:
         ConfigError: nothing was chosen for "auto".
     """
+    if security.userns == "host":
+        return None
+    if within is not None:
+        return _among(security.userns, within)
     if isinstance(security.userns, IdMap):
         return security.userns
-    if security.userns == "auto" and chosen is None:
+    if chosen is None:
         raise ConfigError("userns 'auto': no ids were chosen")
-    return chosen if security.userns == "auto" else None
+    return chosen
 
 
-def refuse_nested(ids: IdMap | None, facts: HostFacts) -> None:
-    """Refuse a user namespace of its own where the launcher is in one already.
+def _among(asked: str | IdMap, within: Ids) -> IdMap:
+    """Return ids that are the same inside and outside: layers can not be shown with others there.
+
+    For "auto", all but 0, which is who runs this program; 0 where there is nobody else.
+    """
+    if isinstance(asked, IdMap):
+        ranges = [
+            [(inside, count) for inside, _, count in lines] for lines in (asked.uids, asked.gids)
+        ]
+    else:
+        ranges = [_without_first(rows) for rows in within[:2]]
+    return IdMap(*([(first, first, count) for first, count in rows] for rows in ranges))
+
+
+def _without_first(rows: tuple[tuple[int, int], ...]) -> list[tuple[int, int]]:
+    others = [(max(first, 1), first + count - max(first, 1)) for first, count in rows]
+    return [row for row in others if row[1] > 0] or list(rows)
+
+
+def identity_among(
+    identity: Identity, ids: IdMap | None, within: Ids | None, notes: list[str]
+) -> Identity:
+    """Return what can be had of an identity in a container.
+
+    Args:
+        identity: who it is to be.
+        ids: the container's own; None: those of its launcher.
+        within: those of the launcher's user namespace; None: all.
+        notes: gets a sentence for what is not there.
 
     Raises:
-        MissingFeature: its layers could not be shown with other ids (mount_setattr(2)).
+        MissingFeature: the user or its group is not there.
     """
-    if ids is not None and facts.ids is not None:
+    if within is None:
+        return identity
+    if ids is None:
+        return among(identity, within, notes)
+    there = Ids(
+        *(tuple((inside, count) for inside, _, count in lines) for lines in (ids.uids, ids.gids))
+    )
+    missing = there.missing(identity.uid, identity.gid)
+    if missing and not within.missing(identity.uid, identity.gid):
         raise MissingFeature(
-            "cannot give the container a user namespace of its own: it is in that of the user who"
-            " runs this program, and only the host's root can map the ids of its files again",
-            hint='run as root, or leave it in that one: userns="host", as with Security.default()',
+            f"cannot run as {missing} in a user namespace of its own: that is who runs this program"
+            " itself, and only the host's root can have files seen with other ids",
+            hint='choose another, as user="1000:1000"; or userns="host", as with'
+            " Security.default(); an IdMap may have that id too",
             feature="userns",
         )
+    notes.append(
+        "its user namespace has but the id of who runs this program: no others are granted"
+        if there.single
+        else "who runs this program is nobody in its user namespace, and so is root of the image:"
+        " their files are open to it as to any other"
+    )
+    return among(identity, there, notes)
 
 
 def owner_of(ids: IdMap | None, identity: Identity) -> tuple[int, int]:
@@ -72,17 +121,24 @@ def owner_of(ids: IdMap | None, identity: Identity) -> tuple[int, int]:
     return uid, gid
 
 
-def map_step(ids: IdMap, slots: Slots) -> Op:
-    """Return the prepare step that makes the user namespace."""
+def map_step(ids: IdMap, slots: Slots, *, shown: bool) -> Op:
+    """Return the prepare step that makes the user namespace.
+
+    Args:
+        ids: its own.
+        slots: of the plan.
+        shown: layers are shown with its ids; else they have their own.
+    """
     uids, gids = (
         "".join(f"{inside} {outside} {count}\n" for inside, outside, count in lines)
         for lines in (ids.uids, ids.gids)
     )
     return Op(
         Code.ID_MAP,
+        flags=0 if shown else F_AS_IS,
         fd=(slots.fill(), -1, -1),
         arena=(uids, gids, None),
-        value=(packed_root(ids), 0),
+        value=(packed_root(ids) if shown else 0, 0),
     )
 
 

@@ -162,7 +162,7 @@ def diff(container: Observed) -> tuple[Change, ...]:
         held_still(container),
         attempt("compare the files of container", container.id[:12]),
     ):
-        return changes_of(plan, container._keeper.root, container._directory, ids_of(container))
+        return changes_of(plan, container._keeper.root, container._directory, _other_ids(container))
 
 
 def export(container: Observed, file: Sink) -> None:
@@ -180,7 +180,13 @@ def export(container: Observed, file: Sink) -> None:
 
 def ids_of(container: Observed) -> IdMap | None:
     """Return a container's own ids, or those of an ordinary user's containers; None: the host's."""
-    ids = idranges.ids_of(container._directory, container.config.options.get("security"))
-    if ids is None and userns.is_needed():
+    if userns.is_needed():
         return IdMap(*userns.ids_of(container._keeper.root))
-    return ids
+    return _other_ids(container)
+
+
+def _other_ids(container: Observed) -> IdMap | None:
+    """Return the ids with which a container's layers are shown to it; None: those they have."""
+    if userns.is_within():
+        return None
+    return idranges.ids_of(container._directory, container.config.options.get("security"))

@@ -5,15 +5,17 @@ Owns looking.  Must not decide what a container gets; `launch.devices` and `laun
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from containerkit.errors import ConfigError
+from containerkit.errors import ConfigError, PermissionDenied
 from containerkit.launch.devices import devices_of
-from containerkit.model.device import Node
+from containerkit.model.device import Device, Node
 from containerkit.model.limits import Limits, Unlimited
+from containerkit.state import userns
 
 if TYPE_CHECKING:
     from containerkit.model.security import Security
@@ -26,6 +28,7 @@ def device_nodes(security: Security | None) -> dict[str, Node]:
 
     Raises:
         ConfigError: there is nothing, or no device.
+        PermissionDenied: in a user namespace, where it counts who opens it: not this user.
     """
     found: dict[str, Node] = {}
     for device in devices_of(security) if security is not None and security.devices else ():
@@ -41,9 +44,23 @@ def device_nodes(security: Security | None) -> dict[str, Node]:
                 if stat.S_ISDIR(status.st_mode)
                 else "Mount.bind is for files",
             )
+        if userns.is_within():
+            _check_opens(device)
         number = status.st_rdev
         found[device.source] = Node(kind, os.major(number), os.minor(number))
     return found
+
+
+def _check_opens(device: Device) -> None:
+    modes = [mode for letter, mode in (("r", os.R_OK), ("w", os.W_OK)) if letter in device.access]
+    if not any(os.access(device.source, mode, effective_ids=True) for mode in modes):
+        raise PermissionDenied(
+            f"cannot give {device.source}: user {os.geteuid()} may not open it, and root in a"
+            " container of an ordinary user is that one",
+            errno=errno.EACCES,
+            hint=f"as root: setfacl -m u:{os.geteuid()}:rw {device.source} (udev sets it again after"
+            " a boot)",
+        )
 
 
 def block_devices(limits: Limits | Unlimited | None) -> dict[str, str]:

@@ -145,7 +145,10 @@ def _no_user_namespace(plan: Plan, event: Event, step: str) -> MissingFeature:
         " without"
     )
     if event.errnum in (errno.ENOSPC, errno.EPERM):
-        hint = "see /proc/sys/user/max_user_namespaces; Security(userns='host') does without"
+        hint = (
+            "as root: sysctl user.max_user_namespaces=15000 (and there may be 32 within each other);"
+            " Security(userns='host') does without"
+        )
     return MissingFeature(
         f"{_attempt(plan)} in a user namespace of its own: cannot {step}:"
         f" {os.strerror(event.errnum)}",

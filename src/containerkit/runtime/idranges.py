@@ -30,9 +30,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from containerkit.errors import HostError, InUse, refusals
+from containerkit.errors import HostError, InUse, MissingFeature, refusals
 from containerkit.model.idmap import IdMap
 from containerkit.runtime.alive import is_alive
+from containerkit.state import userns
 from containerkit.state.lock import FileLock
 
 if TYPE_CHECKING:
@@ -52,9 +53,9 @@ _LOCK_SECONDS: Final = 25.0
 
 
 def wants_range(options: ContainerOptions) -> bool:
-    """Whether options ask for a range."""
+    """Whether options ask for a range, and there are any: in a user namespace there are not."""
     security = options.get("security")
-    return security is not None and security.userns == "auto"
+    return security is not None and security.userns == "auto" and not userns.is_within()
 
 
 def ids_of(directory: Path | str, security: Security | None) -> IdMap | None:
@@ -62,6 +63,30 @@ def ids_of(directory: Path | str, security: Security | None) -> IdMap | None:
     if security is None or security.userns == "host":
         return None
     return security.userns if isinstance(security.userns, IdMap) else noted(directory)
+
+
+def check_own(root: Path, options: ContainerOptions) -> None:
+    """Refuse an `IdMap` that this process's containers can not have, being in a user namespace.
+
+    Raises:
+        MissingFeature: it has ids that are not granted, or not by the numbers that layers have.
+    """
+    security = options.get("security")
+    if security is None or not isinstance(security.userns, IdMap) or not userns.is_within():
+        return
+    asked = security.userns
+    there = IdMap(*userns.ids_of(root)) if userns.is_needed() else IdMap(userns.WHOLE)
+    for lines, inside_of in ((asked.uids, there.uid_inside), (asked.gids, there.gid_inside)):
+        for inside, outside, count in lines:
+            last = count - 1
+            if (inside_of(outside), inside_of(outside + last)) != (inside, inside + last):
+                raise MissingFeature(
+                    f"cannot have {outside} to {outside + last} of the host as {inside} to"
+                    f" {inside + last}: layers are shown with other ids by the host's root only",
+                    hint=f"there are, as (inside, outside, count): {there.uids} of users,"
+                    f" {there.gids} of groups; an IdMap may have parts of these",
+                    feature="userns",
+                )
 
 
 def example() -> IdMap:

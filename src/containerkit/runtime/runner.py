@@ -25,7 +25,14 @@ from containerkit.model.result import Usage
 from containerkit.runtime import facts, packets
 from containerkit.runtime.channel import Channel
 from containerkit.runtime.devices import block_devices, device_nodes
-from containerkit.runtime.idranges import SIZE, Ranges, example, noted, wants_range
+from containerkit.runtime.idranges import (
+    SIZE,
+    Ranges,
+    check_own,
+    example,
+    noted,
+    wants_range,
+)
 from containerkit.runtime.inputs import (
     files_among,
     host_file,
@@ -246,6 +253,7 @@ class Runner:
 
     def _ids(self, identity: str, options: ContainerOptions, first_id: int | None) -> IdMap | None:
         if not wants_range(options):
+            check_own(self.root, options)
             return None
         if first_id is not None:
             return IdMap.of_range(first_id, SIZE)

@@ -68,7 +68,15 @@ def is_needed() -> bool:
 
 def marks() -> Literal["trusted", "user"]:
     """Return by which attributes removed files are marked in layers (overlayfs, ``userxattr``)."""
-    return "trusted" if all(_rights(os.geteuid())) else "user"
+    return "user" if is_within() else "trusted"
+
+
+def is_within() -> bool:
+    """Return whether containers are in a user namespace, whoever made it, that is not the host's.
+
+    No file system of the host's can be shown with other ids there (mount_setattr(2)).
+    """
+    return not all(_rights(os.geteuid()))
 
 
 @lru_cache(maxsize=4)
@@ -237,7 +245,9 @@ def _have_maps_written(pid: int, ids: Ids) -> None:
             raise PermissionDenied(
                 f"cannot use the ids that this root was made with: new{kind}map: {said}",
                 errno=errno.EPERM,
-                hint=f"grant them again in /etc/sub{kind}: user {os.getuid()}, first id"
+                hint="install newuidmap (package uidmap), or use another root"
+                if program is None
+                else f"grant them again in /etc/sub{kind}: user {os.getuid()}, first id"
                 f" {rows[-1][1]}, {rows[-1][2]} ids; or use another root",
             )
 
