@@ -20,7 +20,7 @@ _WHERE = {
     "default_engine": "default",
     "echo": "default",
     "Engine": "engine",
-    "EngineConfig": "engine",
+    "EngineConfig": "model.engine_config",
     "Container": "runtime.container",
     "ContainerConfig": "model.info",
     "ContainerInfo": "model.info",
@@ -126,7 +126,6 @@ if TYPE_CHECKING:
     from containerkit.default import run as run
     from containerkit.default import start as start
     from containerkit.engine import Engine as Engine
-    from containerkit.engine import EngineConfig as EngineConfig
     from containerkit.errors import AlreadyExists as AlreadyExists
     from containerkit.errors import ArchiveError as ArchiveError
     from containerkit.errors import BlobNotFound as BlobNotFound
@@ -177,6 +176,7 @@ if TYPE_CHECKING:
     from containerkit.model.check import CheckReport as CheckReport
     from containerkit.model.check import Problem as Problem
     from containerkit.model.digest import Digest as Digest
+    from containerkit.model.engine_config import EngineConfig as EngineConfig
     from containerkit.model.event import Event as Event
     from containerkit.model.exit import Exit as Exit
     from containerkit.model.healthcheck import Healthcheck as Healthcheck

@@ -11,16 +11,15 @@ from __future__ import annotations
 import contextlib
 import os
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, Unpack, cast, overload
 
-import attrs
-
 from containerkit.care.caring import Caring
 from containerkit.errors import ConfigError, NotReady
 from containerkit.images.wiring import Stores
+from containerkit.model.engine_config import EngineConfig
 from containerkit.runtime.keeper import Keeper, living
 from containerkit.runtime.recover import recover
 from containerkit.runtime.runner import Runner
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from containerkit.images.images import Images
     from containerkit.launch.plan import Plan
     from containerkit.model.event import EventFilters
-    from containerkit.model.image_limits import ImageLimits
     from containerkit.model.options import Command, ContainerOptions
     from containerkit.model.progress import Progress
     from containerkit.model.ready import Ready
@@ -52,35 +50,6 @@ if TYPE_CHECKING:
 
 _STREAMS = ("stdout", "stderr")
 _MAX_OUTPUT = 64 << 20
-
-
-def _texts(value: Iterable[str]) -> tuple[str, ...]:
-    return tuple(value)
-
-
-@attrs.frozen(kw_only=True)
-class EngineConfig:
-    """Settings of one engine handle.
-
-    Args:
-        mirrors: registries asked before docker.io, for images that name no registry.
-        netns_pool: network namespaces kept ready for starts, 0 to 512; each costs the kernel some
-            100 KiB, and a start without one 0.5 ms.
-        classic_overlay: mount as on kernels before 6.5, to test that on a later one.
-        image_limits: what an image that is pulled may declare and expand to; None: `ImageLimits()`.
-        token_realms: hosts that the login of any registry may be sent to when the registry says that
-            tokens come from there; without, one of its own domain.
-    """
-
-    mirrors: tuple[str, ...] = attrs.field(default=(), converter=_texts)
-    netns_pool: int = attrs.field(default=32)
-    classic_overlay: bool = False
-    image_limits: ImageLimits | None = None
-    token_realms: tuple[str, ...] = attrs.field(default=(), converter=_texts)
-
-    def __attrs_post_init__(self) -> None:
-        if not 0 <= self.netns_pool <= 512:
-            raise ConfigError(f"netns_pool {self.netns_pool} is not from 0 to 512")
 
 
 class Engine(Caring):
@@ -100,6 +69,7 @@ class Engine(Caring):
             mirrors=config.mirrors,
             limits=config.image_limits,
             realms=config.token_realms,
+            pace=config.pace(),
         )
         self._runner = Runner(
             root.path, netns_pool=config.netns_pool, classic_overlay=config.classic_overlay

@@ -20,7 +20,7 @@ from containerkit.aio.face import Eventual, face_of
 from containerkit.aio.images import Image, Images
 from containerkit.aio.progress import with_progress
 from containerkit.aio.stream import Stream
-from containerkit.engine import EngineConfig
+from containerkit.model.engine_config import EngineConfig
 from containerkit.runtime.running import Run, exchange
 from containerkit.runtime.signature import READY_SECONDS, with_options
 from containerkit.stdio.aiodrive import adrive

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from containerkit.images.images import Images
+    from containerkit.model.engine_config import Pace
     from containerkit.model.image_limits import ImageLimits
     from containerkit.registry.client import RegistryClient
     from containerkit.registry.credentials import Credentials
@@ -28,6 +29,7 @@ class Stores:
         mirrors: registries asked before docker.io.
         limits: what an image that is pulled may be; None: the usual ones.
         realms: hosts that the login of any registry may be sent to, for a token.
+        pace: bytes a second, and the seconds to count them over, that a registry has to keep.
     """
 
     __slots__ = (
@@ -38,6 +40,7 @@ class Stores:
         "_images",
         "_limits",
         "_mirrors",
+        "_pace",
         "_realms",
         "_root",
     )
@@ -49,11 +52,13 @@ class Stores:
         mirrors: tuple[str, ...] = (),
         limits: ImageLimits | None = None,
         realms: tuple[str, ...] = (),
+        pace: Pace | None = None,
     ) -> None:
         self._root = root
         self._mirrors = mirrors
         self._limits = limits
         self._realms = realms
+        self._pace = pace
         self._catalog: Catalog | None = None
         self._images: Images | None = None
         self._credentials: Credentials | None = None
@@ -110,7 +115,9 @@ class Stores:
     def _client(self) -> RegistryClient:
         from containerkit.registry.client import RegistryClient
 
-        client = RegistryClient(self.logins(), limits=self._limits, realms=self._realms)
+        client = RegistryClient(
+            self.logins(), limits=self._limits, realms=self._realms, pace=self._pace
+        )
         self._closers.append(client.close)
         return client
 

@@ -25,6 +25,7 @@ from containerkit.errors import (
 )
 from containerkit.model.descriptor import DOCKER_SCHEMA_1, Descriptor
 from containerkit.model.digest import Digest
+from containerkit.model.engine_config import Pace
 from containerkit.model.image_limits import ImageLimits
 from containerkit.model.manifest import parse_manifest
 from containerkit.model.reference import Reference
@@ -51,6 +52,7 @@ class RegistryClient:
         transport: what sends; made here by default.
         limits: of manifests; None: the usual ones.
         realms: hosts that logins may be sent to, beside those of a registry's own domain.
+        pace: that answers have to keep; None: the usual one.
     """
 
     def __init__(
@@ -62,10 +64,11 @@ class RegistryClient:
         transport: Transport | None = None,
         limits: ImageLimits | None = None,
         realms: Sequence[str] = (),
+        pace: Pace | None = None,
     ) -> None:
         self.credentials = credentials if credentials is not None else Credentials()
         self.policy = policy if policy is not None else retry.Policy()
-        self._transport = transport or Transport(user_agent=user_agent)
+        self._transport = transport or Transport(user_agent=user_agent, pace=pace)
         self._session = Session(self.credentials, self._transport, realms=realms)
         self._limits = limits or ImageLimits()
 

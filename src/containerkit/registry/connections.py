@@ -20,8 +20,10 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from containerkit.errors import TransportError
+from containerkit.model.engine_config import Pace
 from containerkit.registry import protocol
 from containerkit.registry.failures import TooPrivate
+from containerkit.registry.pace import Meter, MeteredResponse
 from containerkit.state.cancel import CancelEvent, current
 
 ANYWHERE: Final = 3
@@ -58,9 +60,20 @@ class Tls:
 
 
 class _Cancellable(HTTPConnection):
-    """A connection that is hung up when the work that uses it is cancelled."""
+    """A connection that is hung up when the work that uses it is cancelled, and is kept to a pace.
 
+    Attributes:
+        meter: of the last answer.
+    """
+
+    pace = Pace()
+    meter: Meter | None = None
     _event: CancelEvent | None = None
+
+    def response_class(self, sock: Any, *args: Any, **options: Any) -> MeteredResponse:  # type: ignore[override]
+        """Begin an answer; the name is `http.client`'s, which has a class there."""
+        self.meter = Meter(self.pace)
+        return MeteredResponse(self.meter, sock, *args, **options)
 
     def connect(self) -> None:
         self._listen()
@@ -143,18 +156,26 @@ def refuse_private(address: str, allowed: int) -> None:
 class _GuardedConnection(_Cancellable):
     """A connection that is given up, before anything is sent, when its peer is too private."""
 
-    def __init__(self, *args: Any, guard: Guard, **options: Any) -> None:
+    def __init__(self, *args: Any, guard: Guard, pace: Pace, **options: Any) -> None:
         super().__init__(*args, **options)
         self._guard = guard
+        self.pace = pace
 
     def _new_conn(self) -> socket.socket:
         return self._guard.connected(self.host, self.port or 0, super()._new_conn)
 
 
-class _GuardedTlsConnection(_Cancellable, HTTPSConnection):
-    def __init__(self, *args: Any, guard: Guard, unverified: bool = False, **options: Any) -> None:
+class _CancellableTls(_Cancellable, HTTPSConnection):
+    pass
+
+
+class _GuardedTlsConnection(_CancellableTls):
+    def __init__(
+        self, *args: Any, guard: Guard, pace: Pace, unverified: bool = False, **options: Any
+    ) -> None:
         super().__init__(*args, **options)
         self._guard = guard
+        self.pace = pace
         self._unverified = unverified
 
     def _new_conn(self) -> socket.socket:
@@ -181,6 +202,7 @@ def make_pool(
     unverified: bool,
     context: ssl.SSLContext | None,
     guard: Guard,
+    pace: Pace,
     proxy: str | None,
 ) -> Any:
     """Return a pool of connections to one origin, or to a proxy that leads there.
@@ -190,6 +212,7 @@ def make_pool(
         unverified: any certificate will do.
         context: for https.
         guard: of the addresses; a proxy decides for itself.
+        pace: that answers have to keep.
         proxy: URL, with credentials where it wants some.
     """
     scheme, host, port = origin
@@ -202,10 +225,23 @@ def make_pool(
         user = urlsplit(proxy)
         login = f"{user.username}:{user.password or ''}" if user.username else None
         secret = urllib3.make_headers(proxy_basic_auth=login) if login else None
-        return urllib3.ProxyManager(proxy, proxy_headers=secret, **options)
+        manager = urllib3.ProxyManager(proxy, proxy_headers=secret, **options)
+        manager.pool_classes_by_scheme = _unguarded(pace)
+        return manager
+    options |= {"guard": guard, "pace": pace}
     if scheme == "https":
-        return _TlsPool(host, port, guard=guard, unverified=unverified, **options)
-    return _Pool(host, port, guard=guard, **options)
+        return _TlsPool(host, port, unverified=unverified, **options)
+    return _Pool(host, port, **options)
+
+
+def _unguarded(pace: Pace) -> dict[str, Any]:
+    """Return the classes of a proxy's pools: a manager of them passes nothing on that it does not know."""
+    plain = type("_Plain", (_Cancellable,), {"pace": pace})
+    tls = type("_Tls", (_CancellableTls,), {"pace": pace})
+    return {
+        "http": type("_PlainPool", (urllib3.HTTPConnectionPool,), {"ConnectionCls": plain}),
+        "https": type("_TlsPool", (urllib3.HTTPSConnectionPool,), {"ConnectionCls": tls}),
+    }
 
 
 def proxy_for(scheme: str, host: str) -> str | None:

@@ -24,9 +24,19 @@ from urllib3.exceptions import TimeoutError as TransferTimeout
 
 from containerkit.errors import TransportError
 
+_SLOW_HINT = "if it is the line that is slow: EngineConfig(download_rate=…, download_window=…)"
+
 
 class TooPrivate(OSError):
     """The address is more private than the registry that chose it."""
+
+
+class TooSlow(OSError):
+    """An answer comes, but at less than the rate that is asked for."""
+
+
+class TooMuch(OSError):
+    """An answer has more headers, or more around its content, than any needs."""
 
 
 def translated(error: Exception, request: str) -> TransportError:
@@ -43,6 +53,10 @@ def translated(error: Exception, request: str) -> TransportError:
     elif isinstance(error, NewConnectionError):
         # Before the timeouts, which it derives from.
         cause = os.strerror(number) if number else "the connection was not accepted"
+    elif slow := _find(error, TooSlow):
+        cause, number, hint = f"it is too slow: {slow}", errno.ETIMEDOUT, _SLOW_HINT
+    elif wordy := _find(error, TooMuch):
+        cause, retryable, number = str(wordy), False, None
     elif isinstance(error, ConnectTimeoutError):
         cause = "connecting took too long"
     elif isinstance(error, TransferTimeout):
@@ -51,6 +65,8 @@ def translated(error: Exception, request: str) -> TransportError:
         cause = "the proxy did not connect"
     elif isinstance(error, LocationParseError):
         cause, retryable = "the address is malformed", False
+    elif isinstance(error, ValueError | OverflowError):
+        cause, retryable = "the address or the answer makes no sense", False
     elif refused := _find(error, TooPrivate):
         cause, retryable, number = str(refused), False, None
     elif isinstance(error, SSLError) or _find(error, ssl.SSLError):

@@ -110,11 +110,12 @@ class BlobStream:
             return
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
-        deadline = time.monotonic() + self._answer.idle_timeout
+        began = time.monotonic()
         while not poll.poll(TICK_MS):
             retry.check(cancelled)
-            if time.monotonic() > deadline:
+            if time.monotonic() > began + self._answer.idle_timeout:
                 return  # the read itself knows how to say so
+        self._answer.meter.wait(time.monotonic() - began)
 
     def close(self) -> None:
         """End the stream; its connection serves again if the body was read to its end."""

@@ -25,6 +25,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from containerkit.errors import RegistryError, TransportError
+from containerkit.model.engine_config import Pace
 from containerkit.registry import protocol
 from containerkit.registry.connections import (
     ANYWHERE,
@@ -35,11 +36,14 @@ from containerkit.registry.connections import (
     refuse_private,
 )
 from containerkit.registry.failures import translated
+from containerkit.registry.pace import Meter
 
 CONNECT_TIMEOUT: Final = 15.0
 IDLE_TIMEOUT: Final = 60.0
 MAX_REDIRECTS: Final = 5
 MAX_POOLS: Final = 32
+BROKEN: Final = (HTTPError, OSError, ValueError, OverflowError)
+"""What urllib3 and what is below it raise: the last two for sizes and names that are none."""
 
 
 @attrs.define(eq=False)
@@ -49,12 +53,14 @@ class Answer:
     Args:
         url: that answered, after redirects.
         idle_timeout: seconds after which a read gives up.
+        meter: that it is read through.
     """
 
     request: str
     url: str
     response: urllib3.BaseHTTPResponse
     idle_timeout: float
+    meter: Meter
 
     @property
     def status(self) -> int:
@@ -76,22 +82,23 @@ class Answer:
         Raises:
             TransportError: the connection broke.
         """
-        parts, left = [], limit + 1
-        while left and (part := self.read1(min(left, 1 << 18))):
-            parts.append(part)
-            left -= len(part)
-        return b"".join(parts)
+        data = bytearray()  # in however small pieces it comes
+        while len(data) <= limit and (part := self.read1(min(limit + 1 - len(data), 1 << 18))):
+            data += part
+        return bytes(data)
 
     def read1(self, most: int) -> bytes:
         """Return the bytes that are there, at most *most*, waiting for the first; b"" at the end.
 
         Raises:
-            TransportError: the connection broke, or was idle for too long.
+            TransportError: the connection broke, was idle for too long, or is too slow.
         """
         try:
             # No decoding: digests are of the bytes as they are stored.
-            return self.response.read1(most, decode_content=False)
-        except (HTTPError, OSError) as error:
+            return self.meter.read(
+                most, lambda: self.response.read1(most, decode_content=False) or b""
+            )
+        except BROKEN as error:
             raise translated(error, self.request) from error
 
     def pending(self) -> bool:
@@ -133,10 +140,14 @@ class Transport:
     Args:
         user_agent: of every request.
         idle_timeout: seconds without a byte after which a connection counts as broken.
+        pace: that answers have to keep; None: the usual one.
     """
 
-    def __init__(self, *, user_agent: str, idle_timeout: float = IDLE_TIMEOUT) -> None:
+    def __init__(
+        self, *, user_agent: str, idle_timeout: float = IDLE_TIMEOUT, pace: Pace | None = None
+    ) -> None:
         self._user_agent = user_agent
+        self._pace = pace or Pace()
         self._idle_timeout = idle_timeout
         self._timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT, read=idle_timeout)
         self._reset()
@@ -187,7 +198,8 @@ class Transport:
             response = self._send_one(method, url, fields, body, tls, reach)
             location = response.headers.get("Location")
             if response.status not in protocol.REDIRECTS or location is None or body is not None:
-                return Answer(request, url, response, self._idle_timeout)
+                meter = getattr(response.connection, "meter", None) or Meter(self._pace)
+                return Answer(request, url, response, self._idle_timeout, meter)
             _discard(response)
             url = protocol.redirect_target(url, location)
         raise RegistryError(
@@ -220,7 +232,7 @@ class Transport:
             )
         except TransportError:
             raise
-        except (HTTPError, OSError) as error:
+        except BROKEN as error:
             raise translated(error, f"{method} {protocol.redacted(url)}") from error
         return response
 
@@ -243,6 +255,7 @@ class Transport:
                     unverified=not tls.verify,
                     context=context,
                     guard=Guard(reach, self._reaches),
+                    pace=self._pace,
                     proxy=proxy,
                 )
             self._pools[key] = pool
@@ -281,7 +294,9 @@ class Transport:
 def _discard(response: urllib3.BaseHTTPResponse) -> None:
     """Read a short body, so that the connection serves again; drop the connection of a long one."""
     length = protocol.content_length(response.headers)
-    if length is not None and length <= protocol.MAX_ERROR_BODY:
+    # Of a chunked body the length says nothing, whatever it says.
+    chunked = "Transfer-Encoding" in response.headers
+    if length is not None and length <= protocol.MAX_ERROR_BODY and not chunked:
         response.drain_conn()
     else:
         response.close()
