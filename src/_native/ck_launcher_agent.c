@@ -27,7 +27,8 @@ static int enter(struct ck_launcher *l, const struct ck_container *c)
 }
 
 /* The exec's first process.  It sends a pidfd of itself before anything else: from then on the
- * launcher knows it, whatever happens to the agent. */
+ * launcher knows it, whatever happens to the agent.  So does the agent, whom no process of the
+ * container can stop. */
 static _Noreturn void run(const void *plan, size_t size, const int *fds, int n, int tasks)
 {
     struct ck_child child = {.root = -1, .last = -1, .user = AGENT_USER, .report = fds[0]};
@@ -74,6 +75,8 @@ static void serve(struct ck_launcher *l, int grouped, int error)
         run(plan, size, fds, n, grouped && l->unified < 0 ? fds[1] : -1);
     if (error < 0)
         ck_child_tell(fds[0], CK_CHILD, 0, 0, error, 0);
+    else
+        ck_send(fds[0], "", 1, &pidfd, 1);
     if (plan && plan != l->packet)
         ck_unmap((void *)(uintptr_t)plan, size);
     ck_close_at(&pidfd);

@@ -183,9 +183,11 @@ static int on_report(struct ck_launcher *l, struct ck_exec *e)
             lost(l, e);
         return 0;
     }
-    if (n == 1 && e->pidfd >= 0) { /* behind its pidfd, its terminal's master */
+    if (n == 1 && got > 1) { /* its terminal's master */
         ck_close_at(&e->master);
         e->master = fd;
+    } else if (n == 1 && e->pidfd >= 0) { /* its pidfd, again */
+        ck_close(fd);
     } else if (n == 1 && watch(l, e, fd, CK_WATCH_EXEC_PIDFD) < 0) {
         ck_kill_and_wait(fd); /* its end would not be seen: the end of its reports tells */
         ck_close(fd);

@@ -57,7 +57,11 @@ class ContainerKitError(Exception):
             setattr(self, name, value)
 
     def __str__(self) -> str:
-        return f"{self.message}; hint: {self.hint}" if self.hint else self.message
+        """The text, safe to print: what a container says in it reaches no terminal as a command."""
+        text = f"{self.message}; hint: {self.hint}" if self.hint else self.message
+        if text.isprintable():
+            return text
+        return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.message), self.__dict__.copy()

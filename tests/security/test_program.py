@@ -13,15 +13,11 @@ import fcntl
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 import containerkit as ck
-from containerkit.launch.ops import Code, Op
-from containerkit.launch.plan import Plan
 from containerkit.runtime import launcher
 from tests.integration.exec.look import launcher_of
 from tests.security import plans
@@ -31,26 +27,9 @@ from tests.support.registry import RegistryServer
 
 SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 ENTRIES = 20
-MANY = 400
 
 
 # ---- who reaches into what enters
-
-
-@contextmanager
-def slowly() -> Iterator[None]:
-    """Enter by a plan that takes long: with all rights, and again with the container's own."""
-
-    def change(plan: Plan) -> Plan:
-        child: list[Op] = []
-        for op in plan.child:
-            before = op.code == Code.UMASK
-            after = op.code == Code.CHDIR
-            child += [op] * (MANY if before or after else 1)
-        return plans.rebuilt(plan, child=child) if plan.kind == "exec" else plan
-
-    with plans.changed(change):
-        yield
 
 
 def peek(engine: ck.Engine, image: str, security: ck.Security, user: str | None) -> dict[str, int]:
@@ -62,7 +41,7 @@ def peek(engine: ck.Engine, image: str, security: ck.Security, user: str | None)
         assert spy.stdout is not None
         assert spy.stdin is not None
         assert spy.stdout.readline() == "ready\n"
-        with slowly():
+        with plans.slowly():
             for _ in range(ENTRIES):
                 box.exec(["true"], check=True)
         spy.stdin.close()

@@ -79,3 +79,10 @@ def test_every_error_is_documented_and_drawn(kind: type[ContainerKitError]) -> N
 
 def test_a_message_without_a_hint_stays_as_it_is() -> None:
     assert str(errors.InvalidReference("cannot parse reference")) == "cannot parse reference"
+
+
+def test_the_text_of_an_error_is_no_command_to_a_terminal() -> None:
+    said = "a\x1b[31m\x9b\u202e\udcffb\n\tc é"
+    error = errors.ConfigError(said, hint="\x07")
+    assert str(error) == "a\\x1b[31m\\x9b\\u202e\\udcffb\n\tc é; hint: \\x07"
+    assert error.message == said

@@ -89,7 +89,7 @@ BY_TEXT = {
         "setxattr(target)": "a descriptor",
         "utime(target)": "a descriptor",
     },
-    "execute": {"open(memfd)": "a descriptor", "open(fd)": "a descriptor"},
+    "execute": {"open(memfd)": "a descriptor"},
     "export": {"open(parent)": "the host's", "open(fd)": "a descriptor"},
     "extract": {
         "open(tar)": "the host's",
@@ -101,6 +101,7 @@ BY_TEXT = {
     "rootfiles": {
         "open(tree)": "ROOT/layers/CHAINID, or what the caller named",
         "getxattr(directory)": "a descriptor",
+        "open(fd)": "a descriptor",
     },
     "top": {
         "listdir('/proc')": "the kernel's",

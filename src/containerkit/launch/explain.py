@@ -131,8 +131,13 @@ def _envp(items: tuple[str, ...]) -> str:
     return " ".join(f"{_shown(item.partition('=')[0])}=***" for item in items)
 
 
+_IDS_SHOWN: Final = 32
+
+
 def _ids(data: bytes) -> str:
-    return " ".join(str(number) for (number,) in iter_unpack("<I", data)) or "none"
+    numbers = [str(number) for (number,) in iter_unpack("<I", data[: 4 * _IDS_SHOWN])]
+    more = len(data) // 4 - len(numbers)
+    return " ".join([*numbers, f"and {more} more"] if more > 0 else numbers) or "none"
 
 
 def _layers(items: tuple[str, ...]) -> str:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 FILE_MAX: Final = 1 << 20
 """Bytes of a passwd or group file; a longer one is refused, not cut."""
 
+GROUPS_MAX: Final = 1 << 16
+"""NGROUPS_MAX (linux/limits.h)."""
+
 ID_MAX: Final = (1 << 31) - 1
 _FILE_ID_MAX: Final = (1 << 32) - 2
 
@@ -165,7 +168,7 @@ def resolve_user(user: str, passwd: bytes | None, group: bytes | None) -> Identi
 
     Raises:
         ConfigError: not the grammar, a number above 2**31 - 1, an unknown name.
-        InvalidSpec: a file of more than `FILE_MAX` bytes.
+        InvalidSpec: a file of more than `FILE_MAX` bytes, or more groups than a process may have.
     """
     name, colon, group_name = user.partition(":")
     users = _users(passwd or b"")
@@ -179,7 +182,10 @@ def resolve_user(user: str, passwd: bytes | None, group: bytes | None) -> Identi
     gids = [found.gid]
     if found.name:
         gids += [g.gid for g in groups if found.name in g.members and g.gid <= ID_MAX]
-    return Identity(found.uid, found.gid, tuple(dict.fromkeys(gids)), found.home)
+    distinct = tuple(dict.fromkeys(gids))
+    if len(distinct) > GROUPS_MAX:
+        raise InvalidSpec(f"user {user!r}: the image has it in {len(distinct)} groups")
+    return Identity(found.uid, found.gid, distinct, found.home)
 
 
 def among(identity: Identity, ids: Ids | None, notes: list[str]) -> Identity:

@@ -96,11 +96,11 @@ class Channel:
         Returns:
             How many seconds its end may take; None: as many as that ever takes.
         """
-        patience = _UNHEARD_SECONDS if self._is_unheard() else None
+        patience = _UNHEARD_SECONDS if self.is_unheard() else None
         self.kill(cause=_TIMEOUT)
         return patience
 
-    def _is_unheard(self) -> bool:
+    def is_unheard(self) -> bool:
         """Whether the launcher has not taken yet what was sent last: it may be stopped."""
         if self.fileno() < 0:
             return False
@@ -125,7 +125,7 @@ class Channel:
 
     def finishing(self) -> Waiting[None]:
         """Do `finish`, in whichever face; interrupted itself, it closes at once."""
-        seconds = _UNHEARD_SECONDS if self._is_unheard() else _FINISH_SECONDS
+        seconds = _UNHEARD_SECONDS if self.is_unheard() else _FINISH_SECONDS
         deadline = time.monotonic() + seconds
         try:
             with contextlib.suppress(OSError):

@@ -13,15 +13,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import stat
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 
-from containerkit.errors import HINTS, InvalidStatus, refusals
+from containerkit.errors import InvalidStatus, Timeout, refusals
 from containerkit.launch.execute import ExecBase, ExecRequest, exec_plan
-from containerkit.launch.identity import FILE_MAX
 from containerkit.model.result import Result
 from containerkit.runtime import packets
 from containerkit.runtime.alive import pid_of
@@ -29,6 +28,7 @@ from containerkit.runtime.channel import unanswered
 from containerkit.runtime.failure import launch_error
 from containerkit.runtime.inputs import close, close_all, duplicated, hand_over, make_pipes
 from containerkit.runtime.process import Ends, Process
+from containerkit.runtime.rootfiles import read_account
 from containerkit.runtime.runner import duration_of, exit_of, usage_of
 from containerkit.runtime.terminal import both_ways, typed
 from containerkit.stdio.collect import collect
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from containerkit.runtime.channel import Channel
     from containerkit.runtime.running import Exchange
     from containerkit.stdio.collect import Collected
+
+START_SECONDS: Final = 120.0
+"""How long what is started to be talked with may take to begin, where it has no time of its own."""
 
 _OUTPUTS: Final = ("stdout", "stderr")
 _SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -205,6 +208,7 @@ def popen(target: Target, request: ExecRequest, *, text: bool) -> Process[Any]:
     Raises:
         LaunchError: it did not start.
         InvalidStatus: the container does not run, or is paused.
+        Timeout: it has not begun after `START_SECONDS`: the container keeps it from it.
     """
     return drive(opening(target, request, text=text))
 
@@ -223,7 +227,8 @@ def opening(target: Target, request: ExecRequest, *, text: bool) -> Waiting[Proc
         finally:
             close_all(theirs.values())
         try:
-            pid, master = yield from starting(target, plan, channel)
+            latest = time.monotonic() + START_SECONDS
+            pid, master = yield from starting(target, plan, channel, latest)
             ends = Ends(*ours.values()) if master < 0 else _ends_of(master)
         except BaseException:
             channel.finish()
@@ -262,7 +267,9 @@ def planned(target: Target, request: ExecRequest) -> Plan:
         root = _open_root(target)
         try:
             base = attrs.evolve(
-                base, passwd=_read(root, "/etc/passwd"), group=_read(root, "/etc/group")
+                base,
+                passwd=read_account(root, "/etc/passwd"),
+                group=read_account(root, "/etc/group"),
             )
         finally:
             os.close(root)
@@ -290,21 +297,6 @@ def _open_root(target: Target) -> int:
         raise _refusal(target)
     finally:
         os.close(pidfd)
-
-
-@refusals("read an account file of the container")
-def _read(root: int, path: str) -> bytes | None:
-    """Return a file of a container's, None when it has none; it chose what lies there."""
-    from containerkit import _native
-
-    try:
-        fd = _native.path_open(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    except OSError as error:
-        if error.errno in HINTS:  # of the host, not of what lies there
-            raise
-        return None
-    with open(fd, "rb") as file:
-        return file.read(FILE_MAX + 1) if stat.S_ISREG(os.fstat(fd).st_mode) else None
 
 
 def argv_of(plan: Plan) -> tuple[str, ...]:
@@ -360,7 +352,7 @@ def starting(
         Timeout: nothing was heard until the deadline.
     """
     if not (yield from until_readable(channel.fileno(), deadline)):
-        raise unanswered()
+        raise unanswered() if channel.is_unheard() else _unstarted(target)
     event, fds = channel.receive()
     if event is not None and event.kind == packets.STARTED and fds:
         try:
@@ -377,6 +369,14 @@ def starting(
     if event is None or event.kind != packets.FAILED:
         raise _refusal(target)
     raise failure(target, plan, event)
+
+
+def _unstarted(target: Target) -> Timeout:
+    return Timeout(
+        f"cannot execute in container {target.base.id[:12]}: it has not begun in time",
+        hint="a process of the container may have stopped it (SIGSTOP)",
+        result=None,
+    )
 
 
 def failure(target: Target, plan: Plan, event: packets.Event) -> Exception:

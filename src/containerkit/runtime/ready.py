@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _FIRST_PAUSE: Final = 0.002
 _HTTP_SECONDS: Final = 5.0
 _LOG_LINES: Final = 10
+_LINE_SHOWN: Final = 1000  # characters of a line in a message
 _NOTHING: Final[Interest] = ()
 
 
@@ -111,7 +112,10 @@ def not_ready(subject: Subject, waited_for: str) -> NotReady:
 
 
 def _told(lines: tuple[str, ...]) -> str:
-    return f"; its log ends with:\n{chr(10).join(lines)}" if lines else "; its log is empty"
+    if not lines:
+        return "; its log is empty"
+    shown = [f"{line[:_LINE_SHOWN]}…" if len(line) > _LINE_SHOWN else line for line in lines]
+    return "; its log ends with:\n" + "\n".join(shown)
 
 
 # ---- conditions

@@ -1,6 +1,7 @@
-"""Single small files of a root file system that is not mounted: /etc/passwd, /etc/group.
+"""The account files of a root, /etc/passwd and /etc/group: as an image has them, and as they are.
 
-Owns looking through a stack of layer trees as overlay would show them.  Every component is opened
+Owns looking through a stack of layer trees as overlay would show them, and reading what lies in a
+running container.  Every component is opened
 without following links, and only a regular file is opened for reading: the image chose them, and
 merely opening one of this host's devices may do something (a watchdog reboots it).
 Neighbours: `launch.identity` parses what is read here.
@@ -15,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from containerkit.errors import refusals
+from containerkit.errors import HINTS, refusals
 
 if TYPE_CHECKING:
     from containerkit.model.rootfs import Rootfs
@@ -112,3 +113,42 @@ def _is_opaque(directory: int) -> bool:
         except OSError:
             continue
     return False
+
+
+# ---- of a container that runs
+
+
+@refusals("read an account file of the container")
+def read_account(root: int, path: str) -> bytes | None:
+    """Return a file of a running root; None when it has none, or something else lies there.
+
+    The container chose it: it is looked at before it is opened, and read by its size, so that no
+    device, FIFO or file of the kernel's is ever opened with our rights (/proc/kmsg forgets what was
+    read).
+
+    Args:
+        root: a descriptor of the root.
+        path: absolute, in there.
+    """
+    from containerkit import _native
+
+    try:
+        found = _native.path_open(root, path, os.O_PATH | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in HINTS:  # of the host, not of what lies there
+            raise
+        return None
+    try:
+        status = os.fstat(found)
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        if not status.st_size:
+            return b""
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        fd = os.open(f"/proc/self/fd/{found}", flags)
+        with open(fd, "rb") as file:
+            return file.read(min(status.st_size, LIMIT + 1))
+    except (BlockingIOError, PermissionError):  # somebody holds a lease on it
+        return None
+    finally:
+        os.close(found)
