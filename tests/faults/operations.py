@@ -18,6 +18,8 @@ Operation = Callable[[ck.Engine, str], Iterator[None]]
 
 SLEEP = ["sleep", "1000"]
 OPTIONS: dict[str, Any] = {"network": "none"}
+OWN_IDS: dict[str, Any] = {**OPTIONS, "security": ck.Security(userns="auto")}
+STRICT: dict[str, Any] = {"security": ck.Security.strict()}
 
 
 def _removed(container: ck.Container) -> None:
@@ -217,11 +219,41 @@ def health(engine: ck.Engine, image: str) -> Iterator[None]:
     _removed(container)
 
 
+def strict(engine: ck.Engine, image: str) -> Iterator[None]:
+    yield
+    assert engine.run(image, ["id", "-u"], **STRICT).check().stdout == b"65534\n"
+    yield
+
+
+def own_ids(engine: ck.Engine, image: str) -> Iterator[None]:
+    """A kept container with a range of ids: made, started, written to, started again."""
+    yield
+    container = engine.start(image, SLEEP, lifetime="detached", **OWN_IDS)
+    container.files.write_bytes("/etc/new", b"content")
+    container.restart(grace=0)
+    assert container.exec(["cat", "/etc/new"]).check().stdout == b"content"
+    yield
+    _all_removed(engine)
+
+
+def own_ids_removed(engine: ck.Engine, image: str) -> Iterator[None]:
+    container = engine.start(image, ["sh", "-c", "echo x > /f; sleep 1000"], **OWN_IDS)
+    yield
+    try:
+        container.remove(force=True)
+    except ck.HostError:
+        container.remove(force=True)
+        raise
+    yield
+    _removed(container)
+
+
 OPERATIONS: dict[str, Operation] = {
     operation.__name__: operation
     for operation in (
         run, start, detach, create, execute, stop, remove, restart, pause, rename, update, logs,
         files, stopped_files, look, reopen, pull, share, attach, terminal, health,
+        strict, own_ids, own_ids_removed,
     )
 }  # fmt: skip
 

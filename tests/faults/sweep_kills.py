@@ -22,10 +22,13 @@ from tests.faults.build import FaultBuild, build
 from tests.faults.operations import OPERATIONS, act, undo
 from tests.faults.page import EVERY, Page
 from tests.faults.sufferer import Sufferer
-from tests.support import leaks, ocibuild
+from tests.support import claims, leaks, ocibuild
 from tests.support.registry import RegistryServer
 
-KILLED = ("pull", "create", "start", "detach", "execute", "stop", "remove", "restart", "run")
+KILLED = (
+    "pull", "create", "start", "detach", "execute", "stop", "remove", "restart", "run",
+    "strict", "own_ids", "own_ids_removed",
+)  # fmt: skip
 
 
 class KillSweep:
@@ -98,7 +101,7 @@ class KillSweep:
             except Exception as error:
                 self.findings.append(f"{where}: the same did not work afterwards: {error!r}")
             undo(engine)
-        left = leaks.settle(before)
+        left = leaks.settle(before) + [f"ids of {one}" for one in claims.of(root).values()]
         if left:
             self.findings.append(f"{where}: left behind: {left}")
         records = [path.name for path in (root / "owners").iterdir()]

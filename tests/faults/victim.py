@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import containerkit as ck
-from containerkit.runtime import marks
+from containerkit.runtime import idranges, marks
 from tests.faults.build import PLACE
 from tests.faults.operations import OPERATIONS, act, undo
 from tests.faults.page import CLASSES, NEVER, Page
-from tests.support import leaks
+from tests.support import claims, leaks
 
 SETTLE = 60.0
 HANGS = 150.0
@@ -49,10 +49,23 @@ def leftovers(engine: ck.Engine) -> set[str]:
     names |= {f"owners/{name}" for name in os.listdir(root / "owners")}
     names |= {path.name for path in Path("/run/containerkit", run_name(root)).glob("*.sock")}
     names |= {f"layers/{name}" for name in os.listdir(root / "layers") if name[:2] == ".t"}
+    names |= set(ranges(engine))
     names |= {name for name in leaks.descriptors() if not name.endswith("/catalog.sqlite")}
     names |= set(leaks.threads())
     ours = tuple(of_launcher(engine))
     return {name for name in names if not any(one.fullmatch(name) for one in ours)}
+
+
+def ranges(engine: ck.Engine) -> Iterator[str]:
+    """Yield ranges of ids that are not free for the engine's next container, while none runs."""
+    there = claims.of(engine.root)
+    own = engine._runner._ranges
+    taken, free = (set(), set()) if own is None else (own._taken, set(own._free))
+    for first, holder in there.items():
+        if first not in free:
+            yield f"ids/{first} of {holder}"
+    yield from (f"ids/{first} in use" for first in taken - free)
+    yield from (f"ids/{first} without a claim" for first in free - there.keys())
 
 
 def run_name(root: Path) -> str:
@@ -76,6 +89,8 @@ def is_debris(engine: ck.Engine, name: str) -> bool:
     """
     if name.startswith("containers/gone-"):
         return True
+    if name.startswith("ids/"):
+        return idranges._is_stale(str(engine.root), name.partition(" of ")[2])
     owner = marks.owner_of(marks.read(engine.root / name) or "")
     return owner is not None and not engine._keeper.is_alive(owner)
 

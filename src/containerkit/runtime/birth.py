@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from containerkit.errors import AlreadyExists, ContainerNotFound, HostError, refusals
+from containerkit.errors import AlreadyExists, ConfigError, ContainerNotFound, HostError, refusals
 from containerkit.launch.request import check_options
 from containerkit.runtime import codec, idranges, marks
 from containerkit.runtime.names import check_name, free_name
@@ -373,7 +373,9 @@ def unmake(keeper: Keeper, row_id: str, *, stalled: bool = False) -> bool:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, HostError):
             if not stalled and not lock.try_acquire():
                 raise BlockingIOError(errno.EAGAIN, "supervised", str(directory))
-        ids = idranges.noted(directory)
+        ids = None
+        with contextlib.suppress(ConfigError):  # damaged: its claim goes at the next recovery
+            ids = idranges.noted(directory)
         first = marks.drop(directory)
         aside = _aside(keeper, row_id)
         try:  # so that no start comes in between

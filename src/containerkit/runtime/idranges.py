@@ -30,10 +30,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from containerkit.errors import HostError, InUse, MissingFeature, refusals
+from containerkit.errors import ConfigError, HostError, InUse, MissingFeature, refusals
 from containerkit.model.idmap import IdMap
 from containerkit.runtime.alive import is_alive
 from containerkit.state import userns
+from containerkit.state.atomic import publish_file
 from containerkit.state.lock import FileLock
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ NOTE: Final = "ids"
 # Far from what useradd gives away (subuid(5)), below the numbers that some programs take for negative.
 _POOL: Final = (1 << 30, 1 << 31)
 _USER: Final = "containerkit"
+_LAST: Final = (1 << 32) - 2
+_DIGITS: Final = 10
 _TRIES: Final = 64
 _LOCK_SECONDS: Final = 25.0
 
@@ -149,10 +152,22 @@ class Ranges:
             raise
 
     def pass_on(self, first: int, directory: Path) -> None:
-        """Leave a range to the kept container of a directory, which has no mark yet."""
+        """Leave a range to the kept container of a directory, which has no mark yet.
+
+        Raises:
+            InUse: the launcher that had it has died, and another container has come to it since.
+        """
         with refusals("note the container's ids"):
             os.symlink(str(first), directory / NOTE)
         with _locked() as place:
+            if _read(place, first) != (str(self._root), self._holder) and not _claim(
+                place, first, self._root, self._holder
+            ):
+                raise InUse(
+                    f"cannot create container {directory.name[:12]}: its launcher has died, and"
+                    " another container has its user ids since",
+                    hint="create it again",
+                )
             _write(place, first, self._root, f"container {directory.name}")
         with self._guard:
             self._taken.discard(first)
@@ -171,28 +186,47 @@ class Ranges:
 
 @refusals("read the container's ids")
 def noted(directory: Path | str) -> IdMap | None:
-    """Return the ids of a kept container that has a range."""
+    """Return the ids of a kept container that has a range.
+
+    Raises:
+        ConfigError: somebody else wrote what says which.
+    """
     first = _noted(directory)
     return None if first is None else IdMap.of_range(first, SIZE)
 
 
 def _noted(directory: Path | str) -> int | None:
     try:
-        return int(os.readlink(f"{directory}/{NOTE}"))
+        text = os.readlink(f"{directory}/{NOTE}")
     except (FileNotFoundError, NotADirectoryError):
         return None
+    first = _number(text)
+    if not first or first % SIZE or first + SIZE > _LAST:
+        raise ConfigError(f"cannot read the container's ids: {directory}/{NOTE} was damaged")
+    return first
+
+
+def _number(text: str) -> int | None:
+    """Return a number as it is written here and in subuid(5); None: it is none, or no id's."""
+    return int(text) if len(text) <= _DIGITS and text.isascii() and text.isdigit() else None
 
 
 def hold(root: Path, container_id: str) -> None:
     """Make sure that a kept container has its range, before it starts.
 
     Raises:
+        HostError, ConfigError: what says which it is has gone, or was damaged.
         InUse: after a boot, another container has come to it first.
     """
     directory = root / "containers" / container_id
-    first = _noted(directory)
+    with refusals("read the container's ids"):
+        first = _noted(directory)
     if first is None:
-        return
+        raise HostError(
+            f"cannot start container {container_id[:12]}: {directory}/{NOTE}, which says what user"
+            " ids it has, is gone",
+            hint="remove it, and create it anew",
+        )
     holder = f"container {container_id}"
     with _locked() as place:
         if _claim(place, first, root, holder) or _read(place, first) == (str(root), holder):
@@ -216,12 +250,12 @@ def sweep(root: Path) -> None:
         names = os.listdir(PLACE)
     except OSError:
         return
-    for name in filter(str.isdigit, names):
-        found = _read(PLACE, int(name))
+    for first in filter(None, map(_number, names)):
+        found = _read(PLACE, first)
         if found is not None and found[0] == str(root) and _is_stale(*found):
             with contextlib.suppress(OSError), _locked() as place:
-                if _read(place, int(name)) == found and _is_stale(*found):
-                    os.unlink(place / name)
+                if _read(place, first) == found and _is_stale(*found):
+                    os.unlink(place / str(first))
 
 
 # ---- claims
@@ -268,12 +302,13 @@ def _granted(path: str) -> set[tuple[int, int]]:
         lines = Path(path).read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
         return set()
-    fields = [line.split(":") for line in lines]
-    return {
-        (int(field[1]), int(field[2]))
-        for field in fields
-        if len(field) == 3 and field[0] == _USER and field[1].isdigit() and field[2].isdigit()
-    }
+    found = set()
+    for line in lines:
+        name, *numbers = line.split(":")
+        start, count = map(_number, numbers) if len(numbers) == 2 else (None, None)
+        if name == _USER and start is not None and count and start + count - 1 <= _LAST:
+            found.add((start, count))
+    return found
 
 
 def _claim(place: Path, first: int, root: Path, holder: str) -> bool:
@@ -296,13 +331,7 @@ def _read(place: Path, first: int) -> tuple[str, str] | None:
 
 
 def _write(place: Path, first: int, root: Path, holder: str) -> None:
-    path = place / str(first)
-    try:
-        path.write_bytes(os.fsencode(f"{root}\n{holder}\n"))
-    except BaseException:
-        with contextlib.suppress(OSError):
-            path.unlink()
-        raise
+    publish_file(place, str(first), os.fsencode(f"{root}\n{holder}\n"), durable=False)
 
 
 def _release(first: int, root: Path, holder: str) -> None:
@@ -313,6 +342,8 @@ def _release(first: int, root: Path, holder: str) -> None:
 
 
 def _is_stale(root: str, holder: str) -> bool:
+    if "\0" in root + holder:
+        return True
     kind, _, name = holder.partition(" ")
     if kind == "launcher":
         return not is_alive(Path(root), name)

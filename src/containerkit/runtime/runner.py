@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from containerkit.errors import NotReady
+from containerkit.errors import LaunchError, NotReady
 from containerkit.launch.compile import compile_plan
 from containerkit.launch.request import HostFacts, LaunchRequest, check_options
 from containerkit.model.exit import Exit
@@ -25,19 +25,8 @@ from containerkit.model.result import Usage
 from containerkit.runtime import facts, packets
 from containerkit.runtime.channel import Channel
 from containerkit.runtime.devices import block_devices, device_nodes
-from containerkit.runtime.idranges import (
-    SIZE,
-    Ranges,
-    check_own,
-    example,
-    noted,
-    wants_range,
-)
-from containerkit.runtime.inputs import (
-    files_among,
-    host_file,
-    open_input,
-)
+from containerkit.runtime.idranges import Ranges, check_own, example, noted, wants_range
+from containerkit.runtime.inputs import files_among, host_file, open_input
 from containerkit.runtime.launcher import Launcher
 from containerkit.runtime.names import check_name
 from containerkit.runtime.recover import recover
@@ -52,6 +41,10 @@ if TYPE_CHECKING:
     from containerkit.model.rootfs import Rootfs
 
 _living: weakref.WeakSet[Runner] = weakref.WeakSet()
+
+
+class _LauncherDied(Exception):
+    """The launcher that was to start something ended before."""
 
 
 class Startable(Protocol):
@@ -256,7 +249,7 @@ class Runner:
             check_own(self.root, options)
             return None
         if first_id is not None:
-            return IdMap.of_range(first_id, SIZE)
+            return IdMap.of_range(first_id)
         return noted(self.root / "containers" / identity) or example()
 
     def start(
@@ -279,14 +272,30 @@ class Runner:
 
         Raises:
             ConfigError, MissingFeature, HostError: see `compile_plan`.
+            LaunchError: its launcher has died, and the next one too.
         """
         check_options(options)
-        first = self.ranges().take() if wants_range(options) else None
-        ranges, channel = self._ranges, None
+        for _ in range(2):
+            # With new ids, too: those of a launcher that has died are anybody's.
+            with contextlib.suppress(_LauncherDied):
+                return self._start(image, command, options, streams=streams, ephemeral=ephemeral)
+        raise LaunchError("cannot start the container: its launcher died twice")
+
+    def _start(
+        self,
+        image: Startable,
+        command: Command | None,
+        options: ContainerOptions,
+        *,
+        streams: Mapping[str, int],
+        ephemeral: bool,
+    ) -> Started:
+        ranges, channel = self.ranges(), None
+        first = ranges.take() if wants_range(options) else None
         opened: list[int] = []
 
         def let_go() -> None:
-            if first is not None and ranges is not None:
+            if first is not None:
                 ranges.give_back(first)
 
         try:
@@ -305,11 +314,13 @@ class Runner:
                 for item in plan.inputs
             ]
             launcher = self.launcher()[0]
+            if first is not None and self._ranges is not ranges:
+                raise _LauncherDied
             try:
                 channel = launcher.start(data, inputs)
-            except (BrokenPipeError, ConnectionResetError):  # it died since: once more, with a new
+            except (BrokenPipeError, ConnectionResetError) as error:
                 self.bury(launcher)  # its socket has closed, its end may take a moment yet
-                channel = self.launcher()[0].start(data, inputs)
+                raise _LauncherDied from error
         finally:
             for fd in opened:
                 os.close(fd)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import select
+import signal
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,9 @@ import pytest
 import containerkit as ck
 from containerkit.errors import ConfigError, InUse
 from containerkit.runtime import idranges
+from containerkit.runtime.channel import Channel
+from containerkit.runtime.launcher import Launcher
+from tests.integration.exec.look import launcher_of
 
 AUTO = ck.Security(userns="auto")
 UNTIL_TOLD = "trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done"
@@ -155,3 +160,24 @@ def test_ranges_are_disjoint(engine: ck.Engine, busybox: str) -> None:
         found = [said(box, "cat /proc/self/uid_map")[1] for box in (one, two)]
         assert len({*found, run.split()[1]}) == 3
         assert run == again
+
+
+def test_no_container_has_the_range_of_a_launcher_that_died(
+    engine: ck.Engine, busybox: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that dies when the ids are chosen: its claims are stale, and anybody's."""
+    real = Launcher.start
+    died: list[str] = []
+
+    def start(launcher: Launcher, plan: bytes, inputs: Sequence[int]) -> Channel:
+        if not died:
+            died.append(launcher.id)
+            signal.pidfd_send_signal(launcher._pidfd, signal.SIGKILL)
+            while launcher.alive:
+                select.select([launcher._pidfd], [], [])
+        return real(launcher, plan, inputs)
+
+    monkeypatch.setattr(Launcher, "start", start)
+    engine.run(busybox, "true", security=AUTO, user=0).check()
+    assert claims_of(engine) == {f"launcher {launcher_of(engine).id}"}
+    assert launcher_of(engine).id not in died

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import threading
@@ -10,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from containerkit.errors import HostError, InUse
+from containerkit.errors import ConfigError, HostError, InUse
 from containerkit.model.security import Security
 from containerkit.runtime import idranges
 from containerkit.runtime.idranges import SIZE, Ranges
+from containerkit.state import atomic
 
 OPTIONS = {"security": Security(userns="auto")}
 
@@ -134,6 +136,55 @@ def test_a_kept_container(root: Path, place: Path) -> None:
     idranges.hold(root, "c")
     idranges.release(root, "c", ids)
     assert claims(place) == {}
+
+
+def test_a_range_is_passed_on_by_who_has_it(root: Path, place: Path, launcher: int) -> None:
+    """Not by one whose launcher has died, and to whose range another container has come since."""
+    ranges = Ranges(root, "a")
+    first, directory = ranges.take(), root / "containers" / "c"
+    fcntl.flock(launcher, fcntl.LOCK_UN)
+    (root / "containers" / "d").mkdir()
+    (place / str(first)).write_text(f"{root}\ncontainer d\n")
+    directory.mkdir()
+    with pytest.raises(InUse, match="died"):
+        ranges.pass_on(first, directory)
+    assert claims(place) == {first: "container d"}
+
+
+@pytest.mark.usefixtures("launcher")
+def test_a_claim_that_can_not_be_written_leaves_the_one_before(
+    root: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a process would give away a range again that anybody may take."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    ranges = Ranges(root, "a")
+    (root / "containers" / "c").mkdir()
+    with pytest.raises(HostError), ranges.for_kept("c", OPTIONS) as first:  # type: ignore[arg-type]
+        assert first is not None
+        with monkeypatch.context() as patched:
+            patched.setattr(atomic, "write_all_at", full)
+            ranges.pass_on(first, root / "containers" / "c")
+    assert claims(place) == {first: "launcher a"}
+    assert ranges.take() == first
+
+
+def test_a_note_that_is_gone_or_not_ours(root: Path, place: Path) -> None:
+    """No container starts then with ids that it shares, or with the host's."""
+    directory = root / "containers" / "c"
+    directory.mkdir()
+    with pytest.raises(HostError, match="gone"):
+        idranges.hold(root, "c")
+    for note in ("0", "65537", "x", "-65536", "4294901760", "\u0661"):
+        (directory / idranges.NOTE).unlink(missing_ok=True)
+        (directory / idranges.NOTE).symlink_to(note)
+        with pytest.raises(ConfigError, match="damaged"):
+            idranges.hold(root, "c")
+        with pytest.raises(ConfigError, match="damaged"):
+            idranges.noted(directory)
+    assert not place.exists()
 
 
 @pytest.mark.usefixtures("launcher")
