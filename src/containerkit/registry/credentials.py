@@ -65,12 +65,14 @@ class Credentials:
         """Remember a login for this process; it is written nowhere.
 
         Raises:
-            ConfigError: the user name can not be sent (RFC 7617 reserves the colon).
+            ConfigError: it can not be sent (RFC 7617 reserves the colon, and wants UTF-8).
         """
         if not username or ":" in username:
             raise ConfigError(
                 f"cannot log in to {registry!a}: the user name is empty or has a colon"
             )
+        if not _is_text(username, password):
+            raise ConfigError(f"cannot log in to {registry!a}: the login is no text in UTF-8")
         with self._lock:
             self._logins[_host(registry)] = Login(username, password)
             self.generation += 1
@@ -171,11 +173,23 @@ def _from_entry(entry: Mapping[str, Any], registry: str) -> Login | None:
                 f"cannot read docker's login for {registry!a}: its auth is not base64 text"
             ) from None
         username, _, password = decoded.partition(":")
+    login = None
     if isinstance(identity, str) and identity:
-        return Login(username if isinstance(username, str) else "", "", identity)
-    if isinstance(username, str) and isinstance(password, str) and username:
-        return Login(username, password)
-    return None
+        login = Login(username if isinstance(username, str) else "", "", identity)
+    elif isinstance(username, str) and isinstance(password, str) and username:
+        login = Login(username, password)
+    if login is not None and not _is_text(login.username, login.password, identity):
+        raise ConfigError(f"cannot read docker's login for {registry!a}: it is no text in UTF-8")
+    return login
+
+
+def _is_text(*values: object) -> bool:
+    """Whether what is text among these can be sent: JSON also has halves of characters."""
+    try:
+        "".join(value for value in values if isinstance(value, str)).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _ask(helper: str, server: str) -> Found:
@@ -209,7 +223,7 @@ def _answered(output: bytes, program: str) -> tuple[Login | None, str | None]:
         username, secret = document["Username"], document["Secret"]
     except (ValueError, RecursionError, TypeError, KeyError):
         username = secret = None
-    if not isinstance(username, str) or not isinstance(secret, str):
+    if not (isinstance(username, str) and isinstance(secret, str) and _is_text(username, secret)):
         return None, f"{program} answered something else than a login"
     if username == "<token>":
         return Login("", "", secret), None

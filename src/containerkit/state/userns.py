@@ -22,7 +22,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from containerkit.errors import HostError, PermissionDenied, refusals
+from containerkit.errors import ConfigError, HostError, PermissionDenied, refusals
 from containerkit.state.atomic import publish_file
 
 IdMap = tuple[tuple[int, int, int], ...]
@@ -106,20 +106,39 @@ def ids_of(root: Path) -> Ids:
 
     Raises:
         PermissionDenied: those that it was made with are not granted any more.
+        ConfigError: what was written down is not ours.
     """
     path = root / _RECORD
     try:
-        text = path.read_text(encoding="ascii")
+        text = path.read_text(encoding="ascii", errors="replace")
     except FileNotFoundError:
         ids = granted() or _own()
         publish_file(root, _RECORD, _written(ids))
         return ids
-    lines = [line.split() for line in text.splitlines()]
-    maps = {
-        kind: tuple((int(a), int(b), int(n)) for name, a, b, n in lines if name == kind)
-        for kind in ("uid", "gid")
-    }
-    return Ids(maps["uid"], maps["gid"])
+    try:
+        return _read(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"cannot read {path}, which says what ids containers have: it was damaged"
+        ) from error
+
+
+def _read(text: str) -> Ids:
+    maps: dict[str, list[tuple[int, int, int]]] = {"uid": [], "gid": []}
+    for line in text.splitlines():
+        kind, *words = line.split()
+        inside, outside, count = map(int, words)
+        if kind not in maps or min(inside, outside) < 0 or not _fits(max(inside, outside), count):
+            raise ValueError(line)
+        maps[kind].append((inside, outside, count))
+    if not all(rows and rows[0][0] == 0 for rows in maps.values()):
+        raise ValueError("no root")
+    return Ids(tuple(maps["uid"]), tuple(maps["gid"]))
+
+
+def _fits(first: int, count: int) -> bool:
+    """Whether so many ids can be had from one on; the last number of 32 bits is none."""
+    return count > 0 and 0 <= first < first + count < 1 << 32
 
 
 def _written(ids: Ids) -> bytes:
@@ -152,8 +171,10 @@ def _range(path: Path) -> tuple[int, int] | None:
     with contextlib.suppress(OSError, ValueError):
         for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             name, *numbers = line.strip().split(":")
-            if name in names and len(numbers) == 2 and int(numbers[1]) > 0:
-                return int(numbers[0]), int(numbers[1])
+            if name in names and len(numbers) == 2:
+                first, count = map(int, numbers)
+                if _fits(first, count):
+                    return first, count
     return None
 
 
