@@ -11,6 +11,7 @@ import pytest
 from containerkit.care import groups, kernel, probe
 from containerkit.model.host import HostFeature, HostReport
 from containerkit.runtime import cgroups
+from tests.no_openat2 import plugin
 
 
 def test_every_feature_says_what_it_is_for_and_what_stands_in() -> None:
@@ -62,8 +63,9 @@ def test_the_questions_have_no_effect() -> None:
 
 
 def test_this_kernel_knows_the_calls_that_containers_need() -> None:
-    for question in (kernel.clone3, kernel.pidfd_open, kernel.openat2, kernel.mount_api):
+    for question in (kernel.clone3, kernel.pidfd_open, kernel.mount_api):
         assert question().known
+    assert kernel.openat2().known == plugin.has_openat2()  # the one that they can do without
 
 
 @pytest.mark.parametrize("error", [errno.ENOSYS, errno.EPERM, errno.E2BIG])
