@@ -44,10 +44,11 @@ from tests.support.patience import until
 security = getattr(ck.Security, sys.argv[3])()
 with ck.Engine.open(sys.argv[1]) as engine:
     found = {"run": engine.run(sys.argv[2], ["/attacks/around"], text=True, security=security,
-                               hostname="box").stdout}
+                               hostname="box", limits=ck.UNLIMITED).stdout}
     check = ck.Healthcheck("/attacks/around >/dev/shm/said", interval=0.1)
     with engine.start(sys.argv[2], "/attacks/around; sleep 100000", security=security,
-                      healthcheck=check, init=True, hostname="box") as box:
+                      healthcheck=check, init=True, hostname="box",
+                      limits=ck.UNLIMITED) as box:
         box.wait_ready(log="descriptor: 2")
         found["start"] = box.log_text()
         found["exec"] = box.exec(["/attacks/around"], text=True).stdout

@@ -52,7 +52,7 @@ CONTAINERS = """
 import containerkit as ck
 security = getattr(ck.Security, sys.argv[4])()
 attack = ["/attacks/type", word]
-options = {"security": security}
+options = {"security": security, "limits": ck.UNLIMITED}  # which are not its subject
 with ck.Engine.open(sys.argv[2]) as engine:
     image = sys.argv[3]
     engine.run(image, attack, **options)

@@ -86,7 +86,8 @@ class Stats(NamedTuple):
         cpus: processors used on average since the reading before, as 1.5; None in a first one.
         memory: None where no control group counts it.
         pids: processes and threads.
-        io: None where the kernel does not count it.
+        io: None where the kernel does not count it, or does not tell an ordinary user of processes
+            with other ids.
         network: None without a network of its own.
         oom_kills: processes that the kernel killed for want of memory.
     """

@@ -176,12 +176,15 @@ def _without_group(pid: int, network: NetworkStats | None) -> Stats:
 def io_of(pids: Iterable[int]) -> IoStats | None:
     """Add up what processes say of themselves, and of those they have waited for (proc_pid_io(5)).
 
-    None: this kernel does not count it.
+    None: this kernel does not count it, or tells only the user whose processes they are.
     """
     read = write = 0
     known = False
     for pid in pids:
-        told = parse_flat((text_of(f"/proc/{pid}/io") or "").replace(":", ""))
+        try:
+            told = parse_flat((text_of(f"/proc/{pid}/io") or "").replace(":", ""))
+        except PermissionError:
+            continue
         known = known or "read_bytes" in told
         read += told.get("read_bytes", 0)
         write += told.get("write_bytes", 0)
