@@ -13,7 +13,7 @@ from tests.support.registry import RegistryServer
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.integration
-@pytest.mark.needs("root")
+@pytest.mark.needs("host root")
 def test_a_crowd_with_random_kills(engine_root: Path, registry: RegistryServer) -> None:
     """Nobody waits for long, the root stays whole, and opened again it holds no debris."""
     figures = crowd(engine_root, registry, processes=4, operations=30, longest=240)

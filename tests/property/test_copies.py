@@ -24,7 +24,7 @@ from containerkit.errors import CorruptContent, HostError, PermissionDenied
 from containerkit.model.idmap import IdMap
 from containerkit.snapshots.copy import Merged, merge
 
-pytestmark = pytest.mark.needs("root")  # mounts, owners, and devices of every kind
+pytestmark = pytest.mark.needs("host root")  # mounts, owners, and devices of every kind
 
 IDS = IdMap.of_range(1 << 30)
 CAPABILITY = struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0)  # net_bind_service, effective

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from containerkit.errors import ArchiveError, CorruptContent, HostError
 from tests.support.tars import END, Place, describe, entry, unpack
 
-pytestmark = pytest.mark.needs("root")  # owners and devices of every kind
+pytestmark = pytest.mark.needs("host root")  # owners and devices of every kind
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 OPAQUE = (("trusted.overlay.opaque", b"y"),)

@@ -194,6 +194,6 @@ def test_a_user_namespace_that_can_not_be_had(tmp_path: Path) -> None:
 
 
 def test_what_is_needed_of_the_tests_is_told_apart() -> None:
-    assert missing("root") is not None
+    assert missing("host root") is not None
     assert missing("containers") is None
     assert issubclass(MissingFeature, ContainerKitError)

@@ -28,7 +28,7 @@ from containerkit.runtime.rootfiles import read_etc
 from tests.security.stranger import Stranger
 from tests.support import ocibuild
 from tests.support.store import opened
-from tests.support.tars import END, entry, header, pax, unpack
+from tests.support.tars import END, as_this_user, entry, header, pax, unpack
 
 OCI = "application/vnd.oci.image.layer.v1.tar"
 NOBODY = Digest("sha256", "0" * 64)
@@ -45,6 +45,7 @@ def apply(
             diff_id=NOBODY,
             destination=destination,
             limits=ImageLimits(**limits),
+            **as_this_user(destination.parent / "root"),
         )
     return caught.value
 
@@ -213,6 +214,7 @@ def test_layers_share_one_allowance(tmp_path: Path) -> None:
             destination=tmp_path / name,
             limits=limits,
             allowance=together,
+            **as_this_user(tmp_path / "root"),
         )
 
     one("1")
@@ -380,6 +382,7 @@ def test_accounts_that_are_a_link_are_not_followed(tmp_path: Path) -> None:
     assert passwd(tmp_path, lambda path: path.symlink_to("/etc/passwd")) is None
 
 
+@pytest.mark.needs("device nodes")
 def test_accounts_that_are_a_device_are_not_even_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ from tests.security.inside import CHECK, STATUS
 from tests.support import ocibuild
 from tests.support.registry import RegistryServer
 
-pytestmark = pytest.mark.needs("root")
+pytestmark = pytest.mark.needs("host root")
 """The sets of an ordinary user are those of its user namespace, and none outside to compare with."""
 
 NUMBERS = ARCHITECTURES[os.uname().machine].numbers

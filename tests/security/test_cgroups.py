@@ -61,6 +61,7 @@ def test_groups_of_others(engine: ck.Engine, hostile: str, security: ck.Security
         assert box.exec("ls /sys/fs/cgroup | wc -l", text=True).stdout.strip() == "0"
 
 
+@pytest.mark.needs("mounts")
 def test_on_the_host(attacks: Path) -> None:
     """The control: the same calls, by root of the host, in a mount namespace of its own."""
     if cgroups.find().version not in {"v1", "hybrid"}:

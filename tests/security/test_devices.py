@@ -76,12 +76,14 @@ def test_nodes_made_with_the_right_to(engine: ck.Engine, hostile: str, lax: ck.E
     assert got(lax, hostile, security) == set()
 
 
+@pytest.mark.needs("device nodes")
 def test_rules_hold_on_any_mount(engine: ck.Engine, hostile: str, lax: ck.Engine) -> None:
     """Who can mount what allows nodes has only the control group against it."""
     assert got(engine, hostile, ABLE, MOUNT + MAKE) == set()
     assert "opened c 1 11" in got(lax, hostile, ABLE, MOUNT + MAKE)  # the control
 
 
+@pytest.mark.needs("device nodes")
 def test_rules_hold_in_an_exec(engine: ck.Engine, hostile: str, lax: ck.Engine) -> None:
     for one, opened in (engine, False), (lax, True):
         with one.start(hostile, ["sleep", "1000"], security=ABLE) as box:
@@ -89,6 +91,7 @@ def test_rules_hold_in_an_exec(engine: ck.Engine, hostile: str, lax: ck.Engine) 
             assert ("opened c 1 11" in result.stdout) is opened
 
 
+@pytest.mark.needs("device nodes")
 def test_rules_hold_beside_a_device_that_was_given(engine: ck.Engine, hostile: str) -> None:
     """More is that device and nothing else; given, it is opened by any node of its number."""
     security = attrs.evolve(ABLE, devices=("/dev/full:/dev/x",))
@@ -100,6 +103,7 @@ def test_rules_hold_beside_a_device_that_was_given(engine: ck.Engine, hostile: s
 # ---- nodes that are there
 
 
+@pytest.mark.needs("device nodes")
 @pytest.fixture
 def volume(tmp_path: Path) -> ck.Mount:
     """A directory of the host with a node in it."""

@@ -76,6 +76,7 @@ def test_nothing_of_the_kernels_is_writable(
     assert set(found.stdout.split()) <= PRESSURE
 
 
+@pytest.mark.needs("host root")
 def test_without_read_only_paths(engine: ck.Engine, hostile: str) -> None:
     """The control."""
     bare = ck.Security(masked_paths=(), read_only_paths=())

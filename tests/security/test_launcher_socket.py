@@ -11,6 +11,8 @@ import socket
 import struct
 from pathlib import Path
 
+import pytest
+
 import containerkit as ck
 from containerkit.runtime import home, packets
 from tests.integration.exec.look import launcher_of
@@ -42,6 +44,7 @@ def knock(path: Path, data: bytes, *, user: int) -> int:
             return -(error.errno or 0)
 
 
+@pytest.mark.needs("host root")
 def test_another_user(engine: ck.Engine, hostile: str) -> None:
     """Its directory is closed to others; and were it open, the kernel says who connects."""
     with engine.start(hostile, ["sleep", "100000"]) as box:
@@ -90,13 +93,11 @@ def test_packets_that_nobody_sends(engine: ck.Engine, hostile: str) -> None:
         engine.start(hostile, ["sleep", "100000"]) as other,
     ):
         launcher = launcher_of(engine)
-        path = home.run_directory(engine.root) / f"{launcher.id}.sock"
         box.exec(["true"])
         with open("/dev/null", "rb") as null, open("/etc/passwd", "rb") as place:
             fds = array.array("i", [null.fileno(), place.fileno()] * 4)
             for number, data in enumerate(hostile_packets(box.id)):
-                with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sender:
-                    sender.connect(os.fspath(path))
+                with home.connect(engine.root, launcher.id) as sender:
                     rights = (
                         [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)] if number % 3 == 0 else []
                     )

@@ -187,6 +187,7 @@ def test_the_root_is_a_directory(name: bytes, kind: bytes, tmp_path: Path) -> No
             unpack(data, tmp_path)
 
 
+@pytest.mark.needs("all rights")
 def test_a_link_within_the_layer_is_followed(tmp_path: Path) -> None:
     """The other side: links as parents are resolved, with the layer as their root."""
     place = Place(tmp_path)
@@ -205,6 +206,7 @@ def test_a_link_within_the_layer_is_followed(tmp_path: Path) -> None:
     assert not place.touched
 
 
+@pytest.mark.needs("all rights")
 @pytest.mark.parametrize("between", [(b"0", b""), (LINK, b"elsewhere"), (HARD, b"f"), (b"6", b"")])
 def test_a_directory_may_be_replaced_and_made_again(
     between: tuple[bytes, bytes], tmp_path: Path
@@ -248,6 +250,7 @@ def test_an_id_that_would_wrap_is_refused(field: str, value: int, tmp_path: Path
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.needs("owners")
 def test_the_largest_id_is_kept(tmp_path: Path) -> None:
     unpack(pax({"uid": b"4294967294", "gid": b"70000"}) + entry(b"f") + END, tmp_path)
     status = (tmp_path / "f").stat()
@@ -416,7 +419,13 @@ LINKED: dict[str, Attack] = {
 }
 
 
-@pytest.mark.parametrize("attack", LINKED)
+@pytest.mark.parametrize(
+    "attack",
+    [
+        pytest.param(name, marks=[pytest.mark.needs("device nodes")] if "device" in name else [])
+        for name in LINKED
+    ],
+)
 def test_nothing_is_made_through_a_link(attack: str, tmp_path: Path) -> None:
     control, ours = Place(tmp_path / "control"), Place(tmp_path / "ours")
     trusting(b"".join(LINKED[attack](control)) + END, control.destination)
@@ -442,7 +451,10 @@ def test_a_name_is_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"SCHILY.xattr.security.capability": b"not one"},
+        # An ordinary user's layers get none.
+        pytest.param(
+            {"SCHILY.xattr.security.capability": b"not one"}, marks=pytest.mark.needs("host root")
+        ),
         {"SCHILY.xattr.user.": b"no name"},
         {"SCHILY.xattr.user." + "n" * 300: b"a name too long"},
     ],
@@ -457,6 +469,7 @@ CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")
 """Version 2: cap_net_bind_service, permitted and effective."""
 
 
+@pytest.mark.needs("host root")
 def test_capabilities_of_a_file_stay_in_the_store(tmp_path: Path) -> None:
     """They are the image's to give; nobody but root reaches the directory that holds the trees."""
     data = pax({"SCHILY.xattr.security.capability": CAPABILITY}) + entry(b"f", mode=0o4755) + END

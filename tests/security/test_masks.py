@@ -128,6 +128,7 @@ def test_read_only_paths(engine: ck.Engine, hostile: str, security: ck.Security)
     assert writable(engine, hostile, security) == []
 
 
+@pytest.mark.needs("host root")
 def test_the_control_of_read_only_paths(engine: ck.Engine, hostile: str) -> None:
     with plans.without(Code.READ_ONLY):
         assert "/proc/sys/kernel/core_pattern" in writable(engine, hostile, ck.Security.default())

@@ -189,6 +189,7 @@ print(result.stdout)
 """
 
 
+@pytest.mark.needs("mounts")
 def test_a_host_that_executes_nothing_from_memory(engine_root: Path, hostile: str) -> None:
     """There its file is executed, through a mount of its own that is read-only."""
     words = [sys.executable, "-c", WITHOUT, str(engine_root), hostile]

@@ -22,7 +22,7 @@ from containerkit.runtime import facts
 from tests.security import plans
 from tests.security.inside import CHECK, STATUS
 
-pytestmark = pytest.mark.needs("root")
+pytestmark = pytest.mark.needs("host root")
 """Without capabilities the kernel refuses by itself what the filter is to refuse."""
 
 MACHINE = os.uname().machine

@@ -60,6 +60,7 @@ def test_it_is_not_opened(
         assert int(result.stdout) in {-errno.EPERM, -errno.ENOSYS}
 
 
+@pytest.mark.needs("host root")
 def test_by_whom_may_read_all(engine: ck.Engine, hostile: str, place: Path) -> None:
     """The control."""
     mounts = [ck.Mount.bind(place / "given", "/given")]

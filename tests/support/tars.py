@@ -124,10 +124,13 @@ def unpack(
     *,
     chunk: int = 1 << 20,
     openat2: bool = True,
-    user_xattrs: bool = False,
+    user_xattrs: bool = bool(os.geteuid()),
     limits: Mapping[str, int] | None = None,
 ) -> tuple[int, int]:
-    """Feed a tar stream to an applier, in a thread as its rules want; returns entries and bytes."""
+    """Feed a tar stream to an applier, in a thread as its rules want; returns entries and bytes.
+
+    For an ordinary user, as for one with no other ids: every file is its own.
+    """
     options: dict[str, Any] = {
         "max_entries": 10_000,
         "max_bytes": 64 << 20,
@@ -143,6 +146,7 @@ def unpack(
                 directory,
                 openat2=openat2,
                 user_xattrs=user_xattrs,
+                own_ids=os.geteuid() != 0,
                 **(options | dict(limits or {})),
             )
         finally:
@@ -154,6 +158,14 @@ def unpack(
 
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(run).result()
+
+
+def as_this_user(root: Path) -> dict[str, Any]:
+    """Return by which options of `apply_layer` this user unpacks, in whose root that is."""
+    if os.geteuid() == 0:
+        return {}
+    root.mkdir(exist_ok=True)
+    return {"namespace_of": root, "whiteout_format": "overlay-user"}
 
 
 # ---- trees -------------------------------------------------------------------------------------

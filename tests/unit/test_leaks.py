@@ -50,7 +50,7 @@ def test_a_group_counts_when_it_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     assert leaks.settle(nothing) == ["cgroup left"]
 
 
-@pytest.mark.needs("root")
+@pytest.mark.needs("host root")
 def test_a_group_at_the_top_that_nobody_has() -> None:
     """One in a group of another program is that program's."""
     tops = [place for place in leaks.group_places() if os.access(place / "cgroup.procs", os.W_OK)]

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from containerkit.model.usage import DiskUsage, Space
+from containerkit.state import userns
+from containerkit.state.inside import Inside
 
 _BLOCK: Final = 512
 """The unit of ``st_blocks``, whatever the file system's own (stat(3type))."""
@@ -27,6 +29,24 @@ Seen = set[tuple[int, int]]
 
 def disk_usage(root: Path) -> DiskUsage:
     """Add up what lies in a root; see `Engine.disk_usage`."""
+    try:
+        return _added_up(root)
+    except PermissionError:
+        # In an ordinary user's root, directories are closed to it that are open to its namespace.
+        if not userns.is_needed():
+            raise
+    with Inside(root, f"{__name__}:spaces", {"root": str(root)}) as inside:
+        return DiskUsage(*(Space(count, size) for count, size in inside.result()))
+
+
+def spaces(root: str) -> list[tuple[int, int]]:
+    """Add up within the user namespace; see `disk_usage`."""
+    found = _added_up(Path(root))
+    four = (found.images, found.layers, found.containers, found.cache)
+    return [(space.count, space.size) for space in four]
+
+
+def _added_up(root: Path) -> DiskUsage:
     seen: Seen = set()  # a file with several names is counted where it is met first
     layers, others = _split(root / "layers")
     containers, ahead = _split(root / "containers")

@@ -79,6 +79,11 @@ class IdMap:
         """Return the map of the ids from 0 on to a range of the host's."""
         return cls(((0, first, count),))
 
+    @property
+    def is_single(self) -> bool:
+        """Whether there is one user and one group."""
+        return [count for _, _, count in (*self.uids, *self.gids)] == [1, 1]
+
     def uid_outside(self, uid: int) -> int | None:
         """Return the host's number of a user of the container; None: it has none."""
         return _move(self.uids, uid, 0, 1)

@@ -93,7 +93,9 @@ class Rules:
             owner = self.source.inside(uid, gid) if self.source else (uid, gid)
         if self.target is None:
             return owner
-        return self.target.root() if owner is None else self.target.outside(*owner)
+        if owner is None or (self.owner == "keep" and self.target.is_single):
+            return self.target.root()  # as in layers: with no other id, all is its own
+        return self.target.outside(*owner)
 
     def mode(self, status: os.stat_result) -> int:
         """Return the permission bits that a copy gets."""

@@ -31,26 +31,30 @@ _DIE_SECONDS: Final = 25.0
 
 
 @refusals("find the container's first process")
-def open_first(root: Path, state: State) -> int:
+def open_first(root: Path, state: State, directory: Path) -> int:
     """Return a pidfd of a container's first process, the caller's to close; -1: not found so.
 
-    In no control group, in one of another mount namespace or pid namespace, it is not found.
+    In a control group of another mount namespace, or in another pid namespace, it is not found.
 
     Args:
         root: the engine's root directory.
         state: the container's record, of a launcher that lives.
+        directory: of the container.
 
     Spec: proc_pid_status(5), NSpid: a process's ids from our namespace inwards.  The launcher is the
     first process of one namespace below ours, and the container's is that of the next.
     """
-    for pid in _members(root, state):
+    grouped = _members(root, state)
+    launcher = 0 if grouped else _holder(directory)
+    for pid in grouped or _children(launcher):
         if not _is_first(pid, state):
             continue
         with contextlib.suppress(ProcessLookupError), contextlib.ExitStack() as stack:
             pidfd = os.pidfd_open(pid)
             stack.callback(os.close, pidfd)
             # Its number may have gone to another process: but not while it is seen to have it.
-            if _is_first(pid, state) and _is_member(pid, state) and pid_of(pidfd) == pid:
+            ours = _is_member(pid, state) if grouped else (_stat(pid) or ("", 0))[1] == launcher
+            if ours and _is_first(pid, state) and pid_of(pidfd) == pid:
                 stack.pop_all()
                 return pidfd
     return -1
@@ -68,6 +72,12 @@ def _members(root: Path, state: State) -> tuple[int, ...]:
                 if found is not None:
                     return tuple(map(int, found.split()))
     return ()
+
+
+def _children(launcher: int) -> tuple[int, ...]:
+    """Return a launcher's living children, for a container in no control group (proc_pid(5))."""
+    children = map(int, (text_of(f"/proc/{launcher}/task/{launcher}/children") or "").split())
+    return tuple(pid for pid in children if (_stat(pid) or "Z")[0] != "Z")
 
 
 def _is_first(pid: int, state: State) -> bool:
@@ -126,7 +136,7 @@ def stalled(container: Handle) -> Iterator[int | None]:
     if state is None or not state.is_live or state.status == record.RESTARTING:
         yield None
         return
-    pidfd = open_first(container._keeper.root, state)
+    pidfd = open_first(container._keeper.root, state, container._directory)
     try:
         yield pidfd if is_stopped(container._directory, pidfd) else None
     finally:

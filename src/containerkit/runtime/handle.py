@@ -347,7 +347,7 @@ class Handle:
         look = self._look()
         if not look.is_live or look.state is None:
             return -1
-        pidfd = direct.open_first(self._keeper.root, look.state)
+        pidfd = direct.open_first(self._keeper.root, look.state, self._directory)
         if pidfd >= 0 or direct.is_stopped(self._directory):
             return pidfd
         with contextlib.suppress(InvalidStatus):

@@ -134,14 +134,15 @@ def _remove_tree(path: Path) -> None:
 
 
 def _enter(fd: int | None, name: str, flags: int) -> int:
-    try:
-        return os.open(name, flags, dir_fd=fd)
-    except FileNotFoundError:
-        return -1
-    except PermissionError:
-        # A directory of a layer need not be readable; root is not asked, other owners are.
-        os.chmod(name, 0o700, dir_fd=fd)
-        return os.open(name, flags, dir_fd=fd)
+    """Return a descriptor of a directory; -1: it is gone."""
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            return os.open(name, flags, dir_fd=fd)
+        except PermissionError:
+            # A directory of a layer need not be readable; root is not asked, other owners are.
+            os.chmod(name, 0o700, dir_fd=fd)
+            return os.open(name, flags, dir_fd=fd)
+    return -1
 
 
 def _remove_files(fd: int) -> list[str]:

@@ -54,6 +54,7 @@ async def nothing_is_left(engine: aio.Engine) -> None:
     assert [name for name in os.listdir(engine.root / "containers") if name[0] != "."] == []
 
 
+@pytest.mark.needs("control groups")
 def test_the_life_of_a_container(engine_root: Path, busybox: str) -> None:
     async def main(engine: aio.Engine) -> None:
         script = "trap 'exit 7' TERM; echo up; while :; do sleep 0.05; done"
@@ -139,6 +140,7 @@ def test_exec_and_popen(engine_root: Path, busybox: str) -> None:
     with_engine(engine_root, busybox, main)
 
 
+@pytest.mark.needs("control groups")
 def test_a_cancelled_exec_kills_what_it_started(engine_root: Path, busybox: str) -> None:
     async def main(engine: aio.Engine) -> None:
         async with engine.start(busybox, ["sleep", "1000"]) as container:
@@ -160,6 +162,7 @@ def test_a_cancelled_exec_kills_what_it_started(engine_root: Path, busybox: str)
     with_engine(engine_root, busybox, main)
 
 
+@pytest.mark.needs("control groups")
 @pytest.mark.slow
 def test_execs_cancelled_at_any_moment(engine_root: Path, busybox: str) -> None:
     noise = random.Random(3)

@@ -35,6 +35,7 @@ with ck.Engine.open(sys.argv[1]) as engine, engine.start(sys.argv[2], ["sleep", 
 """
 
 
+@pytest.mark.needs("mounts")
 def test_without_control_groups(shared_root: Path, busybox: str) -> None:
     hide = 'umount -l -R /sys/fs/cgroup && exec "$@"'
     command = ["unshare", "-m", "sh", "-c", hide, "sh"]

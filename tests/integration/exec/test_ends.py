@@ -22,12 +22,14 @@ TREE = f"setsid sleep {MARK} & (sleep {MARK} &); echo up; exec sleep {MARK}"
 """A session of its own, an orphan, and the first process itself; three that sleep."""
 
 
+@pytest.mark.needs("control groups")
 def test_what_daemonised_ends_with_the_first_process(box: ck.Container) -> None:
     result = box.exec(f"setsid sleep {MARK} >/dev/null 2>&1 & (sleep {MARK} &) ; echo done")
     assert (result.stdout, result.exit.ok) == (b"done\n", True)
     assert sleepers(box) == 0
 
 
+@pytest.mark.needs("control groups")
 def test_a_timeout_ends_the_whole_tree(box: ck.Container) -> None:
     error = cut_short(
         lambda seconds: box.exec(TREE, timeout=seconds), lambda error: error.result.stdout
@@ -38,6 +40,7 @@ def test_a_timeout_ends_the_whole_tree(box: ck.Container) -> None:
     assert sleepers(box) == 0
 
 
+@pytest.mark.needs("control groups")
 def test_kill_ends_the_whole_tree(box: ck.Container) -> None:
     with box.popen(TREE) as process:
         assert next(process.stdout) == b"up\n"  # type: ignore[arg-type]
@@ -57,6 +60,7 @@ def test_another_signal_goes_to_the_first_process_alone(box: ck.Container) -> No
         assert process.wait(timeout=60).code == 5
 
 
+@pytest.mark.needs("control groups")
 def test_a_group_within_its_own_holds_up_no_end(engine: ck.Engine, box: ck.Container) -> None:
     """Somebody with the right to has made a control group below that of an exec."""
     with box.popen(["sleep", MARK]) as process:
@@ -75,6 +79,7 @@ def test_a_group_within_its_own_holds_up_no_end(engine: ck.Engine, box: ck.Conta
             group.rmdir()
 
 
+@pytest.mark.needs("control groups")
 def test_leaving_the_block_kills(box: ck.Container) -> None:
     with box.popen(TREE) as process:
         assert next(process.stdout) == b"up\n"  # type: ignore[arg-type]
@@ -82,6 +87,7 @@ def test_leaving_the_block_kills(box: ck.Container) -> None:
     assert sleepers(box) == 0
 
 
+@pytest.mark.needs("control groups")
 def test_an_interrupted_exec_leaves_nothing(box: ck.Container) -> None:
     def interrupt(_line: object) -> None:
         raise KeyboardInterrupt
@@ -111,6 +117,7 @@ with ck.Engine.open(sys.argv[1]) as engine:
 """
 
 
+@pytest.mark.needs("control groups")
 def test_it_ends_with_the_process_that_asked_for_it(engine: ck.Engine, box: ck.Container) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", CALLER, engine.root, box.id, TREE],
@@ -125,6 +132,7 @@ def test_it_ends_with_the_process_that_asked_for_it(engine: ck.Engine, box: ck.C
     until(lambda: sleepers(box) == 0)  # the rest of the tree a moment later
 
 
+@pytest.mark.needs("control groups")
 def test_a_fork_bomb_is_ended_by_its_timeout(python: ck.Container) -> None:
     with pytest.raises(Timeout) as caught:
         python.exec([sys.executable, "-c", BOMB], timeout=1)
@@ -142,6 +150,7 @@ def processes_in(box: ck.Container) -> str:
         return ""
 
 
+@pytest.mark.needs("control groups")
 def test_too_much_memory_is_told(engine: ck.Engine) -> None:
     limits = ck.Limits(memory="48m", memory_swap="48m")
     with engine.start(None, ["sleep", "9999"], limits=limits) as box:
@@ -159,6 +168,7 @@ x = bytearray(200 << 20)
 """
 
 
+@pytest.mark.needs("control groups")
 def test_a_container_that_ends_for_memory_says_so(engine: ck.Engine) -> None:
     """Also when an exec, which the kernel kills with it, is seen to end first."""
     limits = ck.Limits(memory="48m", memory_swap="48m")

@@ -20,6 +20,8 @@ from containerkit.errors import (
     NotExecutable,
     ProcessFailed,
 )
+from containerkit.runtime import facts
+from tests.integration.exec.look import launcher_of
 
 
 def sh(box: ck.Container, script: str, **choices: object) -> str:
@@ -102,6 +104,7 @@ def test_the_container_sees_it_and_no_agent(box: ck.Container) -> None:
     assert sh(box, "set -- /proc/[0-9]*; echo $#") == "2\n"  # the first process and the shell
 
 
+@pytest.mark.needs("ids")
 def test_environment_workdir_and_user(engine: ck.Engine, busybox: str) -> None:
     env = {"KEPT": "yes", "GONE": "no"}
     with engine.start(busybox, ["sleep", "9999"], env=env, workdir="/srv", user="1000:50") as box:
@@ -114,6 +117,7 @@ def test_environment_workdir_and_user(engine: ck.Engine, busybox: str) -> None:
         assert sh(box, "echo $HOSTNAME; hostname").split() == [box.id[:12]] * 2
 
 
+@pytest.mark.needs("ids")
 def test_a_user_that_was_added_since(box: ck.Container) -> None:
     """Names are looked up in the running root, not in the image."""
     with pytest.raises(ConfigError, match="late"):
@@ -130,17 +134,12 @@ def test_passwd_that_leads_out_is_not_followed(box: ck.Container, tmp_path: Path
         box.exec(["id"], user="outside")
 
 
-def test_rights_are_the_containers(box: ck.Container) -> None:
+def test_rights_are_the_containers(engine: ck.Engine, box: ck.Container) -> None:
     read = "grep -E 'Cap(Bnd|Eff)|NoNewPrivs' /proc/self/status"
     assert sh(box, read) == sh(box, read.replace("self", "1"))
     assert "NoNewPrivs:\t0" in sh(box, read, privileged=True)
     bounding = int(sh(box, "grep CapBnd /proc/self/status", privileged=True).split()[1], 16)
-    mine = next(
-        int(line.split()[1], 16)
-        for line in Path("/proc/self/status").read_text().splitlines()
-        if line.startswith("CapEff:")
-    )
-    assert bounding == mine
+    assert bounding == facts.capabilities(launcher_of(engine).pid)
 
 
 def test_it_holds_nothing_of_the_launcher(box: ck.Container) -> None:
@@ -186,6 +185,7 @@ def test_a_container_that_does_not_run(engine: ck.Engine, busybox: str) -> None:
         assert (caught.value.status, caught.value.allowed) == ("stopped", ("running",))
 
 
+@pytest.mark.needs("control groups")
 def test_a_limit_of_processes_that_is_reached(engine: ck.Engine) -> None:
     """A typed error, and none any more when there is room again.  The agent is one of the six."""
     with engine.start(None, ["sleep", "1000"], limits=ck.Limits(pids=6)) as box:

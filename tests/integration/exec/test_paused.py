@@ -8,6 +8,8 @@ import containerkit as ck
 from containerkit.errors import InvalidStatus
 from tests.integration.exec.look import MARK, sleepers
 
+pytestmark = pytest.mark.needs("control groups")
+
 
 def test_none_begins_in_a_paused_container(box: ck.Container) -> None:
     box.pause()

@@ -103,7 +103,13 @@ def shown(box: ck.Container) -> list[str]:
     return [str(change) for change in box.diff()]
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=[pytest.mark.needs("ids")] if case == "owner" else [])
+        for case in CASES
+    ],
+)
 def test_what_is_different(engine: ck.Engine, layered: str, case: str) -> None:
     command, wanted = CASES[case]
     with engine.start(layered, ["sh", "-c", f"{{ {command}; }} 2>&1"]) as box:
@@ -149,6 +155,7 @@ def test_mount_targets_are_no_changes(engine: ck.Engine, busybox: str, tmp_path:
         assert shown(box) == []
 
 
+@pytest.mark.needs("host root")
 def test_the_host_image(engine: ck.Engine) -> None:
     command = ["sh", "-c", "echo > /usr/lib/new; echo > /tmp/own; rm /usr/bin/env"]
     with engine.start(None, command) as box:
@@ -159,6 +166,7 @@ def test_the_host_image(engine: ck.Engine) -> None:
         ]  # fmt: skip
 
 
+@pytest.mark.needs("control groups")
 def test_a_running_one_is_frozen_meanwhile(engine: ck.Engine, busybox: str) -> None:
     """Of files that are written in turn, never the later one without the earlier."""
     loop = "i=0; while :; do i=$((i+1)); echo > /tmp/a$i; echo > /tmp/b$i; done"

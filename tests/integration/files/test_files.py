@@ -49,6 +49,7 @@ def test_what_is_written_is_read(box: ck.Container, files: Files) -> None:
     assert files.read_text("/tmp/text", encoding="latin-1") != "grüße\r\n"
 
 
+@pytest.mark.needs("ids")
 def test_a_new_file_belongs_to_root(files: Files) -> None:
     files.write_bytes("/tmp/new", b"x")
     info = files.stat("/tmp/new")
@@ -58,6 +59,7 @@ def test_a_new_file_belongs_to_root(files: Files) -> None:
     assert (info.mode, info.uid, info.gid) == (0o4750, 7, 8)
 
 
+@pytest.mark.needs("ids")
 def test_a_replaced_file_keeps_owner_and_mode(box: ck.Container, files: Files) -> None:
     files.write_bytes("/tmp/kept", b"before", mode=0o600, owner=(12, 34))
     with (root_of(box) / "tmp/kept").open("rb") as reader:
@@ -141,6 +143,7 @@ def test_an_opened_file_is_the_file_itself(box: ck.Container, files: Files) -> N
 # ---- names
 
 
+@pytest.mark.needs("ids")
 def test_list_and_stat(box: ck.Container, files: Files) -> None:
     files.mkdir("/tmp/d", mode=0o1777, owner=(5, 6))
     files.write_bytes("/tmp/d/f", b"12345")

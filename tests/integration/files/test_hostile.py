@@ -133,6 +133,7 @@ def test_passwords_are_the_containers_own(box: ck.Container, files: Files) -> No
 # ---- what is no file
 
 
+@pytest.mark.needs("device nodes")
 def test_nothing_special_is_opened(box: ck.Container, files: Files, tmp_path: Path) -> None:
     """A FIFO does not block, a device never learns of it; a link to one is no better."""
     os.mkfifo(inside(box, "/tmp/fifo"))
@@ -202,6 +203,7 @@ def test_a_copy_does_not_follow_local_links(files: Files, canary: Path, tmp_path
     assert (tmp_path / "victim").read_text() == "through"  # the control
 
 
+@pytest.mark.needs("host root")
 def test_an_attribute_of_overlayfs_is_not_taken_in(
     box: ck.Container, files: Files, tmp_path: Path
 ) -> None:

@@ -84,6 +84,7 @@ def test_starting_waits_for_those_who_use_the_files(engine: ck.Engine, busybox: 
         assert str(box.status) == "running"
 
 
+@pytest.mark.needs("control groups")
 def test_the_files_of_a_paused_one(engine: ck.Engine, busybox: str) -> None:
     with engine.start(busybox, ["sleep", "1000"]) as box:
         box.pause()

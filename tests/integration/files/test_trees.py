@@ -61,6 +61,7 @@ def without_rights(tree: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...
 # ---- what travels
 
 
+@pytest.mark.needs("owners")
 def test_a_tree_there_and_back(
     box: ck.Container, files: Files, source: Path, tmp_path: Path
 ) -> None:
@@ -75,12 +76,14 @@ def test_a_tree_there_and_back(
         assert (tmp_path / "back" / name).stat().st_blocks <= (source / name).stat().st_blocks + 16
 
 
+@pytest.mark.needs("owners")
 def test_a_copy_is_that_of_cp(box: ck.Container, files: Files, source: Path) -> None:
     files.put(source, "/ours", owner="keep")
     subprocess.run(["cp", "-a", source, inside(box, "/theirs")], check=True)
     assert describe(inside(box, "/ours")) == describe(inside(box, "/theirs"))
 
 
+@pytest.mark.needs("owners")
 def test_an_archive_is_read_by_gnu_tar(files: Files, source: Path, tmp_path: Path) -> None:
     files.put(source, "/data", owner="keep")
     with files.archive("/data") as tar:
@@ -95,6 +98,7 @@ def test_an_archive_is_read_by_gnu_tar(files: Files, source: Path, tmp_path: Pat
         assert len(again.getnames()) == len(describe(source))
 
 
+@pytest.mark.needs("owners")
 @pytest.mark.parametrize("how", ["posix", "gnu", "oldgnu"])
 def test_an_archive_of_gnu_tar_is_extracted(
     box: ck.Container, files: Files, source: Path, how: str
@@ -114,6 +118,7 @@ def test_an_archive_of_gnu_tar_is_extracted(
     assert count == len(wanted)
 
 
+@pytest.mark.needs("owners")
 @pytest.mark.parametrize("compression", ["gz", "bz2", "xz"])
 def test_a_compressed_tar_from_a_file(files: Files, tmp_path: Path, compression: str) -> None:
     (tmp_path / "a").write_text("a" * 100_000)
@@ -128,6 +133,7 @@ def test_a_compressed_tar_from_a_file(files: Files, tmp_path: Path, compression:
         files.extract("/tmp", path.read_bytes()[: path.stat().st_size // 2])
 
 
+@pytest.mark.needs("host root")
 def test_owners(box: ck.Container, files: Files, tmp_path: Path) -> None:
     local = tmp_path / "mine"
     local.write_text("x")
@@ -145,6 +151,7 @@ def test_owners(box: ck.Container, files: Files, tmp_path: Path) -> None:
     assert stat.S_IMODE(status.st_mode) == 0o755
 
 
+@pytest.mark.needs("device nodes")
 def test_what_can_not_be_copied_is_named(box: ck.Container, files: Files, tmp_path: Path) -> None:
     files.mkdir("/tmp/d")
     os.mknod(inside(box, "/tmp/d/disk"), 0o666 | stat.S_IFBLK, os.makedev(8, 0))

@@ -27,7 +27,6 @@ def four(engine: ck.Engine, busybox: str) -> Iterator[dict[str, ck.Container]]:
             stack.enter_context(one)
         found["a"].start()
         found["c"].start()
-        found["c"].pause()
         found["d"].start()
         found["d"].wait()
         yield found
@@ -38,7 +37,7 @@ def four(engine: ck.Engine, busybox: str) -> Iterator[dict[str, ck.Container]]:
     [
         ({}, "dcba"),
         ({"all": False}, "ca"),
-        ({"status": "running"}, "a"),
+        ({"status": "running"}, "ca"),
         ({"status": ["created", "stopped"]}, "db"),
         ({"label": "x"}, "ba"),
         ({"label": "x=1"}, "a"),
@@ -60,6 +59,14 @@ def test_filters(
 ) -> None:
     found = engine.containers.list(**filters)
     assert found == tuple(four[letter] for letter in expected)
+
+
+@pytest.mark.needs("control groups")
+def test_a_paused_one(engine: ck.Engine, four: dict[str, ck.Container]) -> None:
+    four["c"].pause()
+    assert engine.containers.list(status="paused") == (four["c"],)
+    assert engine.containers.list(status="running") == (four["a"],)
+    assert engine.containers.list(all=False) == (four["c"], four["a"])
 
 
 def test_images_as_filters(engine: ck.Engine, busybox: str, four: dict[str, ck.Container]) -> None:

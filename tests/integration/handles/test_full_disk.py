@@ -12,6 +12,8 @@ import containerkit as ck
 from tests.integration.handles.support import FOREVER, directories
 from tests.support.patience import unmount
 
+pytestmark = pytest.mark.needs("mounts")
+
 SIZE = 24 << 20
 
 

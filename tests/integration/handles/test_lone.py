@@ -51,6 +51,7 @@ def parent(pid: int | None) -> int:
 # ---- its groups
 
 
+@pytest.mark.needs("control groups")
 @v1
 def test_its_groups_are_the_launchers(engine: ck.Engine, busybox: str) -> None:
     with started(engine, busybox, FOREVER, limits=ck.Limits(pids=7)) as one:
@@ -66,6 +67,7 @@ def test_its_groups_are_the_launchers(engine: ck.Engine, busybox: str) -> None:
         until(partial(is_gone, found[controller]))
 
 
+@pytest.mark.needs("control groups")
 def test_what_an_exec_starts_ends_with_it(engine: ck.Engine, busybox: str) -> None:
     with started(engine, busybox, FOREVER, init=True) as one:
         script = "sleep 1000 & echo $!"
@@ -81,6 +83,7 @@ def test_what_an_exec_starts_ends_with_it(engine: ck.Engine, busybox: str) -> No
         assert str(one.status) == "running"
 
 
+@pytest.mark.needs("control groups")
 def test_its_last_end_is_told_apart(engine: ck.Engine, busybox: str) -> None:
     if not has("memory"):
         pytest.skip("no memory controller")
@@ -93,6 +96,7 @@ def test_its_last_end_is_told_apart(engine: ck.Engine, busybox: str) -> None:
         assert one.wait(timeout=60).cause == "oom"
 
 
+@pytest.mark.needs("control groups")
 def test_restarted_it_has_the_same_group(engine: ck.Engine, busybox: str) -> None:
     with started(engine, busybox, FOREVER, restart="always", limits=ck.Limits(pids=7)) as one:
         before, pid = groups(one), one.pid

@@ -135,6 +135,7 @@ def test_lists_and_lookups_while_things_vanish(engine: ck.Engine, busybox: str) 
     assert failures == []
 
 
+@pytest.mark.needs("control groups")
 def test_a_pause_and_an_end(engine: ck.Engine, busybox: str) -> None:
     """It is paused first, or not at all: that somebody ended it is told as its status."""
     for _ in range(20):

@@ -50,6 +50,7 @@ print(sys.prefix, sys.base_prefix)
 # ---- the Python --------------------------------------------------------------------------------
 
 
+@pytest.mark.needs("mounts")
 @pytest.mark.parametrize("python", INTERPRETERS)
 @USERS
 def test_a_python_runs_as_on_the_host(root: Path, python: str, uid: int) -> None:
@@ -61,6 +62,7 @@ def test_a_python_runs_as_on_the_host(root: Path, python: str, uid: int) -> None
     assert image.notes == ()
 
 
+@pytest.mark.needs("mounts")
 @pytest.mark.parametrize("python", INTERPRETERS)
 @USERS
 def test_a_virtual_environment_runs_as_on_the_host(root: Path, python: str, uid: int) -> None:
@@ -78,6 +80,7 @@ def test_a_virtual_environment_runs_as_on_the_host(root: Path, python: str, uid:
             said(root, bare, "python", "-c", program, uid=uid)
 
 
+@pytest.mark.needs("mounts")
 @pytest.mark.parametrize("python", INTERPRETERS)
 def test_without_site_packages_only_the_standard_library_is_there(root: Path, python: str) -> None:
     facts = plain.facts_of(python)
@@ -94,6 +97,7 @@ def test_without_site_packages_only_the_standard_library_is_there(root: Path, py
     assert said(root, image, facts.executables[0], "-c", program) == "standard library only\n"
 
 
+@pytest.mark.needs("mounts")
 def test_a_package_that_is_asked_for_is_there_without_the_others(root: Path) -> None:
     with plain.directory() as place:
         subprocess.run([INTERPRETERS[0], "-m", "venv", "--without-pip", place], check=True)
@@ -107,6 +111,7 @@ def test_a_package_that_is_asked_for_is_there_without_the_others(root: Path) -> 
         assert plain.run(root, image, ["python", "-c", "import unwanted"]).returncode == 1
 
 
+@pytest.mark.needs("mounts")
 def test_links_to_a_python_resolve_inside(root: Path) -> None:
     """A prefix reached through links, one of them relative, keeps its name."""
     with plain.directory() as place:
@@ -128,12 +133,14 @@ def test_links_to_a_python_resolve_inside(root: Path) -> None:
 # ---- the system --------------------------------------------------------------------------------
 
 
+@pytest.mark.needs("mounts")
 @USERS
 def test_programs_of_the_host_run(root: Path, image: HostImage, uid: int) -> None:
     assert said(root, image, "sh", "-c", "ls / | grep -c .; id -u; awk 'BEGIN { print 6 * 7 }'",
                 uid=uid).split()[1:] == [str(uid), "42"]  # fmt: skip
 
 
+@pytest.mark.needs("mounts")
 def test_links_of_the_system_are_those_of_the_host(root: Path, image: HostImage) -> None:
     """Links near the top of /usr that work on the host work inside, apart from secrets."""
     program = """
@@ -158,6 +165,7 @@ def image_python() -> str:
     return PythonFacts.running().executables[0]
 
 
+@pytest.mark.needs("mounts")
 @USERS
 def test_writes_stay_in_the_container(root: Path, uid: int) -> None:
     with plain.directory(0o777) as place:
@@ -178,6 +186,7 @@ def test_writes_stay_in_the_container(root: Path, uid: int) -> None:
 # ---- what is kept out --------------------------------------------------------------------------
 
 
+@pytest.mark.needs("mounts")
 def test_nothing_else_of_the_host_is_there(root: Path) -> None:
     """Everything outside of the given directories is ours: a short list, seen by root inside."""
     with plain.directory(0o700) as place:
@@ -195,6 +204,7 @@ def test_nothing_else_of_the_host_is_there(root: Path) -> None:
         assert not {path for path in extra if not os.path.islink(path)}
 
 
+@pytest.mark.needs("mounts")
 def test_no_secret_of_etc_is_there(root: Path, image: HostImage) -> None:
     names = set(said(root, image, "sh", "-c", "cd /etc; find . -mindepth 1").split("\n"))
     for secret in ("shadow", "gshadow", "sudoers", "ssh", "machine-id", "ssl/private", "environment",
@@ -205,6 +215,7 @@ def test_no_secret_of_etc_is_there(root: Path, image: HostImage) -> None:
     assert len(names) < 3000
 
 
+@pytest.mark.needs("mounts")
 def test_accounts_are_the_images_own(root: Path, image: HostImage) -> None:
     inside = said(root, image, "cat", "/etc/passwd")
     assert inside.splitlines()[0] == "root:x:0:0:root:/root:/bin/sh"
@@ -216,6 +227,7 @@ def test_accounts_are_the_images_own(root: Path, image: HostImage) -> None:
     assert not [name for name in people if f"{name}:" in inside]
 
 
+@pytest.mark.needs("mounts")
 def test_the_engine_root_is_not_seen_through_a_directory_that_holds_it() -> None:
     with plain.directory() as place:
         subprocess.run([INTERPRETERS[0], "-m", "venv", "--without-pip", place], check=True)
@@ -229,6 +241,7 @@ def test_the_engine_root_is_not_seen_through_a_directory_that_holds_it() -> None
         assert image.notes == (f"{place}: read-only, the engine's root lies in it",)
 
 
+@pytest.mark.needs("mounts")
 def test_a_python_inside_the_engine_root_runs_read_only() -> None:
     with plain.directory(0o700) as root:
         venv = root / "tools" / "venv"
@@ -239,6 +252,7 @@ def test_a_python_inside_the_engine_root_runs_read_only() -> None:
         assert image.notes == (f"{venv}: read-only, it lies in the engine's root",)
 
 
+@pytest.mark.needs("mounts")
 def test_a_python_in_a_home_directory_does_not_give_the_home(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

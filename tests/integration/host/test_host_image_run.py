@@ -27,7 +27,7 @@ def venv_at(place: Path) -> Path:
     return place / "bin" / "python"
 
 
-@pytest.mark.parametrize("user", ["0", "1000"])
+@pytest.mark.parametrize("user", ["0", pytest.param("1000", marks=pytest.mark.needs("ids"))])
 def test_the_running_python(engine: Engine, user: str) -> None:
     program = (
         "import sys, ssl; print(sys.prefix, bool(ssl.create_default_context().get_ca_certs()))"
@@ -35,6 +35,7 @@ def test_the_running_python(engine: Engine, user: str) -> None:
     assert said(engine, None, "python", "-c", program, user=user) == f"{sys.prefix} True\n"
 
 
+@pytest.mark.needs("ids")
 @pytest.mark.parametrize("python", INTERPRETERS)
 def test_every_python_and_a_virtual_environment_of_it(engine: Engine, python: str) -> None:
     with plain.directory(0o700) as closed:
@@ -62,6 +63,7 @@ def test_files_and_directories_that_are_asked_for(engine: Engine) -> None:
         assert "Read-only" in refused.stderr
 
 
+@pytest.mark.needs("owners")
 def test_a_directory_keeps_mode_and_owner(engine: Engine) -> None:
     with plain.directory(0o750) as place:
         os.chown(place, 1000, 1001)
@@ -82,6 +84,7 @@ def test_a_wanted_package_without_the_others(engine: Engine) -> None:
         assert said(engine, image, "python", "-c", "import wanted") == ""
 
 
+@pytest.mark.needs("ids")
 def test_the_engine_root_is_not_seen_from_inside() -> None:
     with plain.directory() as place:
         facts = plain.facts_of(str(venv_at(place)))

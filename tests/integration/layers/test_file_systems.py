@@ -29,6 +29,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
     unmount(target)
 
 
+@pytest.mark.needs("mounts")
 @pytest.mark.parametrize(
     "data",
     [
@@ -44,6 +45,7 @@ def test_a_full_disk(data: bytes, small: Path) -> None:
     assert "No space left on device" in str(raised.value)
 
 
+@pytest.mark.needs("mounts")
 def test_a_read_only_file_system(small: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", small], check=True)
     with pytest.raises(HostError) as raised:

@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.tars import describe, unpack
 
+pytestmark = pytest.mark.needs("owners")
+
 CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")
 """security.capability, version 2: CAP_NET_BIND_SERVICE+ep."""
 

@@ -15,6 +15,8 @@ import pytest
 
 from tests.support.tars import END, describe, entry, unpack, xattrs
 
+pytestmark = pytest.mark.needs("mounts")
+
 DIRECTORY = b"5"
 LINK = b"2"
 

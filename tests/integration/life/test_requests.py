@@ -93,6 +93,7 @@ def test_the_cause_of_a_kill(engine: ck.Engine, busybox: str, launcher: Launcher
     assert packets.CAUSES[one.wait().cause] == "timeout"
 
 
+@pytest.mark.needs("control groups")
 def test_oom_is_told_before_all(engine: ck.Engine, busybox: str, launcher: Launcher) -> None:
     script = "head -c 100m /dev/zero | tail"
     one = begin(
@@ -105,6 +106,7 @@ def test_oom_is_told_before_all(engine: ck.Engine, busybox: str, launcher: Launc
 # ---- pauses
 
 
+@pytest.mark.needs("control groups")
 def test_pause_and_go_on(engine: ck.Engine, busybox: str, launcher: Launcher) -> None:
     script = "while :; do echo x >> /n; usleep 1000; done"
     one = begin(engine, busybox, ["sh", "-c", script], launcher)
@@ -130,6 +132,7 @@ def test_pause_and_go_on(engine: ck.Engine, busybox: str, launcher: Launcher) ->
     assert one.kinds() == ["start", *["pause", "unpause"] * 3, "kill", "die"]
 
 
+@pytest.mark.needs("control groups")
 def test_a_paused_one_can_be_killed(engine: ck.Engine, busybox: str, launcher: Launcher) -> None:
     one = begin(engine, busybox, SLEEP, launcher)
     one.done(packets.FREEZE)
@@ -137,6 +140,7 @@ def test_a_paused_one_can_be_killed(engine: ck.Engine, busybox: str, launcher: L
     assert one.wait().signal == 9
 
 
+@pytest.mark.needs("control groups")
 def test_a_launcher_ends_paused_ones(engine: ck.Engine, busybox: str) -> None:
     engine.images.pull(busybox)
     launcher = Launcher(engine.root, netns_pool=0, spares=0)
@@ -237,6 +241,7 @@ def answered(one: Kept) -> bool:
         channel.close()
 
 
+@pytest.mark.needs("host root")
 def test_the_socket_is_for_its_user_alone(engine: ck.Engine, launcher: Launcher) -> None:
     directory = home.run_directory(engine.root)
     assert directory.stat().st_mode & 0o777 == 0o700

@@ -229,6 +229,7 @@ def test_a_loud_probe_does_not_block(start: Start) -> None:
     assert (one.directory / "health").stat().st_size == 4096
 
 
+@pytest.mark.needs("control groups")
 def test_health_begins_anew_with_a_restart(start: Start) -> None:
     one = start(FOREVER, ALWAYS, probe=sh("exit 0"), timing=(20, 120_000, 0, 0, 2))
     one.until(lambda state: health_of(state) == "healthy")
@@ -253,6 +254,7 @@ def test_an_end_is_no_failed_probe(start: Start) -> None:
     assert "health" not in one.kinds()
 
 
+@pytest.mark.needs("control groups")
 def test_a_pause_is_no_time_of_a_probe(start: Start) -> None:
     """One under way when its container is paused has its whole time again afterwards."""
 

@@ -11,6 +11,8 @@ from containerkit.model.limits import Unlimited
 from tests.integration.limits.support import MORE, VERSION, eventually, groups, value
 from tests.support.bomb import BOMB
 
+pytestmark = pytest.mark.needs("control groups")
+
 EAT = ["tail", "/dev/zero"]
 """Remembers a line that does not end."""
 

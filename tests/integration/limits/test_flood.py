@@ -56,6 +56,7 @@ def test_of_orphans_below_our_init(engine: ck.Engine, busybox: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.needs("control groups")
 def test_of_orphans_that_nobody_reaps(engine: ck.Engine, busybox: str) -> None:
     """Its first process lets them lie; they go with it."""
     n = 200 * MORE

@@ -11,6 +11,8 @@ import pytest
 import containerkit as ck
 from tests.integration.limits.support import VERSION, eventually, groups, value
 
+pytestmark = pytest.mark.needs("control groups")
+
 MIB = 1 << 20
 HOLD = "import time; x = bytearray(b'x') * ({} << 20); print('held', flush=True); time.sleep(1000)"
 LOOP = ["sh", "-c", "while :; do :; done"]

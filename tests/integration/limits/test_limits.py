@@ -26,6 +26,7 @@ SLEEP = ("sleep", "1000")
 V2 = VERSION == "v2"
 
 
+@pytest.mark.needs("control groups")
 def test_processes(engine: ck.Engine, busybox: str) -> None:
     with engine.start(busybox, SLEEP, limits=ck.Limits(pids=7)) as container:
         assert value(container, "pids.max") == "7"
@@ -35,6 +36,7 @@ def test_processes(engine: ck.Engine, busybox: str) -> None:
     assert "fork" in result.stderr
 
 
+@pytest.mark.needs("control groups")
 @pytest.mark.parametrize(
     ("swap", "total"),
     [(None, 128 << 20), ("64m", 64 << 20), ("96m", 96 << 20), (ck.UNLIMITED, None)],
@@ -52,6 +54,7 @@ def test_memory(
             assert int(held) == total - (V2 and 64 << 20)
 
 
+@pytest.mark.needs("control groups")
 def test_processor_time(engine: ck.Engine, busybox: str) -> None:
     """A loop is held back in every period, though others may leave it little of a processor."""
     loop = ["sh", "-c", "while :; do :; done"]
@@ -78,6 +81,7 @@ def cpu_seconds(container: ck.Container) -> float:
     return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
 
 
+@pytest.mark.needs("control groups")
 @pytest.mark.parametrize(("shares", "weight"), [(2, 1), (512, 20), (262144, 10000)])
 def test_processor_shares(engine: ck.Engine, busybox: str, shares: int, weight: int) -> None:
     with engine.start(busybox, SLEEP, limits=ck.Limits(cpu_shares=shares)) as container:
@@ -87,6 +91,7 @@ def test_processor_shares(engine: ck.Engine, busybox: str, shares: int, weight: 
             assert value(container, "cpu.shares") == str(shares)
 
 
+@pytest.mark.needs("control groups")
 def test_processors(engine: ck.Engine, busybox: str) -> None:
     last = max(os.sched_getaffinity(0))
     limits = ck.Limits(cpuset=str(last))
@@ -111,6 +116,7 @@ def _line(name: str) -> str:
     return next(line for line in lines if line.startswith(name))
 
 
+@pytest.mark.needs("control groups")
 def test_processors_that_are_not_there(engine: ck.Engine, busybox: str) -> None:
     """Version 1 refuses the list; version 2 takes it and gives what there is of it."""
     limits = ck.Limits(cpuset="9999")
@@ -122,6 +128,7 @@ def test_processors_that_are_not_there(engine: ck.Engine, busybox: str) -> None:
     assert engine.run(busybox, ["true"]).exit.ok
 
 
+@pytest.mark.needs("control groups")
 def test_block_devices(engine: ck.Engine, busybox: str) -> None:
     device = whole_disk()
     limit = ck.IoLimit(device, read_bps="1m", write_iops=50)
@@ -137,12 +144,14 @@ def test_block_devices(engine: ck.Engine, busybox: str) -> None:
     eventually(lambda: not group.exists(), f"{group} is left")
 
 
+@pytest.mark.needs("control groups")
 def test_what_is_no_block_device(engine: ck.Engine, busybox: str) -> None:
     for path in ("/dev/null", "/dev/there-is-none"):
         with pytest.raises(ck.ConfigError, match=path):
             engine.run(busybox, ["true"], limits=ck.Limits(io=ck.IoLimit(path, read_bps=1)))
 
 
+@pytest.mark.needs("control groups")
 def test_weight_of_block_devices(engine: ck.Engine, busybox: str) -> None:
     """Where no scheduler of a device knows weights, to ask for one is refused."""
     limits = ck.Limits(io_weight=100)
@@ -160,6 +169,7 @@ def test_weight_of_block_devices(engine: ck.Engine, busybox: str) -> None:
             assert value(container, "io.weight" if V2 else "blkio.weight").split()[-1] != ""
 
 
+@pytest.mark.needs("control groups")
 def test_only_who_asks_is_in_a_group_for_it(engine: ck.Engine, busybox: str) -> None:
     """Version 1: groups of cpuset and blkio cost a start something, so few have them."""
     with (
@@ -174,6 +184,7 @@ def test_only_who_asks_is_in_a_group_for_it(engine: ck.Engine, busybox: str) -> 
                 assert found.get(name, Path("none")).name not in own
 
 
+@pytest.mark.needs("control groups")
 @pytest.mark.parametrize("asked", [False, True])
 def test_a_launcher_of_its_own_too(engine: ck.Engine, busybox: str, asked: bool) -> None:
     """Not even an empty group, of which each makes the next one dearer."""
@@ -234,6 +245,7 @@ def test_disk(engine: ck.Engine, busybox: str) -> None:
     assert int(result.stdout.split()[-1]) <= 256 << 10
 
 
+@pytest.mark.needs("control groups")
 def test_nothing_of_one_start_is_left_for_the_next(engine: ck.Engine, busybox: str) -> None:
     """Groups are used again: never with a limit of the container before."""
     tight = ck.Limits(memory="32m", cpus=0.1, cpu_shares=2, pids=3)

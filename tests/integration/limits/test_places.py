@@ -58,6 +58,7 @@ def said(root: Path, image: str, group: str = "", before: tuple[str, ...] = ()) 
     return done.stdout.splitlines()
 
 
+@pytest.mark.needs("mounts")
 def test_without_control_groups(shared_root: Path, busybox: str) -> None:
     hide = 'umount -l -R /sys/fs/cgroup && exec "$@"'
     found = said(shared_root, busybox, before=("unshare", "-m", "sh", "-c", hide, "sh"))
@@ -147,6 +148,7 @@ def test_in_a_container_of_others(
         assert found == REFUSED
 
 
+@pytest.mark.needs("control groups")
 def test_a_detached_one_is_outside_of_our_group(engine: ck.Engine, busybox: str) -> None:
     """What ends this process's own group does not end it; its limits hold all the same."""
     container = engine.start(

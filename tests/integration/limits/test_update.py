@@ -9,6 +9,8 @@ import pytest
 import containerkit as ck
 from tests.integration.limits.support import VERSION, eventually, has, value, whole_disk
 
+pytestmark = pytest.mark.needs("control groups")
+
 SLEEP = ("sleep", "1000")
 V2 = VERSION == "v2"
 MEMORY = "memory.max" if V2 else "memory.limit_in_bytes"

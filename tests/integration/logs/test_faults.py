@@ -42,6 +42,7 @@ def fill(disk: Path) -> Path:
     return path
 
 
+@pytest.mark.needs("mounts")
 def test_a_full_disk_drops_and_counts(small_disk: Path, busybox: str) -> None:
     """The container goes on; what was logged before and after is whole."""
     script = "echo one; read x; seq 1 100000; exit 3"

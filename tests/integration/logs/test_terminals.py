@@ -9,6 +9,8 @@ import struct
 import termios
 from typing import TYPE_CHECKING
 
+import pytest
+
 from containerkit.runtime import packets
 from tests.integration.logs.kept import kept
 from tests.support.patience import cut_short
@@ -59,6 +61,7 @@ def test_console_is_the_terminal(engine: Engine, busybox: str) -> None:
         assert container.text() == "hello\r\n"
 
 
+@pytest.mark.needs("ids")
 def test_any_user_has_it(engine: Engine, busybox: str) -> None:
     script = "id -u; echo again > /dev/stdout; echo more > $(tty)"
     with kept(engine, busybox, script, tty=True, user="1000:1000") as container:

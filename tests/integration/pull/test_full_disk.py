@@ -16,6 +16,8 @@ from tests.support.patience import unmount
 from tests.support.registry import RegistryServer
 from tests.support.store import opened
 
+pytestmark = pytest.mark.needs("mounts")
+
 
 @pytest.fixture
 def small_disk(engine_root: Path) -> Iterator[Path]:

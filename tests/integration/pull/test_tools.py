@@ -49,6 +49,7 @@ def test_what_skopeo_pushed(
     assert found["tmp"] == ("d", 0o1777, b"")
 
 
+@pytest.mark.needs("owners")
 @pytest.mark.needs("skopeo", "umoci")
 def test_an_image_that_umoci_made_is_the_tree_that_umoci_unpacks(
     store: Store, registry: RegistryServer, tmp_path: Path

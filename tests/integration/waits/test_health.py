@@ -71,6 +71,7 @@ def test_failures_in_the_start_period_do_not_count(engine: ck.Engine, busybox: s
         one.wait_ready(healthy=True, timeout=deadline())
 
 
+@pytest.mark.needs("control groups")
 def test_a_probe_that_takes_too_long_has_failed(engine: ck.Engine, busybox: str) -> None:
     slow = ck.Healthcheck("sleep 1001", interval=SOON, timeout=SOON, retries=1)
     with engine.start(busybox, ["sleep", "1000"], healthcheck=slow) as one:

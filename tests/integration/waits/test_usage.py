@@ -31,6 +31,7 @@ def test_processor_time_grows_under_load(engine: ck.Engine, busybox: str) -> Non
         )
 
 
+@pytest.mark.needs("control groups")
 def test_memory_and_processes(engine: ck.Engine, busybox: str) -> None:
     # A variable of 16 MiB; dd's block alone would be given back.
     command = "x=$(dd if=/dev/zero bs=1M count=16 | tr '\\0' x); sleep 1000 & echo up; wait"
@@ -110,6 +111,7 @@ def pids(one: ck.Container) -> int:
     return found.current
 
 
+@pytest.mark.needs("ids")
 def test_execs_are_among_them_and_what_starts_them_is_not(engine: ck.Engine, busybox: str) -> None:
     with engine.start(busybox, ["sleep", "1000"]) as one:
         one.exec(["sh", "-c", "echo 'ann:x:1234:1234::/:/bin/sh' >> /etc/passwd"], check=True)
@@ -123,6 +125,7 @@ def test_execs_are_among_them_and_what_starts_them_is_not(engine: ck.Engine, bus
         assert pids(one) == 1
 
 
+@pytest.mark.needs("control groups")
 def test_a_paused_one_is_looked_at_as_well(engine: ck.Engine, busybox: str) -> None:
     with engine.start(busybox, ["sh", "-c", BURN], ready=ck.Ready(log="up")) as one:
         one.pause()
@@ -138,6 +141,7 @@ def after_a_moment(one: ck.Container) -> ck.Stats:
     return one.stats()
 
 
+@pytest.mark.needs("ids")
 def test_a_user_by_name_and_by_number(engine: ck.Engine, busybox: str) -> None:
     with engine.start(busybox, ["sleep", "1000"], user="1234:1") as one:
         [task] = one.top()

@@ -121,7 +121,7 @@ def answer_to(request: Http) -> int | str:
         os.close(namespace)
 
 
-@pytest.mark.needs("root")
+@pytest.mark.needs("host root")
 def test_a_request_and_its_answer() -> None:
     with server(b"HTTP/1.1 204 No Content\r\n\r\n") as (port, asked):
         assert answer_to(Http("web.test", port, "/up?x=1")) == 204
@@ -130,14 +130,14 @@ def test_a_request_and_its_answer() -> None:
     assert f"Host: web.test:{port}".encode() in lines
 
 
-@pytest.mark.needs("root")
+@pytest.mark.needs("host root")
 @pytest.mark.parametrize("answer", [b"", b"SSH-2.0-x\r\n", b"HTTP/2 200\r\n", b"x" * 5000])
 def test_what_is_no_answer_in_http(answer: bytes) -> None:
     with server(answer) as (port, _asked):
         assert answer_to(Http("localhost", port, "/")) == "an answer that is not HTTP"
 
 
-@pytest.mark.needs("root")
+@pytest.mark.needs("host root")
 def test_nobody_there() -> None:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))  # nobody else has it, and it does not listen
@@ -145,7 +145,7 @@ def test_nobody_there() -> None:
         assert answer_to(Http("localhost", port, "/")) == "Connection refused"
 
 
-@pytest.mark.needs("root")
+@pytest.mark.needs("host root")
 def test_the_callers_threads_stay_where_they_are() -> None:
     before = os.stat("/proc/thread-self/ns/net").st_ino, threading.active_count()
     answer_to(Http("localhost", 1, "/"))

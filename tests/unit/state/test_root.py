@@ -56,7 +56,7 @@ def test_a_file_is_no_root(tmp_path: Path) -> None:
         StoreRoot.open(tmp_path / "root")
 
 
-@pytest.mark.needs("root")
+@pytest.mark.needs("host root")
 def test_another_users_root_is_refused(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     os.chown(tmp_path / "root", 12345, 12345)
