@@ -194,6 +194,31 @@ def test_its_maker_is_killed(
         assert said(one, "id -u") == ("65534\n" if user.has_ids() else "0\n")
 
 
+ROOT = """
+import sys
+import containerkit as ck
+lifted = ck.Limits(memory=ck.UNLIMITED, cpus=ck.UNLIMITED, pids=ck.UNLIMITED)
+how = {"security": ck.Security.strict(), "limits": lifted}
+show = ["sh", "-c", "id -u; readlink /proc/self/ns/user"]
+with ck.Engine.open(sys.argv[1]) as engine:
+    print(engine.run(None, show, text=True, check=True).stdout.split())
+    with engine.start(None, ["sleep", "100000"], **how) as one:
+        print(one.exec(show, text=True, check=True).stdout.split())
+"""
+
+
+def test_a_caller_that_is_root_of_a_user_namespace(tmp_path: Path) -> None:
+    """As ``unshare -rm`` has it, where /run is not its own."""
+    words = ["unshare", "--user", "--map-root-user", "--mount", sys.executable, "-c", ROOT]
+    done = subprocess.run(
+        [*words, str(tmp_path / "root")], capture_output=True, text=True, check=False
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2, done.stderr
+    assert [line.split("'")[1] for line in lines] == ["0", "0"]
+    assert len(set(lines)) == 2
+
+
 # ---- the host refuses
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from containerkit.errors import PermissionDenied, refusals
 from containerkit.state.root import boot_id
+from containerkit.state.userns import is_within
 
 _BACKLOG = 128
 _PATH_MAX = 107
@@ -36,7 +37,7 @@ def run_directory(root: Path) -> Path:
 
 def _run_directory(root: Path) -> str:
     status = os.stat(root)
-    if os.geteuid() == 0:
+    if os.geteuid() == 0 and not is_within():  # whose /run it is, too
         base = "/run/containerkit"
     elif runtime := os.environ.get("XDG_RUNTIME_DIR"):
         base = f"{runtime}/containerkit"
