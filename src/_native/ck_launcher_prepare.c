@@ -205,12 +205,18 @@ static int do_clone(struct ck_start *start, const struct ck_op *op)
 
 /* ---- user namespaces */
 
-/* Made by a child that lives no longer; its maps can be written from outside only. */
-static int make_user(const char *uids, const char *gids)
+/* Made by a child that lives no longer; its maps can be written from outside only.  Whose it is has what
+ * is used up in there of the kernel's quotas of a user (inotify(7), signals): nobody else, least of all
+ * the host's root. */
+static int make_user(uint32_t owner, const char *uids, const char *gids)
 {
-    int pidfd = -1, pid = ck_clone(CLONE_NEWUSER, -1, &pidfd), fd;
+    int pidfd = -1, pid, fd;
     char path[32];
 
+    CK_TRY(ck_set_euid(owner));
+    pid = ck_clone(CLONE_NEWUSER, -1, &pidfd);
+    CK_TRY(pid == 0 ? 0 : ck_set_euid(0));
+    CK_TRY(pid == 0 ? 0 : ck_not_dumpable()); /* as fs.suid_dumpable may have made it */
     CK_TRY(pid);
     if (pid == 0) {
         ck_wait_for(-1, 0, -1);
@@ -233,7 +239,8 @@ static int do_id_map(struct ck_start *start, const struct ck_op *op)
     if (!start->again) {
         if (c->user >= 0 || c->sources)
             return -EINVAL;
-        CK_TRY(c->user = make_user(text(start, op, 0), text(start, op, 1)));
+        CK_TRY(c->user = make_user((uint32_t)(op->value[0] >> 32), text(start, op, 0),
+                                   text(start, op, 1)));
         CK_OPEN(tree, ck_open_tree(AT_FDCWD, "/store", 0));
         CK_TRY(op->flags & CK_F_AS_IS ? 0 : ck_mount_map_ids(tree, c->user, 0));
         c->ids = op->fd[0];

@@ -22,13 +22,15 @@ static void give_streams(const struct ck_op *op)
 int ck_op_join_user(struct ck_child *child, const struct ck_op *op)
 {
     give_streams(op);
-    return ck_setns(op->fd[0] < 0 ? child->user : child->slots[op->fd[0]], CLONE_NEWUSER);
+    CK_TRY(ck_setns(op->fd[0] < 0 ? child->user : child->slots[op->fd[0]], CLONE_NEWUSER));
+    return ck_not_dumpable();
 }
 
 int ck_op_ids(struct ck_child *child, const struct ck_op *op)
 {
     give_streams(op);
-    return ck_set_ids((uint32_t)op->value[0], (uint32_t)op->value[1]);
+    CK_TRY(ck_set_ids((uint32_t)op->value[0], (uint32_t)op->value[1]));
+    return ck_not_dumpable(); /* a change of ids makes it what fs.suid_dumpable says */
 }
 
 CK_OP_IS(ck_op_caps, ck_set_caps(op->value[0], op->value[1]))

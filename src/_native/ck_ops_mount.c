@@ -39,6 +39,8 @@ static int open_target(const struct ck_child *child, const char *path, int flags
 {
     int fd = ck_path_open(child->root, path, O_PATH, how);
 
+    if (fd == -ENOENT && flags & CK_F_FILE) /* an image's link to what is not there: on the link */
+        fd = ck_path_open(child->root, path, O_PATH | O_NOFOLLOW, how);
     if (fd != -ENOENT || !(flags & CK_F_CREATE))
         return fd;
     return flags & CK_F_FILE ? make_file(child, path)

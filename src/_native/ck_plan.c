@@ -80,6 +80,7 @@ static int check_argument(const struct ck_plan *plan, uint32_t offset, char kind
 
 struct progress {
     uint64_t filled; /* slots that hold a descriptor by now */
+    uint64_t made;   /* codes of prepare ops that were there */
     int rooted, pivoted, dropped, ended;
 };
 
@@ -113,10 +114,15 @@ static int check_order(struct progress *now, const struct ck_op *op, enum phase 
 static int check_op(const struct ck_plan *plan, int section, const struct ck_op *op,
                     struct progress *now)
 {
+    static const uint64_t several =
+        1U << CK_OP_SOURCE | 1U << CK_OP_CLONE | 1U << CK_OP_OVERLAY | 1U << CK_OP_FILE;
     const struct spec *spec = &specs[op->code < CK_OP_END ? op->code : 0];
 
     if (!spec->slots[0] || spec->section != section || op->reserved)
         return -EINVAL; /* a hole in the numbering, or misplaced */
+    if (section == CK_PREPARE && (now->made & ~several) >> op->code & 1)
+        return -EINVAL; /* what the first one holds would be lost */
+    now->made |= section == CK_PREPARE ? 1ULL << op->code : 0;
     for (int i = 0; i < 3; i++) {
         CK_TRY(check_argument(plan, op->arena[i], spec->arguments[i]));
         CK_TRY(check_slot(now, op->fd[i], spec->slots[i]));

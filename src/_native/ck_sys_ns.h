@@ -87,6 +87,7 @@ CK_RETRY(int, ck_wait_for, (int fd, short events, int timeout_ms), /* 0: it time
          poll(&(struct pollfd){.fd = fd, .events = events}, 1, timeout_ms))
 /* ---- identity and limits */
 CK_CALL(int, ck_set_groups, (size_t n, const uint32_t *groups), syscall(SYS_setgroups, n, groups))
+CK_CALL(int, ck_set_euid, (uid_t uid), getuid() ? 0 : syscall(SYS_setresuid, -1, uid, -1))
 CK_CALL(int, ck_no_new_privs, (void), prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 CK_CALL(int, ck_not_dumpable, (void), prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
 CK_CALL(int, ck_session_keyring, (void), syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL))

@@ -14,8 +14,12 @@ from pathlib import Path
 import pytest
 
 import containerkit as ck
+from containerkit.errors import ContainerKitError
+from containerkit.launch.ops import Code, Op
+from containerkit.launch.plan import Plan
 from containerkit.runtime import home, packets
 from tests.integration.exec.look import launcher_of
+from tests.security import plans
 
 STRANGER = 65534
 
@@ -71,6 +75,9 @@ def test_another_user(engine: ck.Engine, hostile: str) -> None:
                 one.chmod(mode)
 
 
+OTHER = (60, 61, 62)
+
+
 def hostile_packets(identity: str) -> list[bytes]:
     """What no engine sends: of every kind, cut, too long, with numbers that lie, and noise."""
     noise = random.Random(4711)
@@ -106,3 +113,29 @@ def test_packets_that_nobody_sends(engine: ck.Engine, hostile: str) -> None:
         assert launcher.alive
         assert other.exec(["echo", "well"], text=True).stdout == "well\n"
         assert other.status == "running"
+
+
+@pytest.mark.parametrize("code", [Code.LOCK, Code.CGROUP, Code.UPPER_DIR, Code.STATE, Code.LOG])
+def test_a_plan_that_does_a_thing_twice(engine: ck.Engine, hostile: str, code: Code) -> None:
+    """What the first one holds would be lost: descriptors, a lock, a group."""
+    count = 0
+
+    def twice(plan: Plan) -> Plan:
+        nonlocal count
+        found = [op for op in plan.prepare if op.code == code]
+        count += len(found)
+        again = [
+            Op(
+                code,
+                flags=o.flags,
+                fd=OTHER if o.fd[0] >= 0 else o.fd,
+                arena=o.arena,
+                value=o.value,
+            )
+            for o in found
+        ]
+        return plans.rebuilt(plan, prepare=[*plan.prepare, *again])
+
+    with plans.changed(twice), pytest.raises(ContainerKitError):
+        engine.start(hostile, ["sleep", "100000"]).remove(force=True)
+    assert count == 1 or code == Code.CGROUP

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from containerkit.care import kernel
 from containerkit.model.host import HostFeature
 from containerkit.runtime import cgroups
 
@@ -30,6 +31,8 @@ _PURPOSES: Final = {
 _OF_VERSION_1: Final = {"io": "blkio"}
 _CORE_OF_VERSION_2: Final = frozenset(("freezer", "cpuacct", "devices"))
 """What is no controller in version 2, and always there: freezing, time, and programs for devices."""
+
+_PROGRAMS: Final = "CAP_BPF and CAP_NET_ADMIN, or root; a filter around us may refuse bpf(2)"
 
 _STANDS_IN: Final = "such a limit raises MissingFeature when it is asked for, defaults are left out"
 
@@ -48,7 +51,7 @@ def features() -> Iterator[HostFeature]:
     )
     for name, purpose in _PURPOSES.items():
         present, said = _controller(found, name)
-        knob = "" if present else _knob(found)
+        knob = "" if present else _PROGRAMS if "program" in said else _knob(found)
         yield HostFeature(f"cgroup {name}", present, said, purpose, _STANDS_IN, knob)
 
 
@@ -66,6 +69,8 @@ def _of_version_2(found: cgroups.Hierarchies, name: str) -> tuple[bool, str]:
         refused = cgroups.refusal(place)
         if refused:
             reasons.append(refused)
+        elif name == "devices" and not (answer := kernel.device_program()).known:
+            return False, f"no program may be loaded for them ({answer.said})"
         elif name in _CORE_OF_VERSION_2 or name in _words(place / "cgroup.controllers"):
             return _writable(place)
         else:

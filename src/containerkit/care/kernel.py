@@ -2,7 +2,7 @@
 
 Each is made with arguments that the kernel refuses, and the way in which it refuses tells whether
 it knows the call or the flag: ENOSYS and E2BIG say no, EPERM that a filter or a missing right is in
-the way.  The numbers of these calls are the same on every architecture.
+the way.  The numbers of these calls, but of bpf(2), are the same on every architecture.
 
 Owns those questions.  Must not: make a call that has an effect.  Neighbour: `care.probe`.
 """
@@ -12,8 +12,11 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import platform
 import struct
 from typing import Final, NamedTuple
+
+from containerkit.launch.syscalls import ARCHITECTURES
 
 _OPEN_TREE: Final = 428
 _MOVE_MOUNT: Final = 429
@@ -24,6 +27,8 @@ _CLONE3: Final = 435
 _OPENAT2: Final = 437
 _MOUNT_SETATTR: Final = 442
 
+_BPF_PROG_LOAD: Final = 5
+_BPF_PROG_TYPE_CGROUP_DEVICE: Final = 15
 _FSCONFIG_SET_STRING: Final = 1
 _MOUNT_ATTR_IDMAP: Final = 0x00100000
 _CLONE_INTO_CGROUP: Final = 0x200000000
@@ -112,6 +117,17 @@ def idmapped_mounts() -> Answer:
     finally:
         os.close(here)
     return _answer(error, (errno.ENOSYS, errno.EPERM, errno.EINVAL))
+
+
+def device_program() -> Answer:
+    """Ask bpf(2) for a program of devices whose instructions are nowhere: rights are looked at first."""
+    machine = ARCHITECTURES.get(platform.machine())
+    if machine is None:
+        return Answer(known=False, said=platform.machine())
+    licence = ctypes.create_string_buffer(b"GPL")
+    load = struct.pack("=2I2Q24x", _BPF_PROG_TYPE_CGROUP_DEVICE, 1, 0, ctypes.addressof(licence))
+    arguments = ctypes.c_long(_BPF_PROG_LOAD), load, ctypes.c_long(len(load))
+    return _answer(_call(machine.numbers["bpf"], *arguments))
 
 
 def namespace(flag: int) -> Answer:

@@ -17,6 +17,7 @@ from containerkit.launch.ops import (
     CLONE_NEWPID,
     NAMESPACES,
     OPS,
+    PREPARE,
     SECTIONS,
     SLOTS,
     STAGE_CONFINE,
@@ -56,6 +57,10 @@ _EXEC_OPS: Final = frozenset(
 """What an exec may do: nothing that changes the container it runs in."""
 
 
+_SEVERAL: Final = frozenset({Code.SOURCE, Code.CLONE, Code.OVERLAY, Code.FILE})
+"""What may be prepared more than once in a plan."""
+
+
 def check(
     sections: Sequence[Sequence[Op]], *, inputs: int, namespaces: int, execute: bool = False
 ) -> None:
@@ -72,12 +77,16 @@ def check(
     """
     _check_namespaces(namespaces, execute=execute)
     slots = _Slots(inputs)
+    made: set[int] = set()
     for section, ops in enumerate(sections):
         for index, op in enumerate(ops):
             info = OPS.get(op.code)
             if info is None or info.section != section:
                 raise refuse(f"no such step here: {op.code}", section, index)
             cause = _check_op(op, info) or slots.check(op, info)
+            if op.code in made and section == PREPARE and op.code not in _SEVERAL:
+                cause = f"{info.name} a second time"
+            made.add(op.code)
             if execute and op.code not in _EXEC_OPS:
                 cause = f"{info.name} in an exec"
             if cause:

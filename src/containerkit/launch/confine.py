@@ -16,7 +16,7 @@ Neighbours: `compile` and `execute` put them behind the steps that need rights.
 from __future__ import annotations
 
 from struct import pack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from containerkit.errors import MissingFeature
 from containerkit.launch import defaults
@@ -28,6 +28,11 @@ from containerkit.model.security import DEFAULT_CAPABILITIES
 if TYPE_CHECKING:
     from containerkit.launch.identity import Identity
     from containerkit.model.security import Security
+
+
+_OF_THE_NETWORK: Final = frozenset(("NET_ADMIN", "NET_BROADCAST", "NET_RAW"))
+"""Asked of the user namespace that owns the network; so is NET_BIND_SERVICE, but a setting opens
+all ports instead."""
 
 
 def confine(
@@ -77,6 +82,11 @@ def bounding_set(security: Security, available: int, notes: list[str]) -> int:
     """
     wanted = mask_of(security.capabilities)
     missing = wanted & ~available
+    idle = sorted(_OF_THE_NETWORK & security.capabilities)
+    if idle and security.userns != "host":
+        notes.append(
+            f"{' '.join(idle)} without effect: the network is not the user namespace's own"
+        )
     if not missing:
         return wanted
     names = " ".join(names_of(missing))

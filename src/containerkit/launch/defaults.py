@@ -52,6 +52,7 @@ READ_ONLY_PATHS: Final = (
     "/proc/bus",
     "/proc/fs",
     "/proc/irq",
+    "/proc/pressure",  # it is made to watch the host's, by whoever writes
     "/proc/sys",
     "/proc/sysrq-trigger",
 )

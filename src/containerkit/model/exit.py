@@ -26,7 +26,8 @@ class Exit:
 
     Args:
         code: as a shell shows it: the exit code, or 128 + the signal's number; None when nobody
-            saw it end ("lost").
+            saw it end ("lost").  Of a container with ``init`` it is what init says: 128 + the
+            number, as an ordinary code, for a command that a signal has ended.
         signal: the number of the signal that ended it.
         cause: why.  "oom": the kernel's out-of-memory killer; "pids": a container that was refused
             a process or thread by a limit on them, and then ended by itself with another code than

@@ -89,6 +89,19 @@ def test_groups_of_version_2_that_were_not_handed_down(
     assert "Delegate=yes" in features["cgroup memory"].knob
 
 
+@pytest.mark.parametrize("error", [errno.EPERM, errno.EFAULT])
+def test_devices_of_version_2_need_a_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    (tmp_path / "cgroup.controllers").write_text("pids cpu\n")
+    found = cgroups.Hierarchies("v2", {"unified": tmp_path}, {"unified": tmp_path})
+    monkeypatch.setattr(cgroups, "find", lambda: found)
+    monkeypatch.setattr(kernel, "_call", lambda *_: error)
+    features = {feature.name: feature for feature in groups.features()}
+    assert features["cgroup devices"].present == (error == errno.EFAULT)
+    assert error == errno.EFAULT or "CAP_BPF" in features["cgroup devices"].knob
+
+
 def test_a_host_without_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cgroups, "find", lambda: cgroups.NONE)
     features = list(groups.features())

@@ -102,6 +102,7 @@ def test_inputs_come_back_with_their_kind() -> None:
         (plan(prepare=(OVERLAY, Op(Code.STATE, flags=1))), "can not have the flags"),
         (plan(prepare=(OVERLAY, Op(Code.STATE, value=(1, 0)))), "value it does not use"),
         (plan(prepare=(OVERLAY, Op(Code.STATE, fd=(0, -1, -1)))), "has slot 0"),
+        (plan(prepare=(OVERLAY, Op(Code.STATE), Op(Code.STATE))), "a second time"),
         (plan(child=(*CHILD[:-1], Op(Code.EXEC, arena=((), (), ())))), "empty list"),
         (
             plan(child=(ROOT, PIVOT, Op(Code.GROUPS, arena=(b"123", None, None)), *CHILD[2:])),
