@@ -72,7 +72,10 @@ class Engine(Caring):
             pace=config.pace(),
         )
         self._runner = Runner(
-            root.path, netns_pool=config.netns_pool, classic_overlay=config.classic_overlay
+            root.path,
+            netns_pool=config.netns_pool,
+            classic_overlay=config.classic_overlay,
+            copied_layers=config.copied_layers,
         )
         self._keeper = Keeper(self._runner, self._stores, reopen=container_of)
         # Not of the engine: a handle of a container keeps what runs it.
@@ -199,7 +202,6 @@ class Engine(Caring):
         Blocking: until its processes are dead and its files gone; interrupted, it leaves nothing.
         """
         from containerkit.runtime.running import Run, exchange
-        from containerkit.stdio.waiting import drive
 
         how = exchange(
             input=input,
@@ -210,7 +212,7 @@ class Engine(Caring):
             on_output=on_output,
         )
         with self._startable(image, options, progress) as what:
-            return drive(Run(self._runner, command, options, how).begin(what).waiting())
+            return Run(self._runner, command, options, how).complete(what)
 
     @with_options
     def start(

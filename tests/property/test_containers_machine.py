@@ -24,6 +24,7 @@ from containerkit.runtime import birth, marks
 from containerkit.runtime.containers import Containers
 from containerkit.runtime.idranges import Ranges
 from containerkit.runtime.keeper import Keeper
+from containerkit.runtime.lowers import Lowers
 from containerkit.runtime.records import Row
 from containerkit.runtime.recover import recover, write_record
 from containerkit.state.lock import FileLock
@@ -55,6 +56,7 @@ class FakeRunner:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._launcher = FakeLauncher(root)
+        self.lowers = Lowers(root, copied=False)
 
     def launcher(self) -> tuple[Any, Any]:
         return self._launcher, None

@@ -21,6 +21,7 @@ from containerkit.aio.images import Image, Images
 from containerkit.aio.progress import with_progress
 from containerkit.aio.stream import Stream
 from containerkit.model.engine_config import EngineConfig
+from containerkit.runtime.lowers import MustCopy
 from containerkit.runtime.running import Run, exchange
 from containerkit.runtime.signature import READY_SECONDS, with_options
 from containerkit.stdio.aiodrive import adrive
@@ -171,11 +172,15 @@ class Engine:
                 stack.callback(run.abandon)  # nothing, once it is waited for
                 return stack.pop_all()
 
-        begun = await with_progress(self._workers, begin, progress, undo=contextlib.ExitStack.close)
-        try:
-            return await adrive(run.waiting())
-        finally:
-            begun.close()
+        while True:
+            begun = await with_progress(
+                self._workers, begin, progress, undo=contextlib.ExitStack.close
+            )
+            try:
+                with contextlib.suppress(MustCopy):
+                    return await adrive(run.waiting())
+            finally:
+                begun.close()
 
     @with_options
     def start(

@@ -202,7 +202,7 @@ _CALLS: Final = (
         "idmapped mounts",
         _call(kernel.idmapped_mounts),
         "sharing layers and directories with a user namespace",
-        "files get their owners by a copy",
+        "layers are copied, with a container's ids; of bind mounts, nothing starts",
         "Linux 5.12 or later, 5.19 for overlays",
     ),
     Row("seccomp", _seccomp, "refusing dangerous system calls", "nothing starts", "CONFIG_SECCOMP"),

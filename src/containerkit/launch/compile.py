@@ -135,13 +135,18 @@ class _Compiler:
             prepare += (Op(Code.CGROUP, arena=(settings, None, None)), *access.prepare)
             namespaces |= CLONE_NEWCGROUP
         if self.ids is not None:
-            prepare.append(userns.map_step(self.ids, self.slots, shown=self.shown is not None))
+            shown, copied = self.shown is not None, bool(request.copied)
+            prepare.append(userns.map_step(self.ids, self.slots, shown=shown, copied=copied))
             self.user_slot = prepare[-1].fd[0]
         child = self._network(prepare)
         self._storage(prepare, directory)
         prepare += self.slots.sources(
-            mapped=self.shown is not None, as_is=self.ids is not self.shown
+            mapped=self.shown is not None,
+            as_is=self.ids is not self.shown,
+            copied=bool(request.copied),
         )
+        if request.copied:
+            self.notes.append(f"its layers are a copy that has its ids: {request.copied}")
         self._files(prepare, child)
         on_prepare, streams = connect(request, self.slots)
         prepare += on_prepare + restart_steps(request) + self._health()

@@ -66,19 +66,22 @@ class Slots:
             )
         return self._next
 
-    def sources(self, *, mapped: bool = False, as_is: bool = False) -> list[Op]:
+    def sources(
+        self, *, mapped: bool = False, as_is: bool = False, copied: bool = False
+    ) -> list[Op]:
         """The steps that attach the sources.
 
         Args:
             mapped: with ids of a user namespace; those of the root file system, of which little is
                 written, with their own where that is refused.
             as_is: all of them with their own, whatever namespace there is.
+            copied: those of the root file system, as there is a copy of its layers.
         """
-        flags = F_AS_IS if as_is else F_OPTIONAL if mapped else 0
+        flags = F_AS_IS if as_is or copied else F_OPTIONAL if mapped else 0
         return [
             Op(
                 Code.SOURCE,
-                flags=flags & F_AS_IS if given.recursive else flags,
+                flags=(F_AS_IS if as_is else 0) if given.recursive else flags,
                 fd=(slot, -1, -1),
             )
             for slot, given in enumerate(self.inputs)

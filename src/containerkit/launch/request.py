@@ -219,6 +219,8 @@ class LaunchRequest:
         ids: those that were chosen for the option userns="auto".
         devices: the numbers ("8:0") of block devices that ``limits`` names by path.
         nodes: what the devices are, by path, that ``security`` gives.
+        copied: why the layers of ``rootfs`` are a copy that has the container's ids already; None: all
+            containers share them.
     """
 
     id: str = attrs.field(converter=_id)
@@ -241,3 +243,4 @@ class LaunchRequest:
     ids: IdMap | None = None
     devices: Mapping[str, str] = attrs.field(factory=dict)
     nodes: Mapping[str, Node] = attrs.field(factory=dict)
+    copied: str | None = None

@@ -121,13 +121,14 @@ def owner_of(ids: IdMap | None, identity: Identity) -> tuple[int, int]:
     return uid, gid
 
 
-def map_step(ids: IdMap, slots: Slots, *, shown: bool) -> Op:
+def map_step(ids: IdMap, slots: Slots, *, shown: bool, copied: bool) -> Op:
     """Return the prepare step that makes the user namespace.
 
     Args:
         ids: its own.
         slots: of the plan.
         shown: layers are shown with its ids; else they have their own.
+        copied: they have its ids already.
     """
     uids, gids = (
         "".join(f"{inside} {outside} {count}\n" for inside, outside, count in lines)
@@ -135,7 +136,7 @@ def map_step(ids: IdMap, slots: Slots, *, shown: bool) -> Op:
     )
     return Op(
         Code.ID_MAP,
-        flags=0 if shown else F_AS_IS,
+        flags=0 if shown and not copied else F_AS_IS,
         fd=(slots.fill(), -1, -1),
         arena=(uids, gids, None),
         value=(packed_root(ids) if shown else 0, 0),

@@ -64,6 +64,8 @@ class EngineConfig:
         netns_pool: network namespaces kept ready for starts, 0 to 512; each costs the kernel some
             100 KiB, and a start without one 0.5 ms.
         classic_overlay: mount as on kernels before 6.5, to test that on a later one.
+        copied_layers: copy an image's layers for a container with a user namespace of its own, as on
+            kernels before 5.19, to test that on a later one.
         image_limits: what an image that is pulled may declare and expand to; None: `ImageLimits()`.
         token_realms: hosts that the login of any registry may be sent to when the registry says that
             tokens come from there; without, one of its own domain.
@@ -76,6 +78,7 @@ class EngineConfig:
     mirrors: tuple[str, ...] = attrs.field(default=(), converter=_texts)
     netns_pool: int = attrs.field(default=32)
     classic_overlay: bool = False
+    copied_layers: bool = False
     image_limits: ImageLimits | None = None
     token_realms: tuple[str, ...] = attrs.field(default=(), converter=_texts)
     download_rate: int | str = RATE

@@ -204,7 +204,8 @@ class Security:
             Docker's JSON format, as text or as what it says; or a finished filter, struct
             sock_filter each.
         userns: "host" shares the caller's user namespace; "auto" gives one of its own, with a range
-            of ids that nothing else has; an `IdMap` one with those ids.
+            of ids that nothing else has; an `IdMap` one with those ids.  Where the kernel has no
+            id-mapped mounts the image's layers are copied for it.
         no_new_privileges: setuid programs and file capabilities give nothing.
         read_only: the root is read-only; mounts are as they say.
         masked_paths: hidden; None for the default list.

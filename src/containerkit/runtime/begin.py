@@ -27,6 +27,7 @@ from containerkit.runtime import facts, idranges, marks, packets, supervise
 from containerkit.runtime.birth import Kept
 from containerkit.runtime.failure import launch_error, was_stillborn
 from containerkit.runtime.inputs import open_input
+from containerkit.runtime.lowers import MustCopy
 from containerkit.runtime.recover import write_record
 from containerkit.state import record
 from containerkit.state.atomic import remove_tree
@@ -100,17 +101,21 @@ def begin(
         if idranges.wants_range(options):
             idranges.hold(keeper.root, row.id)
         make_remountable(keeper, row.id)
-        for again in (False, True):
+        again = False
+        while True:
             try:
                 if row.lifetime == "detached" or row.shared is not None:
                     _begin_apart(keeper, row, kept, options, born, made or [])
                 else:
                     _begin_here(keeper, row, kept, options, None if again else born)
+            except MustCopy:
+                born = None
             except _LauncherDied as error:
                 if again:
                     raise LaunchError(
                         "cannot start the container: its launcher died twice"
                     ) from error
+                again = True
             else:
                 return
 
@@ -234,6 +239,7 @@ def _send(
             container_id=row.id,
             host=host,
         )[1]
+    keeper.runner.lowers.keep_for(keeper.directory(row.id), kept.rootfs, options)
     launcher.await_ready()
     deadline = time.monotonic() + _PEEK_SECONDS
     stillborn = 0
@@ -244,6 +250,8 @@ def _send(
             return
         if event.kind == packets.STARTED:
             return
+        if keeper.runner.lowers.refused(plan, event):
+            raise MustCopy
         stillborn += was_stillborn(event)
         if was_stillborn(event) and stillborn == 1:
             continue

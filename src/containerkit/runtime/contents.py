@@ -155,7 +155,7 @@ def diff(container: Observed) -> tuple[Change, ...]:
     """Do `Container.diff`."""
     from containerkit.runtime.changes import changes_of
 
-    plan = root_plan(container.plan())
+    plan = root_plan(container._planned(copied=False))
     kept = Kept.of(container._read_row())
     with (
         begin.leased(container._keeper, kept),

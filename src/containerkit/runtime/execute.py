@@ -25,11 +25,11 @@ from containerkit.model.result import Result
 from containerkit.runtime import packets
 from containerkit.runtime.alive import pid_of
 from containerkit.runtime.channel import unanswered
+from containerkit.runtime.ends import duration_of, exit_of, usage_of
 from containerkit.runtime.failure import launch_error
 from containerkit.runtime.inputs import close, close_all, duplicated, hand_over, make_pipes
 from containerkit.runtime.process import Ends, Process
 from containerkit.runtime.rootfiles import read_account
-from containerkit.runtime.runner import duration_of, exit_of, usage_of
 from containerkit.runtime.terminal import both_ways, typed
 from containerkit.stdio.collect import collect
 from containerkit.stdio.waiting import Waiting, drive, until_readable

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from containerkit.runtime.packets import Event
 
 _NO_SECTION = 0xFFFF
-_MAPPED = frozenset((Code.ID_MAP, Code.SOURCE, Code.OVERLAY))
-"""Steps that a kernel, or a file system, without id-mapped mounts refuses."""
+_MAPPED = frozenset((Code.ID_MAP, Code.SOURCE))
+"""Steps that a kernel, or a file system, without id-mapped mounts refuses: not of copied layers."""
 _REFUSED = frozenset((errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM, errno.ENOSPC))
 
 
@@ -140,14 +140,14 @@ def _has_user_namespace(plan: Plan) -> bool:
 
 def _no_user_namespace(plan: Plan, event: Event, step: str) -> MissingFeature:
     hint = (
-        "the file system of the store, or of a bind mount's source, must allow id-mapped mounts"
-        " (mount_setattr(2)), and overlays of them need Linux 5.19; Security(userns='host') does"
-        " without"
+        "as root: sysctl user.max_user_namespaces=15000 (and there may be 32 within each other);"
+        " Security(userns='host') does without"
     )
-    if event.errnum in (errno.ENOSPC, errno.EPERM):
+    if event.code == Code.SOURCE:
         hint = (
-            "as root: sysctl user.max_user_namespaces=15000 (and there may be 32 within each other);"
-            " Security(userns='host') does without"
+            "to keep its owners, a bind mount must be id-mapped (mount_setattr(2)), which needs Linux"
+            " 5.12 and the consent of its file system; put files into the container instead, or use"
+            " Security(userns='host')"
         )
     return MissingFeature(
         f"{_attempt(plan)} in a user namespace of its own: cannot {step}:"

@@ -210,6 +210,10 @@ class Observed(Inside):
 
     def plan(self) -> Plan:
         """Return the plan that starting it follows; ``print(container.plan().explain())``."""
+        return self._planned()
+
+    def _planned(self, *, copied: bool = True) -> Plan:
+        """Return its plan; *copied* False: from the image's own layers in any case."""
         from containerkit.runtime.birth import Kept
 
         kept = Kept.of(self._read_row())
@@ -220,4 +224,5 @@ class Observed(Inside):
             streams=(),
             ephemeral=False,
             container_id=self.id,
+            copy="" if copied else None,
         )[1]

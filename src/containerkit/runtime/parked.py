@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from containerkit.errors import HostError
@@ -19,6 +19,7 @@ from containerkit.runtime.birth import Kept
 from containerkit.runtime.contents import open_root
 from containerkit.runtime.failure import launch_error, was_stillborn
 from containerkit.runtime.inputs import open_input
+from containerkit.runtime.lowers import MustCopy
 
 if TYPE_CHECKING:
     from containerkit.launch.plan import Plan
@@ -103,16 +104,20 @@ def _mounted(container: Handle, kept: Kept) -> Iterator[int]:
     # What its secrets hold only the process that created it may know: they are not mounted.
     options: ContainerOptions = {**kept.options}
     options.pop("secrets", None)
-    plan = keeper.runner.compile(
-        kept,
-        kept.command,
-        options,
-        streams=(),
-        ephemeral=False,
-        container_id=container.id,
-        park=True,
-    )[1]
-    channel, pidfd = _started(container, plan, options)
+    while True:
+        plan = keeper.runner.compile(
+            kept,
+            kept.command,
+            options,
+            streams=(),
+            ephemeral=False,
+            container_id=container.id,
+            park=True,
+        )[1]
+        keeper.runner.lowers.keep_for(keeper.directory(container.id), kept.rootfs, options)
+        with suppress(MustCopy):
+            channel, pidfd = _started(container, plan, options)
+            break
     try:
         try:
             root = open_root(pidfd)
@@ -160,6 +165,8 @@ def _started(container: Handle, plan: Plan, options: ContainerOptions) -> tuple[
                 channel.finish()
         if event is None:
             container._keeper.runner.bury_the_dead()
+        elif container._keeper.runner.lowers.refused(plan, event):
+            raise MustCopy
         elif event.kind == packets.FAILED and not was_stillborn(event):
             raise launch_error(plan, event)
     raise HostError("cannot mount the container's files: its launcher died, or can not answer")

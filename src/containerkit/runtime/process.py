@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, AnyStr, Final, Generic, Literal, NamedTup
 from containerkit.errors import ConfigError, Timeout
 from containerkit.model.result import Result, decoded
 from containerkit.runtime import packets
+from containerkit.runtime.ends import duration_of, exit_of, usage_of
 from containerkit.runtime.inputs import duplicated
-from containerkit.runtime.runner import duration_of, exit_of, usage_of
 from containerkit.runtime.terminal import resize, typed
 from containerkit.stdio.pipes import Reader, Writer, encoded
 from containerkit.stdio.waiting import READ, WRITE, Interest, Wait, Waiting, drive

@@ -19,20 +19,18 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from containerkit.errors import LaunchError, NotReady
 from containerkit.launch.compile import compile_plan
 from containerkit.launch.request import HostFacts, LaunchRequest, check_options
-from containerkit.model.exit import Exit
 from containerkit.model.idmap import IdMap
-from containerkit.model.result import Usage
-from containerkit.runtime import facts, packets
+from containerkit.runtime import facts
 from containerkit.runtime.channel import Channel
 from containerkit.runtime.devices import block_devices, device_nodes
 from containerkit.runtime.idranges import Ranges, check_own, example, noted, wants_range
 from containerkit.runtime.inputs import files_among, host_file, open_input
 from containerkit.runtime.launcher import Launcher
+from containerkit.runtime.lowers import COPY, Loan, Lowers, renamed
 from containerkit.runtime.names import check_name
 from containerkit.runtime.recover import recover
 from containerkit.runtime.repeat import STAND_IN, Repeats, key_of
 from containerkit.runtime.rootfiles import accounts
-from containerkit.runtime.status import exit_of_event
 
 if TYPE_CHECKING:
     from containerkit.launch.plan import Plan
@@ -86,6 +84,7 @@ class Runner:
         root: the engine's root directory.
         netns_pool: network namespaces that the launcher keeps ready.
         classic_overlay: mount as on kernels before 6.5.
+        copied_layers: as on kernels before 5.19, see `lowers`.
     """
 
     __slots__ = (
@@ -98,11 +97,20 @@ class Runner:
         "_ranges",
         "_repeats",
         "classic_overlay",
+        "lowers",
         "root",
     )
 
-    def __init__(self, root: Path, *, netns_pool: int, classic_overlay: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        netns_pool: int,
+        classic_overlay: bool = False,
+        copied_layers: bool = False,
+    ) -> None:
         self.root = root
+        self.lowers = Lowers(root, copied=copied_layers)
         self._netns_pool = netns_pool
         self.classic_overlay = classic_overlay
         self._closed = False
@@ -178,6 +186,7 @@ class Runner:
             ranges, self._ranges = self._ranges, None
         if launcher is not None:
             launcher.close()
+            self.lowers.close()
             assert ranges is not None
             ranges.close()
             with contextlib.suppress(FileNotFoundError):  # the whole root is gone already
@@ -197,6 +206,7 @@ class Runner:
         host: HostFacts | None = None,
         park: bool = False,
         first_id: int | None = None,
+        copy: str | None = "",
     ) -> tuple[str, Plan]:
         """Return the id and the plan of a container, without starting it.
 
@@ -212,19 +222,23 @@ class Runner:
             park: nothing is started; what is mounted for it is held for whoever uses its files.
             first_id: of its range, with userns="auto"; None: that of the kept container, or, for a plan
                 that is only read, an example.
+            copy: where the copy of its layers lies, if it needs one, "": in its own directory; None: as
+                if it needed none.
         """
         check_options(options)  # before any of them is looked into
         if options.get("name") is not None:
             check_name(options["name"])
         host = host or self.launcher()[1]
         identity = container_id or os.urandom(32).hex()
-        rootfs = image.rootfs
-        files = accounts(self.root, rootfs)
+        ids = self._ids(identity, options, first_id)
+        copied = copy is not None and self.lowers.wanted(options, ids) is not None
+        where = copy or f"containers/{identity}/{COPY}"
+        files = accounts(self.root, image.rootfs)
         host_network = options.get("network") == "host"
         request = LaunchRequest(
             id=identity,
             image=image.config,
-            rootfs=rootfs,
+            rootfs=renamed(image.rootfs, where) if copied else image.rootfs,
             command=command,
             options=options,
             passwd=files.passwd,
@@ -238,7 +252,8 @@ class Runner:
             volatile=options.get("lifetime", "owner") == "owner",
             hosts=host_file("/etc/hosts") if host_network else None,
             resolv_conf=host_file("/etc/resolv.conf") if host_network else None,
-            ids=self._ids(identity, options, first_id),
+            ids=ids,
+            copied=self.lowers.why if copied else None,
             devices=block_devices(options.get("limits")),
             nodes=device_nodes(None if park else options.get("security")),
         )
@@ -292,13 +307,17 @@ class Runner:
     ) -> Started:
         ranges, channel = self.ranges(), None
         first = ranges.take() if wants_range(options) else None
+        loan: Loan | None = None
         opened: list[int] = []
 
         def let_go() -> None:
+            if loan is not None:
+                self.lowers.give_back(loan)
             if first is not None:
                 ranges.give_back(first)
 
         try:
+            loan = self.lowers.take_for(image.rootfs, options, first)
             identity, plan, data = self._encoded(
                 image,
                 command,
@@ -306,6 +325,7 @@ class Runner:
                 streams=tuple(streams),
                 ephemeral=ephemeral,
                 first_id=first,
+                copy=loan.where if loan else "",
             )
             inputs = [
                 streams[item.kind]
@@ -337,54 +357,35 @@ class Runner:
         streams: tuple[str, ...],
         ephemeral: bool,
         first_id: int | None,
+        copy: str,
     ) -> tuple[str, Plan, bytes]:
         """Return id, plan and encoded plan; a repeated plan shows the stand-in as its id."""
-        key = key_of(image, command, options, streams) if ephemeral else None
-        if key is None:
-            identity, plan = self.compile(
-                image, command, options, streams=streams, ephemeral=ephemeral, first_id=first_id
-            )
-            return identity, plan, plan.encode()
-        self.launcher()  # a new one forgets what was compiled for another
-        key = key, first_id
-        identity = os.urandom(32).hex()
-        found = self._repeats.find(key, identity)
-        if found is None:
-            plan = self.compile(
+
+        def compiled(identity: str | None) -> tuple[str, Plan]:
+            return self.compile(
                 image,
                 command,
                 options,
                 streams=streams,
                 ephemeral=ephemeral,
-                container_id=STAND_IN,
+                container_id=identity,
                 first_id=first_id,
-            )[1]
-            self._repeats.remember(key, plan)
+                copy=copy,
+            )
+
+        key = key_of(image, command, options, streams) if ephemeral else None
+        if key is None:
+            identity, plan = compiled(None)
+            return identity, plan, plan.encode()
+        self.launcher()  # a new one forgets what was compiled for another
+        key = key, first_id, copy
+        identity = os.urandom(32).hex()
+        found = self._repeats.find(key, identity)
+        if found is None:
+            self._repeats.remember(key, compiled(STAND_IN)[1])
             found = self._repeats.find(key, identity)
             assert found is not None
         return identity, *found
-
-
-# ---- events as values
-
-
-def exit_of(event: packets.Event | None) -> Exit:
-    """Return how a process ended; "lost" when its launcher died before telling."""
-    if event is None or event.kind != packets.EXITED:
-        return Exit(code=None, cause="lost")
-    return exit_of_event(event)
-
-
-def duration_of(event: packets.Event | None) -> float:
-    """Return the seconds from start to end."""
-    return 0.0 if event is None else max(0, event.finished_ns - event.started_ns) / 1e9
-
-
-def usage_of(event: packets.Event | None) -> Usage:
-    """Return what it used."""
-    if event is None:
-        return Usage()
-    return Usage(event.user_us / 1e6, event.system_us / 1e6, event.max_rss_kib * 1024)
 
 
 # ---- forks
@@ -393,6 +394,7 @@ def usage_of(event: packets.Event | None) -> Usage:
 def _forked() -> None:
     for runner in _living:
         runner._own_nothing()
+        runner.lowers.own_nothing()
 
 
 os.register_at_fork(after_in_child=_forked)

@@ -7,6 +7,7 @@ Flow: `Engine.run` or its asyncio twin → here → `Runner.start`, then `stdio.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import signal
 import time
@@ -17,11 +18,13 @@ from containerkit.errors import ConfigError, Timeout
 from containerkit.model.limits import parse_size
 from containerkit.model.result import Result, decoded
 from containerkit.runtime import packets
+from containerkit.runtime.ends import duration_of, exit_of, usage_of
 from containerkit.runtime.failure import launch_error, was_stillborn
 from containerkit.runtime.inputs import close, close_all, make_pipes
-from containerkit.runtime.runner import duration_of, exit_of, usage_of
+from containerkit.runtime.lowers import MustCopy
 from containerkit.runtime.terminal import master_of, typed
 from containerkit.stdio.collect import Collected, collect
+from containerkit.stdio.waiting import drive
 
 if TYPE_CHECKING:
     from containerkit.model.options import Command, ContainerOptions
@@ -150,6 +153,7 @@ class Run:
 
         Raises:
             LaunchError: it did not start.
+            MustCopy: it is to begin again.
             Timeout, ProcessFailed: see `Exchange.judge`.
         """
         started, self._started = self._started, None
@@ -173,6 +177,8 @@ class Run:
             if collected.timed_out and event.errnum == errno.ECHILD:  # killed in its set-up
                 event = event._replace(kind=packets.EXITED, signal=signal.SIGKILL, cause=_TIMEOUT)
                 return how.judge(self._result(collected, event, started), timed_out=True)
+            if self._runner.lowers.refused(started.plan, event):
+                raise MustCopy
             if was_stillborn(event) and not self._again:
                 self._again = True
                 assert self._image is not None
@@ -195,6 +201,12 @@ class Run:
             close=close,
             kill=lambda: channel.kill(cause=_TIMEOUT),
         )
+
+    def complete(self, image: Startable) -> Result[bytes] | Result[str]:
+        """Begin it and wait for it, once more with a copy of its layers if need be."""
+        while True:
+            with contextlib.suppress(MustCopy):
+                return drive(self.begin(image).waiting())
 
     def abandon(self) -> None:
         """End one that was begun and will not be waited for.
