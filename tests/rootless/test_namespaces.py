@@ -10,6 +10,7 @@ import sys
 import tarfile
 from pathlib import Path
 
+import attrs
 import pytest
 
 import containerkit as ck
@@ -62,6 +63,20 @@ def test_strict_with_its_limits_lifted(engine: ck.Engine, busybox: str) -> None:
     who = "65534" if user.has_ids() else "0"
     assert result.stdout.split() == [who, "1024", "0" * 16, "lo"]
     assert engine.run(busybox, ["true"], security=STRICT, limits=ck.UNLIMITED).exit.ok
+
+
+def test_its_processes_can_be_counted_by_its_user_namespace(
+    engine: ck.Engine, busybox: str
+) -> None:
+    """Without control groups: RLIMIT_NPROC is of one user in one such namespace (setrlimit(2))."""
+    few = attrs.evolve(LIFTED, ulimits={"nproc": 10})
+    script = "for i in $(seq 20); do sleep 100000 & done; echo done"
+    with engine.start(busybox, FOREVER, security=STRICT, limits=few) as one:
+        assert "done" not in one.exec(["sh", "-c", script], text=True).stdout
+        same = {"security": STRICT, "limits": few}
+        assert engine.run(busybox, ["sh", "-c", "true & wait"], **same).exit.ok  # type: ignore[call-overload]
+    with engine.start(busybox, FOREVER, security=STRICT, limits=LIFTED) as control:
+        assert control.exec(["sh", "-c", script], text=True).stdout == "done\n"
 
 
 def test_its_processes_are_not_the_caller(engine: ck.Engine, busybox: str) -> None:

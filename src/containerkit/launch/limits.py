@@ -44,7 +44,7 @@ _WITHOUT: Final = (
 _DELEGATE: Final = (
     "an ordinary user has control groups where they are delegated: run the program by"
     " systemd-run --user --scope -p Delegate=yes; without, the preset strict starts with"
-    " limits=Limits(memory=UNLIMITED, cpus=UNLIMITED, pids=UNLIMITED)"
+    " limits=Limits(memory=UNLIMITED, cpus=UNLIMITED, pids=UNLIMITED, ulimits={'nproc': 128})"
 )
 
 OPTIONAL_FILES: Final = (
