@@ -136,6 +136,7 @@ void ck_launcher_ended(struct ck_launcher *l, struct ck_container *c)
     if (ck_launcher_wait(c->pidfd, &state->code, &state->signal, &state->usage) == -EAGAIN)
         return;
     ck_launcher_unwatch(l, &c->pidfd);
+    ck_launcher_unwatch(l, &c->report);                        /* open when it could not be read */
     if (!(c->release & CK_ABOUT_TO_EXEC) && !c->failed.errnum) /* it died during set-up */
         c->failed = (struct ck_report){CK_CHILD, 0, 0, ECHILD, state->signal};
     if (c->failed.errnum)
