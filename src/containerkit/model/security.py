@@ -246,7 +246,8 @@ class Security:
 
         Such a container is user 65534 and has no network, 512 MiB of memory without swap, one
         processor, 128 processes, 1,024 descriptors and no core dumps; ``user`` and ``limits`` set
-        others.  What it promises holds, or the start raises `MissingFeature`.
+        others.  What it promises holds, or the start raises `MissingFeature`.  An ordinary user to
+        whom no other ids are granted (subuid(5)) has it as the one user there is.
         """
         capabilities = _changed((), overrides.pop("capabilities", ()))
         preset = {

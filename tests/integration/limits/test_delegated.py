@@ -40,6 +40,10 @@ with ck.Engine.open(sys.argv[2]) as engine:
     hog = ["sh", "-c", "head -c 64m /dev/zero | tail"]
     run = engine.run(sys.argv[1], hog, limits=ck.Limits(memory="24m"), **strict)
     found["cause"] = run.exit.cause
+    show = ["sh", "-c", "sed 's/.*://' /proc/self/cgroup | sort -u; ls /sys/fs/cgroup | wc -l"]
+    run = engine.run(sys.argv[1], show, security=ck.Security.privileged(), text=True)
+    top, groups = run.stdout.split()
+    found["privileged"] = [top, int(groups) > 0]
 print(json.dumps(found))
 """
 
@@ -105,6 +109,7 @@ def test_strict_holds_all_that_it_promises(
         "paused": "paused",
         "updated": 64,
         "cause": "oom",
+        "privileged": ["/", True],
     }
     with contextlib.suppress(OSError):  # its home, unless it is somebody's else too
         Path(os.environ.get("CONTAINERKIT_TEST_DIR", "/var/tmp"), "ck-user-ids").rmdir()

@@ -11,7 +11,7 @@ import pytest
 
 from containerkit.launch.ops import SECTIONS
 from containerkit.launch.plan import Plan
-from containerkit.launch.request import HostFacts, LaunchRequest
+from containerkit.launch.request import HostFacts, Ids, LaunchRequest
 from containerkit.model.device import Node
 from containerkit.model.idmap import IdMap
 from containerkit.model.limits import UNLIMITED, Limits
@@ -33,6 +33,7 @@ HOST = Rootfs(
     )
 )
 
+WITHIN = Ids(((0, 1), (1, 65536)), ((0, 1), (1, 65536)))
 RANGE = IdMap.of_range(1 << 30)
 NODES: dict[str, Any] = {"nodes": {"/dev/fuse": Node("c", 10, 229), "/dev/sda": Node("b", 8, 0)}}
 
@@ -94,6 +95,14 @@ CASES: dict[str, tuple[ContainerOptions, dict[str, Any]]] = {
     "strict": (
         {"security": Security.strict(), "workdir": "/srv"},
         {"ids": RANGE, "rootfs": HOST},
+    ),
+    "strict_within": (
+        {
+            "security": Security.strict(),
+            "mounts": [Mount.bind("/data", "/data")],
+            "limits": UNLIMITED,
+        },
+        {"facts": attrs.evolve(BARE, euid=1000, ids=WITHIN)},
     ),
     "user_namespace": (
         {
