@@ -14,7 +14,7 @@ C_FORMATTED := $(wildcard src/_native/*.c tests/native/*.c tests/faults/*.c test
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help quickstart dev test test-python test-kernel test-cgroup2 test-rootless test-no-openat2 test-sanitized native lint fmt type bench wheel \
-	clean bars fuzz sample-no-openat2 \
+	clean bars fuzz sample-no-openat2 sample-rootless \
 	sweep-crowd sweep-faults sweep-kills
 
 help: ## this list
@@ -50,7 +50,7 @@ dev: $(DONE)/install-dev $(DONE)/native ## .venv with the library built in place
 
 # ---- checks
 
-test: lint type native test-python sample-no-openat2 test-cgroup2 ## everything that must hold before a change lands
+test: lint type native test-python sample-no-openat2 sample-rootless test-cgroup2 ## everything that must hold before a change lands
 
 test-python: dev $(DONE)/packages-test ## the Python tests alone; choose with T="tests/unit -k name"
 	$(BIN)/pytest $(or $(T),tests)
@@ -70,8 +70,11 @@ SAMPLE := tests/unit/test_native_paths.py $(addprefix tests/security/test_,paths
 sample-no-openat2:
 	@$(MAKE) --no-print-directory test-no-openat2 T="-q $(SAMPLE)"
 
-test-rootless: dev $(DONE)/packages-test ## tests as an ordinary user, with one id and with more; T= as above
+test-rootless: dev $(DONE)/packages-test ## tests of containers as an ordinary user, with one id and with more; T= as above
 	$(BIN)/python -m tests.rootless $(T)
+
+sample-rootless: dev $(DONE)/packages-test
+	@$(BIN)/python -m tests.rootless --sample
 
 test-kernel: dev $(DONE)/packages-kernel ## part of the tests on Linux 6.1, in user-mode-linux
 	tests/kernel/run $(or $(T),)

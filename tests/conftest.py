@@ -150,6 +150,9 @@ def missing(feature: str) -> str | None:
         return None if has_groups() else "needs control groups: limits, pauses, statistics"
     if feature == "mounts":
         return None if os.geteuid() == 0 else "needs to mount on the host (CAP_SYS_ADMIN)"
+    if feature == "a checkout":
+        there = os.access(HERE.parent, os.W_OK)
+        return None if there else f"needs to write into {HERE.parent}"
     if feature == "all rights":
         return None if os.geteuid() == 0 else "needs to look into any directory (CAP_DAC_OVERRIDE)"
     if feature == "owners":

@@ -43,6 +43,7 @@ def test_the_launcher_is_small() -> None:
     assert LAUNCHER.stat().st_size <= LIMIT
 
 
+@pytest.mark.needs("a checkout")
 @pytest.mark.slow
 def test_the_wheel_holds_everything_and_works_alone(tmp_path: Path) -> None:
     build = ["build", f"--build-base={tmp_path}/build"]

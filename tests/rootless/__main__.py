@@ -1,9 +1,11 @@
 """`make test-rootless`: tests as an ordinary user, with its own id alone, and with subordinate ids.
 
-    python -m tests.rootless                  a sample
+    python -m tests.rootless                  all that runs containers
+    python -m tests.rootless --sample         what `make test` runs
     python -m tests.rootless tests/integration/exec -k terminal
 
-Run by root, it becomes the user of `tests.rootless.user`; by anybody else, it stays who it is.
+Run by root, it becomes the user of `tests.rootless.user`; by anybody else, it stays who it is, and
+has the ids that it has.
 """
 
 from __future__ import annotations
@@ -13,29 +15,56 @@ import subprocess
 import sys
 from typing import Final
 
-SAMPLE: Final = (
-    "tests/rootless",
-    "tests/integration/run/test_run.py::test_output_and_code",
-    "tests/integration/run/test_run.py::test_check_raises_with_the_result",
-    "tests/integration/exec/test_exec.py::test_many_at_once",
-)
-"""What runs with one id; with more, only the first of these."""
+from tests.rootless import user
+
+ALL: Final = ("tests/rootless", "tests/integration", "tests/security")
+
+SAMPLE: Final = {
+    "one id": (
+        "tests/rootless",
+        "tests/integration/run/test_run.py",
+    ),
+    "subordinate ids": (
+        "tests/rootless",
+        "tests/security/test_identity.py",
+    ),
+}
+"""The quick ones of each kind."""
 
 
 def main(arguments: list[str]) -> int:
+    sample = arguments[:1] == ["--sample"]
+    modes = ("one id", "subordinate ids") if os.geteuid() == 0 else ("the ids it has",)
+    ends: dict[str, str] = {}
     worst = 0
-    for ids in (False, True):
-        chosen = arguments or list(SAMPLE[:1] if ids else SAMPLE)
-        pytest = [sys.executable, "-m", "pytest", "-q", *chosen]
-        words = [sys.executable, "-m", "tests.rootless.user", *(["--ids"] if ids else []), *pytest]
-        what = "subordinate ids" if ids else "one id"
-        sys.stdout.write(f"as an ordinary user with {what}:\n")
+    for mode in modes:
+        chosen = arguments[sample:] or (SAMPLE.get(mode, ALL) if sample else ALL)
+        words = [sys.executable, "-m", "pytest", "-q", *chosen]
+        if os.geteuid() == 0:
+            ids = ["--ids"] if mode == "subordinate ids" else []
+            words = [sys.executable, "-m", "tests.rootless.user", *ids, *words]
+        sys.stdout.write(f"as an ordinary user with {mode}:\n")
         sys.stdout.flush()
-        done = subprocess.run(words if os.geteuid() == 0 else pytest, check=False)
-        worst = max(worst, done.returncode)
-        if os.geteuid():
-            break
+        code, ends[mode] = followed(words)
+        worst = max(worst, code)
+    for mode, end in ends.items():
+        sys.stdout.write(f"as an ordinary user with {mode}: {end}\n")
     return worst
+
+
+def followed(words: list[str]) -> tuple[int, str]:
+    """Run a program, show what it says, and return its code and its last line."""
+    last = ""
+    environment = {**os.environ, user.ASKED: "1"}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None
+        line = b""
+        while piece := os.read(process.stdout.fileno(), 4096):
+            sys.stdout.buffer.write(piece)
+            sys.stdout.flush()
+            *lines, line = (line + piece).split(b"\n")
+            last = next((one.decode() for one in reversed(lines) if one), last)
+    return process.returncode, last
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import pytest
 
 import containerkit as ck
 from containerkit.errors import ContainerKitError, MissingFeature
+from containerkit.state import userns
 from tests.conftest import missing
 from tests.rootless import user
 from tests.support.patience import until
@@ -44,9 +45,10 @@ def test_it_is_root_inside_and_nobody_else(engine: ck.Engine, busybox: str) -> N
     )
     uid, gid, *lines = result.stdout.splitlines()
     assert (uid, gid) == ("0", "0")
-    rows = [[str(user.UID), "1"]]
-    if user.has_ids():
-        rows.append([str(user.RANGE[0]), str(user.RANGE[1])])
+    rows = [[str(os.getuid()), "1"]]
+    ids = userns.granted()
+    if ids is not None:
+        rows.append([str(number) for number in ids.uids[1][1:]])
     assert [line.split()[1:] for line in lines[:-1]] == rows
     assert lines[-1] == "lo"
 
@@ -67,7 +69,7 @@ def test_a_bind_mount(engine: ck.Engine, busybox: str, tmp_path: Path) -> None:
     engine.run(busybox, ["sh", "-c", "echo mine > /data/file"], mounts=mounts, check=True)
     status = (tmp_path / "file").stat()
     assert (tmp_path / "file").read_text(encoding="ascii") == "mine\n"
-    assert (status.st_uid, status.st_gid) == (user.UID, user.UID)
+    assert (status.st_uid, status.st_gid) == (os.getuid(), os.getgid())
 
 
 def test_the_host_image(engine: ck.Engine) -> None:

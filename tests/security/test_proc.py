@@ -36,8 +36,12 @@ def with_fake_proc(plan: Plan) -> Plan:
     return plans.rebuilt(plan, child=child)
 
 
+@pytest.mark.needs("host root")
 def test_a_fake_proc_takes_nothing(engine: ck.Engine, hostile: str, security: ck.Security) -> None:
-    """Neither a sysctl nor oom_score_adj is written there; both take effect."""
+    """Neither a sysctl nor oom_score_adj is written there; both take effect.
+
+    An ordinary user's container does not start so: where no whole procfs is, it can mount none.
+    """
     import attrs
 
     before = SHMMAX.read_text(encoding="ascii")

@@ -5,23 +5,46 @@ Must not: know why somebody asks.  Neighbours: `listening` does.
 
 A socket belongs for good to the network namespace of the thread that made it, so one is made by a
 thread of its own that enters the namespace, and ends; the caller's threads stay where they are.
+That of an ordinary user has the right only in the user namespace that the network belongs to, which
+is entered by processes of one thread only: there, a process of its own makes the socket.
 
 Spec: network_namespaces(7), setns(2), netlink(7), sock_diag(7).
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Final
 
 from containerkit.errors import HostError, PermissionDenied, refusals
+from containerkit.state import userns
 
 _CLONE_NEWNET: Final = 0x40000000
+_NS_GET_USERNS: Final = 0xB701
+
+# Arguments: descriptors of both namespaces and of a socket to answer by, then those of socket(2).
+_MAKER: Final = """
+import ctypes, socket, sys
+user, net, answer, *kind = map(int, sys.argv[1:])
+setns = ctypes.CDLL(None, use_errno=True).setns
+for fd, flag in (user, 0x10000000), (net, 0x40000000):
+    if setns(fd, flag) != 0:
+        sys.exit(ctypes.get_errno())
+try:
+    made = socket.socket(*kind)
+except OSError as error:
+    sys.exit(error.errno)
+with socket.socket(fileno=answer) as link:
+    socket.send_fds(link, [b"x"], [made.fileno()])
+"""
 
 _NETLINK_SOCK_DIAG: Final = 4
 _SOCK_DIAG_BY_FAMILY: Final = 20
@@ -62,12 +85,44 @@ def socket_in(namespace: int, family: int, kind: int, protocol: int = 0) -> sock
         thread.start()
     thread.join()
     [one] = made
+    if isinstance(one, OSError) and one.errno == errno.EPERM and userns.is_needed():
+        one = _made_within(namespace, family, kind, protocol)
     if isinstance(one, OSError):
         error = PermissionDenied if one.errno == errno.EPERM else HostError
         raise error(
             f"cannot make a socket in the container's network: {one.strerror}", errno=one.errno
         ) from one
     return one
+
+
+def _made_within(namespace: int, family: int, kind: int, protocol: int) -> socket.socket | OSError:
+    """Return a socket of a network namespace that belongs to another user namespace; or why not."""
+    import subprocess
+
+    with contextlib.ExitStack() as stack:
+        try:
+            owner = fcntl.ioctl(namespace, _NS_GET_USERNS)
+        except OSError as error:
+            return error
+        stack.callback(os.close, owner)
+        ours, theirs = map(stack.enter_context, socket.socketpair())
+        fds = (owner, namespace, theirs.fileno())
+        words = [sys.executable or "python3", "-I", "-S", "-c", _MAKER]
+        with refusals("make a socket in the container's network"):
+            done = subprocess.run(
+                [*words, *map(str, (*fds, int(family), int(kind), protocol))],
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=fds,
+                env={},
+                check=False,
+            )
+        theirs.close()
+        _, received, _, _ = socket.recv_fds(ours, 1, 1)
+        if received:
+            return socket.socket(family, kind, protocol, fileno=received[0])
+        number = done.returncode if done.returncode > 0 else errno.EPERM
+        return OSError(number, os.strerror(number))
 
 
 def _enter() -> Callable[[int, int], None]:

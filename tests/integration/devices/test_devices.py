@@ -48,6 +48,7 @@ def said(path: str, *how: str) -> str:
     return "\n".join([f"{path} {status.st_mode:#o} {number}", *how, ""])
 
 
+@pytest.mark.needs("host root")
 def test_a_device_in_its_place(engine: ck.Engine) -> None:
     security = given(LOG, f"{LOG}:/dev/log/of/kernel:rw")
     result = engine.run(None, look(LOG, "/dev/log/of/kernel"), security=security, text=True)
@@ -83,6 +84,7 @@ def test_dev_can_not_be_changed(engine: ck.Engine, busybox: str) -> None:
     assert os.stat(LOG)[:6] == before[:6]
 
 
+@pytest.mark.needs("control groups")
 def test_less_than_all_access(engine: ck.Engine) -> None:
     for access, how in ("r", ("r", "w EPERM")), ("w", ("r EPERM", "w")):
         security = given(f"{LOG}:{access}")
@@ -90,6 +92,7 @@ def test_less_than_all_access(engine: ck.Engine) -> None:
         assert result.stdout == said(LOG, *how)
 
 
+@pytest.mark.needs("control groups")
 @pytest.mark.parametrize("lifetime", ["owner", "detached"])
 def test_execs_and_restarts_have_it(engine: ck.Engine, lifetime: str) -> None:
     options: ck.ContainerOptions = {
@@ -108,6 +111,7 @@ def test_execs_and_restarts_have_it(engine: ck.Engine, lifetime: str) -> None:
         box.remove(force=True)
 
 
+@pytest.mark.needs("control groups")
 def test_a_restart_by_policy_has_it(engine: ck.Engine) -> None:
     """The launcher does that by itself: group, rules and places are as they were."""
     script = "import os, sys; exec(sys.argv.pop(1)); sys.exit(1)"
@@ -126,6 +130,7 @@ def test_a_restart_by_policy_has_it(engine: ck.Engine) -> None:
         box.remove(force=True)
 
 
+@pytest.mark.needs("device nodes")
 def test_files_of_one_whose_device_has_gone(engine: ck.Engine, node: Path) -> None:
     security = given(f"{node}:/dev/node")
     with engine.start(None, ["sleep", "1000"], security=security) as box:
@@ -180,6 +185,7 @@ def host_devices() -> set[str]:
     return found
 
 
+@pytest.mark.needs("host root")
 def test_privileged(engine: ck.Engine) -> None:
     """All the host's devices, by name and number; terminals and memory are its own."""
     script = """
@@ -213,6 +219,7 @@ else:
     assert before & after <= set(result.stdout.splitlines()) <= before | after
 
 
+@pytest.mark.needs("control groups")
 def test_control_groups_of_a_privileged_one(engine: ck.Engine, busybox: str) -> None:
     """Its own at the top of each, and it can make others in them."""
     script = """
@@ -226,6 +233,7 @@ def test_control_groups_of_a_privileged_one(engine: ck.Engine, busybox: str) -> 
     assert result.stdout == "made\nmine\n"
 
 
+@pytest.mark.needs("device nodes")
 def test_a_privileged_one_makes_nodes(engine: ck.Engine, busybox: str) -> None:
     script = "mkdir /n && mount -t tmpfs n /n && mknod /n/log c 1 11 && dd if=/n/log count=0"
     security = ck.Security.privileged()

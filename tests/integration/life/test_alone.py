@@ -65,6 +65,7 @@ def gone(launcher_id: str) -> bool:
     return not any((place / (cgroups.PREFIX + launcher_id)).exists() for place in places)
 
 
+@pytest.mark.needs("control groups")
 def test_left_alone_it_outlives_its_maker(engine_root: Path, busybox: str) -> None:
     """And ends by itself, with all that it made, when its container has."""
     with owner(engine_root, busybox, "leave") as (process, one, pid):

@@ -64,6 +64,7 @@ def test_what_it_used(engine: ck.Engine, busybox: str, launcher: Launcher) -> No
     assert state.user_us + state.system_us > 1000
 
 
+@pytest.mark.needs("control groups")
 def test_nothing_but_its_files_is_left(engine: ck.Engine, busybox: str, launcher: Launcher) -> None:
     one = begin(engine, busybox, SLEEP, launcher)
     groups = [path / entry for path in launcher.group.paths for entry in os.listdir(path)]
@@ -159,6 +160,7 @@ def update(*triples: str) -> bytes:
     return packets.strings(triples)
 
 
+@pytest.mark.needs("control groups")
 def test_limits_change(engine: ck.Engine, busybox: str, launcher: Launcher) -> None:
     one = begin(engine, busybox, SLEEP, launcher)
     one.done(packets.UPDATE, body=update("pids", "pids.max", "77", "pids", "pids.max", "78"))

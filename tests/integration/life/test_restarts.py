@@ -162,6 +162,7 @@ def test_stop_ends_it_while_it_runs(start: Start) -> None:
     assert one.wait().restarts == 1
 
 
+@pytest.mark.needs("control groups")
 def test_limits_set_since_hold(start: Start, launcher: Launcher) -> None:
     one = start(FOREVER, ALWAYS)
     one.done(packets.UPDATE, body=packets.strings(["pids", "pids.max", "55"]))

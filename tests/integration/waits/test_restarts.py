@@ -109,6 +109,7 @@ with ck.Engine.open(sys.argv[1]) as engine:
 """
 
 
+@pytest.mark.needs("control groups")
 def test_another_process_sees_it_all(engine: ck.Engine, busybox: str) -> None:
     check = ck.Healthcheck("true", interval=0.05)
     command = ["sh", "-c", "echo up; sleep 1000; :"]
