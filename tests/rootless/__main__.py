@@ -19,7 +19,7 @@ from tests.rootless import user
 
 ALL: Final = ("tests/rootless", "tests/integration", "tests/security")
 
-SAMPLE: Final = {
+SAMPLE: Final[dict[str, tuple[str, ...]]] = {
     "one id": (
         "tests/rootless",
         "tests/integration/run/test_run.py",
