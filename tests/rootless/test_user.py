@@ -148,6 +148,18 @@ def test_limits_are_refused_and_the_probe_says_why(engine: ck.Engine, busybox: s
     assert "no limit on processes" in engine.plan(busybox, ["true"]).explain()
 
 
+def test_the_probe_names_a_knob_for_whatever_is_missing(engine: ck.Engine) -> None:
+    report = engine.probe()
+    for feature in report.features:
+        assert feature.present or feature.knob, feature
+    assert report["unprivileged user namespaces"].present
+    assert not report["administrator"].present
+    memory = report["cgroup memory"]
+    assert memory.present or "this user" in memory.knob or "systemd-run --user" in memory.knob
+    ids = report["subordinate ids"]
+    assert ids.present or "usermod" in ids.knob
+
+
 def test_another_user_without_other_ids(engine: ck.Engine, busybox: str) -> None:
     if user.has_ids():
         pytest.skip("needs a user without subordinate ids")

@@ -93,7 +93,13 @@ def _words(path: Path) -> frozenset[str]:
 
 def _knob(found: cgroups.Hierarchies) -> str:
     if found.version == "v2":
-        return "systemd-run --scope -p Delegate=yes …, or Delegate=yes in the service"
+        by = "systemd-run --user" if os.geteuid() else "systemd-run"
+        return f"{by} --scope -p Delegate=yes …, or Delegate=yes in the service"
+    if os.geteuid():
+        return (
+            "as root: make a group in its hierarchy, give it to this user (chown -R), and start"
+            " this program in it; or boot with version 2, where systemd hands groups down to users"
+        )
     return "mount its hierarchy writable; in a container, give it the host's or a private one"
 
 
