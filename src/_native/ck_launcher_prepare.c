@@ -376,8 +376,8 @@ static int overlay(struct ck_start *start, const struct ck_op *op, bool append)
 static int do_overlay(struct ck_start *start, const struct ck_op *op)
 {
     const bool append = start->launcher->features & CK_HAS_OVERLAY_APPEND;
+    CK_CLEANUP_FD int mount = -1;
     char name[16] = "0";
-    int mount;
 
     if (!append)
         CK_TRY(ck_chdir("/l"));
@@ -386,7 +386,7 @@ static int do_overlay(struct ck_start *start, const struct ck_op *op)
         snprintf(name, sizeof name, "%x", i);
     if (!append)
         CK_TRY(ck_chdir("/"));
-    return fill_slot(start, op->fd[0], mount);
+    return fill_slot(start, op->fd[0], ck_steal_fd(&mount));
 }
 
 /* A file of the container's own that can be mounted on a path; it lives beside the upper, so that

@@ -32,6 +32,7 @@ def debian_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
         capture_output=True,
         text=True,
         check=False,
+        env={name: value for name, value in os.environ.items() if name != "LD_PRELOAD"},
     )
     if made.returncode:
         pytest.skip(f"needs a mirror of Debian: {made.stderr.strip()[-200:]}")
