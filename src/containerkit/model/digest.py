@@ -99,13 +99,17 @@ def chain_ids(diff_ids: Sequence[Digest]) -> tuple[Digest, ...]:
         diff_ids: of the layers, lowest first.
 
     Returns:
-        As many digests, in the same order.
+        As many digests, in the same order; all of sha256: they become names in one directory.
 
-    Spec: image-spec config.md, Layer ChainID.
+    Spec: image-spec config.md, Layer ChainID; the first is not its diff id if that is of sha512.
     """
     chain: list[Digest] = []
     for diff_id in diff_ids:
-        chain.append(Digest.of(f"{chain[-1]} {diff_id}".encode()) if chain else diff_id)
+        if chain:
+            chain.append(Digest.of(f"{chain[-1]} {diff_id}".encode()))
+        else:
+            short = diff_id.algorithm == "sha256"
+            chain.append(diff_id if short else Digest.of(str(diff_id).encode()))
     return tuple(chain)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 MAX_CONFIG_SIZE: Final = 8 << 20
-MAX_LAYERS: Final = 512
+MAX_LAYERS: Final = 500  # overlayfs takes no more below each other: OVL_MAX_STACK
 DOCUMENT_MAX: Final = 64 << 20
 LAYERS_MAX: Final = 4096
 """What no limit of images can be set above: documents that are here already are read with these."""

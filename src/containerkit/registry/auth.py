@@ -20,7 +20,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import attrs
 
-from containerkit.errors import RegistryError
+from containerkit.errors import ConfigError, RegistryError
 from containerkit.registry.protocol import redacted, redirect_target
 
 MAX_CHALLENGE: Final = 16 << 10
@@ -46,11 +46,22 @@ class Login:
         username: empty when only an identity token is known.
         password: or a personal access token.
         identity_token: given by the registry's own login; exchanged for access tokens.
+
+    Raises:
+        ConfigError: one of them is no text that can be sent.
     """
 
     username: str
     password: str = attrs.field(repr=False)
     identity_token: str | None = attrs.field(default=None, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        for text in (self.username, self.password, self.identity_token or ""):
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                # Not from it: that would carry the text.
+                raise ConfigError("cannot use a login: a part of it is no Unicode text") from None
 
     def basic(self) -> str:
         """Return the value of an Authorization header.

@@ -11,11 +11,16 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
+import errno
 import json
 import os
 import re
+import select
+import stat
 import subprocess
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -123,8 +128,7 @@ class Credentials:
     def _read(self) -> dict[str, Any]:
         try:
             path = self._path()
-            with path.open("rb") as file:
-                data = file.read(MAX_CONFIG + 1)
+            data = _content(path)
         except (OSError, RuntimeError):
             # Not there, or not ours to read (a service without home): nothing is known.
             return {}
@@ -141,6 +145,20 @@ class Credentials:
                 hint="docker login writes this file; mend or move it",
             ) from error
         return config
+
+
+def _content(path: Path) -> bytes:
+    """Return what is in a file, one byte too many where that is too much.
+
+    Raises:
+        OSError: there is none, or it is no file: a FIFO would be waited for.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "no regular file")
+    with open(descriptor, "rb") as file:
+        return file.read(MAX_CONFIG + 1)
 
 
 def _host(registry: str) -> str:
@@ -198,23 +216,62 @@ def _ask(helper: str, server: str) -> Found:
     if _HELPER_NAME.fullmatch(helper) is None:
         return Found(problem=f"the credential helper {helper[:80]!a} has no usable name")
     try:
-        answer = subprocess.run(
-            [program, "get"],
-            input=server.encode(),
-            capture_output=True,
-            timeout=HELPER_TIMEOUT,
-            check=False,
-        )
+        answer = _output([program, "get"], server.encode())
     except subprocess.TimeoutExpired:
         return Found(problem=f"{program} did not answer within {HELPER_TIMEOUT:.0f} s")
     except OSError as error:
         return Found(problem=f"{program} can not be started ({error.strerror})")
+    if answer is None:
+        return Found(problem=f"{program} answered more than {MAX_HELPER_OUTPUT} bytes")
     if answer.returncode != 0:
         said = answer.stdout + answer.stderr
         if _NO_CREDENTIALS in said[:4096].decode("utf-8", "replace").lower():
             return Found()
         return Found(problem=f"{program} failed with code {answer.returncode}")
-    return Found(*_answered(answer.stdout[:MAX_HELPER_OUTPUT], program))
+    return Found(*_answered(answer.stdout, program))
+
+
+def _output(command: list[str], given: bytes) -> subprocess.CompletedProcess[bytes] | None:
+    """Run a command and return what it wrote; None when that is too much.
+
+    Args:
+        command: program and arguments.
+        given: its standard input, which fits into a pipe.
+
+    Raises:
+        TimeoutExpired: it, or what it started and left, did not come to an end.
+        OSError: it can not be started.
+    """
+    deadline = time.monotonic() + HELPER_TIMEOUT
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0) as process:
+        try:
+            assert process.stdin
+            assert process.stdout
+            assert process.stderr
+            with contextlib.suppress(BrokenPipeError), process.stdin:
+                process.stdin.write(given)
+            streams = {stream.fileno(): bytearray() for stream in (process.stdout, process.stderr)}
+            parts = tuple(streams.values())
+            poll = select.poll()
+            for descriptor in streams:
+                poll.register(descriptor, select.POLLIN)
+            while streams:
+                ready = poll.poll(1000 * max(0, deadline - time.monotonic()))
+                if not ready:
+                    raise subprocess.TimeoutExpired(command, HELPER_TIMEOUT)
+                for descriptor, _ in ready:
+                    data = os.read(descriptor, 1 << 16)
+                    streams[descriptor] += data
+                    if len(streams[descriptor]) > MAX_HELPER_OUTPUT:
+                        return None
+                    if not data:
+                        poll.unregister(descriptor)
+                        del streams[descriptor]
+            code = process.wait(max(0, deadline - time.monotonic()))
+            return subprocess.CompletedProcess(command, code, *map(bytes, parts))
+        finally:
+            process.kill()
 
 
 def _answered(output: bytes, program: str) -> tuple[Login | None, str | None]:
@@ -225,6 +282,9 @@ def _answered(output: bytes, program: str) -> tuple[Login | None, str | None]:
         username = secret = None
     if not (isinstance(username, str) and isinstance(secret, str) and _is_text(username, secret)):
         return None, f"{program} answered something else than a login"
-    if username == "<token>":
-        return Login("", "", secret), None
-    return (Login(username, secret), None) if username else (None, None)
+    try:
+        if username == "<token>":
+            return Login("", "", secret), None
+        return (Login(username, secret), None) if username else (None, None)
+    except ConfigError:
+        return None, f"{program} answered something else than a login"

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 
 import attrs
 
+from containerkit.errors import HostError
 from containerkit.runtime.beneath import LEAF, closing, reopen
 from containerkit.runtime.copies import CHUNK
 
@@ -102,7 +103,13 @@ class _Comparison:
             lowers = [os.open(store / lower, _OPEN) for lower in self._overlay.lowers]
             for fd in lowers:
                 opened.callback(os.close, fd)
-            self._directory(self._overlay.target.rstrip("/"), top, lowers)
+            try:
+                self._directory(self._overlay.target.rstrip("/"), top, lowers)
+            except RecursionError:  # some 300 below each other; of no use to who reads the paths
+                raise HostError(
+                    "cannot compare the container with its image: its directories are too deep",
+                    errno=errno.ENAMETOOLONG,
+                ) from None
         return self._found
 
     def _directory(self, path: str, upper: int, lowers: list[int]) -> bool:

@@ -111,7 +111,7 @@ def test_embedded_data_and_unknown_members_are_not_looked_at() -> None:
         (manifest(config={}), None, "missing"),
         (manifest(layers={}), None, "not a list"),
         (manifest(layers=["x"]), None, "not an object"),
-        (manifest(layers=[entry(types.OCI_LAYER)] * 513), None, "more than 512"),
+        (manifest(layers=[entry(types.OCI_LAYER)] * 501), None, "more than 500"),
         (manifest(layers=[entry(types.OCI_LAYER, size=-1)]), None, "size"),
         (manifest(layers=[entry(types.OCI_LAYER, size=1.5)]), None, "size"),
         (manifest(layers=[entry(types.OCI_LAYER, size=True)]), None, "size"),
