@@ -68,7 +68,7 @@ _ON_X86: Final = "arch_prctl modify_ldt uretprobe"
 
 _BY_CAPABILITY: Final[Mapping[str, str]] = {
     "SYS_ADMIN": """
-        clone fsconfig fsmount fsopen fspick mount mount_setattr move_mount open_tree setdomainname
+        fsconfig fsmount fsopen fspick mount mount_setattr move_mount open_tree setdomainname
         sethostname setns umount2 unshare
     """,
     "SYS_CHROOT": "chroot",
@@ -97,6 +97,9 @@ _ON_THE_HOST: Final[Mapping[str, str]] = {
 
 _NAMESPACES: Final = 0x7E020080
 """CLONE_NEWNS, NEWTIME, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET (linux/sched.h)."""
+
+_CLONE_PARENT: Final = 0x8000
+"""The parent of an exec is the launcher: it would get a child that it does not know."""
 
 _PERSONALITIES: Final = (0x0, 0x0008, 0x20000, 0x20008, 0xFFFFFFFF)
 """PER_LINUX, PER_LINUX32, both with UNAME26, and "tell me" (linux/personality.h)."""
@@ -129,6 +132,12 @@ def _but(name: str, index: int, values: tuple[int, ...]) -> list[Rule]:
     return [*refused, Rule((name,))]
 
 
+def _clone(refused: int, capabilities: frozenset[str] = frozenset()) -> Rule:
+    """Allow clone(2) with none of these flags."""
+    condition = Condition(0, "masked_eq", 0, mask=refused)
+    return Rule(("clone",), conditions=(condition,), capabilities=capabilities)
+
+
 def _default() -> list[Rule]:
     plain = _words(_FILES, _MEMORY, _PROCESSES, _CLOCKS, _WAITING, _SOCKETS, _NODES, _TRACING)
     return [
@@ -142,11 +151,12 @@ def _default() -> list[Rule]:
             Rule(_words(names), capabilities=frozenset({capability}))
             for capability, names in _BY_CAPABILITY.items()
         ),
+        _clone(_CLONE_PARENT, frozenset({"SYS_ADMIN"})),
         *(
             Rule(_words(names), capabilities=frozenset({capability}), host=True)
             for capability, names in _ON_THE_HOST.items()
         ),
-        Rule(("clone",), conditions=(Condition(0, "masked_eq", 0, mask=_NAMESPACES),)),
+        _clone(_NAMESPACES | _CLONE_PARENT),
     ]
 
 
@@ -160,7 +170,7 @@ def _strict() -> list[Rule]:
         *_only("socket", 0, _FAMILIES),
         *_only("socketpair", 0, (_AF_UNIX,)),
         *_only("personality", 0, (0x0, 0xFFFFFFFF)),
-        Rule(("clone",), conditions=(Condition(0, "masked_eq", 0, mask=_NAMESPACES),)),
+        _clone(_NAMESPACES | _CLONE_PARENT),
     ]
 
 
