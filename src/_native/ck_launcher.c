@@ -2,6 +2,8 @@
 
 #include <sys/socket.h>
 
+enum { STRANGERS_MS = 1000 };
+
 /* ---- talking */
 
 void ck_launcher_tell(int channel, uint16_t kind, const struct ck_event *event, int fd,
@@ -241,7 +243,10 @@ static int patience(const struct ck_launcher *l)
     const uint64_t pool = pool_due(l), now = ck_now(CLOCK_MONOTONIC);
     const uint64_t due = pool && (!l->due || pool < l->due) ? pool : l->due;
 
-    return !due ? -1 : due <= now ? 0 : (int)((due - now) / 1000000 + 1);
+    const int ms = !due ? -1 : due <= now ? 0 : (int)((due - now) / 1000000 + 1);
+
+    /* children that nobody knows end unseen */
+    return l->last_exec && l->present && (ms < 0 || ms > STRANGERS_MS) ? STRANGERS_MS : ms;
 }
 
 static _Noreturn void loop(struct ck_launcher *l)
@@ -276,6 +281,7 @@ static _Noreturn void loop(struct ck_launcher *l)
                  pool_due(l) <=
                      ck_now(CLOCK_MONOTONIC)) /* also beside a container that never stops talking */
             ck_pool_work(l);
+        ck_launcher_reap(l);
     }
     ck_launcher_shutdown(l);
 }

@@ -318,6 +318,7 @@ void ck_log_terminal(struct ck_launcher *l, struct ck_container *c, int master);
 /* end */
 int ck_launcher_wait(int pidfd, int *code, int *signal, struct ck_usage *usage);
 int ck_launcher_was_oom(const struct ck_launcher *l, struct ck_container *c); /* since last asked */
+void ck_launcher_reap(struct ck_launcher *l); /* children that are nobody's */
 void ck_launcher_ended(struct ck_launcher *l, struct ck_container *c);
 void ck_launcher_release(struct ck_launcher *l, struct ck_container *c, uint16_t kind);
 void ck_launcher_fail(struct ck_launcher *l, struct ck_container *c);

@@ -3,6 +3,8 @@
 
 #include "ck_launcher.h"
 
+enum { END_ROUNDS = 100000 }; /* of 1 ms; then the kernel ends what is left, with us */
+
 /* ---- release: each step may be repeated and may find nothing to do */
 
 static void drop_sources(struct ck_container *c)
@@ -147,6 +149,37 @@ void ck_launcher_ended(struct ck_launcher *l, struct ck_container *c)
     finish(l, c);
 }
 
+/* ---- children that nobody knows */
+
+/* Whether somebody waits for a process that has ended. */
+static bool is_known(const struct ck_launcher *l, pid_t pid)
+{
+    bool known = pid == l->spare.pid;
+
+    for (const struct ck_container *c = l->containers; c < l->containers + l->used; c++)
+        known |= c->status != CK_FREE && ((pid_t)c->state.pid == pid || c->agent.pid == pid);
+    for (const struct ck_exec *e = l->execs; e < l->execs + l->n_execs && !known; e++) {
+        siginfo_t end = {0};
+        if (e->status != CK_EXEC_STARTING && e->status != CK_EXEC_RUNNING)
+            continue;
+        if (e->pidfd >= 0)
+            ck_look_at_end(P_PIDFD, e->pidfd, &end);
+        known = e->pidfd < 0 || end.si_pid == pid;
+    }
+    return known;
+}
+
+/* What an exec clones with CLONE_PARENT is a child of ours, and its container does not end before
+ * somebody has waited for it (pid_namespaces(7)).  Our filters refuse that flag; a caller's may not. */
+void ck_launcher_reap(struct ck_launcher *l)
+{
+    siginfo_t end = {0};
+
+    while (l->last_exec && ck_look_at_end(P_ALL, 0, &end) == 0 && end.si_pid &&
+           !is_known(l, end.si_pid) && ck_reap_one(end.si_pid) > 0)
+        end.si_pid = 0;
+}
+
 /* ---- the end of the launcher */
 
 /* All are killed before any is waited for: they die at the same time. */
@@ -164,12 +197,17 @@ static void end_all(struct ck_launcher *l)
         if (c->status == CK_FREE)
             continue;
         ck_exec_drop_all(l, c); /* until its execs are waited for, it does not end */
-        if (c->pidfd < 0) {
+        if (c->pidfd < 0)
             finish(l, c);
-            continue;
+    }
+    for (int round = 0, left = 1; left && round < END_ROUNDS; round++) {
+        left = 0;
+        for (struct ck_container *c = l->containers; c < end; c++) {
+            if (c->status != CK_FREE && c->pidfd >= 0 && ck_wait_for(c->pidfd, POLLIN, 1) != 0)
+                ck_launcher_ended(l, c);
+            left |= c->status != CK_FREE && c->pidfd >= 0;
         }
-        ck_wait_for(c->pidfd, POLLIN, -1);
-        ck_launcher_ended(l, c);
+        ck_launcher_reap(l);
     }
 }
 

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -45,6 +46,9 @@ CK_CALL(int, ck_pidfd_kill, (int pidfd, int signal),
 CK_CALL(pid_t, ck_fork, (void), syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0))
 CK_CALL(int, ck_kill, (pid_t pid, int signal), kill(pid, signal))
 CK_CALL(pid_t, ck_reap, (int *status), waitpid(-1, status, WNOHANG | __WALL))
+CK_CALL(int, ck_look_at_end, (int type, int id, siginfo_t *found), /* of a child, left as it is */
+        syscall(SYS_waitid, type, id, found, WEXITED | WNOHANG | WNOWAIT | __WALL, NULL))
+CK_CALL(int, ck_reap_one, (pid_t pid), waitpid(pid, NULL, WNOHANG | __WALL))
 CK_RETRY(int, ck_next_signal, (void), /* of those that are held */
          syscall(SYS_rt_sigtimedwait, (&(uint64_t){~0ULL}), NULL, NULL, 8))
 CK_CALL(int, ck_name_process, (const char *name), prctl(PR_SET_NAME, name, 0, 0, 0))
