@@ -9,6 +9,7 @@ without one, the launcher waits for who nobody knows.
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -31,6 +32,10 @@ def children(parent: int) -> list[str]:
         if int(after.split()[1]) == parent:
             found.append(before.partition("(")[2])
     return found
+
+
+def has_none(parent: int, stay: tuple[str, ...] = ()) -> bool:
+    return bool(stay) or "sibling" not in children(parent)
 
 
 def launcher_of(box: ck.Container) -> int:
@@ -65,11 +70,11 @@ def test_those_that_are_made_all_the_same(
         assert box.exec(command, text=True).stdout == f"{SIBLINGS}\n"
         box.exec(["sh", "-c", end])
         if end == "true":
-            until(lambda launcher=launcher: stay or "sibling" not in children(launcher))
+            until(partial(has_none, launcher, stay))
             box.stop(grace=0)
         box.wait(timeout=120)
         box.remove(force=True)
-        until(lambda launcher=launcher: "sibling" not in children(launcher))
+        until(partial(has_none, launcher))
 
 
 def test_its_launcher_ends(engine_root: Path, hostile: str) -> None:
