@@ -279,11 +279,14 @@ def test_merging_replaces_files_and_keeps_the_rest(files: Files, tmp_path: Path)
     assert not [entry for entry in files.list("/m") if entry.name.startswith(".ck")]
 
 
-def test_a_tree_may_be_deep_but_not_endless(files: Files, tmp_path: Path) -> None:
+def test_a_tree_may_be_deep_but_not_endless(
+    box: ck.Container, files: Files, tmp_path: Path
+) -> None:
     files.mkdir("/deep/" + "d/" * 250, parents=True)
     files.get("/deep", tmp_path / "deep")
     assert (tmp_path / "deep" / "/".join("d" * 250)).is_dir()
-    files.mkdir("/deep/" + "d/" * 300, parents=True)
+    # Made within: where openat2(2) is missing, a path of so many names is refused.
+    box.exec(["mkdir", "-p", "/deep/" + "d/" * 300], check=True)
     for attempt in (
         lambda: files.get("/deep", tmp_path / "deeper"),
         lambda: files.archive("/deep").read(),
