@@ -30,7 +30,7 @@ for number in (20, 300):
 with ck.Engine.open(sys.argv[1]) as engine:
     security = getattr(ck.Security, sys.argv[3])()
     engine.start(sys.argv[2], ["sh", "-c", "/attacks/opened; echo end; exec sleep 100000"],
-                 security=security, lifetime="detached", name="detached")
+                 security=security, lifetime="detached", name="detached", limits=ck.UNLIMITED)
 """
 
 

@@ -17,6 +17,9 @@ import pytest
 
 import containerkit as ck
 
+pytestmark = pytest.mark.needs("host root")
+"""Whatever an ordinary user's containers use up, it is that user who pays."""
+
 NS_GET_OWNER_UID = 0xB704
 
 
