@@ -9,11 +9,14 @@ Spec: capabilities(7), "File capability extended attribute versioning"; user_nam
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import stat
 import struct
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from containerkit.errors import CorruptContent
@@ -44,6 +47,22 @@ def marked(fd: int, name: str) -> bytes | None:
             if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP, errno.EPERM):
                 raise
     return None
+
+
+def not_hidden(layers: Path, names: Sequence[str]) -> Sequence[str]:
+    """Return those of a stack, top first, that none of its layers hides altogether.
+
+    A layer that is opaque itself hides all below it; overlayfs asks that of no layer's root.
+    """
+    for number, name in enumerate(names, 1):
+        with contextlib.suppress(OSError):
+            fd = os.open(layers / name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                if marked(fd, "opaque") == b"y":
+                    return names[:number]
+            finally:
+                os.close(fd)
+    return names
 
 
 def open_source(directory: int, name: str) -> int:

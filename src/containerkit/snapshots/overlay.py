@@ -1,8 +1,8 @@
 """Layers as overlay trees: made once, shared by everybody, described as mount values.
 
 Owns: ``ROOT/layers`` and the catalog's rows of it.  Must not: mount, fetch, or parse archives.
-Neighbours: `images` unpacks into a ``Unpacking`` and asks for root file systems; `launch` consumes
-those; `snapshots.gc` removes what nobody needs.
+Neighbours: `images` unpacks into a ``Unpacking`` and asks for root file systems, which `launch` has
+mounted; `snapshots.gc` removes what nobody needs.
 
 Life of a tree: absent → unpacking (one holder of ``.lock-CHAINID``; the tree grows in
 ``.ingest-CHAINID``) → published by one rename, after its digests held → leased, any number of
@@ -22,7 +22,6 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from containerkit.errors import ContainerKitError, HostError, ImageNotFound, refusals
@@ -198,8 +197,10 @@ class Snapshots:
         Spec: image-spec layer.md, Applying Changesets.
         """
         from containerkit.model.rootfs import Overlay, Rootfs
+        from containerkit.snapshots.contents import not_hidden
 
-        lowers = tuple(f"layers/{chain_id.encoded}" for chain_id in reversed(chain_ids))
+        names = [chain_id.encoded for chain_id in reversed(chain_ids)]
+        lowers = tuple(f"layers/{name}" for name in not_hidden(self._directory, names))
         return Rootfs(mounts=(Overlay(target="/", lowers=lowers or (f"layers/{EMPTY}",)),))
 
     def lease(self, chain_ids: Sequence[Digest]) -> Lease:
@@ -383,12 +384,7 @@ class Lease:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
 

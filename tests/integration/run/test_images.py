@@ -42,6 +42,19 @@ def test_64_layers(either: ck.Engine, registry: RegistryServer) -> None:
     assert result.stdout.split() == ["61", "60", "60"]
 
 
+def test_a_layer_that_hides_all_below_it(engine: ck.Engine, registry: RegistryServer) -> None:
+    """It says so of its root, where overlayfs does not look.  Spec: layer.md, Opaque Whiteout."""
+    layers: list[ocibuild.Layer | dict[str, ocibuild.Content]] = [
+        {"below": ""},
+        {".wh..wh..opq": "", "beside": ""},
+        _layer(ocibuild.busybox()),
+    ]
+    made = ocibuild.image(layers, config={"Cmd": ["sh"]})
+    name = registry.push("test/opaque:latest", made)
+    result = engine.run(name, ["sh", "-c", "ls -d /be*"], text=True, check=True)
+    assert result.stdout.split() == ["/beside"]
+
+
 def _layer(image: ocibuild.Image) -> ocibuild.Layer:
     descriptor = image.document["layers"][0]
     config = next(blob for digest, blob in image.blobs.items() if b"diff_ids" in blob)

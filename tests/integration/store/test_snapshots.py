@@ -50,6 +50,18 @@ def test_a_published_tree_is_usable_and_described_as_a_mount(store: Store) -> No
     assert store.debris() == []
 
 
+@pytest.mark.parametrize("mark", ["trusted", "user"])
+def test_a_layer_that_hides_all_below_it(store: Store, mark: str) -> None:
+    """Which overlayfs asks of directories in it only, not of itself."""
+    if mark == "trusted" and os.geteuid():
+        pytest.skip("needs CAP_SYS_ADMIN to mark it as root does")
+    for chain_id in CHAIN:
+        make(store, chain_id)
+    os.setxattr(store.snapshots.path(CHAIN[-1]), f"{mark}.overlay.opaque", b"y")
+    lowers = (f"layers/{CHAIN[-1].encoded}",)
+    assert store.snapshots.rootfs(CHAIN).mounts == (Overlay("/", lowers),)
+
+
 def test_an_image_without_layers_has_an_empty_lower_directory(store: Store) -> None:
     (overlay,) = store.snapshots.rootfs(()).mounts
     assert isinstance(overlay, Overlay)
