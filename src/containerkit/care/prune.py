@@ -29,6 +29,7 @@ def prune(keeper: Keeper, containers: Containers, images: Images, *, label: Labe
             container.remove()
             gone.append(container.id)
     drop_orphans(keeper)
+    keeper.runner.lowers.drop_idle()
     nameless = images.prune()
     images.gc()
     freed = before - disk_usage(keeper.root).total

@@ -167,7 +167,7 @@ class Lowers:
                 copy = self._known[key] = _Copy(where)
             copy.users += 1
             self._known.move_to_end(key)
-            unwanted = self._unwanted()
+            unwanted = self._unwanted(_IDLE)
         loan = Loan(copy.where, key)
         try:
             self._remove(unwanted)
@@ -193,6 +193,12 @@ class Lowers:
                 unwanted.append(copy)
         self._remove(unwanted)
 
+    def drop_idle(self) -> None:
+        """Remove those that nothing runs from just now."""
+        with self._guard:
+            unwanted = self._unwanted(0)
+        self._remove(unwanted)
+
     def close(self) -> None:
         """Remove all copies; nothing runs from them any more."""
         with self._guard:
@@ -209,9 +215,9 @@ class Lowers:
             self._record = write_record(self._root, self._name, ())
         return self._name
 
-    def _unwanted(self) -> list[_Copy]:
+    def _unwanted(self, most: int) -> list[_Copy]:
         idle = [key for key, copy in self._known.items() if not copy.users]
-        return [self._known.pop(key) for key in idle[: max(0, len(idle) - _IDLE)]]
+        return [self._known.pop(key) for key in idle[: max(0, len(idle) - most)]]
 
     def _remove(self, copies: list[_Copy]) -> None:
         for copy in copies:

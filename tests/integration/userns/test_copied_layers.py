@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import containerkit as ck
+from containerkit import aio
 from containerkit.launch.ops import F_AS_IS, Code
 from containerkit.launch.plan import Plan
 from containerkit.runtime import lowers
@@ -61,6 +63,12 @@ def owners_below(directory: Path) -> set[int]:
 # ---- when
 
 
+async def run_for_asyncio(root: Path, image: str) -> None:
+    async with await aio.Engine.open(root) as engine:
+        result = await engine.run(image, "stat -c %u /bin; cat", input=b"i", security=AUTO)
+        assert result.stdout == b"0\ni"
+
+
 def test_a_file_system_without_id_mapped_mounts(tmp_path: Path, busybox: str) -> None:
     """An overlay's, which is what a container's own root often is; found out by trying."""
     root = tmp_path / "merged" / "root"
@@ -80,6 +88,7 @@ def test_a_file_system_without_id_mapped_mounts(tmp_path: Path, busybox: str) ->
                 assert result.stdout == b"0\ni"
             plan = engine.plan(busybox, "true", security=AUTO)
             assert is_copied(plan)
+            asyncio.run(run_for_asyncio(root, busybox))
             assert "a copy that has its ids: the kernel, or the file system" in plan.explain()
             assert not any("copy" in note for note in engine.plan(busybox, "true").notes)
         assert left_in(root) == []
@@ -164,6 +173,9 @@ def test_runs_use_the_one_that_is_there(
     ids = ck.IdMap([(0, 600000, 2000)])
     copying.run(busybox, "true", security=ck.Security(userns=ids), check=True)
     assert len(copies_in(copying.root)) == 2
+    assert copying.prune().size > 1 << 20
+    assert copies_in(copying.root) == []
+    copying.run(busybox, "true", security=AUTO, check=True)
 
 
 def test_nothing_is_left_when_the_engine_is_closed(copying: ck.Engine, busybox: str) -> None:
