@@ -20,6 +20,8 @@ LEFT_OUT = (
     "--ignore=tests/faults",
     "--deselect=tests/integration/test_packaging.py",
     "--deselect=tests/unit/test_import_cost.py",
+    "--deselect=tests/integration/files/test_trees.py::test_a_large_file_streams",
+    "--deselect=tests/integration/logs/test_logs.py::test_following_a_flood_costs_little_memory",
     "--deselect=tests/security/test_program.py::test_entering_by_its_own_program",
 )
 ERROR = re.compile(r"ERROR: AddressSanitizer|runtime error")
