@@ -47,6 +47,8 @@ def test_it_becomes_healthy_unhealthy_and_healthy_again(engine: ck.Engine, busyb
             one.exec(["touch", "/ok"], check=True)
             one.wait_ready(healthy=True, timeout=deadline())
             assert health(one) == "healthy"
+            while next(statuses) != "healthy":  # it may have been told unhealthy before
+                pass
             one.exec(["rm", "/ok"], check=True)
             while next(statuses) != "unhealthy":
                 pass
