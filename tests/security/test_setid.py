@@ -20,6 +20,8 @@ import containerkit as ck
 from containerkit.runtime.copies import Rules
 from tests.security.inside import calls, outcome
 
+pytestmark = pytest.mark.needs("host root")
+
 CAPABILITY = "security.capability"
 # struct vfs_ns_cap_data (linux/capability.h), revision 2: all of them, effective
 ALL_RIGHTS = bytes.fromhex("01000002ffffffff00000000ff01000000000000")
