@@ -19,9 +19,10 @@ from containerkit import aio
 from containerkit.launch.ops import F_AS_IS, Code
 from containerkit.launch.plan import Plan
 from containerkit.runtime import lowers
+from containerkit.runtime.recover import recover
 from containerkit.snapshots import contents
 from tests.support import ocibuild
-from tests.support.patience import until
+from tests.support.patience import unmount, until
 from tests.support.registry import RegistryServer
 
 pytestmark = pytest.mark.needs("host root")  # an ordinary user's layers have the right ids already
@@ -93,7 +94,7 @@ def test_a_file_system_without_id_mapped_mounts(tmp_path: Path, busybox: str) ->
             assert not any("copy" in note for note in engine.plan(busybox, "true").notes)
         assert left_in(root) == []
     finally:
-        subprocess.run(["umount", "merged"], cwd=tmp_path, check=True)
+        unmount(tmp_path / "merged")
 
 
 def test_layers_are_shared_where_they_can_be(engine_root: Path, busybox: str) -> None:
@@ -237,6 +238,11 @@ def test_a_process_killed_half_way(engine_root: Path, busybox: str, verb: str) -
         assert left_in(engine_root)
         process.send_signal(signal.SIGKILL)
         process.wait()
+
+    def gone() -> bool:
+        recover(engine_root)
+        return not left_in(engine_root)
+
+    assert until(gone)
     with ck.Engine.open(engine_root) as engine:
         assert engine.containers.list() == ()
-    assert until(lambda: not left_in(engine_root))
