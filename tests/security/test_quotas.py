@@ -38,6 +38,7 @@ def own_root(pid: int) -> int:
     return int(Path(f"/proc/{pid}/uid_map").read_text().split()[1])
 
 
+@pytest.mark.needs("control groups")
 @pytest.mark.parametrize("preset", [ck.Security.strict, ck.Security.default])
 def test_the_hosts_are_left_alone(engine: ck.Engine, hostile: str, preset: object) -> None:
     assert callable(preset)
@@ -58,6 +59,7 @@ def test_the_hosts_are_left_alone(engine: ck.Engine, hostile: str, preset: objec
         assert counted_for(box.pid) == own_root(box.pid) != os.geteuid()
 
 
+@pytest.mark.needs("host root")
 def test_the_control(engine: ck.Engine, hostile: str) -> None:
     with engine.start(hostile, ["sleep", "100000"]) as box:
         assert box.pid is not None

@@ -65,10 +65,12 @@ def take(box: ck.Container, place: Path) -> set[str]:
     return gives(place)
 
 
+@pytest.mark.needs("owners")
 def test_they_stay_inside(box: ck.Container, tmp_path: Path) -> None:
     assert take(box, tmp_path) == set()
 
 
+@pytest.mark.needs("owners")
 def test_the_control(box: ck.Container, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Rules, "mode", lambda _, status: stat.S_IMODE(status.st_mode))
     monkeypatch.setattr(Rules, "takes", lambda _, name: name == CAPABILITY)
