@@ -84,7 +84,7 @@ static void write_output(struct ck_launcher *l, struct ck_container *c)
 
     snprintf(path, sizeof path, "%s/health", c->dir);
     snprintf(made, sizeof made, "%s.new", path);
-    fd = ck_openat(l->store, made, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600);
+    fd = ck_openat(l->store, made, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK, 0600);
     ck_write(fd, c->life.probe->output, c->life.probe->used);
     ck_renameat(l->store, made, l->store, path);
 }

@@ -17,7 +17,8 @@ enum {
 void ck_event_write(struct ck_launcher *l, const char *kind, const struct ck_container *c,
                     const char *format, ...)
 {
-    CK_CLEANUP_FD int fd = ck_openat(l->store, "events", O_WRONLY | O_APPEND | O_CREAT, 0600);
+    const int flags = O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK; /* a FIFO would be waited for */
+    CK_CLEANUP_FD int fd = ck_openat(l->store, "events", flags, 0600);
     char line[512];
     va_list args;
     int n;

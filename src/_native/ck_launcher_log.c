@@ -35,7 +35,7 @@ static void rotate(const struct ck_launcher *l, struct ck_container *c)
 
 static int open_file(const struct ck_launcher *l, struct ck_container *c)
 {
-    const int flags = O_CREAT | O_WRONLY | O_APPEND | O_NOFOLLOW;
+    const int flags = O_CREAT | O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK;
     struct stat st;
     char name[112];
 

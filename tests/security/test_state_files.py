@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 import containerkit as ck
-from containerkit.errors import ContainerKitError
+from containerkit.errors import ContainerKitError, HostError
 from containerkit.runtime import recover
-from containerkit.state import record
+from containerkit.state import events, record
 from tests.integration.exec.look import launcher_of
 
 DEAD = "0123456789abcdef01234567"
@@ -198,3 +198,72 @@ def test_configs(engine: ck.Engine, hostile: str, tmp_path: Path) -> None:
         with catalog:
             catalog.execute("UPDATE containers SET config = ? WHERE id = ?", (kept, box.id))
         catalog.close()
+
+
+# ---- something else than a file --------------------------------------------------------------------
+
+
+def put(path: Path, kind: str) -> None:
+    """Replace what is there by something that is no file."""
+    path.unlink()
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "link":
+        path.symlink_to("/dev/zero")
+    else:
+        path.write_bytes(b"x")  # the control: a file, with nonsense in it
+
+
+KINDS = ["fifo", "directory", "link", "file"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_events_that_are_no_file(kind: str, engine: ck.Engine, hostile: str) -> None:
+    """Nobody waits for who would read or write a pipe, and nothing fails for want of an event."""
+    engine.run(hostile, ["true"])
+    events.append(engine.root, "pull", "x")
+    put(engine.root / events.NAME, kind)
+    written = events.append(engine.root, "pull", "y")
+    assert written == (kind == "file")
+    with engine.containers.create(hostile, ["true"]) as box:
+        box.start()
+        box.wait()
+    if kind == "file":
+        assert list(events.read(engine.root))
+    else:
+        with pytest.raises(HostError):
+            list(events.read(engine.root))
+        path = engine.root / events.NAME
+        path.rmdir() if kind == "directory" else path.unlink()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_record_that_is_no_file(kind: str, engine: ck.Engine, hostile: str) -> None:
+    """An engine opens whatever one container's record is; the container never ran, as it seems."""
+    with engine.containers.create(hostile, ["true"]) as box:
+        lock = Path(engine.root, "containers", box.id, record.NAME)
+        lock.write_bytes(b"")
+        put(lock, kind)
+        assert record.read(lock.parent) is None
+        recover.recover(engine.root)
+        use(engine, box.id)
+        assert engine.run(hostile, ["true"]).exit.ok
+        lock.rmdir() if kind == "directory" else lock.unlink()
+        lock.touch(0o600)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_log_that_is_no_file(kind: str, engine: ck.Engine, hostile: str) -> None:
+    with engine.containers.create(hostile, ["echo", "told"]) as box:
+        box.start()
+        box.wait()
+        assert box.log_text() == "told\n"
+        log = Path(engine.root, "containers", box.id, "log")
+        put(log, kind)
+        if kind == "file":
+            assert "told" not in box.log_text()
+        else:
+            with pytest.raises(HostError):
+                box.log_text()

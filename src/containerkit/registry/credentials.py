@@ -12,12 +12,10 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
-import errno
 import json
 import os
 import re
 import select
-import stat
 import subprocess
 import threading
 import time
@@ -30,6 +28,7 @@ import attrs
 from containerkit.errors import ConfigError
 from containerkit.model.reference import DEFAULT_REGISTRY
 from containerkit.registry.auth import Login
+from containerkit.state.atomic import open_regular
 
 MAX_CONFIG: Final = 4 << 20
 MAX_HELPER_OUTPUT: Final = 1 << 20
@@ -153,10 +152,8 @@ def _content(path: Path) -> bytes:
     Raises:
         OSError: there is none, or it is no file: a FIFO would be waited for.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "no regular file")
+    # A link of the user's own is followed: these files are often kept elsewhere.
+    descriptor = open_regular(os.path.realpath(path), os.O_RDONLY)
     with open(descriptor, "rb") as file:
         return file.read(MAX_CONFIG + 1)
 

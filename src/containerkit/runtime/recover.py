@@ -31,7 +31,7 @@ from containerkit.errors import ContainerKitError, HostError, refusals
 from containerkit.runtime import cgroups, home, idranges, leases, marks
 from containerkit.runtime.alive import belonging, lost_its_owner
 from containerkit.state import events, record
-from containerkit.state.atomic import remove_tree, write_all_at
+from containerkit.state.atomic import open_regular, remove_tree, write_all_at
 from containerkit.state.lock import FileLock
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ AHEAD: Final = "."
 
 _ENDING_SECONDS: Final = 10.0
 _PAUSE: Final = 0.002
+_NO_FILE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL})
 
 
 class Recovered(NamedTuple):
@@ -321,8 +322,10 @@ def _free(path: str) -> Iterator[tuple[bool | None, int]]:
     Never makes the file: who removes it at the same time wants its directory empty.
     """
     try:
-        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
+        fd = open_regular(path, os.O_RDWR)
+    except OSError as error:
+        if error.errno not in _NO_FILE:
+            raise
         yield None, -1
         return
     try:

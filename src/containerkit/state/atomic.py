@@ -7,12 +7,32 @@ Neighbours: `content` publishes blobs, `snapshots` trees.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
 from pathlib import Path
 
 from containerkit.errors import refusals
+
+
+def open_regular(
+    path: str | os.PathLike[str], flags: int, *, dir_fd: int | None = None, mode: int = 0o600
+) -> int:
+    """Open a file of ours, if that is what is there: a FIFO would be waited for.
+
+    Raises:
+        OSError: as of open(2); EINVAL for what is no regular file.
+    """
+    flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        fd = os.open(path, flags, mode, dir_fd=dir_fd)
+    except IsADirectoryError as error:
+        raise OSError(errno.EINVAL, "it is no regular file", os.fspath(path)) from error
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise OSError(errno.EINVAL, "it is no regular file", os.fspath(path))
 
 
 @refusals("write a file")

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from containerkit.errors import refusals
+from containerkit.state.atomic import open_regular
 
 NAME: Final = "events"
 OLDER: Final = "events.1"
@@ -130,7 +131,7 @@ def _open_locked(root: Path) -> tuple[int, int]:
     """
     path = f"{root}/{NAME}"
     for _ in range(_TRIES):
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
             status = os.fstat(fd)
@@ -142,7 +143,7 @@ def _open_locked(root: Path) -> tuple[int, int]:
             os.close(fd)
             raise
         os.close(fd)
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), 0
+    return open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), 0
 
 
 def rotate(root: Path, *, least: int = ROTATE_BYTES) -> bool:
@@ -152,7 +153,7 @@ def rotate(root: Path, *, least: int = ROTATE_BYTES) -> bool:
         False when it has not, or somebody is in the middle of a write: the next one will do it.
     """
     path = root / NAME
-    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         status = os.fstat(fd)
@@ -198,9 +199,8 @@ class Lines:
 @refusals("open the events")
 def open_file(root: Path, name: str = NAME, *, create: bool = False) -> int:
     """Return a descriptor for reading one of the two files, -1 where it is not there."""
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
     try:
-        return os.open(root / name, flags, 0o600)
+        return open_regular(root / name, os.O_RDONLY | (os.O_CREAT if create else 0))
     except FileNotFoundError:
         return -1
 

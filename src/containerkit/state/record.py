@@ -9,6 +9,7 @@ The checksum tells a whole record from one that is being written: then it is rea
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import zlib
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from containerkit.errors import refusals
+from containerkit.state.atomic import open_regular
 
 NAME: Final = "lock"
 """The file in a container's directory."""
@@ -102,9 +104,13 @@ def parse(data: bytes) -> State | None:
 def read(directory: str | os.PathLike[str]) -> State | None:
     """Return the record of the container in *directory*; None for one that never ran."""
     try:
-        fd = os.open(f"{os.fspath(directory)}/{NAME}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = open_regular(f"{os.fspath(directory)}/{NAME}", os.O_RDONLY)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ELOOP):  # something else is there: no record
+            return None
+        raise
     try:
         for _ in range(_TRIES):
             data = os.pread(fd, SIZE, 0)

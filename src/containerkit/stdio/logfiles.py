@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from containerkit.errors import refusals
+from containerkit.state.atomic import open_regular
 from containerkit.stdio.records import RECORD_MAX, BrokenLog, Record, parse, step_back
 
 _CHUNK: Final = RECORD_MAX
@@ -110,8 +111,7 @@ class LogFiles:
             # Youngest first: a rotation moves files the same way, so that none is passed unseen.
             for name in [*names, f"log.{len(names)}"]:
                 with suppress(FileNotFoundError):
-                    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-                    file = _File(os.open(name, flags, dir_fd=self._directory))
+                    file = _File(open_regular(name, os.O_RDONLY, dir_fd=self._directory))
                     if found.setdefault(file.inode, file) is not file:
                         os.close(file.fd)
         except BaseException:
