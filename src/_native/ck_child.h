@@ -14,7 +14,9 @@ struct ck_child {
     int slots[CK_SLOTS]; /* -1: empty */
     int root;            /* O_PATH of the new root until pivot */
     int last;            /* mount of MOUNT_FS; -1: none yet */
-    int user;            /* of an exec: its container's user namespace, if it has one */
+    int user;            /* of an exec: its container's user namespace or TREE, if it has one */
+    int orphans;         /* proc_tid_children(5) of itself; 0: it has a pid namespace */
+    pid_t parent;        /* otherwise */
     int report;          /* socket to the launcher */
     void *memory;        /* the launcher's table, in this copy of it */
     size_t memory_size;
@@ -43,6 +45,11 @@ static inline const char *ck_child_text(const struct ck_child *child, const stru
 
 /* Make what every container's /dev has; nodes that can not be made are bound from a directory. */
 int ck_fill_dev(int dir, const char *from);
+/* End all that have come to us, and what comes from those; of our own children none.
+ * children: proc_tid_children(5) of ourselves; -1: the kernel does it, with a pid namespace. */
+void ck_end_orphans(int children);
+/* Kill all that a file lists, or the orphans of ours among them; returns one of them, 0: none. */
+pid_t ck_kill_listed(int file, bool orphans);
 _Noreturn void ck_child_run(struct ck_child *child);
 int ck_child_tell(int socket, uint16_t section, int index, uint16_t code, int error, int32_t aux);
 

@@ -296,7 +296,7 @@ static int receive_hello(struct ck_launcher *l)
     int fds[CK_CONTROLLERS + 3], n = CK_CONTROLLERS + 3;
     ssize_t got = ck_receive(l->control, hello, sizeof *hello, fds, &n, 1);
 
-    l->unified = -1;
+    l->unified = l->orphans = -1;
     if (got != sizeof *hello || !ck_launcher_is_packet(&hello->packet, got) ||
         hello->packet.kind != CK_HELLO || n < 3 || hello->netns_pool > CK_POOL_MAX)
         return -EPROTO;

@@ -105,7 +105,7 @@ struct ck_container {
     int channel, pidfd, lock, report;
     uint32_t cause;          /* enum ck_cause the caller gave with KILL */
     uint64_t sources;        /* slots with a tree attached below /src */
-    int user;                /* its user namespace, -1: ours */
+    int user;                /* its user namespace or TREE, -1: ours */
     int16_t ids;             /* then: the source that is the store as seen from there */
     uint64_t owner;          /* and uid << 32 | gid of its root */
     uint32_t oom_kills, refused; /* processes in its cgroup, when last asked: killed, not made */
@@ -169,6 +169,7 @@ struct ck_connection {
 
 struct ck_launcher {
     int control, owner, listener, run, claim, reserve, epoll, store, host_net;
+    int orphans;             /* BARE: proc_tid_children(5) of ourselves, else -1 */
     int n_controllers, controllers[CK_CONTROLLERS];
     int n_common;            /* the first of them, of which every container has a group */
     int unified;             /* index of the cgroup v2 controller directory or -1 */

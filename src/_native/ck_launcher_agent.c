@@ -10,9 +10,9 @@
 
 enum {
     AGENT_SOCKET = CK_CONTROL_FD, /* all that an agent holds, and */
-    AGENT_USER,                   /* its container's user namespace, if it has one */
+    AGENT_USER,                   /* its container's user namespace or TREE, if it has one */
     AGENT_IDLE_MS = 30000,
-    SEND_MS = 100, /* until the agent has taken what others sent */
+    SEND_MS = 1000, /* until the agent has taken what others sent */
 };
 
 /* ---- within the agent, and its children */
@@ -29,9 +29,9 @@ static int enter(struct ck_launcher *l, const struct ck_container *c)
 /* The exec's first process.  It sends a pidfd of itself before anything else: from then on the
  * launcher knows it, whatever happens to the agent.  So does the agent, whom no process of the
  * container can stop. */
-static _Noreturn void run(const void *plan, size_t size, const int *fds, int n, int tasks)
+static _Noreturn void run(const void *plan, size_t size, const int *fds, int n, int tasks, int user)
 {
-    struct ck_child child = {.root = -1, .last = -1, .user = AGENT_USER, .report = fds[0]};
+    struct ck_child child = {.root = -1, .last = -1, .user = user, .report = fds[0]};
     int self = ck_pidfd_open(ck_getpid()), error = self;
     uint32_t at;
 
@@ -42,7 +42,8 @@ static _Noreturn void run(const void *plan, size_t size, const int *fds, int n, 
     if (error >= 0)
         error = ck_plan_check(plan, size, &child.plan, &at);
     ck_close_at(&self);
-    ck_close(fds[1]);
+    if (fds[1] != fds[0])
+        ck_close(fds[1]);
     ck_close(AGENT_SOCKET);
     for (int i = 0; i < CK_SLOTS; i++)
         child.slots[i] = i + 2 < n ? fds[i + 2] : -1;
@@ -72,7 +73,7 @@ static void serve(struct ck_launcher *l, int grouped, int error)
     if (!error)
         error = ck_clone(CLONE_PARENT, grouped && l->unified >= 0 ? fds[1] : -1, &pidfd);
     if (!error)
-        run(plan, size, fds, n, grouped && l->unified < 0 ? fds[1] : -1);
+        run(plan, size, fds, n, grouped && l->unified < 0 ? fds[1] : -1, AGENT_USER);
     if (error < 0)
         ck_child_tell(fds[0], CK_CHILD, 0, 0, error, 0);
     else
@@ -129,9 +130,27 @@ void ck_agent_end(struct ck_launcher *l, struct ck_container *c)
     c->agent.socket = 0;
 }
 
+/* There is nothing to enter, and a filter around us may refuse CLONE_PARENT. */
+static int run_bare(const struct ck_container *c, const void *plan, size_t size, const int *fds,
+                    int n)
+{
+    CK_CLEANUP_FD int pidfd = -1;
+    const int pid = ck_clone(0, -1, &pidfd);
+
+    if (pid == 0 && size == sizeof size) {
+        memcpy(&size, plan, sizeof size);
+        plan = ck_map(fds[n - 1], size);
+    }
+    if (pid == 0)
+        run(plan, size, fds, n, -1, c->user);
+    return pid;
+}
+
 int ck_agent_send(struct ck_launcher *l, struct ck_container *c, const void *packet, size_t size,
                   const int *fds, int n)
 {
+    if (l->hello.flags & CK_BARE)
+        return run_bare(c, packet, size, fds, n);
     ssize_t sent = c->agent.socket > 0 ? ck_send(c->agent.socket, packet, size, fds, n) : -EPIPE;
 
     if (sent == -EAGAIN && ck_wait_for(c->agent.socket, POLLOUT, SEND_MS) > 0)

@@ -122,6 +122,7 @@ void ck_launcher_fail(struct ck_launcher *l, struct ck_container *c)
 {
     if (c->pidfd >= 0)
         ck_kill_and_wait(c->pidfd);
+    ck_end_orphans(l->orphans);
     if (!c->state.restarts)
         return ck_launcher_release(l, c, CK_FAILED);
     if (!c->state.signal)
@@ -137,6 +138,7 @@ void ck_launcher_ended(struct ck_launcher *l, struct ck_container *c)
 
     if (ck_launcher_wait(c->pidfd, &state->code, &state->signal, &state->usage) == -EAGAIN)
         return;
+    ck_end_orphans(l->orphans);
     ck_launcher_unwatch(l, &c->pidfd);
     ck_launcher_unwatch(l, &c->report);                        /* open when it could not be read */
     if (!(c->release & CK_ABOUT_TO_EXEC) && !c->failed.errnum) /* it died during set-up */

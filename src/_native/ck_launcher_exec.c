@@ -71,23 +71,12 @@ static pid_t kill_group(struct ck_launcher *l, const struct ck_exec *e)
 {
     const int dir = ck_exec_hierarchy(l, e->container);
     CK_CLEANUP_FD int procs = -1;
-    char path[128], text[4096];
-    pid_t pid = 0, found = 0;
-    ssize_t n;
+    char path[128];
+    pid_t found;
 
     ck_pool_freeze(l, group_path(l, e, path, ""), true);
     procs = ck_openat(dir, group_path(l, e, path, "/cgroup.procs"), O_RDONLY, 0);
-    while ((n = ck_read(procs, text, sizeof text)) > 0) {
-        for (ssize_t i = 0; i < n; i++) { /* a number may go on in the next piece */
-            if (text[i] != '\n') {
-                pid = pid * 10 + (text[i] - '0');
-                continue;
-            }
-            if (pid > 1 && ck_kill(pid, SIGKILL) == 0)
-                found = pid;
-            pid = 0;
-        }
-    }
+    found = ck_kill_listed(procs, false);
     ck_close_at(&procs); /* it may be the last descriptor that there is */
     ck_pool_freeze(l, group_path(l, e, path, ""), false);
     return found;
@@ -144,6 +133,7 @@ static void on_end(struct ck_launcher *l, struct ck_exec *e)
 {
     struct ck_event *event = &e->event;
 
+    ck_end_orphans(l->orphans);
     ck_launcher_unwatch(l, &e->report);
     if (e->status == CK_EXEC_STARTING && !event->report.errnum && !(e->flags & CK_EXEC_KILLED))
         event->report = (struct ck_report){CK_CHILD, 0, 0, ECHILD, event->signal};

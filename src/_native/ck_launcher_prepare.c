@@ -250,6 +250,20 @@ static int do_id_map(struct ck_start *start, const struct ck_op *op)
     return fill_slot(start, op->fd[0], ck_dup_above(c->user, CK_CONTROL_FD + 1));
 }
 
+/* Without namespaces: a copy of the image's files, which is the root of its execs too. */
+static int do_tree(struct ck_start *start, const struct ck_op *op)
+{
+    struct ck_container *c = start->container;
+    const char *name = text(start, op, 0);
+
+    if (!good_name(name))
+        return -EINVAL;
+    if (c->user < 0)
+        CK_TRY(c->user =
+                   ck_openat(start->launcher->store, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0));
+    return fill_slot(start, op->fd[0], ck_dup_above(c->user, CK_CONTROL_FD + 1));
+}
+
 /* ---- overlays */
 
 /* Where the container's own files are made: uppers and works by name, files by number. */

@@ -84,7 +84,9 @@ static int open_store(struct ck_launcher *l)
 {
     struct stat st;
 
-    CK_OPEN(fd, ck_open_tree(AT_FDCWD, l->hello.root, 0));
+    CK_OPEN(fd, l->hello.flags & CK_BARE
+                    ? ck_openat(AT_FDCWD, l->hello.root, O_RDONLY | O_DIRECTORY, 0)
+                    : ck_open_tree(AT_FDCWD, l->hello.root, 0));
     CK_TRY(ck_fstat(fd, &st));
     if (st.st_dev != l->hello.root_dev || st.st_ino != l->hello.root_ino)
         return -ESTALE;
@@ -179,8 +181,20 @@ static int enter_proc(struct ck_launcher *l)
     return attach(proc, "/proc");
 }
 
+/* Nothing of its own but that all orphans of its containers are its children. */
+static int enter_bare(struct ck_launcher *l)
+{
+    l->step = 2;
+    CK_TRY(ck_adopt_orphans());
+    CK_TRY(l->store = open_store(l));
+    CK_TRY(l->orphans = ck_openat(AT_FDCWD, "/proc/thread-self/children", O_RDONLY, 0));
+    return claim_owner_record(l);
+}
+
 int ck_launcher_enter(struct ck_launcher *l)
 {
+    if (l->hello.flags & CK_BARE)
+        return enter_bare(l);
     l->step = 1;
     CK_TRY(ck_mount_private_all());
     CK_TRY(enter_proc(l));

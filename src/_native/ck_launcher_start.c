@@ -53,7 +53,7 @@ static _Noreturn void run_clone(struct ck_start *start)
     child.report = c->report;
     memcpy(child.slots, start->slots, sizeof child.slots);
     error = c->release & CK_HAS_CGROUP ? ck_pool_join_cgroup(l, c->number) : 0;
-    if (error >= 0)
+    if (error >= 0 && !(l->hello.flags & CK_BARE))
         error = ck_unshare(CLONE_NEWCGROUP);
     if (error >= 0) {
         close_others(&child);
@@ -196,8 +196,9 @@ void ck_launcher_start(struct ck_launcher *l, const void *plan, size_t size, int
 
     for (int i = 0; i < CK_SLOTS; i++)
         start.slots[i] = i + 1 < n_fds ? fds[i + 1] : -1;
-    if (!error && start.plan.header->flags == CK_PLAN_EXEC)
-        error = -EINVAL; /* it would run here, in no container */
+    if (!error && (start.plan.header->flags == CK_PLAN_EXEC ||
+                   !start.plan.header->namespaces != !!(l->hello.flags & CK_BARE)))
+        error = -EINVAL; /* it would run here, in no container, or in none that can be had */
     if (!error && start.plan.header->n_inputs != n_fds - 1)
         error = -EBADF;
     if (!error && !ck_launcher_is_full(fds[n_fds - 1]))

@@ -49,6 +49,8 @@ CK_PREPARE_OP(RESTART, 13, ANY, "---", "---", ck_life_restart)
 CK_PREPARE_OP(HEALTH, 14, ANY, "---", "b--", ck_health_open)
 /* struct bpf_insn each: the program that says which devices its group may use (cgroup v2) */
 CK_PREPARE_OP(DEVICES, 15, ANY, "---", "b--", do_devices)
+/* "containers/ID/…"; fd0 slot to fill with that directory: the root of its processes (BARE) */
+CK_PREPARE_OP(TREE, 16, ANY, "o--", "t--", do_tree)
 
 /* fd0: setns */
 CK_CHILD_OP(JOIN_NET, 32, BEFORE_PIVOT, "i--", "---", ck_op_join_net)
@@ -110,6 +112,9 @@ CK_CHILD_OP(INIT, 60, AFTER_PIVOT, "---", "---", ck_op_init)
 CK_CHILD_OP(PARK, 61, AFTER_PIVOT, "---", "---", ck_op_park)
 /* fd0 ID_MAP's; -1: in an exec, its container's.  value0 uid, value1 gid, of the host: of its streams */
 CK_CHILD_OP(JOIN_USER, 62, PRIVILEGED, "?--", "---", ck_op_join_user)
+/* In a plan without namespaces: orphans of its processes come to the first one, which INIT leaves; fd0
+ * TREE's, -1: in an exec, its container's; value0 1: the root stays as it is */
+CK_CHILD_OP(CHROOT, 63, PRIVILEGED, "?--", "---", ck_op_chroot)
 
 #undef CK_PREPARE_OP
 #undef CK_CHILD_OP

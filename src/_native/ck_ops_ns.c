@@ -29,3 +29,14 @@ int ck_op_sysctl(struct ck_child *child, const struct ck_op *op)
 CK_OP_IS(ck_op_oom_score, write_proc("self/oom_score_adj", ck_child_text(child, op, 0)))
 
 CK_OP_IS(ck_op_keyring, ck_session_keyring())
+
+int ck_op_chroot(struct ck_child *child, const struct ck_op *op)
+{
+    child->parent = ck_getppid();
+    CK_TRY(ck_adopt_orphans());
+    CK_TRY(child->orphans = ck_openat(AT_FDCWD, "/proc/thread-self/children", O_RDONLY, 0));
+    if (op->value[0])
+        return 0;
+    CK_TRY(ck_fchdir(op->fd[0] < 0 ? child->user : child->slots[op->fd[0]]));
+    return ck_chroot(".");
+}

@@ -141,7 +141,8 @@ static bool good_kind(const struct ck_plan_header *header)
     if (header->flags == CK_PLAN_EXEC)
         return !header->namespaces && !header->n_ops[CK_PREPARE];
     return (header->flags == CK_PLAN_EPHEMERAL || header->flags == CK_PLAN_KEPT) &&
-           !(header->namespaces & ~known) && (header->namespaces & needed) == needed;
+           !(header->namespaces & ~known) &&
+           (!header->namespaces || (header->namespaces & needed) == needed);
 }
 
 static int check_header(const struct ck_plan_header *header, size_t size)
@@ -178,7 +179,7 @@ int ck_plan_check(const void *bytes, size_t size, struct ck_plan *out, uint32_t 
     out->arena_size = header->arena_size;
     if (out->arena_size < 4 || load_u32(out->arena) || out->arena[out->arena_size - 1])
         return -EINVAL;
-    now.rooted = now.pivoted = header->flags == CK_PLAN_EXEC;
+    now.rooted = now.pivoted = !header->namespaces; /* it stays where it is */
     now.filled = header->n_inputs == 64 ? ~0ULL : (1ULL << header->n_inputs) - 1;
     for (int section = 0; section < 2; section++) {
         out->ops[section] = op;

@@ -55,8 +55,9 @@ static int enter_launcher(void *arg)
  * that the embedding program could wait for (exec gives every process SIGCHLD as its exit signal). */
 static int between(void *arg)
 {
-    const int flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_NEWPID | CLONE_NEWNS;
     struct spawn *spawn = arg;
+    const int own = spawn->userns == CK_NO_NAMESPACES ? 0 : CLONE_NEWPID | CLONE_NEWNS;
+    const int flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | own;
 
     if (spawn->userns >= 0)
         spawn->failed = -ck_setns(spawn->userns, CLONE_NEWUSER);

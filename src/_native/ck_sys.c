@@ -145,13 +145,17 @@ int ck_pivot_here(void)
 pid_t ck_clone(uint64_t flags, int cgroup, int *pidfd)
 {
     struct clone_args raw = {.flags = flags | CLONE_PIDFD, .pidfd = (uint64_t)(uintptr_t)pidfd};
+    long pid = ck_fault("ck_clone");
 
-    CK_TRY(ck_fault("ck_clone"));
+    CK_TRY(pid);
     if (cgroup >= 0) {
         raw.flags |= CLONE_INTO_CGROUP;
         raw.cgroup = (unsigned)cgroup;
     }
-    return (pid_t)result(syscall(SYS_clone3, &raw, sizeof raw));
+    pid = result(syscall(SYS_clone3, &raw, sizeof raw));
+    if (pid == -ENOSYS && cgroup < 0) /* as the filters of containers have it */
+        pid = result(syscall(SYS_clone, raw.flags, 0, pidfd, 0, 0));
+    return (pid_t)pid;
 }
 
 int ck_wait_pidfd(int pidfd, int *code, int *signal, struct rusage *usage)

@@ -49,6 +49,14 @@ CK_CALL(pid_t, ck_reap, (int *status), waitpid(-1, status, WNOHANG | __WALL))
 CK_CALL(int, ck_look_at_end, (int type, int id, siginfo_t *found), /* of a child, left as it is */
         syscall(SYS_waitid, type, id, found, WEXITED | WNOHANG | WNOWAIT | __WALL, NULL))
 CK_CALL(int, ck_reap_one, (pid_t pid), waitpid(pid, NULL, WNOHANG | __WALL))
+/* One that has ended of those that came to us, which alone have an exit signal: its pid, 0, -ECHILD. */
+CK_CALL(pid_t, ck_reap_orphan, (void), waitpid(-1, NULL, WNOHANG))
+CK_CALL(int, ck_is_orphan, (pid_t pid), /* or -ECHILD */
+        waitid(P_PID, (id_t)pid, &(siginfo_t){0}, WEXITED | WNOHANG | WNOWAIT))
+CK_CALL(int, ck_adopt_orphans, (void), prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+CK_CALL(int, ck_signal_at_parents_end, (int signal), prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0))
+CK_CALL(pid_t, ck_getppid, (void), getppid())
+CK_CALL(int, ck_chroot, (const char *path), chroot(path))
 CK_RETRY(int, ck_next_signal, (void), /* of those that are held */
          syscall(SYS_rt_sigtimedwait, (&(uint64_t){~0ULL}), NULL, NULL, 8))
 CK_CALL(int, ck_name_process, (const char *name), prctl(PR_SET_NAME, name, 0, 0, 0))

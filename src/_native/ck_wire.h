@@ -89,6 +89,7 @@ enum ck_hello_flag {
     CK_OUTSIDE = 2,         /* cgroup v2: it is to live in its group too, not in its owner's */
     CK_LONE = 4,            /* it runs one container; cgroup v1: whose groups are its own */
     CK_USER_MARKS = 8,      /* overlays by user.* attributes: those of trusted.* are not ours */
+    CK_BARE = 16,           /* no namespaces are to be had: containers are processes beside it */
 };
 
 enum ck_cause {

@@ -60,6 +60,7 @@ _WHERE = {
     "DiskUsage": "model.usage",
     "Pruned": "model.usage",
     "Space": "model.usage",
+    "DegradedWarning": "model.host",
     "Security": "model.security",
     "Process": "runtime.process",
     "Stats": "model.stats",
@@ -180,6 +181,7 @@ if TYPE_CHECKING:
     from containerkit.model.event import Event as Event
     from containerkit.model.exit import Exit as Exit
     from containerkit.model.healthcheck import Healthcheck as Healthcheck
+    from containerkit.model.host import DegradedWarning as DegradedWarning
     from containerkit.model.host import HostFeature as HostFeature
     from containerkit.model.host import HostReport as HostReport
     from containerkit.model.idmap import IdMap as IdMap

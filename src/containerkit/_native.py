@@ -281,12 +281,16 @@ def _opened(fd: int, path: str | bytes) -> int:
 # ---- launch ------------------------------------------------------------------------------------
 
 
+NO_NAMESPACES: int = lib.CK_NO_NAMESPACES
+
+
 def spawn_launcher(program: int, control: int, userns: int = -1) -> tuple[int, int]:
     """Start the launcher from the open *program*, with its end of the *control* socket.
 
     Args:
         program, control: descriptors.
-        userns: of the user namespace that it is to be in; -1: this process's.
+        userns: of the user namespace that it is to be in; -1: this process's; `NO_NAMESPACES`: it
+            has none of its own at all.
 
     Returns:
         Its pid and a pidfd of it, the caller's to close.

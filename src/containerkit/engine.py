@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from containerkit.model.result import Result
     from containerkit.runtime.container import Container
     from containerkit.runtime.containers import Containers
-    from containerkit.runtime.runner import Startable
+    from containerkit.runtime.starts import Startable
     from containerkit.stdio.entry import LogEntry
     from containerkit.stdio.events import Events
     from containerkit.stdio.logs import Moment

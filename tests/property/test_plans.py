@@ -10,8 +10,9 @@ from containerkit.errors import InvalidSpec
 from containerkit.launch import wire
 from containerkit.launch.compile import compile_plan
 from containerkit.launch.explain import explain_op
-from containerkit.launch.ops import OP_KINDS, OPS, Op
+from containerkit.launch.ops import OPS, Op
 from containerkit.launch.plan import Plan
+from containerkit.launch.wire import OP_KINDS
 from containerkit.model.mount import Mount
 from tests.unit.launch.plans import V1, V2, request
 

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from containerkit.care import groups, kernel
+from containerkit.launch.bare import HINT
+from containerkit.launch.capabilities import mask_of
 from containerkit.model.host import HostFeature, HostReport
 from containerkit.runtime import facts
 from containerkit.state import userns
@@ -138,6 +140,14 @@ def _unprivileged_user_namespaces() -> tuple[bool, str]:
         if _read(_SYSCTL / name) == bad:
             return False, f"{name.replace('/', '.')} is {bad}"
     return True, "no setting forbids them"
+
+
+def _nested() -> tuple[bool, str]:
+    if not userns.is_bare():
+        return True, "namespaces are to be had"
+    rights = facts.capabilities() & mask_of(("SYS_CHROOT",))
+    files = "chroot, in a copy of its files" if rights else "neither chroot: the host image only"
+    return False, f"a filter or security module around us refuses namespaces; {files}"
 
 
 def _subordinate_ids() -> tuple[bool, str]:
@@ -322,6 +332,13 @@ _REST: Final = (
         "users and groups beside root in containers of ordinary users",
         "user 0 alone, who is the caller: files of others become its own, user= raises",
         userns.GRANT,
+    ),
+    Row(
+        "nested",
+        _nested,
+        "containers that are isolated at all, also inside of another container",
+        "processes in a copy of the image's files, beside all others (DegradedWarning)",
+        HINT,
     ),
     Row(
         "nftables",

@@ -38,7 +38,7 @@ def explain_mask(mask: int) -> str:
     """Say a mask in words: none, all, the default set, or the names."""
     if mask == 0:
         return "none"
-    if mask == ALL_MASK:
+    if mask & ALL_MASK == ALL_MASK:
         return "all"
     names = " ".join(names_of(mask))
     return f"the default ({names})" if mask == mask_of(DEFAULT_CAPABILITIES) else names

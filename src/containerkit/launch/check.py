@@ -44,6 +44,8 @@ _EXEC_OPS: Final = frozenset(
         Code.SESSION,
         Code.PTY,
         Code.JOIN_USER,
+        Code.CHROOT,
+        Code.INIT,
         Code.UMASK,
         Code.GROUPS,
         Code.IDS,
@@ -75,7 +77,8 @@ def check(
     Raises:
         InvalidSpec: naming the section and the step.
     """
-    _check_namespaces(namespaces, execute=execute)
+    bare = any(op.code == Code.CHROOT for op in sections[CHILD])
+    _check_namespaces(namespaces, none=execute or bare)
     slots = _Slots(inputs)
     made: set[int] = set()
     for section, ops in enumerate(sections):
@@ -91,7 +94,7 @@ def check(
                 cause = f"{info.name} in an exec"
             if cause:
                 raise refuse(cause, section, index)
-    _check_order(sections[CHILD], execute=execute)
+    _check_order(sections[CHILD], execute=execute, bare=bare)
 
 
 def _check_op(op: Op, info: OpInfo) -> str:
@@ -164,34 +167,39 @@ class _Slots:
         return ""
 
 
-def _check_order(child: Sequence[Op], *, execute: bool) -> None:
-    """Root first, one pivot, no right needed after the identity changed, exec last."""
-    stage = STAGE_PIVOT if execute else 0
+def _check_order(child: Sequence[Op], *, execute: bool, bare: bool) -> None:
+    """Root first, one pivot, no right needed after the identity changed, exec last.
+
+    Without namespaces nothing is mounted, and an init sees to the end of what its command leaves.
+    """
+    stage = STAGE_PIVOT if execute or bare else 0
     for index, op in enumerate(child):
         info = OPS[op.code]
         if info.stage == STAGE_CONFINE:
             if stage < STAGE_PIVOT:
                 raise refuse(f"{info.name} before pivot", CHILD, index)
             continue
-        if info.stage < stage:
+        if info.stage < stage or (bare and info.stage == STAGE_PIVOT):
             raise refuse(f"{info.name} comes too late", CHILD, index)
         stage = info.stage
     codes = [op.code for op in child]
     entered = () if execute else (Code.ROOT, Code.PIVOT)
+    if bare:
+        entered = (Code.CHROOT, Code.INIT)
     for code in (*entered, Code.IDS, Code.CAPS):
         if codes.count(code) != 1:
             raise refuse(f"{code.name.lower()} must be there once", CHILD, len(child))
     ends = [code for code in codes if code in {Code.EXEC, Code.PARK}]
     if len(ends) != 1 or codes[-1] != ends[0]:
         raise refuse("the last step, and no other, must be exec or park", CHILD, len(child))
-    if execute and (Code.PARK in codes or Code.INIT in codes):
+    if execute and (Code.PARK in codes or (Code.INIT in codes and not bare)):
         raise refuse("an exec is no first process", CHILD, len(child))
 
 
-def _check_namespaces(namespaces: int, *, execute: bool) -> None:
-    if execute:
+def _check_namespaces(namespaces: int, *, none: bool) -> None:
+    if none:
         if namespaces:
-            raise refuse(f"an exec with namespaces {namespaces:#x} of its own")
+            raise refuse(f"namespaces {namespaces:#x} where there are none")
         return
     required = CLONE_NEWNS | CLONE_NEWPID
     if namespaces & required != required or namespaces & ~sum(NAMESPACES):

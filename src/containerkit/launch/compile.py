@@ -82,6 +82,10 @@ def compile_plan(request: LaunchRequest, facts: HostFacts) -> Plan:
         InvalidSpec: the image's config or files say something impossible.
         MissingFeature: something asked for that this host, or this version, does not have.
     """
+    if facts.bare:
+        from containerkit.launch.bare import compile_bare
+
+        return compile_bare(request, facts)
     return _Compiler(request, facts).compile()
 
 
@@ -100,7 +104,7 @@ class _Compiler:
             self.security = attrs.evolve(self.security, devices=())
         self.limits = limits_of(options)
         check_network(options)
-        self.host_network = _is_host_network(options.get("network"))
+        self.host_network = is_host_network(options.get("network"))
         default = facts.hostname if self.host_network and facts.hostname else request.id[:12]
         self.hostname = host_name(options.get("hostname"), default)
         self.ids = userns.ids_of(self.security, request.ids, facts.ids)
@@ -320,7 +324,12 @@ class _Compiler:
         child.append(Op(Code.EXEC, arena=(paths, argv, envp)))
 
 
-def _is_host_network(network: object) -> bool:
+def is_host_network(network: object) -> bool:
+    """Return whether a container uses the network around it.
+
+    Raises:
+        MissingFeature: a network of a later version.
+    """
     if network is None or network == "none":
         return False
     if network == "host":

@@ -65,12 +65,12 @@ def confine(
     steps.append(Op(Code.IDS, value=(identity.uid, identity.gid)))
     # Without no_new_privs only CAP_SYS_ADMIN may load a filter: before CAPS drops it.
     if not security.no_new_privileges:
-        steps += _seccomp(security, bounding, machine, notes)
+        steps += filter_steps(security, bounding, machine, notes)
     held = bounding if identity.uid == 0 else 0
     steps.append(Op(Code.CAPS, value=(bounding, held)))
     steps.append(Op(Code.CHDIR, arena=(workdir, None, None)))
     if security.no_new_privileges:
-        steps += _seccomp(security, bounding, machine, notes)
+        steps += filter_steps(security, bounding, machine, notes)
     return steps
 
 
@@ -103,7 +103,18 @@ def bounding_set(security: Security, available: int, notes: list[str]) -> int:
     return wanted & ~missing
 
 
-def _seccomp(security: Security, bounding: int, machine: str, notes: list[str]) -> list[Op]:
+def filter_steps(security: Security, bounding: int, machine: str, notes: list[str]) -> list[Op]:
+    """Return the step that loads the filter of a container, if it has one.
+
+    Args:
+        security: the policy.
+        bounding: the capabilities that it may have.
+        machine: as uname(2) says it.
+        notes: gets a sentence about the filter.
+
+    Raises:
+        MissingFeature: the machine's system calls have no numbers here.
+    """
     policy = security.seccomp
     program = program_of(
         policy,

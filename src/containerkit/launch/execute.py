@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import attrs
 
+from containerkit.errors import MissingFeature
 from containerkit.launch import defaults, userns
 from containerkit.launch.capabilities import ALL_MASK
 from containerkit.launch.compile import user_of
@@ -71,6 +72,7 @@ class ExecBase:
             in the running root.  None where it has none.
         oom_score_adj: as the container's; None leaves the launcher's.
         ids: those that were chosen for it, with userns="auto".
+        in_place: it is of the host image, which without namespaces has no root of its own.
     """
 
     id: str
@@ -82,6 +84,7 @@ class ExecBase:
     oom_score_adj: int | None = None
     privileges: int = ALL_MASK
     ids: IdMap | None = None
+    in_place: bool = False
     _frames: dict[Any, _Frame] = attrs.field(factory=dict, init=False, eq=False, repr=False)
 
 
@@ -143,6 +146,8 @@ def exec_plan(base: ExecBase, request: ExecRequest) -> Plan:
 
 
 def _frame(base: ExecBase, request: ExecRequest) -> _Frame:
+    if base.facts.bare:
+        return _bare_frame(base, request)
     options, facts = base.options, base.facts
     notes: list[str] = []
     security = options.get("security") or _SECURITY
@@ -177,6 +182,36 @@ def _frame(base: ExecBase, request: ExecRequest) -> _Frame:
     return _Frame(inputs, steps, identity.home, tuple(notes))
 
 
+def _bare_frame(base: ExecBase, request: ExecRequest) -> _Frame:
+    from containerkit.launch import bare
+    from containerkit.launch.compile import is_host_network
+
+    options, notes = base.options, list[str]()
+    if request.privileged:
+        raise MissingFeature(
+            "cannot give an exec all rights: no namespaces are to be had here",
+            hint=bare.HINT,
+            feature="nested",
+        )
+    identity = bare.identity_of(
+        options, base.image.user, base.passwd, base.group, base.facts, notes, user=request.user
+    )
+    workdir = options.get("workdir") if request.workdir is None else request.workdir
+    steps = bare.enclose(
+        options.get("security") or _SECURITY,
+        identity,
+        limits_of(options),
+        base.facts,
+        working_directory(base.image, workdir),
+        notes,
+        tree=-1,
+        in_place=base.in_place,
+        network=is_host_network(options.get("network")),
+    )
+    inputs = () if request.tty else tuple([Input(kind) for kind in request.streams])
+    return _Frame(inputs, (*_streams(request), *steps), identity.home, tuple(notes))
+
+
 def _streams(request: ExecRequest) -> tuple[Op, ...]:
     if request.tty:
         return (defaults.TERMINAL,)
@@ -188,7 +223,8 @@ def _streams(request: ExecRequest) -> tuple[Op, ...]:
 def _execute(base: ExecBase, request: ExecRequest, home: str) -> Op:
     options = base.options
     argv = command_line(base.image, request.command, ())
-    host = base.facts.hostname if options.get("network") == "host" else ""
+    own = base.facts.bare or options.get("network") == "host"
+    host = base.facts.hostname if own else ""
     env = environment(
         base.image,
         {**(options.get("env") or {}), **(request.env or {})},

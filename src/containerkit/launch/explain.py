@@ -110,6 +110,7 @@ _VALUES: Final[dict[str, Callable[[int], str]]] = {
     "log": lambda value: f", logged in files of {_size(value)}" if value else ", kept nowhere",
     "files": lambda value: f", {value} of them" if value > 1 else "",
     "restart": lambda value: _RESTARTS.get(value, str(value)),
+    "place": lambda value: ", the one that there is" if value else "",
     "each": lambda value: f"every {value >> 32} ms for at most {value & 0xFFFFFFFF} ms",
     "first": lambda value: f"every {value & 0xFFFFFFFF} ms in the {value >> 32} ms",
 }
@@ -176,6 +177,7 @@ _NO_SLOT: Final = {
     Code.STDIO: "/dev/null",
     Code.LOG: "nothing",
     Code.JOIN_USER: "of the container",
+    Code.CHROOT: "the container's",
 }
 
 
@@ -286,6 +288,8 @@ _HINTS: Final[dict[tuple[int, int], str]] = {
     (Code.CGROUP, errno.EINVAL): "the kernel refused the value of a limit",
     (Code.CGROUP, errno.EBUSY): "the limit is below what the control group uses already",
     (Code.ID_MAP, errno.ENOSPC): "raise /proc/sys/user/max_user_namespaces",
+    (Code.TREE, errno.ENOENT): "the copy of the image's files was removed",
+    (Code.CHROOT, errno.ENOENT): "the kernel shows no children in /proc (CONFIG_PROC_CHILDREN)",
     (Code.SOURCE, errno.EINVAL): "the source is not a directory or file that can be bound",
     (
         Code.OVERLAY,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from containerkit.errors import ConfigError
+from containerkit.launch.bare import is_in_place
 from containerkit.launch.execute import ExecBase, ExecRequest, exec_plan
 from containerkit.launch.ops import PLAN_INLINE, Code, Op
 from containerkit.model.healthcheck import effective
@@ -39,6 +40,7 @@ def health_steps(request: LaunchRequest, facts: HostFacts) -> list[Op]:
         group=request.group,
         oom_score_adj=request.oom_score_adj,
         ids=request.ids,
+        in_place=facts.bare and is_in_place(request.rootfs),
     )
     return [health_op(check, base)]
 

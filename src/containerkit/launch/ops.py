@@ -92,6 +92,7 @@ class Code(IntEnum):
     RESTART = 13
     HEALTH = 14
     DEVICES = 15
+    TREE = 16
 
     JOIN_NET = 32
     ROOT = 33
@@ -123,6 +124,7 @@ class Code(IntEnum):
     INIT = 60
     PARK = 61
     JOIN_USER = 62
+    CHROOT = 63
 
 
 Argument = str | tuple[str, ...] | bytes | None
@@ -219,6 +221,7 @@ STAGE_CONFINE = -1  # NO_NEW_PRIVS and SECCOMP: anywhere after PIVOT
 
 _FILL: Final = ("fill", "", "")
 _USE: Final = ("use", "", "")
+_MAY_USE: Final = ("use?", "", "")
 _IN: Final = ("in", "", "")
 _TEXT: Final = ("text", "", "")
 _LIST: Final = ("list", "", "")
@@ -275,6 +278,7 @@ _ROWS: Final[dict[Code, OpInfo]] = {
         value=("owner", ""),
         flags=F_AS_IS,
     ),
+    Code.TREE: OpInfo(PREPARE, 0, "open the directory {a0} as {fd0}", fd=_FILL, arena=_TEXT),
     Code.STATE: OpInfo(PREPARE, 0, "write the state record"),
     Code.LOG: OpInfo(
         PREPARE,
@@ -360,8 +364,11 @@ _ROWS: Final[dict[Code, OpInfo]] = {
         CHILD,
         STAGE_PROCESS,
         "enter the user namespace {fd0}, streams belong to {v0}, group {v1}",
-        fd=("use?", "", ""),
+        fd=_MAY_USE,
         value=("number", "number"),
+    ),
+    Code.CHROOT: OpInfo(
+        CHILD, STAGE_PROCESS, "take in orphans; root: {fd0}{v0}", fd=_MAY_USE, value=("place", "")
     ),
     Code.SESSION: OpInfo(CHILD, STAGE_PROCESS, "start a session"),
     Code.PTY: OpInfo(
@@ -390,11 +397,4 @@ _ROWS: Final[dict[Code, OpInfo]] = {
 
 OPS: Final[dict[int, OpInfo]] = {
     int(code): row._replace(name=code.name.lower()) for code, row in _ROWS.items()
-}
-
-# How each printed kind of argument travels.
-OP_KINDS: Final = {
-    **dict.fromkeys(("text", "upper", "map"), "text"),
-    **dict.fromkeys(("list", "triples", "layers", "options", "candidates", "argv", "envp"), "list"),
-    **dict.fromkeys(("bytes", "plan", "ids", "filter", "program"), "bytes"),
 }

@@ -172,10 +172,12 @@ class HostFacts:
         capabilities: the bounding set a container can be given.
         ids: those of the launcher's user namespace; None: all.
         features: names of kernel features, as in the probe's report.
-        euid: of the caller.
+        euid, egid: of the caller.
         hostname: of the host, for containers in its network.
         machine: as uname(2) says it, whose numbers of system calls a filter needs.
         hardware: paths of /sys that are hidden beside the default ones, of this host's devices.
+        bare: there are no namespaces to be had; see `launch.bare`.
+        devices: device nodes can be made in the store, and opened there.
     """
 
     cgroup: Literal["v1", "v2", "hybrid"] | None = None
@@ -186,9 +188,12 @@ class HostFacts:
     ids: Ids | None = None
     features: frozenset[str] = attrs.field(default=frozenset(), converter=_names)
     euid: int = 0
+    egid: int = 0
     hostname: str = ""
     machine: str = "x86_64"
     hardware: tuple[str, ...] = ()
+    bare: bool = False
+    devices: bool = True
 
 
 @attrs.frozen

@@ -19,7 +19,6 @@ from typing import Final
 from containerkit.errors import InvalidSpec
 from containerkit.launch.check import check, refuse
 from containerkit.launch.ops import (
-    OP_KINDS,
     OPS,
     PLAN_EPHEMERAL,
     PLAN_EXEC,
@@ -32,6 +31,13 @@ from containerkit.launch.ops import (
     Argument,
     Op,
 )
+
+# How each printed kind of argument travels.
+OP_KINDS: Final = {
+    **dict.fromkeys(("text", "upper", "map"), "text"),
+    **dict.fromkeys(("list", "triples", "layers", "options", "candidates", "argv", "envp"), "list"),
+    **dict.fromkeys(("bytes", "plan", "ids", "filter", "program"), "bytes"),
+}
 
 HEADER: Final = Struct("<IHHHHHHIIQ")
 OP: Final = Struct("<HHhhhHIIIQQ")

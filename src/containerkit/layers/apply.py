@@ -22,7 +22,7 @@ from containerkit.errors import LIMIT_HINT, ArchiveError, DigestMismatch, HostEr
 from containerkit.layers.compression import decompressor
 from containerkit.model.digest import Digest
 from containerkit.model.image_limits import ImageLimits
-from containerkit.state.userns import ids_of
+from containerkit.state.userns import has_one_id, ids_of
 
 if TYPE_CHECKING:
     from containerkit.layers.inside import ApplierInside
@@ -196,7 +196,7 @@ def _open_applier(
     try:
         options: dict[str, Any] = {
             "user_xattrs": whiteouts == "overlay-user",
-            "own_ids": namespace_of is not None and ids_of(namespace_of).single,
+            "own_ids": has_one_id() or (namespace_of is not None and ids_of(namespace_of).single),
             "max_entries": limits.entries,
             "max_bytes": limits.size,
             "max_depth": limits.depth,

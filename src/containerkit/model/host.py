@@ -11,6 +11,14 @@ from typing import NamedTuple
 import attrs
 
 
+class DegradedWarning(UserWarning):
+    """Containers are less isolated here than elsewhere; the message says in what.
+
+    Given once by an engine that can have no namespaces, before its first start.  Where that is not
+    acceptable: ``warnings.simplefilter("error", ck.DegradedWarning)``, and nothing starts.
+    """
+
+
 class HostFeature(NamedTuple):
     """One thing that a host may offer.
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 from containerkit.errors import ConfigError, ContainerNotFound, ImageNotFound, LaunchError, Timeout
 from containerkit.launch.ops import Code
 from containerkit.model.digest import Digest
-from containerkit.runtime import facts, idranges, marks, packets, supervise
+from containerkit.runtime import facts, idranges, marks, nested, packets, supervise
 from containerkit.runtime.birth import Kept
 from containerkit.runtime.failure import launch_error, was_stillborn
 from containerkit.runtime.inputs import open_input
@@ -101,6 +101,8 @@ def begin(
         if idranges.wants_range(options):
             idranges.hold(keeper.root, row.id)
         make_remountable(keeper, row.id)
+        if nested.wants_tree(kept.rootfs):
+            nested.make_tree(keeper.root, keeper.directory(row.id), kept.rootfs, options)
         again = False
         while True:
             try:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from containerkit.model.rootfs import Rootfs
     from containerkit.runtime.keeper import Keeper
     from containerkit.runtime.launcher import Launcher
-    from containerkit.runtime.runner import Startable
+    from containerkit.runtime.starts import Startable
 
 _TRIES: Final = 50
 _PAUSE: Final = 0.001
@@ -221,7 +221,7 @@ def _make(
     directory = keeper.directory(row.id)
     durable = mark == marks.DETACHED
     try:
-        lock = _make_directory(directory)
+        lock = make_directory(directory)
     except OSError as error:
         raise HostError(
             f"cannot create container {row.name}: {error.strerror}: {directory}",
@@ -252,7 +252,7 @@ def _make(
     return row
 
 
-def _make_directory(directory: Path) -> int:
+def make_directory(directory: Path) -> int:
     """Make a container's directory, and return its lock, held."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     for _ in range(_TRIES):

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from containerkit.model.ready import Ready
     from containerkit.runtime.keeper import Keeper
     from containerkit.runtime.records import Row
-    from containerkit.runtime.runner import Startable
+    from containerkit.runtime.starts import Startable
 
     ImageLike = str | Image | HostImage | None
     Find = Callable[

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from containerkit.errors import ContainerNotFound, HostError, InvalidStatus
 from containerkit.model.idmap import IdMap
-from containerkit.runtime import begin, idranges, packets
+from containerkit.runtime import begin, idranges, nested, packets
 from containerkit.runtime import status as words
 from containerkit.runtime.alive import pid_of
 from containerkit.runtime.beneath import DIRECTORY, attempt
@@ -40,6 +40,7 @@ Reach = Callable[[], AbstractContextManager[int]]
 _SETTLE_SECONDS: Final = 10.0
 """How long a container may be neither running nor stopped: at its end, or between two runs."""
 _POLL_SECONDS: Final = 0.005
+_NOT_APART: Final = "without namespaces what it wrote is not kept apart"
 _STILL: Final = ("created", "stopped")
 
 
@@ -90,6 +91,10 @@ def reach(container: Handle) -> Iterator[int]:
     """
     from containerkit.runtime.parked import parked
 
+    if userns.is_bare():
+        with nested.reach(container) as tree:
+            yield tree
+        return
     deadline = time.monotonic() + _SETTLE_SECONDS
     while True:
         fd = _open_running(container)
@@ -155,6 +160,7 @@ def diff(container: Observed) -> tuple[Change, ...]:
     """Do `Container.diff`."""
     from containerkit.runtime.changes import changes_of
 
+    nested.refuse(f"compare the files of container {container.id[:12]}", _NOT_APART)
     plan = root_plan(container._planned(copied=False))
     kept = Kept.of(container._read_row())
     with (
@@ -169,6 +175,7 @@ def export(container: Observed, file: Sink) -> None:
     """Do `Container.export`."""
     from containerkit.runtime.export import export_to
 
+    nested.refuse(f"export container {container.id[:12]}", _NOT_APART)
     plan = root_plan(container.plan())
     with reach(container) as root:
         if container._look().status == "running":
@@ -180,6 +187,8 @@ def export(container: Observed, file: Sink) -> None:
 
 def ids_of(container: Observed) -> IdMap | None:
     """Return a container's own ids, or those of an ordinary user's containers; None: the host's."""
+    if userns.is_bare():
+        return nested.own_ids()
     if userns.is_needed():
         return IdMap(*userns.ids_of(container._keeper.root))
     return _other_ids(container)

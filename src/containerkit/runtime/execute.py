@@ -1,8 +1,7 @@
 """Commands in a running container: planned, sent to the launcher that runs it, collected.
 
-Owns: the pipes and the channel of an exec until it has ended, or until a `Process` has them; reading
-passwd and group of the running root.  Must not: know how a container is stored (`inside` builds the
-`Target`), or what an exec may do (`launch.execute`).
+Owns: the pipes and the channel of an exec until it has ended, or a `Process` has them; the root's passwd
+and group.  Must not: know how a container is stored (`inside` does), or what an exec may do (`launch`).
 
 The launcher ends everything an exec has started as soon as its first process has ended, when the
 time is over, and when its caller goes: this process's end closes the channel.
@@ -69,6 +68,7 @@ class Target:
         connect: the way to its launcher.
         open_pidfd: returns a pidfd of its first process, the caller's to close; -1: none runs.
         image_digest: for results.
+        open_tree: returns a descriptor of its root, where that is not found by its process.
         tell: called once the launcher has been asked for an exec: it is an event.
     """
 
@@ -76,6 +76,7 @@ class Target:
     connect: Connect
     open_pidfd: Callable[[], int]
     image_digest: str = ""
+    open_tree: Callable[[], int] | None = None
     tell: Callable[[], object] = lambda: None
 
 
@@ -283,6 +284,8 @@ def _open_root(target: Target) -> int:
     Raises:
         InvalidStatus: it does not run.
     """
+    if target.open_tree is not None:
+        return target.open_tree()
     pidfd = target.open_pidfd()
     if pidfd < 0:
         raise _refusal(target)

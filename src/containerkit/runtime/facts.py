@@ -13,10 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from containerkit.errors import refusals
+from containerkit.launch.bare import is_in_place
 from containerkit.launch.request import HostFacts, Ids
-from containerkit.state.userns import WHOLE, read_map
+from containerkit.runtime.inputs import host_file
+from containerkit.runtime.nested import has_devices
+from containerkit.runtime.rootfiles import Accounts, accounts
+from containerkit.state.userns import WHOLE, is_bare, read_map
 
 if TYPE_CHECKING:
+    from containerkit.model.rootfs import Rootfs
     from containerkit.runtime.launcher import Launcher
 
 # The launcher's `enum ck_feature`, by the names that notes and reports use.
@@ -56,9 +61,12 @@ def gather(launcher: Launcher) -> HostFacts:
         ids=ids_of(launcher.pid),
         features=frozenset(name for bit, name in _FEATURES.items() if launcher.features & bit),
         euid=os.geteuid(),
+        egid=os.getegid(),
         hostname=os.uname().nodename,
         machine=os.uname().machine,
         hardware=hardware(),
+        bare=launcher.bare,
+        devices=not launcher.bare or has_devices(launcher.root),
     )
 
 
@@ -129,6 +137,13 @@ def given(pid: int | None) -> Given | None:
     return Given(rlimits, capabilities(parent), ids_of(parent)) if rlimits and parent else None
 
 
+def accounts_of(root: Path, rootfs: Rootfs, *, bare: bool) -> Accounts:
+    """Return the files of users and groups that a container sees: this program's own, in place."""
+    if bare and is_in_place(rootfs):
+        return Accounts(host_file("/etc/passwd"), host_file("/etc/group"))
+    return accounts(root, rootfs)
+
+
 def of_caller(found: Given | None = None) -> HostFacts:
     """Return what holds for anything that this process starts: its limits and capabilities.
 
@@ -143,6 +158,8 @@ def of_caller(found: Given | None = None) -> HostFacts:
         capabilities=found.capabilities,
         ids=found.ids,
         euid=os.geteuid(),
+        egid=os.getegid(),
         hostname=os.uname().nodename,
         machine=os.uname().machine,
+        bare=is_bare(),
     )

@@ -12,6 +12,7 @@ from functools import lru_cache, partial
 from os import PathLike
 from typing import TYPE_CHECKING, Literal, overload
 
+from containerkit.runtime import nested
 from containerkit.runtime import status as words
 from containerkit.runtime.verbs import Verbs
 from containerkit.state import events, userns
@@ -207,10 +208,11 @@ class Inside(Verbs):
         base, digest = self._inherited(0 if state is None else state.started_ns, deadline)
         connect = partial(self._connect, state=state)
         pidfd = partial(self._open_pidfd, deadline)
+        tree = partial(nested.open_tree_of, self) if base.facts.bare else None
         if not told:
-            return Target(base, connect, pidfd, digest)
+            return Target(base, connect, pidfd, digest, tree)
         tell = partial(events.append, self._keeper.root, "exec", self.id)
-        return Target(base, connect, pidfd, digest, tell)
+        return Target(base, connect, pidfd, digest, tree, tell)
 
     def _inherited(self, run: int, deadline: float | None) -> tuple[ExecBase, str]:
         """Return what its execs inherit, and its image: the same for as long as it runs.
@@ -313,14 +315,14 @@ def _base(root: str, row: Row, given: Given | None) -> ExecBase:
     """Return what execs inherit of a container: its row says it, and never changes but in limits."""
     from pathlib import Path
 
+    from containerkit.launch.bare import is_in_place
     from containerkit.launch.execute import ExecBase
     from containerkit.runtime import facts, idranges
     from containerkit.runtime.birth import Kept
-    from containerkit.runtime.rootfiles import accounts
 
     kept = Kept.of(row)
-    files = accounts(Path(root), kept.rootfs)
     host = facts.of_caller(given)
+    files = facts.accounts_of(Path(root), kept.rootfs, bare=host.bare)
     # An ordinary user has all of them in its own user namespace, where the container is.
     own = host.capabilities if userns.is_needed() else facts.capabilities()
     return ExecBase(
@@ -332,4 +334,5 @@ def _base(root: str, row: Row, given: Given | None) -> ExecBase:
         files.group,
         privileges=host.capabilities & own,
         ids=idranges.ids_of(Path(root) / "containers" / row.id, kept.options.get("security")),
+        in_place=host.bare and is_in_place(kept.rootfs),
     )

@@ -85,6 +85,7 @@ class Launcher:
         "_pidfd",
         "_ready",
         "_record",
+        "bare",
         "features",
         "group",
         "id",
@@ -113,11 +114,16 @@ class Launcher:
         self.group = cgroups.NO_GROUP
         hierarchies = cgroups.find()
         self.version = hierarchies.version
-        planned = cgroups.planned_paths(hierarchies, self.id, detached=detached)
+        self.bare = userns.is_bare()
+        planned = (
+            () if self.bare else cgroups.planned_paths(hierarchies, self.id, detached=detached)
+        )
         flags = packets.CLASSIC_OVERLAY if classic_overlay else 0
         flags |= packets.OUTSIDE if detached else 0
         flags |= packets.LONE if lone else 0
         flags |= packets.USER_MARKS if userns.marks() == "user" else 0
+        if self.bare:
+            flags, netns_pool, spares = flags | packets.BARE, 0, 0
         self.root = root
         self._home = home.run_directory(root)
         self._control, theirs = _pair()
@@ -132,9 +138,10 @@ class Launcher:
             listener, run = home.listen(root, self.id)
             given.enter_context(listener)
             given.callback(os.close, run)
-            self.group = cgroups.make_group(
-                hierarchies, self.id, detached=detached, uncommon=uncommon
-            )
+            if not self.bare:
+                self.group = cgroups.make_group(
+                    hierarchies, self.id, detached=detached, uncommon=uncommon
+                )
             for fd in self.group.fds:
                 given.callback(os.close, fd)
             self._spawn(theirs.fileno())
@@ -152,7 +159,7 @@ class Launcher:
     def _spawn(self, control: int) -> None:
         from containerkit import _native
 
-        within = userns.namespace(self.root)
+        within = _native.NO_NAMESPACES if self.bare else userns.namespace(self.root)
         try:
             self.pid, self._pidfd = _native.spawn_launcher(_program(), control, within)
         except OSError as error:
@@ -299,6 +306,9 @@ class Launcher:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             poll.poll()
+        if self.bare:  # it is the child of the first process here, which may be this one
+            with contextlib.suppress(ChildProcessError):
+                os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
         os.close(pidfd)
         for path in self.group.paths:  # what a container made in its own group
             cgroups.remove_tree(path)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 
 from containerkit.errors import InvalidStatus, NotPublished
-from containerkit.runtime import packets
+from containerkit.runtime import nested, packets
 from containerkit.runtime.inside import Inside
 from containerkit.stdio.waiting import Waiting, drive
 
@@ -60,6 +60,9 @@ class Observed(Inside):
         """
         from containerkit.runtime.stats import Watch, read_stats
 
+        nested.refuse(
+            f"watch container {self.id[:12]}", "without control groups nothing is counted"
+        )
         watching = self._watch("read the statistics of")
         return Watch(
             lambda: watching.look(read_stats), watching.until_ended, watching.close, interval
@@ -133,6 +136,9 @@ class Observed(Inside):
         """Return what *read* tells of its first process."""
         from containerkit.runtime.watching import read_by
 
+        nested.refuse(
+            f"{attempt} container {self.id[:12]}", "without namespaces they are not told apart"
+        )
         pidfd = self._open_pidfd()
         if pidfd >= 0:
             try:

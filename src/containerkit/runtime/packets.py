@@ -42,6 +42,9 @@ CLASSIC_OVERLAY: Final = 1
 USER_MARKS: Final = 8
 """Overlays mark what is removed by user.* attributes."""
 
+BARE: Final = 16
+"""There are no namespaces to be had: containers are processes beside their launcher."""
+
 OUTSIDE: Final = 2
 LONE: Final = 4
 """Where control groups are of version 2, the launcher lives in its group, not in its owner's."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from containerkit.launch.plan import Plan
     from containerkit.model.options import Command, ContainerOptions
-    from containerkit.runtime.runner import Startable
+    from containerkit.runtime.starts import Startable
 
 STAND_IN: Final = os.urandom(32).hex()
 """The id that remembered plans are compiled with; no other text in them can hold it."""

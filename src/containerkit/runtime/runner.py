@@ -12,16 +12,15 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING
 
 from containerkit.errors import LaunchError, NotReady
 from containerkit.launch.compile import compile_plan
 from containerkit.launch.request import HostFacts, LaunchRequest, check_options
 from containerkit.model.idmap import IdMap
-from containerkit.runtime import facts
-from containerkit.runtime.channel import Channel
+from containerkit.runtime import facts, nested
 from containerkit.runtime.devices import block_devices, device_nodes
 from containerkit.runtime.idranges import Ranges, check_own, example, noted, wants_range
 from containerkit.runtime.inputs import files_among, host_file, open_input
@@ -30,51 +29,19 @@ from containerkit.runtime.lowers import COPY, Loan, Lowers, renamed
 from containerkit.runtime.names import check_name
 from containerkit.runtime.recover import recover
 from containerkit.runtime.repeat import STAND_IN, Repeats, key_of
-from containerkit.runtime.rootfiles import accounts
+from containerkit.runtime.starts import Started
+from containerkit.state import userns
 
 if TYPE_CHECKING:
     from containerkit.launch.plan import Plan
-    from containerkit.model.image_config import ImageConfig
     from containerkit.model.options import Command, ContainerOptions
-    from containerkit.model.rootfs import Rootfs
+    from containerkit.runtime.starts import Startable
 
 _living: weakref.WeakSet[Runner] = weakref.WeakSet()
 
 
 class _LauncherDied(Exception):
     """The launcher that was to start something ended before."""
-
-
-class Startable(Protocol):
-    """What can be started: an image with its files in place."""
-
-    @property
-    def digest(self) -> str:
-        """What names it for ever."""
-
-    @property
-    def config(self) -> ImageConfig:
-        """What it says of the process to start."""
-
-    @property
-    def rootfs(self) -> Rootfs:
-        """Its files, as mounts."""
-
-
-class Started(NamedTuple):
-    """A start that the launcher has taken.
-
-    Attributes:
-        id: of the container.
-        plan: what is being done.
-        channel: where the launcher tells how it went; the caller's to finish.
-        let_go: called when nothing is left of it.
-    """
-
-    id: str
-    plan: Plan
-    channel: Channel
-    let_go: Callable[[], object] = lambda: None
 
 
 class Runner:
@@ -96,6 +63,7 @@ class Runner:
         "_netns_pool",
         "_ranges",
         "_repeats",
+        "_warned",
         "classic_overlay",
         "lowers",
         "root",
@@ -114,6 +82,7 @@ class Runner:
         self._netns_pool = netns_pool
         self.classic_overlay = classic_overlay
         self._closed = False
+        self._warned = False
         self._own_nothing()
         _living.add(self)
 
@@ -137,6 +106,9 @@ class Runner:
             if self._launcher is not None and not self._launcher.alive:
                 self._bury(self._launcher)
             if self._launcher is None:
+                if not self._warned and userns.is_bare():
+                    nested.warn()
+                    self._warned = True
                 made = Launcher(
                     self.root,
                     netns_pool=self._netns_pool,
@@ -233,7 +205,7 @@ class Runner:
         ids = self._ids(identity, options, first_id)
         copied = copy is not None and self.lowers.wanted(options, ids) is not None
         where = copy or f"containers/{identity}/{COPY}"
-        files = accounts(self.root, image.rootfs)
+        files = facts.accounts_of(self.root, image.rootfs, bare=host.bare)
         host_network = options.get("network") == "host"
         request = LaunchRequest(
             id=identity,
@@ -248,7 +220,7 @@ class Runner:
             ephemeral=ephemeral,
             kept=not ephemeral,
             park=park,
-            create=ephemeral,
+            create=ephemeral and not nested.wants_tree(image.rootfs),
             volatile=options.get("lifetime", "owner") == "owner",
             hosts=host_file("/etc/hosts") if host_network else None,
             resolv_conf=host_file("/etc/resolv.conf") if host_network else None,
@@ -309,12 +281,15 @@ class Runner:
         first = ranges.take() if wants_range(options) else None
         loan: Loan | None = None
         opened: list[int] = []
+        own = os.urandom(32).hex() if nested.wants_tree(image.rootfs) else None
 
         def let_go() -> None:
             if loan is not None:
                 self.lowers.give_back(loan)
             if first is not None:
                 ranges.give_back(first)
+            if own is not None:
+                nested.drop(self.root, own)
 
         try:
             loan = self.lowers.take_for(image.rootfs, options, first)
@@ -326,6 +301,7 @@ class Runner:
                 ephemeral=ephemeral,
                 first_id=first,
                 copy=loan.where if loan else "",
+                own=own,
             )
             inputs = [
                 streams[item.kind]
@@ -336,6 +312,8 @@ class Runner:
             launcher = self.launcher()[0]
             if first is not None and self._ranges is not ranges:
                 raise _LauncherDied
+            if own is not None:
+                nested.make_for_run(self.root, own, launcher.id, image.rootfs, options)
             try:
                 channel = launcher.start(data, inputs)
             except (BrokenPipeError, ConnectionResetError) as error:
@@ -358,6 +336,7 @@ class Runner:
         ephemeral: bool,
         first_id: int | None,
         copy: str,
+        own: str | None,
     ) -> tuple[str, Plan, bytes]:
         """Return id, plan and encoded plan; a repeated plan shows the stand-in as its id."""
 
@@ -373,9 +352,9 @@ class Runner:
                 copy=copy,
             )
 
-        key = key_of(image, command, options, streams) if ephemeral else None
+        key = key_of(image, command, options, streams) if ephemeral and own is None else None
         if key is None:
-            identity, plan = compiled(None)
+            identity, plan = compiled(own)
             return identity, plan, plan.encode()
         self.launcher()  # a new one forgets what was compiled for another
         key = key, first_id, copy

@@ -29,7 +29,8 @@ from containerkit.stdio.waiting import drive
 if TYPE_CHECKING:
     from containerkit.model.options import Command, ContainerOptions
     from containerkit.runtime.channel import Channel
-    from containerkit.runtime.runner import Runner, Startable, Started
+    from containerkit.runtime.runner import Runner
+    from containerkit.runtime.starts import Startable, Started
     from containerkit.stdio.entry import LogEntry
     from containerkit.stdio.waiting import Waiting
 

@@ -21,7 +21,7 @@ from containerkit.runtime.container import Container
 if TYPE_CHECKING:
     from containerkit.model.options import Command, ContainerOptions
     from containerkit.runtime.keeper import Keeper
-    from containerkit.runtime.runner import Startable
+    from containerkit.runtime.starts import Startable
     from containerkit.state.lock import FileLock
 
 _WAIT_SECONDS: Final = 60.0

@@ -45,7 +45,9 @@ GRANT: Final = (
 """What gives a user more ids than one."""
 
 _RECORD: Final = "ids"
+_CHOWN: Final = 1 << 0
 _SYS_ADMIN: Final = 1 << 21
+_REFUSALS: Final = frozenset((errno.EPERM, errno.EACCES))
 _WALL: Final = 0x40000000  # __WALL of waitpid(2): it has no exit signal
 
 
@@ -63,7 +65,45 @@ class Ids(NamedTuple):
 
 def is_needed() -> bool:
     """Return whether this process has to make a user namespace before anything else."""
-    return not _rights(os.geteuid())[0]
+    return not _rights(os.geteuid())[0] and not is_bare()
+
+
+def is_bare() -> bool:
+    """Return whether no namespaces are to be had, as inside a container that is given no rights.
+
+    Found out by asking the kernel for one, once.  An ordinary user to whom a setting of the host's
+    refuses them is told which, and is not counted here.
+    """
+    euid = os.geteuid()
+    return not _rights(euid)[0] and _is_refused(euid)
+
+
+def has_one_id() -> bool:
+    """Return whether all files are this process's own here: no namespaces, nor anybody else to be."""
+    if not is_bare():
+        return False
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    effective = int(status.partition("\nCapEff:\t")[2].split()[0], 16)
+    return not effective & _CHOWN or sum(row[2] for row in read_map("/proc/self/uid_map")) == 1
+
+
+@lru_cache(maxsize=4)
+def _is_refused(_euid: int) -> bool:
+    from containerkit import _native
+
+    try:
+        end, pidfd = _native.spawn_namespace()
+    except OSError as error:
+        return error.errno in _REFUSALS and (_is_filtered() or not _forbidding())
+    _let_go(end, pidfd)
+    return False
+
+
+def _is_filtered() -> bool:
+    with contextlib.suppress(OSError):
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return "\nSeccomp:\t2\n" in status
+    return False
 
 
 def marks() -> Literal["trusted", "user"]:
@@ -221,12 +261,17 @@ def _make(ids: Ids) -> int:
             _have_maps_written(pid, ids)
         return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
-            os.waitid(os.P_PIDFD, pidfd, os.WEXITED | _WALL)
-        os.close(end)
-        os.close(pidfd)
+        _let_go(end, pidfd)
+
+
+def _let_go(end: int, pidfd: int) -> None:
+    """End a process that was made for its namespace, and wait for that."""
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | _WALL)
+    os.close(end)
+    os.close(pidfd)
 
 
 def _pid_of(pidfd: int) -> int:
@@ -279,12 +324,7 @@ def refused(number: int) -> HostError:
     Args:
         number: errno of the refusal.
     """
-    bad = []
-    for name, value, good in KNOBS:
-        with contextlib.suppress(OSError):
-            there = Path("/proc/sys", name.replace(".", "/")).read_text(encoding="ascii").strip()
-            if there == value:
-                bad.append((name, value, good))
+    bad = _forbidding()
     if bad:
         why = ", ".join(f"{name} is {value}" for name, value, _ in bad)
         hint = "as root: " + ", ".join(f"sysctl {name}={good}" for name, _, good in bad)
@@ -303,6 +343,17 @@ def refused(number: int) -> HostError:
         errno=number,
         hint=hint,
     )
+
+
+def _forbidding() -> list[tuple[str, str, str]]:
+    """Return those of `KNOBS` that forbid user namespaces here."""
+    bad = []
+    for name, value, good in KNOBS:
+        with contextlib.suppress(OSError):
+            there = Path("/proc/sys", name.replace(".", "/")).read_text(encoding="ascii").strip()
+            if there == value:
+                bad.append((name, value, good))
+    return bad
 
 
 def _forked() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 
+from containerkit.launch.capabilities import mask_of
 from containerkit.launch.compile import compile_plan
 from containerkit.launch.limits import OPTIONAL_FILES
 from containerkit.launch.ops import Code, Op
@@ -14,6 +15,7 @@ from containerkit.launch.request import HostFacts, LaunchRequest
 from containerkit.model.image_config import ImageConfig
 from containerkit.model.options import Command, ContainerOptions
 from containerkit.model.rootfs import Overlay, Rootfs
+from containerkit.model.security import DEFAULT_CAPABILITIES
 
 ID = "0123456789abcdef" * 4
 BASE = f"layers/{'b' * 64}"
@@ -47,6 +49,14 @@ V2 = attrs.evolve(
     V1, cgroup="v2", controllers=frozenset({"pids", "memory", "cpu", "cpuset", "io", "devices"})
 )
 BARE = HostFacts()
+NESTED = HostFacts(
+    rlimits=V1.rlimits,
+    capabilities=mask_of(DEFAULT_CAPABILITIES),
+    hostname="outside",
+    bare=True,
+    devices=False,
+)
+"""As in a container with the default rights, where no namespaces are to be had."""
 
 
 def request(

@@ -20,7 +20,7 @@ from containerkit.launch.plan import Plan
 from containerkit.model.limits import Limits
 from containerkit.model.options import ContainerOptions
 from containerkit.model.security import DEFAULT_CAPABILITIES, Security
-from tests.unit.launch.plans import GROUP, ID, IMAGE, PASSWD, V1, request, step, steps
+from tests.unit.launch.plans import GROUP, ID, IMAGE, NESTED, PASSWD, V1, request, step, steps
 
 GOLDEN = Path(__file__).parent / "golden_exec"
 
@@ -57,6 +57,10 @@ def planned(
 CASES: dict[str, dict[str, Any]] = {
     "default": {},
     "changed": {"options": CHANGED},
+    "nested": {
+        "base": ExecBase(ID, IMAGE, facts=NESTED, passwd=PASSWD, group=GROUP),
+        "user": "app",
+    },
     "privileged": {"options": CHANGED, "privileged": True, "user": 0, "streams": ()},
     "terminal": {"tty": True},
     "chosen": {"options": CHANGED, "env": {"LANG": "C"}, "workdir": "/", "user": "daemon:staff"},

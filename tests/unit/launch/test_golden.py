@@ -13,6 +13,7 @@ from containerkit.launch.ops import SECTIONS
 from containerkit.launch.plan import Plan
 from containerkit.launch.request import HostFacts, Ids, LaunchRequest
 from containerkit.model.device import Node
+from containerkit.model.healthcheck import Healthcheck
 from containerkit.model.idmap import IdMap
 from containerkit.model.limits import UNLIMITED, Limits
 from containerkit.model.log import Log
@@ -20,7 +21,7 @@ from containerkit.model.mount import Mount
 from containerkit.model.options import ContainerOptions
 from containerkit.model.rootfs import HostBind, Overlay, Rootfs
 from containerkit.model.security import Security
-from tests.unit.launch.plans import BARE, V1, V2, compiled
+from tests.unit.launch.plans import BARE, NESTED, V1, V2, compiled
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -91,6 +92,18 @@ CASES: dict[str, tuple[ContainerOptions, dict[str, Any]]] = {
         {"ephemeral": False, "kept": True},
     ),
     "kept_terminal": ({"tty": True, "log": False}, {"ephemeral": False, "kept": True}),
+    "nested": ({"user": "app", "workdir": "/srv/work"}, {"facts": NESTED, "create": False}),
+    "nested_kept": (
+        {"network": "host", "tty": True, "healthcheck": Healthcheck("true")},
+        {"facts": attrs.evolve(NESTED, devices=True), "ephemeral": False, "kept": True},
+    ),
+    "nested_host_image": (
+        {"security": Security.privileged()},
+        {
+            "facts": attrs.evolve(NESTED, capabilities=0, euid=65534, egid=65534),
+            "rootfs": HOST,
+        },
+    ),
     "parked": ({"tty": True}, {"ephemeral": False, "create": False, "park": True}),
     "strict": (
         {"security": Security.strict(), "workdir": "/srv"},

@@ -52,6 +52,7 @@ def test_constants() -> None:
         "CK_OUTSIDE": packets.OUTSIDE,
         "CK_LONE": packets.LONE,
         "CK_USER_MARKS": packets.USER_MARKS,
+        "CK_BARE": packets.BARE,
     }
 
 
