@@ -38,7 +38,7 @@ async def main() -> None:
     async with aio.Engine.open() as engine, engine.start(None, ticking) as ticker:
         counting = asyncio.create_task(watch(ticker))
         tasks = {name: asyncio.create_task(job(engine, JOBS[name])) for name in JOBS}
-        await asyncio.wait(tasks.values(), timeout=2)
+        await asyncio.wait(tasks.values(), timeout=5)
         for name, task in tasks.items():
             if task.cancel():  # it has not ended
                 await asyncio.wait([task])  # until nothing of it is left
