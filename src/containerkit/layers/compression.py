@@ -19,6 +19,10 @@ CHUNK: Final = 1 << 20
 
 _GZIP: Final = 31  # zlib's wbits for a gzip header
 
+_FIRST: Final = 1 << 14
+"""Bytes that a gzip member gets first, then twice as many each time: the codec copies what it did not
+consume, so a stream of tiny members given whole would be copied once for each."""
+
 _LAYER = "application/vnd.oci.image.layer."
 _DOCKER = "application/vnd.docker.image.rootfs."
 
@@ -70,23 +74,28 @@ def gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
     broken = cast("type[Exception]", isal_zlib.IsalError)  # typed as an instance
     member = None  # the one being read
     members = 0
+    step = _FIRST
     try:
-        for chunk in plain(chunks):  # the codec copies what it has not consumed, each time
-            data, made = chunk, b""
-            while data or len(made) == CHUNK:  # a full piece: the codec may hold more
+        for chunk in plain(chunks):
+            at, made = 0, b""
+            while at < len(chunk) or len(made) == CHUNK:  # a full piece: the codec may hold more
+                data = chunk[at : at + step]
+                at += len(data)
                 if member is None:
                     data = data.lstrip(b"\0") if members else data
                     if not data:
-                        break
+                        continue
                     member = isal_zlib.decompressobj(_GZIP)
                     members += 1
                 made = member.decompress(data, CHUNK)
                 if made:
                     yield made
-                data = member.unconsumed_tail
                 if member.eof:
-                    data = member.unused_data
-                    member = None
+                    at -= len(member.unused_data)
+                    member, made, step = None, b"", _FIRST
+                else:
+                    at -= len(member.unconsumed_tail)
+                    step = min(2 * step, CHUNK)
     except broken as error:
         raise ArchiveError(f"cannot inflate layer: {error}") from error
     if member is not None or not members:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 import zstandard
+from isal import isal_zlib
 
 from containerkit.errors import ArchiveError, UnsupportedMediaType
 from containerkit.layers.compression import (
@@ -137,3 +138,28 @@ def test_a_bomb_comes_a_chunk_at_a_time(
     blob = compress(bytes(1 << 28))
     made = codec([blob])
     assert {len(next(made)) for _ in range(20)} == {CHUNK}
+
+
+def test_tiny_gzip_members_are_not_copied_over_and_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The codec copies what follows a member: that is little, even behind a large member."""
+    given: list[int] = []
+    make = isal_zlib.decompressobj
+
+    class Counted:
+        def __init__(self, wbits: int) -> None:
+            self._codec = make(wbits)
+
+        def decompress(self, data: bytes, most: int) -> bytes:
+            given.append(len(data))
+            return self._codec.decompress(data, most)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._codec, name)
+
+    monkeypatch.setattr(isal_zlib, "decompressobj", Counted)
+    large = os.urandom(2 * CHUNK)
+    tiny = gzip.compress(b"") * 20_000
+    blob = gzip.compress(large) + tiny + b"\0".join([gzip.compress(b"x")] * 20_000)
+    assert b"".join(gunzip([blob])) == large + b"x" * 20_000
+    assert sum(given) < 40_000 * (20 << 10)
+    assert max(given) == CHUNK
