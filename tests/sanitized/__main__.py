@@ -21,6 +21,7 @@ LEFT_OUT = (
     "--deselect=tests/integration/test_packaging.py",
     "--deselect=tests/unit/test_import_cost.py",
     "--deselect=tests/integration/files/test_trees.py::test_a_large_file_streams",
+    "--deselect=tests/integration/logs/test_init.py::test_nothing_of_the_launchers_table_stays_mapped",
     "--deselect=tests/integration/logs/test_logs.py::test_following_a_flood_costs_little_memory",
     "--deselect=tests/security/test_program.py::test_entering_by_its_own_program",
 )
