@@ -98,12 +98,14 @@ static int dress(const struct ck_applier *a, const struct ck_tar_entry *e, int a
 {
     const struct timespec time = {e->mtime, e->mtime_nsec}, times[2] = {time, time};
     int flags = *leaf ? AT_SYMLINK_NOFOLLOW : AT_EMPTY_PATH;
-    mode_t mode = (mode_t)e->mode;
+    const bool own = a->options.flags & CK_APPLY_OWN_IDS;
+    /* whoever is all owners at once is kept out of no directory: within, its root is not either */
+    mode_t mode = (mode_t)e->mode | (own && e->type == '5' ? 0700 : 0);
     struct stat st = {.st_uid = a->euid, .st_gid = a->egid, .st_mode = mode};
 
     if (!a->own_umask || e->type == '5') /* else it was made just now, and is as it was made */
         CK_TRY(ck_fstatat(at, leaf, &st, flags));
-    if (!(a->options.flags & CK_APPLY_OWN_IDS) && (st.st_uid != e->uid || st.st_gid != e->gid))
+    if (!own && (st.st_uid != e->uid || st.st_gid != e->gid))
         CK_TRY(ck_fchownat(at, leaf, (uid_t)e->uid, (gid_t)e->gid, flags));
     if (e->type != '2' && ((st.st_mode & 07777) != mode || mode & 06000)) /* a chown clears these */
         CK_TRY(*leaf ? ck_fchmodat(at, leaf, mode) : ck_fchmod(at, mode));

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,27 @@ def test_an_image_by_another_hash(odd: bool, engine: ck.Engine) -> None:
     assert engine.run(reference, ["cat", "/f"], text=True).stdout == "x"
     engine.images.remove(reference)
     # What a run used is let go of a moment after it.
+    until(lambda: not left(engine), "something is left")
+
+
+@pytest.mark.parametrize("owner", [0, 5])
+def test_directories_that_nobody_may_open_are_checked_and_collected(
+    owner: int, engine: ck.Engine
+) -> None:
+    """An ordinary user is kept out by such modes of its own files, and by other owners."""
+    shut = ocibuild.Entry(tarfile.DIRTYPE, mode=0, uid=owner, gid=owner)
+    file = ocibuild.Entry(data=b"x", mode=0, uid=owner)
+    odd = ocibuild.image([{".": shut, "shut": shut, "shut/file": file}])
+    usual = ocibuild.busybox({"f": "y"}, compression="none")
+    references = []
+    for one in (odd, usual):
+        with Stranger() as registry:
+            references.append(registry.has(one))
+            engine.images.pull(references[-1])
+    assert engine.check().problems == ()
+    assert engine.run(references[1], ["cat", "/f"], text=True).stdout == "y"
+    for reference in references:
+        engine.images.remove(reference)
     until(lambda: not left(engine), "something is left")
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self, cast
 import attrs
 
 from containerkit.care.containers import check_containers
-from containerkit.care.trees import difference
+from containerkit.care.trees import difference_inside
 from containerkit.errors import BlobNotFound, CorruptContent
 from containerkit.images import records
 from containerkit.images.layer import Store, apply_again
@@ -69,7 +69,7 @@ class _Check:
     """One check, and what it knows so far."""
 
     def __init__(self, parts: Parts, *, repair: bool) -> None:
-        _, self._catalog, self._content, self._snapshots = parts
+        self._root, self._catalog, self._content, self._snapshots = parts
         self._repair = repair
         self._problems: list[Problem] = []
         self._bad_blobs: set[Digest] = set()
@@ -128,9 +128,8 @@ class _Check:
         with self._snapshots.unpack(layer.chain_id, again=True) as unpacking:
             try:
                 applied = apply_again(layer, Store(self._content, self._snapshots), unpacking)
-                found = difference(
-                    str(self._snapshots.path(layer.chain_id)), str(unpacking.destination)
-                )
+                tree = self._snapshots.path(layer.chain_id)
+                found = difference_inside(self._root.path, tree, unpacking.destination)
             except (BlobNotFound, FileNotFoundError):  # collected meanwhile
                 return False
             if found is None:

@@ -10,7 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from pathlib import Path
 from typing import Final
+
+from containerkit.state.inside import Inside
 
 _CHUNK: Final = 1 << 20
 
@@ -23,9 +26,28 @@ def difference(one: str, other: str) -> str | None:
     Args:
         one: path of a directory.
         other: path of what it should be like.
+
+    Raises:
+        OSError: one of them can not be read.
     """
     with contextlib.ExitStack() as opened:
         return _difference(_open(one, opened), _open(other, opened), "")
+
+
+def difference_inside(root: Path, one: Path, other: Path) -> str | None:
+    """Return the same of two trees of a root, also of what an ordinary user may not open itself.
+
+    Raises:
+        FileNotFoundError: one of them is gone.
+        HostError: one of them can not be read.
+    """
+    names = {"one": str(one), "other": str(other)}
+    try:
+        return difference(**names)
+    except PermissionError:  # a directory of a layer may have any mode, and another owner
+        with Inside(root, f"{__name__}:{difference.__name__}", names) as inside:
+            found: str | None = inside.result()
+            return found
 
 
 def _difference(one: int, other: int, inside: str) -> str | None:

@@ -9,6 +9,7 @@ thread; one thread hashes the tar bytes for the diff id, one feeds them to the C
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -163,6 +164,7 @@ def apply_layer(
             if stage.error is not None:
                 raise stage.error
         _check(diff_id, hasher.hexdigest())
+        _let_in(destination)
         return AppliedLayer(*taking.taken)
 
 
@@ -175,6 +177,13 @@ def _check(diff_id: Digest, found: str) -> None:
             expected=str(diff_id),
             actual=actual,
         )
+
+
+def _let_in(destination: Path) -> None:
+    """Let an ordinary user open its own layer, to lock it, whatever mode the layer says it has."""
+    if not os.access(destination, os.R_OK | os.X_OK):
+        with refusals("open the layer"):
+            os.chmod(destination, stat.S_IMODE(os.stat(destination).st_mode) | 0o500)
 
 
 def _open_applier(

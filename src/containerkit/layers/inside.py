@@ -6,6 +6,7 @@ Owns: how the tar bytes get there.  Neighbours: `layers.apply` feeds it as it fe
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from typing import TYPE_CHECKING, Any, Self
 
@@ -64,4 +65,7 @@ def apply(directory: int, options: dict[str, Any]) -> tuple[int, int]:
             raise HostError(
                 f"cannot unpack a layer: {error.strerror}", errno=error.errno
             ) from error
-        return applier.finish()
+        counts = applier.finish()
+    # Its own mode may keep out whoever holds a lock on it; and root in a container is let in anyhow.
+    os.fchmod(directory, stat.S_IMODE(os.fstat(directory).st_mode) | 0o555)
+    return counts

@@ -132,10 +132,9 @@ def _remove_tree(path: Path) -> None:
                 child = pending.pop()
                 entered = _enter(fd, child, flags)
                 if entered >= 0:
+                    # In this order: an interrupt comes after a call, and must not close twice.
                     left, fd = fd, entered
-                    os.close(
-                        left
-                    )  # last: an interrupt comes after a call, and is not to close twice
+                    os.close(left)
                     levels.append((child, _remove_files(fd)))
                 continue
             levels.pop()
