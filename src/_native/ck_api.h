@@ -20,7 +20,7 @@ struct ck_error {
 
 enum ck_apply_flags {
     CK_APPLY_USER_XATTRS = 1, /* opaque marks as user.overlay.*, not trusted.overlay.* */
-    CK_APPLY_OWN_IDS = 4,      /* all is the caller's own, directories open to it; no file capabilities */
+    CK_APPLY_OWN_IDS = 4,      /* all is the caller's own, and has no file capabilities */
     CK_APPLY_NO_OPENAT2 = 2,   /* resolve as on a kernel without openat2 (tests) */
 };
 
