@@ -98,8 +98,7 @@ static int dress(const struct ck_applier *a, const struct ck_tar_entry *e, int a
 {
     const struct timespec time = {e->mtime, e->mtime_nsec}, times[2] = {time, time};
     int flags = *leaf ? AT_SYMLINK_NOFOLLOW : AT_EMPTY_PATH;
-    const bool own = a->options.flags & CK_APPLY_OWN_IDS;
-    /* whoever is all owners at once is kept out of no directory: within, its root is not either */
+    const bool own = a->options.flags & CK_APPLY_OWN_IDS; /* who owns all enters every directory */
     mode_t mode = (mode_t)e->mode | (own && e->type == '5' ? 0700 : 0);
     struct stat st = {.st_uid = a->euid, .st_gid = a->egid, .st_mode = mode};
 
