@@ -26,7 +26,7 @@ for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGPIPE, signal.SIGCHLD):
     signal.signal(number, signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2, signal.SIGHUP, 40})
 if os.geteuid() == 0:
-    os.nice(-5)
+    os.setpriority(os.PRIO_PROCESS, 0, -5)
     os.setgroups([4242])
 with contextlib.suppress(PermissionError):  # not in every control group
     os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
@@ -36,6 +36,12 @@ libc.prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
 fd = os.open(sys.argv[-1], os.O_RDONLY)
 for number in (fd, 20, 300):
     os.dup2(fd, number, inheritable=True)
+"""
+
+ORDINARY = """
+import os
+if os.geteuid() == 0:  # a patient process's container would be patient, too
+    os.setpriority(os.PRIO_PROCESS, 0, 0)
 """
 
 ASK = """
@@ -64,7 +70,7 @@ print(json.dumps(found))
 
 def asked(odd: bool, root: Path, image: str, preset: str, place: Path) -> dict[str, str]:
     """Return what is said in containers of a process of its own; in odd surroundings or in ordinary ones."""
-    program = "import sys\n" + (ODD if odd else "") + ASK
+    program = "import sys\n" + (ODD if odd else ORDINARY) + ASK
     words = [sys.executable, "-c", program, str(root), image, preset, SECRET if odd else "-"]
     words.append(str(place))
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
