@@ -85,8 +85,9 @@ int ck_watch_directory(const char *path);
  * made with the rights of a user namespace, -1: ours. */
 int ck_open_source(const char *path, int recursive, int read_only, int userns);
 /* A process in a new user namespace, without maps yet, for others to open it by: fills *pidfd.  It
- * ends when the descriptor that is returned is closed, or is killed; it is to be waited for. */
-int ck_spawn_namespace(int *pidfd);
+ * ends when the descriptor that is returned is closed, or is killed; it is to be waited for.  A trial has
+ * namespaces of all kinds that the launcher needs, and ends with the errno of a refused mount, or 0. */
+int ck_spawn_namespace(int trial, int *pidfd);
 /* For a process of one thread. */
 int ck_enter_namespace(int userns);
 /* Attach a program of size bytes, struct bpf_insn each, to a group of cgroup v2, open as group: it

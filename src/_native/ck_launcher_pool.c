@@ -163,6 +163,8 @@ static _Noreturn void serve_netns(int socket, bool sysfs)
         error = fds[0] = ck_openat(AT_FDCWD, "/proc/self/ns/net", O_RDONLY, 0);
     if (error >= 0 && sysfs)
         error = fds[1] = ck_new_mount("sysfs", "", 0, inert);
+    if (error == -EPERM && fds[0] >= 0) /* the one around us is read-only, as in most containers */
+        error = fds[1] = ck_new_mount("sysfs", "", 0, inert | MOUNT_ATTR_RDONLY);
     ck_send(socket, &error, sizeof error, fds, error < 0 ? 0 : 1 + sysfs);
     ck_exit(0);
 }

@@ -318,8 +318,12 @@ def watch_directory(path: os.PathLike[str]) -> int:
     return fd
 
 
-def spawn_namespace() -> tuple[int, int]:
+def spawn_namespace(*, trial: bool = False) -> tuple[int, int]:
     """Start a process in a new user namespace without maps, which waits for its end.
+
+    Args:
+        trial: it tries what a launcher mounts in namespaces of its own, and ends: its exit code is
+            the errno of what was refused, or 0.
 
     Returns:
         A descriptor: when it is closed, the process ends; and a pidfd of it, to be waited for with
@@ -329,7 +333,7 @@ def spawn_namespace() -> tuple[int, int]:
         PermissionDenied, HostError: the kernel refused.
     """
     pidfd = ffi.new("int *")
-    end = lib.ck_spawn_namespace(pidfd)
+    end = lib.ck_spawn_namespace(int(trial), pidfd)
     if end < 0:
         raise _refused(f"cannot make a user namespace: {os.strerror(-end)}", -end)
     return end, pidfd[0]

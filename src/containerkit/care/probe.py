@@ -143,10 +143,13 @@ def _unprivileged_user_namespaces() -> tuple[bool, str]:
 
 
 def _nested() -> tuple[bool, str]:
-    if not userns.is_bare():
+    missing = userns.missing()
+    if not missing:
         return True, "namespaces are to be had"
     rights = facts.capabilities() & mask_of(("SYS_CHROOT",))
     files = "chroot, in a copy of its files" if rights else "neither chroot: the host image only"
+    if missing == "mounts":
+        return False, f"no /proc and /sys for namespaces: those around us are covered; {files}"
     return False, f"a filter or security module around us refuses namespaces; {files}"
 
 

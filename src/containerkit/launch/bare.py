@@ -53,9 +53,9 @@ TREE: Final = "tree"
 """The directory, in a container's own, of the copy that is its root."""
 
 HINT: Final = (
-    "the container around this program decides: with user namespaces allowed (docker run"
-    " --security-opt seccomp=unconfined --security-opt apparmor=unconfined) all is as for an"
-    " ordinary user"
+    "the container around this program decides: with user namespaces allowed and an uncovered /proc"
+    " (docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined"
+    " --security-opt systempaths=unconfined) all is as for an ordinary user"
 )
 
 _HINT_CHROOT: Final = f"allow it chroot (docker run --cap-add SYS_CHROOT); or more: {HINT}"

@@ -28,7 +28,7 @@ from containerkit.errors import HostError, refusals
 from containerkit.runtime import cgroups, home, packets
 from containerkit.runtime.channel import Channel
 from containerkit.runtime.recover import recover, write_record
-from containerkit.state import userns
+from containerkit.state import forbidden, userns
 
 PROGRAM: Final = Path(__file__).resolve().parent.parent / "ck-launcher"
 
@@ -165,7 +165,7 @@ class Launcher:
         except OSError as error:
             if error.errno != errno.EPERM:
                 raise
-            raise userns.refused(errno.EPERM) from error
+            raise forbidden.refused(errno.EPERM) from error
 
     @refusals("set up the launcher")
     def _say_hello(
@@ -213,10 +213,7 @@ class Launcher:
             raise HostError(_SILENT)
         if event.errnum:
             step = _SETUP_STEPS[min(event.aux, len(_SETUP_STEPS) - 1)]
-            raise HostError(
-                f"cannot set up the launcher: it could not {step}: {os.strerror(event.errnum)}",
-                errno=event.errnum,
-            )
+            raise forbidden.not_set_up(step, event.errnum)
         self.features = event.features
         self._record.release()  # the launcher holds it by now
         self._ready = True

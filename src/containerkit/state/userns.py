@@ -1,8 +1,9 @@
 """The user namespace in which an ordinary user has the rights that containers need.
 
-Owns: whether one is needed, which ids it has (fixed for a root when it is first used), making it,
-and the words when the host refuses.  Must not: start anything in it.
-Neighbours: `runtime.launcher` starts the launcher in it, `layers` unpacks with its ids.
+Owns: whether one is needed, which ids it has (fixed for a root when it is first used), and making
+it.  Must not: start anything in it.
+Neighbours: `forbidden` says why the host refuses, `runtime.launcher` starts the launcher in it,
+`layers` unpacks with its ids.
 
 Where /etc/subuid and /etc/subgid grant ranges and newuidmap(1) is there, the user is 0 in it and
 the range follows; else the user's own id is all there is.
@@ -18,11 +19,13 @@ import os
 import pwd
 import signal
 import threading
+import time
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from containerkit.errors import ConfigError, HostError, PermissionDenied, refusals
+from containerkit.errors import ConfigError, PermissionDenied, refusals
+from containerkit.state import forbidden
 from containerkit.state.atomic import publish_file
 
 IdMap = tuple[tuple[int, int, int], ...]
@@ -31,23 +34,16 @@ IdMap = tuple[tuple[int, int, int], ...]
 WHOLE: Final[IdMap] = ((0, 0, (1 << 32) - 1),)
 """The map of the initial user namespace."""
 
-KNOBS: Final = (
-    ("kernel.unprivileged_userns_clone", "0", "1"),
-    ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
-    ("user.max_user_namespaces", "0", "15000"),
-)
-"""Settings of the host, the value that forbids user namespaces, and one that allows them."""
-
 GRANT: Final = (
     "as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER (/etc/subuid,"
     " /etc/subgid), and install newuidmap (package uidmap)"
 )
 """What gives a user more ids than one."""
 
+_RID_SECONDS: Final = 5.0
 _RECORD: Final = "ids"
 _CHOWN: Final = 1 << 0
 _SYS_ADMIN: Final = 1 << 21
-_REFUSALS: Final = frozenset((errno.EPERM, errno.EACCES))
 _WALL: Final = 0x40000000  # __WALL of waitpid(2): it has no exit signal
 
 
@@ -71,11 +67,20 @@ def is_needed() -> bool:
 def is_bare() -> bool:
     """Return whether no namespaces are to be had, as inside a container that is given no rights.
 
-    Found out by asking the kernel for one, once.  An ordinary user to whom a setting of the host's
-    refuses them is told which, and is not counted here.
+    Found out by asking the kernel, once.  An ordinary user to whom a setting of the host's refuses
+    them is told which, and is not counted here.
+    """
+    return missing() != ""
+
+
+def missing() -> Literal["", "namespaces", "mounts"]:
+    """Return what this process can not have, so that its containers are bare.
+
+    Without a proc file system that shows it alone, a namespace of processes is of no use: the kernel
+    gives none to whom only a covered one is shown, as in most containers (user_namespaces(7)).
     """
     euid = os.geteuid()
-    return not _rights(euid)[0] and _is_refused(euid)
+    return "" if _rights(euid)[0] else _refused_to(euid)
 
 
 def has_one_id() -> bool:
@@ -88,14 +93,37 @@ def has_one_id() -> bool:
 
 
 @lru_cache(maxsize=4)
-def _is_refused(_euid: int) -> bool:
+def _refused_to(_euid: int) -> Literal["", "namespaces", "mounts"]:
     from containerkit import _native
 
+    trial = _is_covered()
     try:
-        end, pidfd = _native.spawn_namespace()
+        end, pidfd = _native.spawn_namespace(trial=trial)
     except OSError as error:
-        return error.errno in _REFUSALS and (_is_filtered() or not _forbidding())
-    _let_go(end, pidfd)
+        refused = error.errno in forbidden.REFUSALS and (_is_filtered() or not forbidden.knobs())
+        return "namespaces" if refused else ""
+    if not trial:
+        _let_go(end, pidfd)
+        return ""
+    ended = None
+    try:
+        with contextlib.suppress(ChildProcessError):  # the embedding program waited for it
+            ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | _WALL)
+    finally:
+        os.close(end)
+        os.close(pidfd)
+    return "mounts" if ended is not None and ended.si_status in forbidden.REFUSALS else ""
+
+
+def _is_covered() -> bool:
+    """Whether something is mounted within /proc, so that another one may be refused.
+
+    Only then is that tried: the kernel takes its time to be rid of namespaces, and counts them until then.
+    """
+    with contextlib.suppress(OSError):
+        text = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+        points = {line.split(" ")[4] for line in text.split("\n") if line}
+        return any(one.startswith("/proc/") for one in points - {"/proc/sys/fs/binfmt_misc"})
     return False
 
 
@@ -247,12 +275,7 @@ def namespace(root: Path) -> int:
 
 @refusals("make a user namespace")
 def _make(ids: Ids) -> int:
-    from containerkit import _native
-
-    try:
-        end, pidfd = _native.spawn_namespace()
-    except OSError as error:
-        raise refused(error.errno or errno.EPERM) from error
+    end, pidfd = _spawn()
     try:
         pid = _pid_of(pidfd)
         if ids.single:
@@ -262,6 +285,21 @@ def _make(ids: Ids) -> int:
         return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         _let_go(end, pidfd)
+
+
+def _spawn() -> tuple[int, int]:
+    """Make the process of a namespace; the one that `missing` had is counted until the kernel is rid of it."""
+    from containerkit import _native
+
+    late = time.monotonic() + _RID_SECONDS
+    while True:
+        try:
+            return _native.spawn_namespace()
+        except OSError as error:
+            full = error.errno == errno.ENOSPC and not forbidden.knobs()
+            if not full or time.monotonic() > late:
+                raise forbidden.refused(error.errno or errno.EPERM) from error
+        time.sleep(0.01)
 
 
 def _let_go(end: int, pidfd: int) -> None:
@@ -292,7 +330,7 @@ def _write_maps(pid: int, ids: Ids) -> None:
             finally:
                 os.close(fd)
     except PermissionError as error:
-        raise refused(errno.EPERM) from error
+        raise forbidden.refused(errno.EPERM) from error
 
 
 def _have_maps_written(pid: int, ids: Ids) -> None:
@@ -316,44 +354,6 @@ def _have_maps_written(pid: int, ids: Ids) -> None:
                 else f"grant them again in /etc/sub{kind}: user {os.getuid()}, first id"
                 f" {rows[-1][1]}, {rows[-1][2]} ids; or use another root",
             )
-
-
-def refused(number: int) -> HostError:
-    """Return the error that says why this user can not have a user namespace, and what allows it.
-
-    Args:
-        number: errno of the refusal.
-    """
-    bad = _forbidding()
-    if bad:
-        why = ", ".join(f"{name} is {value}" for name, value, _ in bad)
-        hint = "as root: " + ", ".join(f"sysctl {name}={good}" for name, _, good in bad)
-    elif number == errno.ENOSPC:
-        why = "there are as many as user.max_user_namespaces allows, or 32 within each other"
-        hint = "as root: raise it with sysctl"
-    else:
-        why = os.strerror(number)
-        hint = (
-            "a seccomp filter or a security module around us refuses: allow clone and unshare with"
-            " CLONE_NEWUSER, or run as root"
-        )
-    kind = PermissionDenied if bad or number in (errno.EPERM, errno.EACCES) else HostError
-    return kind(
-        f"cannot make a user namespace, which containers of user {os.geteuid()} need: {why}",
-        errno=number,
-        hint=hint,
-    )
-
-
-def _forbidding() -> list[tuple[str, str, str]]:
-    """Return those of `KNOBS` that forbid user namespaces here."""
-    bad = []
-    for name, value, good in KNOBS:
-        with contextlib.suppress(OSError):
-            there = Path("/proc/sys", name.replace(".", "/")).read_text(encoding="ascii").strip()
-            if there == value:
-                bad.append((name, value, good))
-    return bad
 
 
 def _forked() -> None:

@@ -260,6 +260,32 @@ def image(place: str, reference: str) -> None:
         created.remove()
 
 
+def covered(place: str, image: str) -> None:
+    """Namespaces without a /proc of their own are of no use, which is said, and who decides."""
+    run(place, image)
+    with opened(place) as engine:
+        row = engine.probe()["nested"]
+        assert not row.present
+        assert "covered" in row.found
+        assert "systempaths=unconfined" in row.knob
+        refused(lambda: engine.run(None, ["true"], security=ck.Security.strict()), "strict")
+
+
+def apart(place: str, reference: str) -> None:
+    """With all that is needed, there is no difference to any other user."""
+    with warnings.catch_warnings(), ck.Engine.open(f"{place}/root") as engine:
+        warnings.simplefilter("error")
+        assert engine.probe()["nested"].present
+        for image in (None, reference):
+            script = "echo $$; cat /proc/1/comm; ls -d /sys/class/net/lo; echo >/file; hostname"
+            with engine.start(image, ["sleep", "4328"], hostname="apart") as box:
+                said = box.exec(["sh", "-c", "kill -9 1; cat /proc/1/cmdline"], text=True).stdout
+                assert said == "sleep\x004328\0"
+            said = engine.run(image, ["sh", "-c", script], text=True, hostname="apart").stdout
+            assert said == "1\nsh\n/sys/class/net/lo\napart\n", said
+            assert os.path.exists("/file") is False
+
+
 def no_image(place: str, reference: str) -> None:
     """Without chroot an image can not be started, and that is said."""
     with opened(place) as engine:

@@ -48,6 +48,7 @@ class Docker:
     def __init__(self, folder: Path) -> None:
         self._socket = folder / "docker.sock"
         self.log = folder / "log"
+        self.groups = f"containerkit-test-docker-{os.getpid()}"
         config = folder / "daemon.json"
         config.write_text("{}\n")
         argv = [
@@ -60,6 +61,7 @@ class Docker:
             f"--pidfile={folder / 'docker.pid'}",
             f"--host=unix://{self._socket}",
             "--exec-opt=native.cgroupdriver=cgroupfs",
+            f"--cgroup-parent=/{self.groups}",
             "--storage-driver=vfs",
             "--bridge=none",
             "--iptables=false",
@@ -79,6 +81,13 @@ class Docker:
         command = ["docker", f"--host=unix://{self._socket}", *words]
         return subprocess.run(command, input=data, capture_output=True, check=False)
 
+    def end(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+        for mount in (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir()):
+            for group, _, _ in os.walk(mount / self.groups, topdown=False):
+                os.rmdir(group)
+
 
 @pytest.fixture(scope="session")
 def docker() -> Iterator[Docker]:
@@ -93,18 +102,37 @@ def docker() -> Iterator[Docker]:
             assert imported.returncode == 0, imported.stderr
             yield made
         finally:
-            made.process.terminate()
-            made.process.wait()
+            made.end()
 
 
 @pytest.mark.parametrize(
     ("scenario", "network"), [("run", "none"), ("kept", "none"), ("image", "host")]
 )
 def test_what_it_does(docker: Docker, busybox: str, scenario: str, network: str) -> None:
+    inside(docker, scenario, busybox, f"--network={network}")
+
+
+USERS = {"root": (), "somebody": ("--user=1000:1000", "--tmpfs=/tmp:exec,mode=1777")}
+ALLOWED = ("--security-opt=seccomp=unconfined", "--security-opt=apparmor=unconfined")
+UNCOVERED = "--security-opt=systempaths=unconfined"
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_namespaces_without_a_proc_of_their_own(docker: Docker, user: str) -> None:
+    inside(docker, "covered", "", "--network=none", *ALLOWED, *USERS[user])
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_all_that_is_needed_may_be_had(docker: Docker, busybox: str, user: str) -> None:
+    inside(docker, "apart", busybox, "--network=host", *ALLOWED, UNCOVERED, *USERS[user])
+
+
+def inside(docker: Docker, scenario: str, reference: str, *options: str) -> None:
+    """Have a scenario of `program` done in a container of Docker's."""
     wanted = {str(CHECKOUT), sys.prefix, sys.base_prefix, "/usr"}
     binds = [word for path in sorted(wanted) for word in ("--volume", f"{path}:{path}:ro")]
     environment = {"PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"}
     settings = [word for pair in environment.items() for word in ("--env", "=".join(pair))]
-    command = [sys.executable, "-m", program.__name__, scenario, "/tmp", busybox]
-    result = docker("run", "--rm", f"--network={network}", *binds, *settings, IMAGE, *command)
+    command = [sys.executable, "-m", program.__name__, scenario, "/tmp", reference]
+    result = docker("run", "--rm", *options, *binds, *settings, IMAGE, *command)
     assert result.returncode == 0, (result.stdout + result.stderr).decode()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from containerkit.errors import HostError, PermissionDenied
-from containerkit.state import userns
+from containerkit.state import forbidden, userns
 from containerkit.state.userns import Ids
 
 ALONE = Ids(((0, 1000, 1),), ((0, 100, 1),))
@@ -69,11 +69,27 @@ def test_a_refusal_names_the_setting_and_its_value(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     setting = Path("/proc/sys/kernel/pid_max").read_text(encoding="ascii").strip()
-    monkeypatch.setattr(userns, "KNOBS", (("kernel.pid_max", setting, "7"),))
-    error = userns.refused(errno.EPERM)
+    monkeypatch.setattr(forbidden, "KNOBS", (("kernel.pid_max", setting, "7"),))
+    error = forbidden.refused(errno.EPERM)
     assert isinstance(error, PermissionDenied)
     assert f"kernel.pid_max is {setting}" in str(error)
     assert error.hint == "as root: sysctl kernel.pid_max=7"
+
+
+def test_a_launcher_that_is_not_set_up_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    setting = Path("/proc/sys/kernel/pid_max").read_text(encoding="ascii").strip()
+    monkeypatch.setattr(forbidden, "KNOBS", (("kernel.pid_max", setting, "7"),))
+    for number in (errno.EPERM, errno.EACCES):
+        error = forbidden.not_set_up("mount its /proc", number)
+        assert isinstance(error, PermissionDenied)
+        assert "could not mount its /proc" in str(error)
+        assert error.hint == "as root: sysctl kernel.pid_max=7"
+    monkeypatch.setattr(forbidden, "KNOBS", ())
+    assert "seccomp" in str(forbidden.not_set_up("mount its /proc", errno.EPERM).hint)
+    assert forbidden.not_set_up("open the store", errno.EACCES).hint is None
+    other = forbidden.not_set_up("mount its /proc", errno.ENOSPC)
+    assert type(other) is HostError
+    assert other.errno == errno.ENOSPC
 
 
 @pytest.mark.parametrize(
@@ -86,8 +102,8 @@ def test_a_refusal_names_the_setting_and_its_value(
 def test_a_refusal_without_a_setting_says_what_else_it_may_be(
     monkeypatch: pytest.MonkeyPatch, number: int, kind: type[HostError], words: str
 ) -> None:
-    monkeypatch.setattr(userns, "KNOBS", ())
-    error = userns.refused(number)
+    monkeypatch.setattr(forbidden, "KNOBS", ())
+    error = forbidden.refused(number)
     assert type(error) is kind
     assert error.errno == number
     assert words in str(error)

@@ -1,0 +1,77 @@
+"""What is said when the host refuses user namespaces, or what is to be mounted in them.
+
+Owns: the settings of the host's that forbid them, and the words.  Neighbour: `userns`, which asks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+from typing import Final
+
+from containerkit.errors import HostError, PermissionDenied
+
+KNOBS: Final = (
+    ("kernel.unprivileged_userns_clone", "0", "1"),
+    ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
+    ("user.max_user_namespaces", "0", "15000"),
+)
+"""Settings of the host, the value that forbids user namespaces, and one that allows them."""
+
+REFUSALS: Final = frozenset((errno.EPERM, errno.EACCES))
+_AROUND: Final = (
+    "a seccomp filter or a security module around us refuses (in Docker: --security-opt"
+    " seccomp=unconfined --security-opt apparmor=unconfined)"
+)
+
+
+def refused(number: int) -> HostError:
+    """Return the error that says why this user can not have a user namespace, and what allows it.
+
+    Args:
+        number: errno of the refusal.
+    """
+    bad = knobs()
+    if bad:
+        why = ", ".join(f"{name} is {value}" for name, value, _ in bad)
+        hint = "as root: " + ", ".join(f"sysctl {name}={good}" for name, _, good in bad)
+    elif number == errno.ENOSPC:
+        why = "there are as many as user.max_user_namespaces allows, or 32 within each other"
+        hint = "as root: raise it with sysctl"
+    else:
+        why = os.strerror(number)
+        hint = f"{_AROUND}: allow clone and unshare with CLONE_NEWUSER, or run as root"
+    kind = PermissionDenied if bad or number in (errno.EPERM, errno.EACCES) else HostError
+    return kind(
+        f"cannot make a user namespace, which containers of user {os.geteuid()} need: {why}",
+        errno=number,
+        hint=hint,
+    )
+
+
+def not_set_up(step: str, number: int) -> HostError:
+    """Return the error of a launcher that could not do a step, and what may allow it.
+
+    Args:
+        step: what it could not do.
+        number: errno of the refusal.
+    """
+    said = f"cannot set up the launcher: it could not {step}: {os.strerror(number)}"
+    if number not in REFUSALS or step.startswith(("open", "claim")):
+        return HostError(said, errno=number)
+    bad = ", ".join(f"sysctl {name}={good}" for name, _, good in knobs())
+    hint = f"as root: {bad}" if bad else _AROUND
+    return PermissionDenied(said, errno=number, hint=hint)
+
+
+def knobs() -> list[tuple[str, str, str]]:
+    """Return those of `KNOBS` that forbid user namespaces here."""
+    bad = []
+    for name, value, good in KNOBS:
+        with contextlib.suppress(OSError):
+            there = Path("/proc/sys", name.replace(".", "/")).read_text(encoding="ascii").strip()
+            if there == value:
+                bad.append((name, value, good))
+    return bad
