@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,13 @@ from containerkit.model.image_config import MAX_LAYERS
 from tests.security.stranger import Stranger
 from tests.support import ocibuild
 from tests.support.patience import until
+
+
+@pytest.fixture
+def engine(engine_root: Path) -> Iterator[ck.Engine]:
+    """An engine on a root of its own: what a collection leaves is asked, so no other test's may be there."""
+    with ck.Engine.open(engine_root) as opened:
+        yield opened
 
 
 def sha512(data: bytes) -> str:
