@@ -75,9 +75,9 @@ int64_t ck_path_type(int fd);
 /* ---- launch: the launcher's client side (ck_spawn); each returns >= 0 or a negative errno --- */
 
 /* Start the launcher in pid and mount namespaces of its own, with an empty environment and nothing
- * but the control socket, within the user namespace, -1: ours.  Returns its pid and fills *pidfd. */
+ * but the control socket, within the user namespace; -1: ours; CK_NO_NAMESPACES: in none of its own, not
+ * for processes and mounts either.  Returns its pid and fills *pidfd. */
 enum ck_namespaces { CK_NO_NAMESPACES = -2 };
-/* userns: -1: ours; CK_NO_NAMESPACES: none at all, not even its own for processes and mounts. */
 int ck_spawn_launcher(int program, int control, int userns, int *pidfd);
 /* An inotify descriptor that tells of changes in a directory, and of its removal. */
 int ck_watch_directory(const char *path);

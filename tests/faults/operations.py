@@ -77,8 +77,8 @@ def stop(engine: ck.Engine, image: str) -> Iterator[None]:
     _removed(container)
 
 
-def remove(engine: ck.Engine, image: str) -> Iterator[None]:
-    container = engine.start(image, ["sh", "-c", "mkdir -p /a/b; echo x > /a/b/c; sleep 1000"])
+def _removing(container: ck.Container) -> Iterator[None]:
+    """Remove it; what fails once succeeds when it is asked again."""
     yield
     try:
         container.remove(force=True)
@@ -87,6 +87,11 @@ def remove(engine: ck.Engine, image: str) -> Iterator[None]:
         raise
     yield
     _removed(container)
+
+
+def remove(engine: ck.Engine, image: str) -> Iterator[None]:
+    container = engine.start(image, ["sh", "-c", "mkdir -p /a/b; echo x > /a/b/c; sleep 1000"])
+    yield from _removing(container)
 
 
 def restart(engine: ck.Engine, image: str) -> Iterator[None]:
@@ -238,14 +243,7 @@ def own_ids(engine: ck.Engine, image: str) -> Iterator[None]:
 
 def own_ids_removed(engine: ck.Engine, image: str) -> Iterator[None]:
     container = engine.start(image, ["sh", "-c", "echo x > /f; sleep 1000"], **OWN_IDS)
-    yield
-    try:
-        container.remove(force=True)
-    except ck.HostError:
-        container.remove(force=True)
-        raise
-    yield
-    _removed(container)
+    yield from _removing(container)
 
 
 OPERATIONS: dict[str, Operation] = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 import subprocess
 import sys
 import tarfile
@@ -17,6 +16,7 @@ import containerkit as ck
 from containerkit.errors import ContainerKitError, MissingFeature, PermissionDenied
 from containerkit.state import userns
 from tests.rootless import user
+from tests.rootless.maker import killed
 from tests.rootless.test_user import nothing_is_left
 from tests.support.patience import until
 
@@ -180,15 +180,9 @@ def test_a_diff_tells_what_differs(engine: ck.Engine, busybox: str) -> None:
         assert {str(change) for change in one.diff()} == {"A /new"}
 
 
-MAKER = """
-import sys
-import containerkit as ck
-engine = ck.Engine.open(sys.argv[1])
-lifted = ck.Limits(memory=ck.UNLIMITED, cpus=ck.UNLIMITED, pids=ck.UNLIMITED)
-how = {"security": ck.Security.strict(), "limits": lifted, "lifetime": sys.argv[3]}
-one = engine.start(sys.argv[2], ["sleep", "100000"], **how)
-print(one.id, flush=True)
-sys.stdin.read()
+AS_STRICT = """
+"security": ck.Security.strict(),
+"limits": ck.Limits(memory=ck.UNLIMITED, cpus=ck.UNLIMITED, pids=ck.UNLIMITED),
 """
 
 
@@ -196,12 +190,7 @@ sys.stdin.read()
 def test_its_maker_is_killed(
     engine: ck.Engine, shared_root: Path, busybox: str, lifetime: str
 ) -> None:
-    words = [sys.executable, "-c", MAKER, str(shared_root), busybox, lifetime]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as maker:
-        assert maker.stdout is not None
-        identity = maker.stdout.readline().strip()
-        maker.send_signal(signal.SIGKILL)
-        maker.wait()
+    identity = killed(shared_root, busybox, lifetime, AS_STRICT)
     engine.recover()
     found = [one.id for one in engine.containers.list()]
     assert found == ([identity] if lifetime == "detached" else [])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 import subprocess
 import sys
 import tarfile
@@ -21,6 +20,7 @@ from containerkit.errors import ContainerKitError, MissingFeature
 from containerkit.state import userns
 from tests.conftest import missing
 from tests.rootless import user
+from tests.rootless.maker import killed
 from tests.support.patience import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.needs("ordinary user")]
@@ -110,26 +110,11 @@ def test_a_terminal(engine: ck.Engine, busybox: str) -> None:
         assert process.wait().code == 0
 
 
-MAKER = """
-import sys
-import containerkit as ck
-engine = ck.Engine.open(sys.argv[1])
-one = engine.start(sys.argv[2], ["sleep", "100000"], lifetime=sys.argv[3])
-print(one.id, flush=True)
-sys.stdin.read()
-"""
-
-
 @pytest.mark.parametrize("lifetime", ["owner", "detached"])
 def test_its_maker_is_killed(
     engine: ck.Engine, shared_root: Path, busybox: str, lifetime: str
 ) -> None:
-    words = [sys.executable, "-c", MAKER, str(shared_root), busybox, lifetime]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as maker:
-        assert maker.stdout is not None
-        identity = maker.stdout.readline().strip()
-        maker.send_signal(signal.SIGKILL)
-        maker.wait()
+    identity = killed(shared_root, busybox, lifetime)
     engine.recover()
     found = [one.id for one in engine.containers.list()]
     assert found == ([identity] if lifetime == "detached" else [])

@@ -42,7 +42,7 @@ def check_containers(keeper: Keeper, *, repair: bool) -> tuple[list[Problem], in
 def _without_row(keeper: Keeper, identity: str, *, repair: bool) -> bool | None:
     """Look again, while nobody starts or removes it; return whether it was repaired."""
     try:
-        with begin.operation(keeper, identity):
+        with begin.Operation(keeper, identity):
             marked = marks.read(keeper.directory(identity)) is not None
             if not marked or keeper.records.get(identity) is not None:
                 return None

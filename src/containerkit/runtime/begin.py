@@ -29,6 +29,7 @@ from containerkit.runtime.failure import launch_error, was_stillborn
 from containerkit.runtime.inputs import open_input
 from containerkit.runtime.lowers import MustCopy
 from containerkit.runtime.recover import write_record
+from containerkit.runtime.starts import LauncherDied
 from containerkit.state import record
 from containerkit.state.atomic import remove_tree
 from containerkit.state.lock import FileLock, Holding
@@ -49,11 +50,7 @@ LOCK_SECONDS: Final = 25.0
 _PEEK_SECONDS: Final = 10.0
 
 
-class _LauncherDied(Exception):
-    """The launcher ended before it answered; its socket says so, not the container's fault."""
-
-
-class operation(Holding):  # noqa: N801 - used as a function is
+class Operation(Holding):
     """Be the only one that starts or removes a container meanwhile.
 
     Raises:
@@ -83,7 +80,7 @@ class operation(Holding):  # noqa: N801 - used as a function is
 def begin(
     keeper: Keeper, row: Row, *, born: Born | None = None, made: list[Launcher] | None = None
 ) -> None:
-    """Start a container that is created or stopped; the caller holds its `operation`.
+    """Start a container that is created or stopped; the caller holds its `Operation`.
 
     Args:
         keeper: of the engine.
@@ -112,7 +109,7 @@ def begin(
                     _begin_here(keeper, row, kept, options, None if again else born)
             except MustCopy:
                 born = None
-            except _LauncherDied as error:
+            except LauncherDied as error:
                 if again:
                     raise LaunchError(
                         "cannot start the container: its launcher died twice"
@@ -158,7 +155,7 @@ def _begin_here(
     plan = born.plan if born and born.launcher is launcher else None
     try:
         _send(keeper, row, kept, options, launcher, host, plan)
-    except _LauncherDied:
+    except LauncherDied:
         # With its launcher the container would be cleared away as well: it hangs on this process,
         # until the next try hangs it on another launcher.
         with _hung_on_us(keeper, row.id):
@@ -271,11 +268,11 @@ def _require_running(keeper: Keeper, identity: str, launcher: Launcher) -> None:
     """See in the record whether a start that the launcher could not answer has succeeded.
 
     Raises:
-        _LauncherDied: that is why.
+        LauncherDied: that is why.
         LaunchError: it has not.
     """
     if not launcher.alive:
-        raise _LauncherDied
+        raise LauncherDied
     state = record.read(keeper.directory(identity))
     if state is None or not state.is_live or state.launcher != launcher.id:
         raise LaunchError(
@@ -290,7 +287,7 @@ def _try(plan: Plan, options: ContainerOptions, launcher: Launcher) -> packets.E
         inputs = [open_input(launcher.root, item, options, opened) for item in plan.inputs]
         channel = launcher.start(plan.encode(), inputs)
     except (BrokenPipeError, ConnectionResetError) as error:
-        raise _LauncherDied from error
+        raise LauncherDied from error
     finally:
         for fd in opened:
             os.close(fd)

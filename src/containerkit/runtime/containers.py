@@ -113,7 +113,7 @@ class Containers:
                 born = birth.create(
                     keeper, what, named(image), command, options, identity=identity, mark=mark
                 )
-                with begin.operation(keeper, identity):
+                with begin.Operation(keeper, identity):
                     begin.begin(keeper, born.row, born=born, made=made)
             container = self._made(born.row)
         if ready is not None:

@@ -145,7 +145,7 @@ def held_still(container: Handle) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(ContainerNotFound):
-            stack.enter_context(begin.operation(container._keeper, container.id))
+            stack.enter_context(begin.Operation(container._keeper, container.id))
         status = container._require("look through", *words.STATUSES[:-1]).status
         if status == "running":
             with contextlib.suppress(InvalidStatus):  # it has just ended

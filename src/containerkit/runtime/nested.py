@@ -239,7 +239,7 @@ def reach(container: Handle) -> Iterator[int]:
     status = container._require("reach the files of", *words.STATUSES[:-1]).status
     kept = Kept.of(container._read_row())
     if not is_in_place(kept.rootfs) and status in ("created", "stopped"):
-        with begin.operation(keeper, container.id), begin.leased(keeper, kept):
+        with begin.Operation(keeper, container.id), begin.leased(keeper, kept):
             make_tree(keeper.root, container._directory, kept.rootfs, kept.options)
     fd = open_tree(container._directory, kept.rootfs)
     try:

@@ -55,7 +55,7 @@ class _Parked:
     def mount(self, container: Handle) -> None:
         keeper = container._keeper
         with ExitStack() as stack:
-            stack.enter_context(begin.operation(keeper, container.id))
+            stack.enter_context(begin.Operation(keeper, container.id))
             container._require("mount the files of", *_STILL)
             kept = Kept.of(container._read_row())
             stack.enter_context(begin.leased(keeper, kept))

@@ -29,7 +29,7 @@ from containerkit.runtime.lowers import COPY, Loan, Lowers, renamed
 from containerkit.runtime.names import check_name
 from containerkit.runtime.recover import recover
 from containerkit.runtime.repeat import STAND_IN, Repeats, key_of
-from containerkit.runtime.starts import Started
+from containerkit.runtime.starts import LauncherDied, Started
 from containerkit.state import userns
 
 if TYPE_CHECKING:
@@ -38,10 +38,6 @@ if TYPE_CHECKING:
     from containerkit.runtime.starts import Startable
 
 _living: weakref.WeakSet[Runner] = weakref.WeakSet()
-
-
-class _LauncherDied(Exception):
-    """The launcher that was to start something ended before."""
 
 
 class Runner:
@@ -264,7 +260,7 @@ class Runner:
         check_options(options)
         for _ in range(2):
             # With new ids, too: those of a launcher that has died are anybody's.
-            with contextlib.suppress(_LauncherDied):
+            with contextlib.suppress(LauncherDied):
                 return self._start(image, command, options, streams=streams, ephemeral=ephemeral)
         raise LaunchError("cannot start the container: its launcher died twice")
 
@@ -311,14 +307,14 @@ class Runner:
             ]
             launcher = self.launcher()[0]
             if first is not None and self._ranges is not ranges:
-                raise _LauncherDied
+                raise LauncherDied
             if own is not None:
                 nested.make_for_run(self.root, own, launcher.id, image.rootfs, options)
             try:
                 channel = launcher.start(data, inputs)
             except (BrokenPipeError, ConnectionResetError) as error:
                 self.bury(launcher)  # its socket has closed, its end may take a moment yet
-                raise _LauncherDied from error
+                raise LauncherDied from error
         finally:
             for fd in opened:
                 os.close(fd)

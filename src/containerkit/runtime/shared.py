@@ -142,7 +142,7 @@ def _join(
                 hint="use another key, or the very same options",
             )
         if container.status in ("created", "stopped"):
-            with begin.operation(keeper, container.id):
+            with begin.Operation(keeper, container.id):
                 begin.begin(keeper, row)
         if container._look().is_live:
             return lock
@@ -185,7 +185,7 @@ def _start(
             mark=mark,
             shared=key,
         )
-        with begin.operation(keeper, container.id):
+        with begin.Operation(keeper, container.id):
             leases.make(container._directory)
             lock = leases.take(container._directory)
             if lock is None:

@@ -1,6 +1,7 @@
 """What a start begins with, and what the launcher has taken of it.
 
-Owns the two values.  Neighbours: `runner` makes one of the other.
+Owns the two values, and how a start says that its launcher is gone.  Neighbours: `runner` makes one
+of the other.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from containerkit.model.image_config import ImageConfig
     from containerkit.model.rootfs import Rootfs
     from containerkit.runtime.channel import Channel
+
+
+class LauncherDied(Exception):
+    """The launcher ended before it answered; its socket says so, not the container's fault."""
 
 
 class Startable(Protocol):

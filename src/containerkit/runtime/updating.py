@@ -58,7 +58,7 @@ def update(container: Verbs, limits: Limits) -> None:
     if not isinstance(limits, Limits):
         raise ConfigError(f"limits {limits!r} is not a value of Limits")
     keeper = container._keeper
-    with begin.operation(keeper, container.id):
+    with begin.Operation(keeper, container.id):
         row = container._read_row()
         kept = birth.Kept.of(row)
         old = limits_of(kept.options)

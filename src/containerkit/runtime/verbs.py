@@ -64,7 +64,7 @@ class Verbs(Handle):
         Blocking: until its command runs; on another start or removal of it, at most 25 s.
         """
         try:
-            with begin.operation(self._keeper, self.id):
+            with begin.Operation(self._keeper, self.id):
                 self._require("start", "created", "stopped")
                 begin.begin(self._keeper, self._read_row())
         except ContainerNotFound:
@@ -276,7 +276,7 @@ class Verbs(Handle):
         del keep_volumes
         row = self._row
         try:
-            with begin.operation(self._keeper, self.id):
+            with begin.Operation(self._keeper, self.id):
                 look = self._look()
                 if look.is_live and not force:
                     raise self._refusal("remove", look.status, "created", "stopped")
