@@ -69,10 +69,10 @@ class HostImage:
     """
 
     id: str
-    config: ImageConfig
-    rootfs: Rootfs
+    config: ImageConfig = attrs.field(repr=False)
+    rootfs: Rootfs = attrs.field(repr=False)
     notes: tuple[str, ...]
-    tree: str
+    tree: str = attrs.field(repr=False)
 
     @property
     def digest(self) -> str:
