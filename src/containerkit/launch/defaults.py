@@ -75,12 +75,15 @@ PROC: Final = _mount("proc", "/proc", INERT)
 DEV: Final = constant(Op(Code.TEMPLATE, flags=F_CREATE, arena=("dev", "/dev", None)))
 OWN_DEV: Final = constant(Op(Code.TEMPLATE, flags=F_CREATE | F_OWN, arena=("dev", "/dev", None)))
 DEV_READ_ONLY: Final = constant(Op(Code.READ_ONLY, flags=F_OWN, arena=("/dev", None, None)))
+TERMINALS: Final = 256
+"""Of a container.  All that are not the host's own share some 3,000 (kernel.pty.max, .reserve)."""
+
 # /dev is read-only: its directories pts, shm and mqueue are in the template.
 DEVPTS: Final = _mount(
     "devpts",
     "/dev/pts",
     MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,
-    ("newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
+    ("newinstance", "ptmxmode=0666", "mode=0620", f"max={TERMINALS}", "gid=5"),
 )
 
 

@@ -3,7 +3,7 @@
 Owns them, as data.  "default" allows what Docker's does and no more: less a few ways to type into a
 terminal that is not the container's, and sockets that reach the hypervisor or the kernel's crypto.
 "strict" is for code nobody trusts: nothing that attaches to other processes, changes roots or makes
-nodes, and sockets of three families only.
+nodes, sockets of three families only, and nothing of which the kernel has so much for the whole host.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _FILES: Final = """
     write writev
 """
 _MEMORY: Final = """
-    brk madvise map_shadow_stack membarrier memfd_create memfd_secret mincore mlock mlock2 mlockall
-    mmap mprotect mremap mseal msync munlock munlockall munmap pkey_alloc pkey_free pkey_mprotect
-    process_mrelease remap_file_pages shmat shmctl shmdt shmget
+    brk madvise map_shadow_stack membarrier memfd_secret mincore mlock mlock2 mlockall mprotect
+    mremap mseal msync munlock munlockall munmap pkey_alloc pkey_free pkey_mprotect process_mrelease
+    remap_file_pages shmat shmctl shmdt
 """
 _PROCESSES: Final = """
     alarm capget capset execve execveat exit exit_group fork get_robust_list get_thread_area getcpu
@@ -51,15 +51,21 @@ _CLOCKS: Final = """
 """
 _WAITING: Final = """
     epoll_create epoll_create1 epoll_ctl epoll_ctl_old epoll_pwait epoll_pwait2 epoll_wait
-    epoll_wait_old eventfd eventfd2 futex futex_requeue futex_wait futex_waitv futex_wake io_cancel
-    io_destroy io_getevents io_pgetevents io_setup io_submit ioprio_get ioprio_set mq_getsetattr
-    mq_notify mq_open mq_timedreceive mq_timedsend mq_unlink msgctl msgget msgrcv msgsnd poll ppoll
-    pselect6 select semctl semget semop semtimedop signalfd signalfd4
+    epoll_wait_old eventfd eventfd2 futex futex_requeue futex_wait futex_waitv futex_wake ioprio_get
+    ioprio_set mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedsend mq_unlink msgctl msgget
+    msgrcv msgsnd poll ppoll pselect6 select semctl semget semop semtimedop signalfd signalfd4
 """
 _SOCKETS: Final = """
     accept accept4 bind connect getpeername getsockname getsockopt listen recvfrom recvmmsg recvmsg
     sendmmsg sendmsg sendto setsockopt shutdown
 """
+_EVENTS: Final = "io_cancel io_destroy io_getevents io_pgetevents io_setup io_submit"
+"""Of these there are so many for all of the host (fs.aio-max-nr): who takes them all, takes a database's."""
+
+_MAPPINGS: Final = "memfd_create mmap shmget"
+_HUGE: Final = (("mmap", 3, 0x40000), ("memfd_create", 1, 0x4), ("shmget", 2, 0o4000))
+"""MAP_HUGETLB, MFD_HUGETLB, SHM_HUGETLB: the host's reserved pages, which no limit of memory counts."""
+
 _NODES: Final = "mknod mknodat"
 _TRACING: Final = "process_vm_readv process_vm_writev ptrace"
 
@@ -132,16 +138,21 @@ def _but(name: str, index: int, values: tuple[int, ...]) -> list[Rule]:
     return [*refused, Rule((name,))]
 
 
+def _without(name: str, index: int, flags: int, capabilities: frozenset[str] = frozenset()) -> Rule:
+    """Allow a call with none of these bits in an argument."""
+    condition = Condition(index, "masked_eq", 0, mask=flags)
+    return Rule((name,), conditions=(condition,), capabilities=capabilities)
+
+
 def _clone(refused: int, capabilities: frozenset[str] = frozenset()) -> Rule:
     """Allow clone(2) with none of these flags."""
-    condition = Condition(0, "masked_eq", 0, mask=refused)
-    return Rule(("clone",), conditions=(condition,), capabilities=capabilities)
+    return _without("clone", 0, refused, capabilities)
 
 
 def _default() -> list[Rule]:
     plain = _words(_FILES, _MEMORY, _PROCESSES, _CLOCKS, _WAITING, _SOCKETS, _NODES, _TRACING)
     return [
-        Rule((*plain, "socketpair")),
+        Rule((*plain, *_words(_MAPPINGS, _EVENTS), "socketpair")),
         Rule(_words(_ON_X86), arches=frozenset({"amd64"})),
         *_but("ioctl", 1, _TERMINALS),
         *_but("prctl", 0, (_PR_SET_MM,)),
@@ -170,6 +181,7 @@ def _strict() -> list[Rule]:
         *_only("socket", 0, _FAMILIES),
         *_only("socketpair", 0, (_AF_UNIX,)),
         *_only("personality", 0, (0x0, 0xFFFFFFFF)),
+        *(_without(name, index, flag) for name, index, flag in _HUGE),
         _clone(_NAMESPACES | _CLONE_PARENT),
     ]
 
