@@ -10,8 +10,6 @@ import errno
 import re
 from pathlib import Path
 
-import pytest
-
 import containerkit as ck
 from containerkit.launch.defaults import TERMINALS
 from containerkit.launch.ops import Code, Op

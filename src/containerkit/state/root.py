@@ -31,6 +31,11 @@ _PARTS: Final = (
     "volumes",
     "owners",
 )
+_TELLING: Final = frozenset({"blobs", "layers", "containers"})
+"""Parts of every root there ever was."""
+_OF_A_MOUNT: Final = frozenset({"lost+found"})
+_MODE: Final = 0o700
+_WRITABLE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 class StoreRoot:
@@ -55,9 +60,10 @@ class StoreRoot:
             path: None: ``default_root()``.
 
         Raises:
-            PermissionDenied: it belongs to another user, or can not be made.
+            PermissionDenied: it or a part of it belongs to another user, other users may have written
+                there, or it can not be made.
             MissingFeature: it is on a network file system.
-            ConfigError: the path names something else than a directory.
+            ConfigError: the path names something else than a directory, or one that others use.
         """
         if path is not None and not os.fspath(path):
             raise ConfigError("cannot open root '': the path is empty", hint="name a directory")
@@ -76,11 +82,11 @@ class StoreRoot:
                 hint="name another directory, or set CONTAINERKIT_ROOT",
             ) from e
         try:
-            _check_owner(fd, wanted)
+            _close_to_others(fd, wanted)
             check_file_system(file_system_of(fd), wanted)
             with refusals(f"open root {wanted}"):
                 for part in _PARTS:
-                    _make_directory(part, dir_fd=fd)
+                    _make_part(part, fd, wanted)
         finally:
             os.close(fd)
         return cls(wanted.resolve())
@@ -166,21 +172,64 @@ def check_file_system(kind: str | None, path: Path) -> None:
         )
 
 
-def _make_directory(path: str | Path, *, dir_fd: int | None = None) -> None:
+def _make_directory(path: Path) -> None:
     try:
-        os.mkdir(path, 0o700, dir_fd=dir_fd)
+        os.mkdir(path, 0o700)
     except FileExistsError:
-        if not stat.S_ISDIR(os.stat(path, dir_fd=dir_fd).st_mode):
+        if not stat.S_ISDIR(os.stat(path).st_mode):
             raise
 
 
-def _check_owner(fd: int, path: Path) -> None:
+def _make_part(part: str, root: int, path: Path) -> None:
+    try:
+        os.mkdir(part, 0o700, dir_fd=root)
+    except FileExistsError:
+        status = os.stat(part, dir_fd=root, follow_symlinks=False)
+        if not stat.S_ISDIR(status.st_mode):
+            raise ConfigError(
+                f"cannot open root {path}: {part} in it is not a directory",
+                hint="what is to lie elsewhere can be mounted there, not linked",
+            ) from None
+        # What lies there is removed, executed and believed: nobody else may have put it there.
+        _check_owner(status, path / part)
+        if status.st_mode & _WRITABLE:
+            raise _writable(path / part) from None
+
+
+def _close_to_others(fd: int, path: Path) -> None:
+    """See that nobody else reaches what is in a root: layers hold set-user-id files.
+
+    Raises:
+        PermissionDenied: it belongs to somebody else, or others may have written there already.
+        ConfigError: it is open to others, and holds something else than a root.
+    """
     status = os.fstat(fd)
+    _check_owner(status, path)
+    if stat.S_IMODE(status.st_mode) == _MODE:
+        return
+    there = set(os.listdir(fd)) - _OF_A_MOUNT
+    if there and status.st_mode & _WRITABLE:
+        raise _writable(path)
+    if there and not there >= _TELLING:
+        raise ConfigError(
+            f"cannot open root {path}: it holds something else, and would be closed to others",
+            hint="name a directory that is empty or not there",
+        )
+    os.fchmod(fd, _MODE)
+    if not there and set(os.listdir(fd)) - _OF_A_MOUNT:  # somebody was quicker
+        raise _writable(path)
+
+
+def _check_owner(status: os.stat_result, path: Path) -> None:
     if status.st_uid != os.geteuid():
         raise PermissionDenied(
             f"cannot open {path}: it belongs to user {status.st_uid}, this is {os.geteuid()}",
             hint="each user has a root directory of its own",
         )
-    if stat.S_IMODE(status.st_mode) != 0o700:
-        # Layers hold set-user-id files: nobody else may reach them by path.
-        os.fchmod(fd, 0o700)
+
+
+def _writable(path: Path) -> PermissionDenied:
+    return PermissionDenied(
+        f"cannot open {path}: other users may write there, and it is not empty",
+        hint="if what is in it is to be trusted: chmod 700",
+    )
