@@ -71,7 +71,7 @@ sample-no-openat2:
 	@$(MAKE) --no-print-directory test-no-openat2 T="-q $(SAMPLE)"
 
 test-rootless: dev $(DONE)/packages-test ## tests of containers as an ordinary user, with one id and with more; T= as above
-	$(BIN)/python -m tests.rootless $(T)
+	$(BIN)/python -m tests.rootless $(if $(filter no,$(OPENAT2)),--no-openat2) $(T)
 
 sample-rootless: dev $(DONE)/packages-test
 	@$(BIN)/python -m tests.rootless --sample

@@ -3,6 +3,7 @@
     python -m tests.rootless                  all that runs containers
     python -m tests.rootless --sample         what `make test` runs
     python -m tests.rootless tests/integration/exec -k terminal
+    python -m tests.rootless --no-openat2 …   as on a kernel without openat2(2); by root only
 
 Run by root, it becomes the user of `tests.rootless.user`; by anybody else, it stays who it is, and
 has the ids that it has.
@@ -15,6 +16,7 @@ import subprocess
 import sys
 from typing import Final
 
+from tests.no_openat2.plugin import refuse_openat2
 from tests.rootless import user
 
 ALL: Final = ("tests/rootless", "tests/integration", "tests/security")
@@ -33,6 +35,9 @@ SAMPLE: Final[dict[str, tuple[str, ...]]] = {
 
 
 def main(arguments: list[str]) -> int:
+    if arguments[:1] == ["--no-openat2"]:
+        refuse_openat2()  # of all that is started from here; an ordinary user alone could not
+        arguments = arguments[1:]
     sample = arguments[:1] == ["--sample"]
     modes = ("one id", "subordinate ids") if os.geteuid() == 0 else ("the ids it has",)
     ends: dict[str, str] = {}
