@@ -77,7 +77,6 @@ BY_TEXT = {
     "changes": {
         "open(upper)": "ROOT/containers/ID/upper/N: the engine's own directories",
         "open(store / lower)": "ROOT/layers/CHAINID, or what the caller named",
-        "listdir(upper)": "a descriptor",
         "listdir(directory)": "a descriptor",
         "listxattr(where)": "/proc/self/fd/N",
         "getxattr(where)": "/proc/self/fd/N",
@@ -95,8 +94,8 @@ BY_TEXT = {
         "open(tar)": "the host's",
         "setxattr(target)": "a descriptor",
         "utime(target)": "a descriptor",
+        "utime(found)": "a descriptor",
     },
-    "files": {"listdir(directory)": "a descriptor"},
     "opening": {"open(fd)": "a descriptor"},
     "rootfiles": {
         "open(tree)": "ROOT/layers/CHAINID, or what the caller named",
@@ -108,7 +107,7 @@ BY_TEXT = {
         "walk(top)": "a control group",
         "open(path)": "/proc/PID/…",
     },
-    "trees": {"listdir(fd)": "a descriptor"},
+    "trees": {"scandir(directory)": "a descriptor"},
 }
 
 

@@ -218,9 +218,11 @@ class Container(Inside):
         """Return what it changed in its image's files, in the order of paths."""
         return await self._workers.call(self._core.diff)
 
-    async def export(self, file: str | PathLike[str] | IO[bytes]) -> None:
+    async def export(
+        self, file: str | PathLike[str] | IO[bytes], *, max_size: int | str | None = None
+    ) -> None:
         """Write all its files as one tar, without what is mounted over its root."""
-        await self._workers.call(lambda: self._core.export(file))
+        await self._workers.call(lambda: self._core.export(file, max_size=max_size))
 
     def address(self, port: int | str, *, network: str | None = None) -> tuple[str, int]:
         """Return where this process can connect to one of its ports: (host, port)."""

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, TextIO, overload
 
 from containerkit.aio.face import face_of
 from containerkit.runtime import files as blocking
-from containerkit.runtime.whole import ROOT_OWNER
+from containerkit.runtime.whole import ROOT_OWNER, WHOLE
 
 if TYPE_CHECKING:
     from containerkit.runtime.archive import TarStream
@@ -33,7 +33,7 @@ class Files:
 
     # ---- content
 
-    async def read_bytes(self, path: StrPath, *, max_size: int | str | None = None) -> bytes:
+    async def read_bytes(self, path: StrPath, *, max_size: int | str | None = WHOLE) -> bytes:
         """Return the content of a file."""
         return await self._workers.call(lambda: self._core.read_bytes(path, max_size=max_size))
 
@@ -43,7 +43,7 @@ class Files:
         *,
         encoding: str = "utf-8",
         errors: str = "strict",
-        max_size: int | str | None = None,
+        max_size: int | str | None = WHOLE,
     ) -> str:
         """Return the content of a file as text; arguments as `read_bytes` and `bytes.decode`."""
         return await self._workers.call(
@@ -193,10 +193,10 @@ class Files:
 
     # ---- tars
 
-    async def archive(self, path: StrPath) -> TarStream:
+    async def archive(self, path: StrPath, *, max_size: int | str | None = None) -> TarStream:
         """Return a tar of a file or tree, made while it is read."""
         return await self._workers.call(
-            lambda: self._core.archive(path), undo=lambda stream: stream.close()
+            lambda: self._core.archive(path, max_size=max_size), undo=lambda stream: stream.close()
         )
 
     async def extract(

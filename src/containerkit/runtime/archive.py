@@ -16,9 +16,10 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
+from containerkit.errors import FileTooLarge
 from containerkit.runtime import trees
-from containerkit.runtime.beneath import closing, file_error, reopen
-from containerkit.runtime.copies import CHUNK
+from containerkit.runtime.beneath import attempt, closing, reopen
+from containerkit.runtime.copies import CHUNK, data_of
 from containerkit.state import cancel
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ _KINDS: Final = {
     stat.S_IFCHR: tarfile.CHRTYPE,
     stat.S_IFBLK: tarfile.BLKTYPE,
 }
+ZEROS: Final = bytes(CHUNK)
+"""The piece that is yielded for a hole."""
+_LINKED: Final = 4096
+"""Characters of a name that others link to; whoever extracts could not find a longer one."""
 _TAKEN: Final = ("user.", "security.capability")
 _OVERLAY: Final = "user.overlay."
 
@@ -81,10 +86,8 @@ class TarStream(io.RawIOBase):
     def _next(self) -> bytes | None:
         if self.closed:
             raise ValueError("I/O operation on closed file")
-        try:
+        with attempt("archive", self._path):
             return next(self._pieces, None)
-        except OSError as error:
-            raise file_error(error, f"cannot archive {self._path}", self._path) from error
 
     def close(self) -> None:
         """Let go of what it is made of; harmless when repeated."""
@@ -103,6 +106,7 @@ def tar_pieces(
     skip: Callable[[str], bool] = lambda _: False,
     empty: Callable[[str], bool] = lambda _: False,
     ids: IdMap | None = None,
+    max_size: int | None = None,
 ) -> Generator[bytes, None, None]:
     """Yield the pieces of a tar of a file or tree.
 
@@ -115,12 +119,14 @@ def tar_pieces(
         skip: says which directories' contents are left out, by the path from the top.
         empty: says which files are written without content.
         ids: of a container that has its own: owners are as it counts them.
+        max_size: bytes of content in all, holes included; None: any.
 
     Raises:
         OSError: something can not be read.
+        FileTooLarge: it is more than *max_size*.
     """
     links: dict[tuple[int, int], str] = {}
-    written = 0
+    written = size = 0
     for step in trees.walk(top, skip=skip):
         cancel.check()
         kind = _KINDS.get(stat.S_IFMT(step.status.st_mode))
@@ -130,6 +136,9 @@ def tar_pieces(
         info = _header(step, kind, path, links, empty=empty(step.path))
         if ids is not None:
             info.uid, info.gid = ids.inside(info.uid, info.gid)
+        size += info.size
+        if max_size is not None and size > max_size:
+            raise FileTooLarge(f"cannot archive {path}: there are more than {max_size} bytes")
         head = info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
         yield head
         written += len(head)
@@ -162,7 +171,7 @@ def _header(
         info.devmajor, info.devminor = os.major(status.st_rdev), os.minor(status.st_rdev)
     elif kind == tarfile.SYMTYPE:
         info.linkname = os.readlink("", dir_fd=step.fd)
-    if kind != tarfile.DIRTYPE and status.st_nlink > 1:
+    if kind != tarfile.DIRTYPE and status.st_nlink > 1 and len(path) < _LINKED:
         first = links.setdefault((status.st_dev, status.st_ino), path)
         if first != path:
             info.type, info.linkname = tarfile.LNKTYPE, first
@@ -186,7 +195,8 @@ def _attributes(step: trees.Step) -> dict[str, str]:
     found: dict[str, str] = {}
     try:
         for name in os.listxattr(where):
-            if name.startswith(_TAKEN) and not name.startswith(_OVERLAY):
+            # What is no text can be no key of a pax record (pax(1), "Extended Header").
+            if name.startswith(_TAKEN) and not name.startswith(_OVERLAY) and _is_text(name):
                 value = os.getxattr(where, name)
                 found[XATTR + name] = value.decode("utf-8", "surrogateescape")
     except OSError as error:
@@ -195,13 +205,31 @@ def _attributes(step: trees.Step) -> dict[str, str]:
     return found
 
 
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _content(found: int, size: int) -> Iterator[bytes]:
-    left = size
+    done = 0
     with closing(reopen(found, os.O_RDONLY)) as fd:
-        while left and (chunk := os.read(fd, min(CHUNK, left))):
-            left -= len(chunk)
-            yield chunk
-    left += -size % tarfile.BLOCKSIZE
+        for start, end in data_of(fd, size):
+            yield from _zeros(start - done)
+            done = start
+            while done < end and (chunk := os.pread(fd, min(CHUNK, end - done), done)):
+                cancel.check()
+                done += len(chunk)
+                yield chunk
+            if done < end:  # it has become shorter
+                break
+    yield from _zeros(size + -size % tarfile.BLOCKSIZE - done)
+
+
+def _zeros(left: int) -> Iterator[bytes]:
     while left:  # never an empty piece: it would be the end
-        yield bytes(min(CHUNK, left))
+        cancel.check()
+        yield ZEROS if left >= CHUNK else bytes(left)
         left -= min(CHUNK, left)

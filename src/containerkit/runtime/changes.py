@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 import attrs
 
 from containerkit.errors import HostError
+from containerkit.runtime import trees
 from containerkit.runtime.beneath import LEAF, closing, reopen
 from containerkit.runtime.copies import CHUNK
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["added", "modified", "deleted"]
 
+_LONGEST: Final = 4096
+"""Characters of a path: whoever is told of a longer one could not open it."""
 _MARKS: Final = ("trusted.overlay.", "user.overlay.")
 _OPEN: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -106,15 +109,14 @@ class _Comparison:
             try:
                 self._directory(self._overlay.target.rstrip("/"), top, lowers)
             except RecursionError:  # some 300 below each other; of no use to who reads the paths
-                raise HostError(
-                    "cannot compare the container with its image: its directories are too deep",
-                    errno=errno.ENAMETOOLONG,
-                ) from None
+                raise _too_deep() from None
         return self._found
 
     def _directory(self, path: str, upper: int, lowers: list[int]) -> bool:
         """Compare what is in a directory of both; say whether all that is new is mount targets."""
-        names = sorted(os.listdir(upper))
+        if len(path) > _LONGEST:
+            raise _too_deep()
+        names = trees.names_of(upper)
         only_targets = bool(names)
         if _is_opaque(upper):
             for name in _names(lowers) - set(names):
@@ -159,6 +161,13 @@ class _Comparison:
         if inside or not _same_directory(directory, status, lower, self._ids, times=not targets):
             self._found[path] = "modified"
         return False
+
+
+def _too_deep() -> HostError:
+    return HostError(
+        "cannot compare the container with its image: its directories are too deep",
+        errno=errno.ENAMETOOLONG,
+    )
 
 
 class _Lower:

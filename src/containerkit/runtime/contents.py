@@ -171,18 +171,17 @@ def diff(container: Observed) -> tuple[Change, ...]:
         return changes_of(plan, container._keeper.root, container._directory, _other_ids(container))
 
 
-def export(container: Observed, file: Sink) -> None:
+def export(container: Observed, file: Sink, max_size: int | str | None = None) -> None:
     """Do `Container.export`."""
     from containerkit.runtime.export import export_to
+    from containerkit.runtime.whole import size_limit
 
     nested.refuse(f"export container {container.id[:12]}", _NOT_APART)
-    plan = root_plan(container.plan())
-    with reach(container) as root:
+    plan, limit = root_plan(container.plan()), size_limit(max_size)
+    with reach(container) as root, contextlib.ExitStack() as stack:
         if container._look().status == "running":
-            with held_still(container):
-                export_to(file, root, plan, ids_of(container))
-        else:
-            export_to(file, root, plan, ids_of(container))
+            stack.enter_context(held_still(container))
+        export_to(file, root, plan, ids_of(container), limit)
 
 
 def ids_of(container: Observed) -> IdMap | None:

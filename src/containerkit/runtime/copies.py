@@ -12,7 +12,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
 import attrs
@@ -38,6 +38,11 @@ CHUNK: Final = 1 << 20
 UNSIZED: Final = 16 << 20
 """Bytes that are taken of a file which says it has none, as those of /proc."""
 
+NAMED: Final = 1000
+"""Of what is left out.  A socket may have any number of names, and each may be long."""
+_LINKED: Final = 4096
+"""Characters of a path by which a copy is found again, to be linked."""
+
 Owner = tuple[int, int] | Literal["keep"] | None
 """(uid, gid); "keep": as at the source; None: whoever writes it, which is root in a container."""
 
@@ -45,6 +50,9 @@ _SPLICE_REFUSED: Final = frozenset(
     (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM, errno.EBADF, errno.EIO)
 )
 _NO_ATTRIBUTES: Final = frozenset((errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM, errno.EACCES))
+_COPIED_AGAIN: Final = frozenset(
+    (errno.ENOENT, errno.EPERM, errno.EACCES, errno.ENAMETOOLONG, errno.EMLINK)
+)
 _OVERLAY: Final = "user.overlay."
 _CAPABILITY: Final = "security.capability"
 
@@ -56,7 +64,8 @@ class Copied:
     Args:
         entries: files, directories and links.
         size: bytes of content, holes not counted.
-        left_out: sockets and devices, by their paths from the top: they can not be copied.
+        left_out: sockets and devices, by their paths from the top: they can not be copied.  Of
+            very many, `NAMED` of them.
     """
 
     entries: int
@@ -126,20 +135,25 @@ def copy_data(source: int, target: int, size: int, spend: Callable[[int], None])
     if size == 0:
         _copy_unsized(source, target, spend)
         return
+    for start, end in data_of(source, size):
+        _copy_range(source, target, start, end, spend)
+    os.ftruncate(target, size)
+
+
+def data_of(file: int, size: int) -> Iterator[tuple[int, int]]:
+    """Yield where, in the first *size* bytes of an open file, there is more than holes: start, end."""
     offset = 0
     while offset < size:
         try:
-            offset = os.lseek(source, offset, os.SEEK_DATA)
-            end = min(os.lseek(source, offset, os.SEEK_HOLE), size)
+            offset = os.lseek(file, offset, os.SEEK_DATA)
+            end = min(os.lseek(file, offset, os.SEEK_HOLE), size)
         except OSError as error:
             if error.errno == errno.ENXIO:  # nothing but a hole is left
-                break
+                return
             end = size  # a file system that does not know
-        if offset >= size:
-            break
-        _copy_range(source, target, offset, end, spend)
+        if offset < size:
+            yield offset, end
         offset = end
-    os.ftruncate(target, size)
 
 
 def _copy_unsized(source: int, target: int, spend: Callable[[int], None]) -> None:
@@ -336,9 +350,10 @@ class Copier:
     def _other(self, step: trees.Step, top: int, parent: int) -> None:
         kind = stat.S_IFMT(step.status.st_mode)
         if kind not in {stat.S_IFREG, stat.S_IFLNK, stat.S_IFIFO}:
-            self._left_out.append(step.path)
+            if len(self._left_out) < NAMED:
+                self._left_out.append(step.path)
             return
-        several = step.status.st_nlink > 1
+        several = step.status.st_nlink > 1 and len(step.path) < _LINKED
         if several and self._link(step, top, parent):
             return
         self.file(step.fd, parent, step.name)
@@ -364,7 +379,9 @@ class Copier:
                     return False
                 os.link(f"/proc/self/fd/{copy}", made, dst_dir_fd=parent, follow_symlinks=True)
                 put_in_place(parent, made, step.name)
-        except (FileNotFoundError, PermissionError):
+        except OSError as error:
+            if error.errno not in _COPIED_AGAIN:
+                raise
             return False
         self._entries += 1
         return True

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Final
 
-from containerkit.runtime.archive import tar_pieces
+from containerkit.runtime.archive import ZEROS, tar_pieces
 from containerkit.runtime.beneath import DIRECTORY, aside, attempt, closing, put_in_place
 
 if TYPE_CHECKING:
@@ -26,7 +26,13 @@ _FLAGS: Final = os.O_WRONLY | os.O_CLOEXEC
 _MODE: Final = 0o666  # what the umask leaves of it, as for every other file
 
 
-def export_to(file: Sink, root: int, plan: RootPlan, ids: IdMap | None = None) -> None:
+def export_to(
+    file: Sink,
+    root: int,
+    plan: RootPlan,
+    ids: IdMap | None = None,
+    max_size: int | None = None,
+) -> None:
     """Write the tar of a root file system.
 
     Args:
@@ -34,12 +40,15 @@ def export_to(file: Sink, root: int, plan: RootPlan, ids: IdMap | None = None) -
         root: a descriptor of the root.
         plan: of the container.
         ids: its own, if it has some.
+        max_size: bytes of content in all; None: any.
 
     Raises:
         FileError: something can not be read, or *file* not written.
+        FileTooLarge: it is more than *max_size*.
     """
     mounted = frozenset(path.strip("/") for path in plan.mounted)
-    pieces = tar_pieces(root, "", skip=mounted.__contains__, empty=mounted.__contains__, ids=ids)
+    hidden = mounted.__contains__
+    pieces = tar_pieces(root, "", skip=hidden, empty=hidden, ids=ids, max_size=max_size)
     with contextlib.closing(pieces):
         _write(file, pieces)
 
@@ -58,7 +67,10 @@ def _write(file: Sink, pieces: Iterable[bytes]) -> None:
         _appearing(directory, name) as out,
     ):
         for piece in pieces:
-            out.write(piece)
+            if piece is ZEROS:  # a hole stays one: of terabytes it takes no disk
+                out.seek(len(piece), os.SEEK_CUR)
+            else:
+                out.write(piece)
 
 
 @contextmanager

@@ -11,11 +11,12 @@ import io
 import lzma
 import os
 import stat
+import sys
 import tarfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import IO, Any, Final, cast
+from typing import IO, Any, Final, NamedTuple, cast
 
 from containerkit.errors import ArchiveError, FileTooLarge, UnsafePath
 from containerkit.runtime.archive import XATTR
@@ -35,10 +36,13 @@ from containerkit.runtime.beneath import (
 )
 from containerkit.runtime.copies import CHUNK, Copied, Rules
 from containerkit.runtime.paths import member_parts
+from containerkit.state import cancel
 
 Tar = bytes | bytearray | memoryview | str | os.PathLike[str] | IO[bytes] | Iterable[bytes]
 
 _HEADER_MAX: Final = 1 << 20
+_HEADERS_MAX: Final = 2 << 20
+"""Bytes that come before one member's content: maps of holes among them, which tarfile reads whole."""
 _READ: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _BROKEN: Final = (
     tarfile.TarError,
@@ -47,6 +51,7 @@ _BROKEN: Final = (
     lzma.LZMAError,
     ValueError,
     OverflowError,
+    RecursionError,  # one extended header after another
 )
 _EXTENDED: Final = frozenset(
     (
@@ -66,6 +71,56 @@ class _Member(tarfile.TarInfo):
         if self.size < 0 or (self.type in _EXTENDED and self.size > _HEADER_MAX):
             raise tarfile.ReadError(f"a header of {self.size} bytes")
         return cast("tarfile.TarInfo", super()._proc_member(archive))  # type: ignore[misc]
+
+
+class _Headers:
+    """tarfile's stream, from which no more than so much is read before a member's content."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.left = 0
+
+    def read(self, size: int) -> bytes:
+        if size > self.left:
+            raise tarfile.ReadError(f"headers of more than {_HEADERS_MAX} bytes")
+        self.left -= size
+        return cast("bytes", self._stream.read(size))
+
+    def seekable(self) -> bool:
+        return True  # forward, as far as tarfile and holes want it
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _Archive(tarfile.TarFile):
+    """A tar whose headers are bounded, and none of whose members are remembered."""
+
+    def __init__(self, name: Any, mode: Any, fileobj: Any, **options: Any) -> None:
+        self._headers = _Headers(fileobj)
+        super().__init__(
+            name, mode, cast("IO[bytes]", self._headers), **options
+        )  # looks at the first
+
+    def next(self) -> tarfile.TarInfo | None:
+        self._headers.left = _HEADERS_MAX
+        member = super().next()
+        self._headers.left = sys.maxsize
+        shared = sum(map(len, (*self.pax_headers, *self.pax_headers.values())))
+        if shared > _HEADER_MAX:
+            raise tarfile.ReadError(f"headers for all members of {shared} characters")
+        self.members: list[tarfile.TarInfo] = []
+        return member
+
+
+class _Directory(NamedTuple):
+    """A directory that gets its owner, mode and times at the end."""
+
+    path: str
+    identity: tuple[int, int]
+    owner: tuple[int, int] | None
+    mode: int
+    times: tuple[int, int]
 
 
 class _Pieces(io.RawIOBase):
@@ -125,7 +180,7 @@ class Extractor:
         self._size = 0
         self._left_out: list[str] = []
         # Directories get mode and times at the end, when nothing is made in them any more.
-        self._directories: list[tuple[str, tarfile.TarInfo, tuple[int, int]]] = []
+        self._directories: list[_Directory] = []
 
     def run(self, tar: Tar) -> Copied:
         """Extract all members.  After a failure a part is there.
@@ -142,14 +197,13 @@ class Extractor:
                 self._entries += 1
                 with _reading(member.name):  # its numbers and names may be anything
                     self._make(archive, member)
-        for path, member, identity in reversed(self._directories):
-            self._finish_directory(path, member, identity)
+        for directory in reversed(self._directories):
+            self._finish_directory(directory)
         return Copied(self._entries, self._size, tuple(self._left_out))
 
     def _members(self, file: IO[bytes]) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
-        with _reading(), tarfile.open(fileobj=file, mode="r|*", tarinfo=_Member) as archive:
+        with _reading(), _Archive.open(fileobj=file, mode="r|*", tarinfo=_Member) as archive:
             while (member := archive.next()) is not None:
-                archive.members = []  # type: ignore[attr-defined]  # or it remembers all of them
                 yield archive, member
 
     def _make(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
@@ -174,17 +228,25 @@ class Extractor:
         except FileExistsError:
             with closing(self._side.open(path, DIRECTORY)):  # a link to one is as good
                 pass
-        with closing(self._side.open(path, DIRECTORY)) as found:
-            status = os.fstat(found)
-        self._directories.append((path, member, (status.st_dev, status.st_ino)))
-
-    def _finish_directory(
-        self, path: str, member: tarfile.TarInfo, identity: tuple[int, int]
-    ) -> None:
         with closing(self._side.open(path, os.O_RDONLY | os.O_DIRECTORY)) as found:
             status = os.fstat(found)
-            if (status.st_dev, status.st_ino) == identity:  # and not what came there since
-                self._finish(found, member)
+            self._attributes(found, member)
+        owner = self._rules.owner_of(member.uid, member.gid)
+        if owner is not None and not -1 <= min(owner) <= max(owner) < 1 << 32:
+            raise OverflowError(f"a directory of user {owner[0]}, group {owner[1]}")
+        identity = status.st_dev, status.st_ino
+        entry = _Directory(path, identity, owner, self._mode(member), _times(member))
+        self._directories.append(entry)
+
+    def _finish_directory(self, directory: _Directory) -> None:
+        with closing(self._side.open(directory.path, os.O_RDONLY | os.O_DIRECTORY)) as found:
+            status = os.fstat(found)
+            if (status.st_dev, status.st_ino) != directory.identity:  # it came there since
+                return
+            if directory.owner is not None:
+                os.fchown(found, *directory.owner)
+            os.fchmod(found, directory.mode)
+            os.utime(found, ns=directory.times)
 
     def _hard_link(self, parent: int, name: str, member: tarfile.TarInfo) -> None:
         parts = member_parts(member.linkname)
@@ -228,8 +290,19 @@ class Extractor:
         if limit is not None and self._size > limit:
             raise FileTooLarge(f"cannot extract {member.name!r}: more than {limit} bytes in all")
         content = archive.extractfile(member)
-        while content is not None and (chunk := content.read(CHUNK)):
-            write_all(target, chunk)
+        if content is None:
+            return
+        # Holes stay holes: a small tar may say that a file has exabytes of them.
+        parts = cast("list[tuple[int, int]] | None", member.sparse)
+        for start, size in [(0, member.size)] if parts is None else parts:
+            left = size
+            content.seek(start)
+            os.lseek(target, start, os.SEEK_SET)
+            while left > 0 and (chunk := content.read(min(CHUNK, left))):
+                cancel.check()
+                write_all(target, chunk)
+                left -= len(chunk)
+        os.ftruncate(target, member.size)
 
     # ---- what it gets
 
@@ -238,11 +311,14 @@ class Extractor:
         if owner is not None:
             os.fchown(target, *owner)
         os.fchmod(target, self._mode(member))
+        self._attributes(target, member)
+        os.utime(target, ns=_times(member))
+
+    def _attributes(self, target: int, member: tarfile.TarInfo) -> None:
         for key, value in member.pax_headers.items():
             attribute = key.removeprefix(XATTR)
             if attribute != key and self._rules.takes(attribute):
                 os.setxattr(target, attribute, value.encode("utf-8", "surrogateescape"))
-        os.utime(target, ns=_times(member))
 
     def _mode(self, member: tarfile.TarInfo) -> int:
         return stat.S_IMODE(member.mode)
@@ -257,6 +333,8 @@ def _times(member: tarfile.TarInfo) -> tuple[int, int]:
         time = int(whole) * 10**9
         rest = int(fraction[:9].ljust(9, "0") or 0)
         time += -rest if whole.startswith("-") else rest
+    if not -1 << 63 <= time // 10**9 < 1 << 63:
+        raise OverflowError("a time before or after all others")
     return time, time
 
 

@@ -69,10 +69,14 @@ class FileInfo:
 
     @property
     def modified(self) -> datetime:
-        """``mtime`` as a time in UTC."""
+        """``mtime`` as a time in UTC; the first or last there is, for what lies beyond."""
         from datetime import UTC, datetime
 
-        return datetime.fromtimestamp(self.mtime, UTC)
+        try:
+            return datetime.fromtimestamp(self.mtime, UTC)
+        except (ValueError, OverflowError, OSError):
+            beyond = (9999, 12, 31) if self.mtime > 0 else (1, 1, 1)
+            return datetime(*beyond, tzinfo=UTC)
 
 
 def type_of(mode: int) -> FileType:

@@ -33,9 +33,10 @@ from containerkit.runtime.beneath import (
 from containerkit.runtime.copies import Copied, Copier, Owner, Rules
 from containerkit.runtime.fileinfo import FileInfo
 from containerkit.runtime.opening import opened
-from containerkit.runtime.paths import container_path, placed
+from containerkit.runtime.paths import container_path, cut, placed
 from containerkit.runtime.whole import (
     ROOT_OWNER,
+    WHOLE,
     info_at,
     read_whole,
     replace_whole,
@@ -78,12 +79,12 @@ class Files:
 
     # ---- content
 
-    def read_bytes(self, path: StrPath, *, max_size: int | str | None = None) -> bytes:
+    def read_bytes(self, path: StrPath, *, max_size: int | str | None = WHOLE) -> bytes:
         """Return the content of a file.
 
         Args:
             path: links are followed.
-            max_size: bytes, or a size as "1MiB"; a larger file raises `FileTooLarge`.
+            max_size: bytes, or a size as "1MiB"; a larger file raises `FileTooLarge`; None: any.
         """
         where, limit = container_path(path), size_limit(max_size)
         with (
@@ -99,7 +100,7 @@ class Files:
         *,
         encoding: str = "utf-8",
         errors: str = "strict",
-        max_size: int | str | None = None,
+        max_size: int | str | None = WHOLE,
     ) -> str:
         """Return the content of a file as text; arguments as `read_bytes` and `bytes.decode`."""
         return self.read_bytes(path, max_size=max_size).decode(encoding, errors)
@@ -188,7 +189,7 @@ class Files:
             attempt("list", where),
             closing(self._side(root).open(where, os.O_RDONLY | os.O_DIRECTORY)) as directory,
         ):
-            for name in sorted(os.listdir(directory)):
+            for name in trees.names_of(directory):
                 with contextlib.suppress(FileNotFoundError):  # gone since
                     found.append(stat_at(directory, name, ids))
         return tuple(found)
@@ -347,24 +348,24 @@ class Files:
 
     # ---- tars
 
-    def archive(self, path: StrPath) -> TarStream:
+    def archive(self, path: StrPath, *, max_size: int | str | None = None) -> TarStream:
         """Return a tar of a file or tree, made while it is read.
 
         Args:
             path: its last name is the archive's top; "/" and "/dir/." put their content there.
+            max_size: bytes of content in all, holes included; more raise `FileTooLarge` in between.
 
         Returns:
             A binary file, to be read, iterated over, or given to `extract`; close it.
         """
         from containerkit.runtime.archive import TarStream, tar_pieces
 
-        where = container_path(path)
-        name = where.rstrip("/").rpartition("/")[2]
-        with ExitStack() as stack:
+        where, limit = container_path(path), size_limit(max_size)
+        name = place.name if (place := cut(where)) else ""
+        with ExitStack() as stack, attempt("archive", where):
             root = stack.enter_context(self._reach())
-            with attempt("archive", where):
-                top = stack.enter_context(closing(self._side(root).open(where, LEAF)))
-            pieces = tar_pieces(top, "" if name in {".", ".."} else name, ids=self._ids())
+            top = stack.enter_context(closing(self._side(root).open(where, LEAF)))
+            pieces = tar_pieces(top, name, ids=self._ids(), max_size=limit)
             return TarStream(pieces, where, stack.pop_all())
 
     def extract(
@@ -393,8 +394,7 @@ class Files:
         """
         from containerkit.runtime.extract import Extractor
 
-        where = container_path(path)
-        limit = size_limit(max_size)
+        where, limit = container_path(path), size_limit(max_size)
         rules = Rules(owner, trusted=True, max_size=limit, target=self._ids())
         with self._reach() as root, attempt("extract into", where):
             return Extractor(self._side(root), where, rules).run(tar)

@@ -170,7 +170,9 @@ class Observed(Inside):
 
         return diff(self)
 
-    def export(self, file: str | PathLike[str] | IO[bytes]) -> None:
+    def export(
+        self, file: str | PathLike[str] | IO[bytes], *, max_size: int | str | None = None
+    ) -> None:
         """Write all its files as one tar, without what is mounted over its root.
 
         What is mounted there (/proc, /sys, /dev, mounts, single files) shows as the empty directory or
@@ -184,14 +186,16 @@ class Observed(Inside):
         Args:
             file: open for writing bytes, or a path, which appears whole or not at all; of a killed
                 process nothing stays, unless the file system can not make files without a name.
+            max_size: bytes of content in all, holes included, or a size as "10GiB"; None: any.
 
         Raises:
             InvalidStatus: it was removed.
             FileError: something can not be read, or *file* not be written.
+            FileTooLarge: it is more than *max_size*.
         """
         from containerkit.runtime.contents import export
 
-        export(self, file)
+        export(self, file, max_size)
 
     def address(self, port: int | str, *, network: str | None = None) -> tuple[str, int]:
         """Return where this process can connect to one of its ports: (host, port).

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import stat
 from collections.abc import Callable, Generator
@@ -42,6 +43,12 @@ KERNEL: Final = frozenset(
     )
 )
 """File systems without files of their own (linux/magic.h): what they show is made as it is read."""
+
+NAMES: Final = 1_000_000
+"""Names in one directory: they are held in memory, and cost those who make them next to nothing."""
+
+LONGEST: Final = 4 * 4096
+"""Characters of a path from the top; one of `DEPTH` long names would be four times as long."""
 
 _OPEN: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -83,7 +90,8 @@ def walk(top: int, *, skip: Callable[[str], bool] = lambda _: False) -> Generato
         skip: says of a path which directory is not to be looked into; it is entered and left.
 
     Raises:
-        OSError: a directory can not be read; ELOOP: it is deeper than `DEPTH`.
+        OSError: a directory can not be read; ELOOP: it is deeper than `DEPTH`; ENAMETOOLONG: a path
+            is longer than `LONGEST`; EFBIG: as `names_of`.
     """
     status = os.fstat(top)
     if not stat.S_ISDIR(status.st_mode):
@@ -106,6 +114,8 @@ def walk(top: int, *, skip: Callable[[str], bool] = lambda _: False) -> Generato
                 continue
             path = f"{here.path}/{name}" if here.path else name
             with closing(found):
+                if len(path) > LONGEST:
+                    raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
                 status = os.fstat(found)
                 if not stat.S_ISDIR(status.st_mode):
                     yield Step("other", path, name, here.fd, found, status)
@@ -132,11 +142,24 @@ def _enter(
 ) -> _Level:
     fd = os.open(".", _OPEN, dir_fd=found)
     try:
-        names = [] if hidden else sorted(os.listdir(fd), reverse=True)
+        names = [] if hidden else names_of(fd)[::-1]
     except BaseException:
         os.close(fd)
         raise
     return _Level(Step("enter", path, name, parent, fd, status), names)
+
+
+def names_of(directory: int) -> list[str]:
+    """Return the names in an open directory, in order, each once however it changes meanwhile.
+
+    Raises:
+        OSError: EFBIG: there are more than `NAMES`.
+    """
+    with os.scandir(directory) as entries:
+        found = {entry.name for entry in itertools.islice(entries, NAMES + 1)}
+    if len(found) > NAMES:
+        raise OSError(errno.EFBIG, f"a directory has more than {NAMES} names")
+    return sorted(found)
 
 
 def mount_of(fd: int) -> int:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from containerkit.model.idmap import IdMap
 
 ROOT_OWNER: Final = (0, 0)
+WHOLE: Final = 1 << 30
+"""Bytes of a file that is read as one, where nobody says how many: a hole of terabytes costs nothing."""
 
 
 def size_limit(value: int | str | None) -> int | None:
@@ -55,15 +57,25 @@ def info_at(found: int, name: str, ids: IdMap | None) -> FileInfo:
 def read_whole(fd: int, path: str, limit: int | None) -> bytes:
     """Read a file as long as it is now; one that does not say, to its end."""
     size = os.fstat(fd).st_size
+    if limit is not None and size > limit:
+        raise _too_large(path, limit)
     most = size or UNSIZED
     if limit is not None:
         most = min(most, limit + 1)
     content = bytearray()
     while len(content) < most and (chunk := os.read(fd, min(CHUNK, most - len(content)))):
         content += chunk
-    if limit is not None and (size > limit or len(content) > limit):
-        raise FileTooLarge(f"cannot read {path}: it has more than {limit} bytes", path=path)
+    if limit is not None and len(content) > limit:
+        raise _too_large(path, limit)
     return bytes(content)
+
+
+def _too_large(path: str, limit: int) -> FileTooLarge:
+    return FileTooLarge(
+        f"cannot read {path}: it has more than {limit} bytes",
+        path=path,
+        hint="max_size says how many",
+    )
 
 
 def replace_whole(
