@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import containerkit as ck
-from containerkit.runtime import idranges, marks
+from containerkit.runtime import idclaims, marks
 from tests.faults.build import PLACE
 from tests.faults.operations import OPERATIONS, act, undo
 from tests.faults.page import CLASSES, NEVER, Page
@@ -60,7 +60,8 @@ def ranges(engine: ck.Engine) -> Iterator[str]:
     """Yield ranges of ids that are not free for the engine's next container, while none runs."""
     there = claims.of(engine.root)
     own = engine._runner._ranges
-    taken, free = (set(), set()) if own is None else (own._taken, set(own._free))
+    known = ([], []) if own is None else (own._taken, own._free)
+    taken, free = ({idclaims.name_of(engine.root, ids) for ids in each} for each in known)
     for first, holder in there.items():
         if first not in free:
             yield f"ids/{first} of {holder}"
@@ -90,7 +91,7 @@ def is_debris(engine: ck.Engine, name: str) -> bool:
     if name.startswith("containers/gone-"):
         return True
     if name.startswith("ids/"):
-        return idranges._is_stale(str(engine.root), name.partition(" of ")[2])
+        return idclaims._is_stale(str(engine.root), name.partition(" of ")[2])
     owner = marks.owner_of(marks.read(engine.root / name) or "")
     return owner is not None and not engine._keeper.is_alive(owner)
 

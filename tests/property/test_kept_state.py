@@ -25,7 +25,7 @@ from containerkit.model.limits import Limits
 from containerkit.model.security import Security
 from containerkit.registry.auth import Login
 from containerkit.registry.credentials import Credentials, _answered
-from containerkit.runtime import alive, codec, idranges, marks, top
+from containerkit.runtime import alive, codec, idclaims, idranges, marks, top
 from containerkit.state import record, userns
 from tests.property.test_model import mutations
 
@@ -100,17 +100,17 @@ def test_any_claim_is_held_or_stale(data: bytes) -> None:
         (root / "containers" / "c").mkdir(parents=True)
         ids = place / "ids"
         ids.mkdir()
-        claim = ids / str(3 * idranges.SIZE)
+        claim = ids / str(3 * idclaims.SIZE)
         claim.write_bytes(data.replace(b"ROOT", str(root).encode()))
         for odd in ("x", "0", "\u00b2", "\u0663", "9" * 200):
             (ids / odd).write_bytes(claim.read_bytes())
-        only = (claim.name, idranges.SIZE)
+        only = (claim.name, idclaims.SIZE)
         pool = int(only[0]), int(only[0]) + only[1]
-        with mock.patch.object(idranges, "PLACE", ids):
-            idranges.sweep(root)
-            with mock.patch.object(idranges, "_pool", return_value=pool):
+        with mock.patch.object(idclaims, "PLACE", ids):
+            idclaims.sweep(root)
+            with mock.patch.object(idclaims, "_pool", return_value=pool):
                 try:
-                    assert idranges.Ranges(root, "b").take() == pool[0]
+                    assert idranges.Ranges(root, "b").take().uids[0][1] == pool[0]
                 except HostError:
                     assert claim.exists()
 
@@ -120,7 +120,7 @@ def test_any_file_of_subordinate_ids_grants_ids_or_none(data: bytes) -> None:
     with directory() as place:
         path = place / "subuid"
         path.write_bytes(data)
-        granted = idranges._granted(str(path))
+        granted = idclaims._granted(str(path))
         with (
             mock.patch.object(os, "getuid", return_value=4321),
             mock.patch.object(pwd, "getpwuid", return_value=mock.Mock(pw_name="me")),
@@ -128,10 +128,10 @@ def test_any_file_of_subordinate_ids_grants_ids_or_none(data: bytes) -> None:
             found = userns._range(path)
     for first, count in granted | ({found} if found else set()):
         assert 0 <= first < first + count <= LAST + 1
-    with mock.patch.object(idranges, "_granted", return_value=granted):
-        start, end = idranges._pool()
-    assert start % idranges.SIZE == 0
-    assert end - start >= idranges.SIZE
+    with mock.patch.object(idclaims, "_granted", return_value=granted):
+        start, end = idclaims._pool()
+    assert start % idclaims.SIZE == 0
+    assert end - start >= idclaims.SIZE
 
 
 @given(lines(st.sampled_from(["uid", "gid", "x"]), NUMBERS, NUMBERS, NUMBERS, between=" "))

@@ -113,18 +113,6 @@ def test_what_is_the_callers_alone_is_closed_to_it(
     assert control.stdout == "opensecret"
 
 
-@WITH_IDS
-def test_root_of_auto_would_be_the_caller(engine: ck.Engine, busybox: str) -> None:
-    auto = ck.Security(userns="auto")
-    for who in (None, 0, "1000:0"):
-        with pytest.raises(MissingFeature, match="runs this program") as caught:
-            engine.run(busybox, ["true"], security=auto, user=who)
-        assert "1000:1000" in str(caught.value.hint)
-    script = "id -u; touch /dev/shm/a && stat -c %u /dev/shm/a"
-    found = engine.run(busybox, ["sh", "-c", script], security=auto, user="app", text=True)
-    assert found.stdout.split() == ["1000", "1000"]
-
-
 def test_ids_as_asked_for(engine: ck.Engine, busybox: str) -> None:
     script = ["sh", "-c", "cat /proc/self/uid_map; id -u; touch /new; stat -c %u /new /bin/busybox"]
     found = engine.run(busybox, script, security=all_of_them(), text=True, check=True).stdout

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from containerkit.runtime import idranges
+from containerkit.runtime import idclaims
 
 
-def of(root: Path) -> dict[int, str]:
-    """Return who holds the ranges that containers of a root have, by their first id."""
+def of(root: Path) -> dict[str, str]:
+    """Return who holds the ranges that containers of a root have, by the claims' names."""
     found = {}
-    if idranges.PLACE.is_dir():
-        for name in (path.name for path in idranges.PLACE.iterdir()):
-            claim = idranges._read(idranges.PLACE, int(name)) if name.isdigit() else None
+    place = idclaims.place_of(root)
+    if place.is_dir():
+        for name in filter(idclaims.span_of, os.listdir(place)):
+            claim = idclaims.read(place, name)
             if claim is not None and claim[0] == str(root):
-                found[int(name)] = claim[1]
+                found[name] = claim[1]
     return found

@@ -118,7 +118,8 @@ class _Compiler:
         )
         self.secrets = tuple(options.get("secrets") or ())
         self.owner = userns.owner_of(self.ids, self.identity)
-        self.shown = self.ids if facts.ids is None else None  # the ids of what lies in layers
+        # The ids of what lies in layers: a launcher in a user namespace has no others shown.
+        self.shown = self.ids if facts.ids is None or request.copied else None
         self.user_slot = -1
         check_streams(request)
         self.slots = mount_steps.Slots(inputs_of(request))
@@ -146,7 +147,7 @@ class _Compiler:
         self._storage(prepare, directory)
         prepare += self.slots.sources(
             mapped=self.shown is not None,
-            as_is=self.ids is not self.shown,
+            as_is=self.ids is not None and self.facts.ids is not None,
             copied=bool(request.copied),
         )
         if request.copied:

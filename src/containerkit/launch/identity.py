@@ -188,6 +188,17 @@ def resolve_user(user: str, passwd: bytes | None, group: bytes | None) -> Identi
     return Identity(found.uid, found.gid, distinct, found.home)
 
 
+def known_ids(passwd: bytes | None, group: bytes | None) -> set[int]:
+    """Return all numbers of users and groups in an image's files.
+
+    Raises:
+        InvalidSpec: a file of more than `FILE_MAX` bytes.
+    """
+    users = _users(passwd or b"")
+    groups = {one.gid for one in _groups(group or b"")}
+    return {one.uid for one in users} | {one.gid for one in users} | groups
+
+
 def among(identity: Identity, ids: Ids | None, notes: list[str]) -> Identity:
     """Return what can be had of an identity in a user namespace.
 

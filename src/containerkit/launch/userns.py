@@ -27,7 +27,7 @@ def ids_of(security: Security, chosen: IdMap | None, within: Ids | None) -> IdMa
 
     Args:
         security: its own.
-        chosen: for "auto".
+        chosen: for "auto", as the launcher counts.
         within: those of the launcher's user namespace; None: it is in the host's.
 
     Raises:
@@ -35,19 +35,20 @@ def ids_of(security: Security, chosen: IdMap | None, within: Ids | None) -> IdMa
     """
     if security.userns == "host":
         return None
-    if within is not None:
-        return _among(security.userns, within)
     if isinstance(security.userns, IdMap):
-        return security.userns
-    if chosen is None:
+        return security.userns if within is None else _among(security.userns, within)
+    if chosen is not None:
+        return chosen
+    if within is None:
         raise ConfigError("userns 'auto': no ids were chosen")
-    return chosen
+    return _among(security.userns, within)
 
 
 def _among(asked: str | IdMap, within: Ids) -> IdMap:
-    """Return ids that are the same inside and outside: layers can not be shown with others there.
+    """Return ids that are the same inside and outside, as layers have them.
 
-    For "auto", all but 0, which is who runs this program; 0 where there is nobody else.
+    For "auto" where nothing was chosen, all but 0, which is who runs this program; 0 where there is
+    nobody else.
     """
     if isinstance(asked, IdMap):
         ranges = [
@@ -85,6 +86,8 @@ def identity_among(
         *(tuple((inside, count) for inside, _, count in lines) for lines in (ids.uids, ids.gids))
     )
     missing = there.missing(identity.uid, identity.gid)
+    if _is_range(ids):
+        return _among_range(identity, ids, there, missing, notes)
     if missing and not within.missing(identity.uid, identity.gid):
         raise MissingFeature(
             f"cannot run as {missing} in a user namespace of its own: that is who runs this program"
@@ -99,6 +102,31 @@ def identity_among(
         else "who runs this program is nobody in its user namespace, and so is root of the image:"
         " their files are open to it as to any other"
     )
+    return among(identity, there, notes)
+
+
+def _is_range(ids: IdMap) -> bool:
+    """Whether a container within has other numbers inside than outside: ids that are no other's."""
+    return any(inside != outside for inside, outside, _ in ids.uids)
+
+
+def _among_range(
+    identity: Identity, ids: IdMap, there: Ids, missing: str | None, notes: list[str]
+) -> Identity:
+    alone = ids.uid_outside(0) is None
+    if missing:
+        raise MissingFeature(
+            f"cannot run as {missing} in a user namespace of its own: it was started with other ids",
+            hint="start it as another user than 65534, and it has more"
+            if alone
+            else "it has those up to 1023, those that its image names, and those it was started with",
+            feature="userns",
+        )
+    if alone:
+        notes.append(
+            "who runs this program is nobody in its user namespace, and so are the owners of all of the"
+            " image's files: these are open to it as to any other"
+        )
     return among(identity, there, notes)
 
 

@@ -95,7 +95,7 @@ def begin(
     kept = born.kept if born else Kept.of(row)
     options = _with_secrets(keeper, row, kept.options)
     with leased(keeper, kept), _record_restored(keeper, row.id):
-        if idranges.wants_range(options):
+        if idranges.wants_range(keeper.root, options):
             idranges.hold(keeper.root, row.id)
         make_remountable(keeper, row.id)
         if nested.wants_tree(kept.rootfs):

@@ -34,6 +34,7 @@ from containerkit.state.lock import FileLock
 
 if TYPE_CHECKING:
     from containerkit.launch.plan import Plan
+    from containerkit.model.idmap import IdMap
     from containerkit.model.image_config import ImageConfig
     from containerkit.model.options import Command, ContainerOptions
     from containerkit.model.rootfs import Rootfs
@@ -143,10 +144,9 @@ def create(
     Atomicity: others see all of it or nothing; a killed process leaves debris for `recover`.
     """
     check_options(options)
-    with keeper.runner.ranges().for_kept(identity, options) as first:
-        return _create(
-            keeper, image, reference, command, options, identity, mark, shared, first_id=first
-        )
+    shape = keeper.runner.shape_of(image, options)
+    with keeper.runner.ranges().for_kept(identity, shape) as ids:
+        return _create(keeper, image, reference, command, options, identity, mark, shared, ids=ids)
 
 
 def _create(
@@ -159,7 +159,7 @@ def _create(
     mark: str | None,
     shared: str | None,
     *,
-    first_id: int | None,
+    ids: IdMap | None,
 ) -> Born:
     launcher, host = keeper.runner.launcher()
     plan = keeper.runner.compile(
@@ -170,7 +170,7 @@ def _create(
         ephemeral=False,
         container_id=identity,
         host=host,
-        first_id=first_id,
+        ids=ids,
     )[1]
     detached = options.get("lifetime", "owner") == "detached"
     if mark is None:
@@ -190,7 +190,7 @@ def _create(
         config=kept.dump(),
     )
     named = _given_name(options) is not None
-    row = _make(keeper, row, chain_ids, mark, named=named, first_id=first_id)
+    row = _make(keeper, row, chain_ids, mark, named=named, ids=ids)
     if secrets := options.get("secrets"):
         keeper.secrets[identity] = dict(secrets)
     labels = codec.load(row.labels)
@@ -216,7 +216,7 @@ def _make(
     mark: str,
     *,
     named: bool,
-    first_id: int | None,
+    ids: IdMap | None,
 ) -> Row:
     directory = keeper.directory(row.id)
     durable = mark == marks.DETACHED
@@ -230,8 +230,8 @@ def _make(
     try:
         row = _insert(keeper, row, chain_ids, durable=durable, named=named)
         try:
-            if first_id is not None:
-                keeper.runner.ranges().pass_on(first_id, directory)
+            if ids is not None:
+                keeper.runner.ranges().pass_on(ids, directory)
             marks.write(directory, mark)
             if durable:
                 sync_directory(directory)

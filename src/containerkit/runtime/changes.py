@@ -16,7 +16,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, Self
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
 
 import attrs
 
@@ -37,6 +37,18 @@ _MARKS: Final = ("trusted.overlay.", "user.overlay.")
 _OPEN: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+class Owners(NamedTuple):
+    """By which ids owners are counted; None: as they are.
+
+    Attributes:
+        upper: what the container has written.
+        lowers: its image's layers.
+    """
+
+    upper: IdMap | None = None
+    lowers: IdMap | None = None
+
+
 @attrs.frozen(order=True)
 class Change:
     """One difference between a container's files and its image.
@@ -54,16 +66,14 @@ class Change:
         return f"{self.kind[0].upper() if self.kind != 'modified' else 'C'} {self.path}"
 
 
-def changes_of(
-    root: RootPlan, store: Path, container: Path, ids: IdMap | None = None
-) -> tuple[Change, ...]:
+def changes_of(root: RootPlan, store: Path, container: Path, ids: Owners) -> tuple[Change, ...]:
     """Return what differs, in the order of paths.
 
     Args:
         root: of the container.
         store: the engine's root, where lowers lie.
         container: its directory, which holds ``upper``.
-        ids: its own, if it has some: owners in its upper are the host's.
+        ids: owners lie on disk as the host has them.
 
     Raises:
         OSError: something can not be read.
@@ -90,7 +100,7 @@ def _above(path: str) -> Iterator[str]:
 class _Comparison:
     """One overlay's upper directory beside its lowers."""
 
-    def __init__(self, overlay: Stack, hidden: frozenset[str], ids: IdMap | None) -> None:
+    def __init__(self, overlay: Stack, hidden: frozenset[str], ids: Owners) -> None:
         self._overlay = overlay
         self._ids = ids
         self._hidden = hidden
@@ -262,11 +272,9 @@ def _is_opaque(directory: int) -> bool:
 # ---- sameness ----------------------------------------------------------------------------------
 
 
-def _same(
-    fd: int, status: os.stat_result, other: int, lower: os.stat_result, ids: IdMap | None
-) -> bool:
+def _same(fd: int, status: os.stat_result, other: int, lower: os.stat_result, ids: Owners) -> bool:
     """Whether two files, neither a directory, are the same to a user."""
-    if _told(status, ids) != _told(lower) or status.st_rdev != lower.st_rdev:
+    if _told(status, ids.upper) != _told(lower, ids.lowers) or status.st_rdev != lower.st_rdev:
         return False
     if status.st_mtime_ns != lower.st_mtime_ns:
         return False
@@ -285,19 +293,19 @@ def _same_directory(
     directory: int,
     status: os.stat_result,
     lower: _Lower,
-    ids: IdMap | None,
+    ids: Owners,
     *,
     times: bool,
 ) -> bool:
     assert lower.status is not None
-    if _told(status, ids) != _told(lower.status):
+    if _told(status, ids.upper) != _told(lower.status, ids.lowers):
         return False
     if times and status.st_mtime_ns != lower.status.st_mtime_ns:
         return False
     return _attributes(directory) == _attributes(lower.fd)
 
 
-def _told(status: os.stat_result, ids: IdMap | None = None) -> tuple[int, int, int]:
+def _told(status: os.stat_result, ids: IdMap | None) -> tuple[int, int, int]:
     owner = status.st_uid, status.st_gid
     return (status.st_mode, *(owner if ids is None else ids.inside(*owner)))
 

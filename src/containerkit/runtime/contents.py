@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from containerkit.errors import ContainerNotFound, HostError, InvalidStatus
 from containerkit.model.idmap import IdMap
-from containerkit.runtime import begin, idranges, nested, packets
+from containerkit.runtime import begin, idranges, nested, packets, subordinate
 from containerkit.runtime import status as words
 from containerkit.runtime.alive import pid_of
 from containerkit.runtime.beneath import DIRECTORY, attempt
@@ -158,7 +158,7 @@ def held_still(container: Handle) -> Iterator[None]:
 
 def diff(container: Observed) -> tuple[Change, ...]:
     """Do `Container.diff`."""
-    from containerkit.runtime.changes import changes_of
+    from containerkit.runtime.changes import Owners, changes_of
 
     nested.refuse(f"compare the files of container {container.id[:12]}", _NOT_APART)
     plan = root_plan(container._planned(copied=False))
@@ -168,7 +168,8 @@ def diff(container: Observed) -> tuple[Change, ...]:
         held_still(container),
         attempt("compare the files of container", container.id[:12]),
     ):
-        return changes_of(plan, container._keeper.root, container._directory, _other_ids(container))
+        shown = Owners(ids_of(container), _layers_ids(container))
+        return changes_of(plan, container._keeper.root, container._directory, shown)
 
 
 def export(container: Observed, file: Sink, max_size: int | str | None = None) -> None:
@@ -185,16 +186,18 @@ def export(container: Observed, file: Sink, max_size: int | str | None = None) -
 
 
 def ids_of(container: Observed) -> IdMap | None:
-    """Return a container's own ids, or those of an ordinary user's containers; None: the host's."""
+    """Return the ids by which a container's files are counted, as this host has them; None: as they are."""
     if userns.is_bare():
         return nested.own_ids()
-    if userns.is_needed():
-        return IdMap(*userns.ids_of(container._keeper.root))
-    return _other_ids(container)
+    security = container.config.options.get("security")
+    within = _layers_ids(container)
+    if within is None:
+        return None if userns.is_within() else idranges.ids_of(container._directory, security)
+    is_auto = security is not None and security.userns == "auto"
+    own = idranges.noted(container._directory) if is_auto else None
+    return within if own is None else subordinate.of_files(own, within)
 
 
-def _other_ids(container: Observed) -> IdMap | None:
-    """Return the ids with which a container's layers are shown to it; None: those they have."""
-    if userns.is_within():
-        return None
-    return idranges.ids_of(container._directory, container.config.options.get("security"))
+def _layers_ids(container: Observed) -> IdMap | None:
+    """Return the same of what lies in its layers; None: as it is."""
+    return IdMap(*userns.ids_of(container._keeper.root)) if userns.is_needed() else None

@@ -3,16 +3,11 @@
 Owns: which range a container gets, so that no two containers of this host share an id, whoever runs
 them and in whatever root.  Must not know what a range is used for.
 
-A range is 65,536 ids.  Who has one says so in a file named by its first id in `PLACE`, changed only
-under one lock:
+A range is 65,536 ids, an ordinary user's as many as its container needs (`subordinate`).  Who has one
+is on the disk (`idclaims`).
 
-    ROOT                   the engine's root directory
-    launcher ID            a process's own, for its runs: until that launcher has died
-    container ID           a kept container's, also when it does not run: until it is removed
-
-A process keeps the ranges of its runs that have ended for its next ones.  A claim whose holder is no
-longer there is stale: whoever wants that range takes it over, and `recover` removes those of its root.
-A kept container notes its range beside its mark, since the claims are gone after a boot.
+A process keeps the ranges of its runs that have ended for its next ones.  A kept container notes its
+range beside its mark, since the claims may be gone after a boot.
 
 Neighbours: `runner` takes ranges for runs, `birth` passes one on to a container, `begin` makes sure of
 it again.
@@ -20,81 +15,56 @@ it again.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import random
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from containerkit.errors import ConfigError, HostError, InUse, MissingFeature, refusals
+from containerkit.errors import ConfigError, HostError, InUse, refusals
 from containerkit.model.idmap import IdMap
-from containerkit.runtime.alive import is_alive
+from containerkit.runtime import idclaims, subordinate
+from containerkit.runtime.idclaims import LAST, POOL, SIZE
+from containerkit.runtime.subordinate import Shape
 from containerkit.state import userns
-from containerkit.state.atomic import publish_file
-from containerkit.state.lock import FileLock
 
 if TYPE_CHECKING:
     from containerkit.model.options import ContainerOptions
     from containerkit.model.security import Security
 
-PLACE: Final = Path("/run/containerkit/ids")
-SIZE: Final = 65536
 NOTE: Final = "ids"
 """In a container's directory, a link to the first of its ids."""
 
-# Far from what useradd gives away (subuid(5)), below the numbers that some programs take for negative.
-_POOL: Final = (1 << 30, 1 << 31)
-_USER: Final = "containerkit"
-_LAST: Final = (1 << 32) - 2
-_DIGITS: Final = 10
-_TRIES: Final = 64
-_LOCK_SECONDS: Final = 25.0
+WHOLE: Final[Shape] = ((0, SIZE),)
 
 
-def wants_range(options: ContainerOptions) -> bool:
-    """Whether options ask for a range, and there are any: in a user namespace there are not."""
+def wants_range(root: Path, options: ContainerOptions) -> bool:
+    """Whether options ask for a range, and there are any.
+
+    In a user namespace there are none, but for an ordinary user with subordinate ids.
+    """
     security = options.get("security")
-    return security is not None and security.userns == "auto" and not userns.is_within()
+    if security is None or security.userns != "auto":
+        return False
+    return not userns.is_within() or grants_any(root)
+
+
+def grants_any(root: Path) -> bool:
+    """Whether ranges of a root's containers are cut out of an ordinary user's subordinate ids."""
+    return userns.is_needed() and not userns.ids_of(root).single
 
 
 def ids_of(directory: Path | str, security: Security | None) -> IdMap | None:
-    """Return the ids of a kept container, None: the host's."""
+    """Return the ids of a kept container, as its launcher counts; None: those of the launcher."""
     if security is None or security.userns == "host":
         return None
     return security.userns if isinstance(security.userns, IdMap) else noted(directory)
 
 
-def check_own(root: Path, options: ContainerOptions) -> None:
-    """Refuse an `IdMap` that this process's containers can not have, being in a user namespace.
-
-    Raises:
-        MissingFeature: it has ids that are not granted, or not by the numbers that layers have.
-    """
-    security = options.get("security")
-    if security is None or not isinstance(security.userns, IdMap) or not userns.is_within():
-        return
-    asked = security.userns
-    there = IdMap(*userns.ids_of(root)) if userns.is_needed() else IdMap(userns.WHOLE)
-    for lines, inside_of in ((asked.uids, there.uid_inside), (asked.gids, there.gid_inside)):
-        for inside, outside, count in lines:
-            last = count - 1
-            if (inside_of(outside), inside_of(outside + last)) != (inside, inside + last):
-                raise MissingFeature(
-                    f"cannot have {outside} to {outside + last} of the host as {inside} to"
-                    f" {inside + last}: layers are shown with other ids by the host's root only",
-                    hint=f"there are, as (inside, outside, count): {there.uids} of users,"
-                    f" {there.gids} of groups; an IdMap may have parts of these",
-                    feature="userns",
-                )
-
-
-def example() -> IdMap:
+def example(shape: Shape = WHOLE) -> IdMap:
     """Return what a range looks like, for plans that are only read."""
-    return IdMap.of_range(_POOL[0], SIZE)
+    return subordinate.ids_from(POOL[0] if shape == WHOLE else SIZE + 1, shape)
 
 
 class Ranges:
@@ -111,74 +81,93 @@ class Ranges:
         self._root = root
         self._holder = f"launcher {launcher_id}"
         self._guard = threading.Lock()
-        self._free: list[int] = []
-        self._taken: set[int] = set()
+        self._free: list[IdMap] = []
+        self._taken: set[IdMap] = set()
 
-    def take(self) -> int:
-        """Return the first id of a range that nobody has.
+    def take(self, shape: Shape = WHOLE) -> IdMap:
+        """Return the ids of a range that nobody has.
 
         Raises:
             HostError: all are taken, or the claims can not be written.
+            MissingFeature: so many are not granted.
         """
         with self._guard:
-            if self._free:
-                return self._free.pop()
-        first = _allocate(self._root, self._holder)
+            for ids in reversed(self._free):
+                if subordinate.shape_in(ids) == shape:
+                    self._free.remove(ids)
+                    return ids
+        try:
+            first = idclaims.allocate(self._root, self._holder, shape)
+        except HostError:
+            if not self._release_free():
+                raise
+            first = idclaims.allocate(self._root, self._holder, shape)
+        ids = subordinate.ids_from(first, shape)
         with self._guard:
-            self._taken.add(first)
-        return first
+            self._taken.add(ids)
+        return ids
 
-    def give_back(self, first: int) -> None:
+    def _release_free(self) -> bool:
+        """Give up what is kept for next runs of other shapes; return whether there was any."""
+        with self._guard:
+            free, self._free = self._free, []
+            self._taken.difference_update(free)
+        for ids in free:
+            idclaims.release(self._root, ids, self._holder)
+        return bool(free)
+
+    def give_back(self, ids: IdMap) -> None:
         """Let a later start have a range; nothing with its ids is left."""
         with self._guard:
-            if first in self._taken:
-                self._free.append(first)
+            if ids in self._taken:
+                self._free.append(ids)
 
     @contextmanager
-    def for_kept(self, container_id: str, options: ContainerOptions) -> Iterator[int | None]:
-        """Give the first id of a range for a container that is created meanwhile, and is to keep it.
+    def for_kept(self, container_id: str, shape: Shape | None) -> Iterator[IdMap | None]:
+        """Give a range for a container that is created meanwhile, and is to keep it.
 
-        None: its options ask for none.
+        None: it needs none.
         """
-        if not wants_range(options):
+        if shape is None:
             yield None
             return
-        first = self.take()
+        ids = self.take(shape)
         try:
-            yield first
+            yield ids
         except BaseException:
-            self.give_back(first)
-            _release(first, self._root, f"container {container_id}")
+            self.give_back(ids)
+            idclaims.release(self._root, ids, f"container {container_id}")
             raise
 
-    def pass_on(self, first: int, directory: Path) -> None:
+    def pass_on(self, ids: IdMap, directory: Path) -> None:
         """Leave a range to the kept container of a directory, which has no mark yet.
 
         Raises:
             InUse: the launcher that had it has died, and another container has come to it since.
         """
         with refusals("note the container's ids"):
-            os.symlink(str(first), directory / NOTE)
-        with _locked() as place:
-            if _read(place, first) != (str(self._root), self._holder) and not _claim(
-                place, first, self._root, self._holder
+            os.symlink(_written(ids), directory / NOTE)
+        name = idclaims.name_of(self._root, ids)
+        with idclaims.locked(self._root) as place:
+            if idclaims.read(place, name) != (str(self._root), self._holder) and not idclaims.claim(
+                place, name, self._root, self._holder
             ):
                 raise InUse(
                     f"cannot create container {directory.name[:12]}: its launcher has died, and"
                     " another container has its user ids since",
                     hint="create it again",
                 )
-            _write(place, first, self._root, f"container {directory.name}")
+            idclaims.write(place, name, self._root, f"container {directory.name}")
         with self._guard:
-            self._taken.discard(first)
+            self._taken.discard(ids)
 
     def close(self) -> None:
         """Give all of them up: the launcher has ended."""
         with self._guard:
             taken, self._taken = self._taken, set()
             self._free.clear()
-        for first in taken:
-            _release(first, self._root, self._holder)
+        for ids in taken:
+            idclaims.release(self._root, ids, self._holder)
 
 
 # ---- kept containers
@@ -191,24 +180,45 @@ def noted(directory: Path | str) -> IdMap | None:
     Raises:
         ConfigError: somebody else wrote what says which.
     """
-    first = _noted(directory)
-    return None if first is None else IdMap.of_range(first, SIZE)
-
-
-def _noted(directory: Path | str) -> int | None:
     try:
         text = os.readlink(f"{directory}/{NOTE}")
     except (FileNotFoundError, NotADirectoryError):
         return None
-    first = _number(text)
-    if not first or first % SIZE or first + SIZE > _LAST:
-        raise ConfigError(f"cannot read the container's ids: {directory}/{NOTE} was damaged")
-    return first
+    first, _, stretches = text.partition(":")
+    try:
+        if not stretches:
+            return _whole(idclaims.number_in(first))
+        return subordinate.ids_from(_positive(first), _shape(stretches))
+    except (ValueError, ConfigError):
+        raise ConfigError(
+            f"cannot read the container's ids: {directory}/{NOTE} was damaged"
+        ) from None
 
 
-def _number(text: str) -> int | None:
-    """Return a number as it is written here and in subuid(5); None: it is none, or no id's."""
-    return int(text) if len(text) <= _DIGITS and text.isascii() and text.isdigit() else None
+def _written(ids: IdMap) -> str:
+    """Return a range as it is noted: the first id, and unless it is a whole one its stretches."""
+    shape = subordinate.shape_in(ids)
+    first = str(subordinate.span_of(ids)[0])
+    stretches = ",".join(f"{inside}+{count}" for inside, count in shape)
+    return first if shape == WHOLE else f"{first}:{stretches}"
+
+
+def _shape(text: str) -> Shape:
+    stretches = [stretch.split("+") for stretch in text.split(",")]
+    return tuple((_positive(inside, 0), _positive(count)) for inside, count in stretches)
+
+
+def _positive(text: str, least: int = 1) -> int:
+    number = idclaims.number_in(text)
+    if number is None or number < least:
+        raise ValueError(text)
+    return number
+
+
+def _whole(first: int | None) -> IdMap:
+    if not first or first % SIZE or first + SIZE > LAST:
+        raise ValueError(first)
+    return IdMap.of_range(first, SIZE)
 
 
 def hold(root: Path, container_id: str) -> None:
@@ -219,21 +229,24 @@ def hold(root: Path, container_id: str) -> None:
         InUse: after a boot, another container has come to it first.
     """
     directory = root / "containers" / container_id
-    with refusals("read the container's ids"):
-        first = _noted(directory)
-    if first is None:
+    ids = noted(directory)
+    if ids is None:
         raise HostError(
             f"cannot start container {container_id[:12]}: {directory}/{NOTE}, which says what user"
             " ids it has, is gone",
             hint="remove it, and create it anew",
         )
-    holder = f"container {container_id}"
-    with _locked() as place:
-        if _claim(place, first, root, holder) or _read(place, first) == (str(root), holder):
+    holder, name = f"container {container_id}", idclaims.name_of(root, ids)
+    with idclaims.locked(root) as place:
+        if idclaims.claim(place, name, root, holder) or idclaims.read(place, name) == (
+            str(root),
+            holder,
+        ):
             return
+    first, count = subordinate.span_of(ids)
     raise InUse(
         f"cannot start container {container_id[:12]}: another one has its user ids,"
-        f" {first} to {first + SIZE - 1}",
+        f" {first} to {first + count - 1}",
         hint="start it when that one is removed, or create it anew",
     )
 
@@ -241,110 +254,4 @@ def hold(root: Path, container_id: str) -> None:
 def release(root: Path, container_id: str, ids: IdMap | None) -> None:
     """Give up the range of a kept container that was removed."""
     if ids is not None:
-        _release(ids.uids[0][1], root, f"container {container_id}")
-
-
-def sweep(root: Path) -> None:
-    """Remove the stale claims of a root."""
-    try:
-        names = os.listdir(PLACE)
-    except OSError:
-        return
-    for first in filter(None, map(_number, names)):
-        found = _read(PLACE, first)
-        if found is not None and found[0] == str(root) and _is_stale(*found):
-            with contextlib.suppress(OSError), _locked() as place:
-                if _read(place, first) == found and _is_stale(*found):
-                    os.unlink(place / str(first))
-
-
-# ---- claims
-
-
-@contextmanager
-def _locked() -> Iterator[Path]:
-    """Be the only one that looks at claims and changes them meanwhile."""
-    with refusals("choose ids for the container"):
-        PLACE.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = FileLock(PLACE / "lock")
-        with lock.holding(deadline=time.monotonic() + _LOCK_SECONDS):
-            yield PLACE
-
-
-def _allocate(root: Path, holder: str) -> int:
-    start, end = _pool()
-    count = (end - start) // SIZE
-    with _locked() as place:
-        tried = [random.randrange(count) for _ in range(_TRIES)]  # noqa: S311 - spread, no secret
-        for number in (*tried, *range(count)):
-            first: int = start + number * SIZE
-            if _claim(place, first, root, holder):
-                return first
-    raise HostError(
-        f"cannot choose ids for the container: all {count} ranges are taken",
-        hint=f"remove containers; a larger range can be given to {_USER!r} in /etc/subuid",
-    )
-
-
-def _pool() -> tuple[int, int]:
-    """Return where ranges are: what the host gives in /etc/subuid and /etc/subgid, if it does."""
-    users, groups = (_granted(path) for path in ("/etc/subuid", "/etc/subgid"))
-    for start, count in users & groups:
-        first = -(-start // SIZE) * SIZE
-        if first + SIZE <= start + count:
-            return first, start + count
-    return _POOL
-
-
-def _granted(path: str) -> set[tuple[int, int]]:
-    """Return the lines of our name in a file of subuid(5)."""
-    try:
-        lines = Path(path).read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return set()
-    found = set()
-    for line in lines:
-        name, *numbers = line.split(":")
-        start, count = map(_number, numbers) if len(numbers) == 2 else (None, None)
-        if name == _USER and start is not None and count and start + count - 1 <= _LAST:
-            found.add((start, count))
-    return found
-
-
-def _claim(place: Path, first: int, root: Path, holder: str) -> bool:
-    """Write a claim unless another holds the range."""
-    found = _read(place, first)
-    if found is not None and not _is_stale(*found):
-        return False
-    _write(place, first, root, holder)
-    return True
-
-
-def _read(place: Path, first: int) -> tuple[str, str] | None:
-    """Return root and holder of a claim, empty when it was not written whole; None: there is none."""
-    try:
-        data = (place / str(first)).read_bytes()
-    except FileNotFoundError:
-        return None
-    root, end, holder = os.fsdecode(data).rpartition("\n")[0].rpartition("\n")
-    return (root, holder) if end else ("", "")
-
-
-def _write(place: Path, first: int, root: Path, holder: str) -> None:
-    publish_file(place, str(first), os.fsencode(f"{root}\n{holder}\n"), durable=False)
-
-
-def _release(first: int, root: Path, holder: str) -> None:
-    # Left where the host refuses that: it is stale.
-    with contextlib.suppress(OSError), _locked() as place:
-        if _read(place, first) == (str(root), holder):
-            os.unlink(place / str(first))
-
-
-def _is_stale(root: str, holder: str) -> bool:
-    if "\0" in root + holder:
-        return True
-    kind, _, name = holder.partition(" ")
-    if kind == "launcher":
-        return not is_alive(Path(root), name)
-    return kind != "container" or not os.path.isdir(f"{root}/containers/{name}")
+        idclaims.release(root, ids, f"container {container_id}")

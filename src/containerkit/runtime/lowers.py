@@ -3,7 +3,8 @@
 Ordinarily all containers share an image's layers, id-mapped for each (mount_setattr(2)).  Overlays
 over such mounts need Linux 5.19, and a file system that allows them; a filter of system calls around us
 may refuse the call.  Nobody is asked: the first start that is refused tells, and from then on the
-layers are copied, with the container's ids.
+layers are copied, with the container's ids.  An ordinary user is always refused, and always copies, by a
+process that may give files to others; but not for a container that is to be nobody, and no more.
 
 Owns: whether they are, where a copy lies, and its life:
 
@@ -23,6 +24,7 @@ import errno
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -48,6 +50,7 @@ COPY: Final = "copy"
 
 _DONE: Final = "copied"
 _ASKED: Final = "the engine's configuration asks for that"
+_WITHIN: Final = "only the host's root can have files seen with other ids"
 _MAPPING: Final = frozenset((Code.ID_MAP, Code.OVERLAY))
 _REFUSALS: Final = frozenset((errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM))
 _IDLE: Final = 8
@@ -105,6 +108,11 @@ class Lowers:
         self._count = 0
         self._known: OrderedDict[Key, _Copy] = OrderedDict()
 
+    @property
+    def reason(self) -> str:
+        """Why a container's layers are a copy, where that was `wanted`."""
+        return self.why or _WITHIN
+
     def refused(self, plan: Plan, event: Event) -> bool:
         """Learn from a start that failed; True: it is worth another try, with a copy."""
         how = next((op for op in plan.prepare if op.code == Code.ID_MAP), None)
@@ -129,7 +137,12 @@ class Lowers:
             chosen: its range, with userns="auto".
         """
         security = options.get("security")
-        if self.why is None or security is None or security.userns == "host" or is_within():
+        if security is None or security.userns == "host":
+            return None
+        if is_within():
+            is_range = chosen is not None and chosen.uid_outside(0) is not None
+            return chosen if is_range and security.userns == "auto" else None
+        if self.why is None:
             return None
         return security.userns if isinstance(security.userns, IdMap) else chosen
 
@@ -142,10 +155,10 @@ class Lowers:
     # ---- of runs
 
     def take_for(
-        self, rootfs: Rootfs, options: ContainerOptions, first_id: int | None
+        self, rootfs: Rootfs, options: ContainerOptions, chosen: IdMap | None
     ) -> Loan | None:
-        """Return the copy that a run needs, if it does; its range begins with *first_id*."""
-        ids = self.wanted(options, None if first_id is None else IdMap.of_range(first_id))
+        """Return the copy that a run needs, if it does; *chosen* is its range."""
+        ids = self.wanted(options, chosen)
         return None if ids is None else self.take(rootfs, ids)
 
     def take(self, rootfs: Rootfs, ids: IdMap) -> Loan:
@@ -173,12 +186,18 @@ class Lowers:
             self._remove(unwanted)
             with copy.making:
                 if not copy.done:
-                    _make(self._root, rootfs, ids, self._root / copy.where)
+                    self._make(rootfs, ids, copy)
                     copy.done = True
         except BaseException:
             self.give_back(loan)
             raise
         return loan
+
+    def _make(self, rootfs: Rootfs, ids: IdMap, copy: _Copy) -> None:
+        record = self._record
+        assert record is not None
+        # Until who copies has ended, whoever recovers does not remove what appears meanwhile.
+        _make(self._root, rootfs, ids, self._root / copy.where, fds=(record.fd,))
 
     def give_back(self, loan: Loan) -> None:
         """Let others have a copy, or let it go if it is not whole."""
@@ -286,14 +305,22 @@ def _lowers(rootfs: Rootfs) -> tuple[tuple[str, ...], ...]:
     )
 
 
-def _make(root: Path, rootfs: Rootfs, ids: IdMap, directory: Path) -> None:
-    from containerkit.snapshots.copy import merge
+def _make(
+    root: Path, rootfs: Rootfs, ids: IdMap, directory: Path, *, fds: Sequence[int] = ()
+) -> None:
+    from containerkit.snapshots.copy import merge, merge_inside
 
     remove_tree(directory)  # which an earlier try left
     with refusals("copy the image's layers for the container"):
         directory.mkdir(mode=0o700)
+    stacks = []
     for number, lowers in enumerate(_lowers(rootfs)):
         if lowers:
             with refusals("copy the image's layers for the container"):
                 (directory / str(number)).mkdir(mode=0o700)
-            merge([root / lower for lower in lowers], directory / str(number), ids=ids)
+            stacks.append(([root / lower for lower in lowers], directory / str(number)))
+    if is_within():
+        merge_inside(root, stacks, ids, fds=fds)
+        return
+    for layers, copy in stacks:
+        merge(layers, copy, ids=ids)

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from containerkit.errors import ContainerKitError, HostError, refusals
-from containerkit.runtime import cgroups, home, idranges, leases, marks
+from containerkit.runtime import cgroups, home, idclaims, leases, marks
 from containerkit.runtime.alive import belonging, lost_its_owner
 from containerkit.state import events, record
 from containerkit.state.atomic import open_regular, remove_tree, write_all_at
@@ -82,7 +82,7 @@ def recover(root: Path) -> Recovered:
         elif (root / "owners" / name).exists():
             living.add(name)
     containers = tuple(_recover_containers(root, living))
-    idranges.sweep(root)
+    idclaims.sweep(root)
     return Recovered(tuple(launchers), containers)
 
 
@@ -231,7 +231,7 @@ def _remove_owned(root: Path, name: str, mark: str) -> bool:
         if directory is None:
             return False
         marks.drop(directory)
-        remove_tree(directory)
+        _removed(directory)  # else it is debris from here on, which the next recovery removes
     events.append(root, "remove", name)
     return True
 

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from containerkit.errors import LaunchError, NotReady
-from containerkit.launch.compile import compile_plan
+from containerkit.launch.compile import compile_plan, user_of
+from containerkit.launch.identity import resolve_user
+from containerkit.launch.presets import default_user, is_strict
 from containerkit.launch.request import HostFacts, LaunchRequest, check_options
-from containerkit.model.idmap import IdMap
 from containerkit.runtime import facts, nested
 from containerkit.runtime.devices import block_devices, device_nodes
-from containerkit.runtime.idranges import Ranges, check_own, example, noted, wants_range
+from containerkit.runtime.idranges import WHOLE, Ranges, example, noted, wants_range
 from containerkit.runtime.inputs import files_among, host_file, open_input
 from containerkit.runtime.launcher import Launcher
 from containerkit.runtime.lowers import COPY, Loan, Lowers, renamed
@@ -30,12 +31,15 @@ from containerkit.runtime.names import check_name
 from containerkit.runtime.recover import recover
 from containerkit.runtime.repeat import STAND_IN, Repeats, key_of
 from containerkit.runtime.starts import LauncherDied, Started
+from containerkit.runtime.subordinate import check_own, shape_of
 from containerkit.state import userns
 
 if TYPE_CHECKING:
     from containerkit.launch.plan import Plan
+    from containerkit.model.idmap import IdMap
     from containerkit.model.options import Command, ContainerOptions
     from containerkit.runtime.starts import Startable
+    from containerkit.runtime.subordinate import Shape
 
 _living: weakref.WeakSet[Runner] = weakref.WeakSet()
 
@@ -173,7 +177,7 @@ class Runner:
         container_id: str | None = None,
         host: HostFacts | None = None,
         park: bool = False,
-        first_id: int | None = None,
+        ids: IdMap | None = None,
         copy: str | None = "",
     ) -> tuple[str, Plan]:
         """Return the id and the plan of a container, without starting it.
@@ -188,8 +192,8 @@ class Runner:
             container_id: 64 hexadecimal digits; None: new ones.
             host: facts that hold for the launcher which is to start it; None: for this process's.
             park: nothing is started; what is mounted for it is held for whoever uses its files.
-            first_id: of its range, with userns="auto"; None: that of the kept container, or, for a plan
-                that is only read, an example.
+            ids: its range, with userns="auto"; None: that of the kept container, or, for a plan that is
+                only read, an example.
             copy: where the copy of its layers lies, if it needs one, "": in its own directory; None: as
                 if it needed none.
         """
@@ -198,7 +202,7 @@ class Runner:
             check_name(options["name"])
         host = host or self.launcher()[1]
         identity = container_id or os.urandom(32).hex()
-        ids = self._ids(identity, options, first_id)
+        ids = self._ids(identity, image, options, ids)
         copied = copy is not None and self.lowers.wanted(options, ids) is not None
         where = copy or f"containers/{identity}/{COPY}"
         files = facts.accounts_of(self.root, image.rootfs, bare=host.bare)
@@ -221,19 +225,31 @@ class Runner:
             hosts=host_file("/etc/hosts") if host_network else None,
             resolv_conf=host_file("/etc/resolv.conf") if host_network else None,
             ids=ids,
-            copied=self.lowers.why if copied else None,
+            copied=self.lowers.reason if copied else None,
             devices=block_devices(options.get("limits")),
             nodes=device_nodes(None if park else options.get("security")),
         )
         return identity, compile_plan(request, host)
 
-    def _ids(self, identity: str, options: ContainerOptions, first_id: int | None) -> IdMap | None:
-        if not wants_range(options):
+    def _ids(
+        self, identity: str, image: Startable, options: ContainerOptions, ids: IdMap | None
+    ) -> IdMap | None:
+        if not wants_range(self.root, options):
             check_own(self.root, options)
             return None
-        if first_id is not None:
-            return IdMap.of_range(first_id)
-        return noted(self.root / "containers" / identity) or example()
+        ids = ids or noted(self.root / "containers" / identity)
+        return ids or example(self.shape_of(image, options) or WHOLE)
+
+    def shape_of(self, image: Startable, options: ContainerOptions) -> Shape | None:
+        """Return what ids a container's range has inside; None: it gets no range."""
+        if not wants_range(self.root, options):
+            return None
+        if not userns.is_within():
+            return WHOLE
+        files = facts.accounts_of(self.root, image.rootfs, bare=False)
+        user = user_of(options.get("user"), default_user(options, image.config.user))
+        identity = resolve_user(user, files.passwd, files.group)
+        return shape_of(identity, files.passwd, files.group, alone=is_strict(options))
 
     def start(
         self,
@@ -274,7 +290,8 @@ class Runner:
         ephemeral: bool,
     ) -> Started:
         ranges, channel = self.ranges(), None
-        first = ranges.take() if wants_range(options) else None
+        shape = self.shape_of(image, options)
+        ids = ranges.take(shape) if shape is not None else None
         loan: Loan | None = None
         opened: list[int] = []
         own = os.urandom(32).hex() if nested.wants_tree(image.rootfs) else None
@@ -282,20 +299,20 @@ class Runner:
         def let_go() -> None:
             if loan is not None:
                 self.lowers.give_back(loan)
-            if first is not None:
-                ranges.give_back(first)
+            if ids is not None:
+                ranges.give_back(ids)
             if own is not None:
                 nested.drop(self.root, own)
 
         try:
-            loan = self.lowers.take_for(image.rootfs, options, first)
+            loan = self.lowers.take_for(image.rootfs, options, ids)
             identity, plan, data = self._encoded(
                 image,
                 command,
                 options,
                 streams=tuple(streams),
                 ephemeral=ephemeral,
-                first_id=first,
+                ids=ids,
                 copy=loan.where if loan else "",
                 own=own,
             )
@@ -306,7 +323,7 @@ class Runner:
                 for item in plan.inputs
             ]
             launcher = self.launcher()[0]
-            if first is not None and self._ranges is not ranges:
+            if ids is not None and self._ranges is not ranges:
                 raise LauncherDied
             if own is not None:
                 nested.make_for_run(self.root, own, launcher.id, image.rootfs, options)
@@ -330,7 +347,7 @@ class Runner:
         *,
         streams: tuple[str, ...],
         ephemeral: bool,
-        first_id: int | None,
+        ids: IdMap | None,
         copy: str,
         own: str | None,
     ) -> tuple[str, Plan, bytes]:
@@ -344,7 +361,7 @@ class Runner:
                 streams=streams,
                 ephemeral=ephemeral,
                 container_id=identity,
-                first_id=first_id,
+                ids=ids,
                 copy=copy,
             )
 
@@ -353,7 +370,7 @@ class Runner:
             identity, plan = compiled(own)
             return identity, plan, plan.encode()
         self.launcher()  # a new one forgets what was compiled for another
-        key = key, first_id, copy
+        key = key, ids, copy
         identity = os.urandom(32).hex()
         found = self._repeats.find(key, identity)
         if found is None:

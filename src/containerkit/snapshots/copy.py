@@ -87,6 +87,39 @@ def merge(
         merger.close()
 
 
+def merge_inside(
+    root: Path,
+    stacks: Sequence[tuple[Sequence[Path], Path]],
+    ids: IdMap,
+    *,
+    fds: Sequence[int] = (),
+) -> None:
+    """Do `merge` for an ordinary user's root, by a process in its user namespace.
+
+    Args:
+        root: of the engine.
+        stacks: the layers of each, and where its copy is to be.
+        ids: as that namespace counts.
+        fds: descriptors, of locks say, that the process has too as long as it lives.
+
+    Raises:
+        CorruptContent, HostError, PermissionDenied: as of `merge`.
+    """
+    from containerkit.state.inside import Inside
+
+    paths = [([str(layer) for layer in layers], str(copy)) for layers, copy in stacks]
+    arguments = {"stacks": paths, "uids": ids.uids, "gids": ids.gids}
+    with Inside(root, f"{__name__}:_merge_stacks", arguments, fds=fds) as inside:
+        inside.result()
+
+
+def _merge_stacks(
+    stacks: list[tuple[list[str], str]], uids: list[list[int]], gids: list[list[int]]
+) -> None:
+    for layers, copy in stacks:
+        merge(layers, copy, ids=IdMap(uids, gids))
+
+
 class _Level(NamedTuple):
     """A directory that is being copied.
 

@@ -2,7 +2,7 @@
 
 Owns: that process, from its start in the root's user namespace to what it says; on both sides.  Must
 not: know what is done there.  It is a Python of its own, since a namespace is entered by processes
-of one thread only; it gets nothing but what it is called with.
+of one thread only; it gets nothing but what it is called with, and ends with who called it.
 Neighbours: `state.atomic` removes trees by it, `layers.apply` unpacks.
 """
 
@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -52,23 +53,31 @@ class Inside:
 
         namespace = userns.namespace(root)
         package = str(Path(__file__).resolve().parents[2])
+        life, self._life = os.pipe()
         call = {
             "path": [package, *(path for path in sys.path if path)],
             "namespace": namespace,
+            "life": life,
             "function": function,
             "arguments": arguments,
         }
-        with refusals(f"start {sys.executable or 'a Python'} in a user namespace"):
-            self._process: subprocess.Popen[bytes] = subprocess.Popen(
-                [sys.executable or "python3", "-I", "-S", "-c", _PROGRAM, json.dumps(call)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                pass_fds=(namespace, *fds),
-                cwd="/",
-                env={},
-                start_new_session=True,
-            )
+        try:
+            with refusals(f"start {sys.executable or 'a Python'} in a user namespace"):
+                self._process: subprocess.Popen[bytes] = subprocess.Popen(
+                    [sys.executable or "python3", "-I", "-S", "-c", _PROGRAM, json.dumps(call)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    pass_fds=(namespace, life, *fds),
+                    cwd="/",
+                    env={},
+                    start_new_session=True,
+                )
+        except BaseException:
+            os.close(self._life)
+            raise
+        finally:
+            os.close(life)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Give it data to read.
@@ -112,6 +121,7 @@ class Inside:
         """End it, whatever it is at, and wait for that."""
         self._process.kill()
         self._process.wait()
+        os.close(self._life)
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 try:
@@ -145,6 +155,7 @@ def serve(call: dict[str, Any]) -> None:
     try:
         _native.enter_namespace(call["namespace"])
         os.close(call["namespace"])
+        threading.Thread(target=_end_with, args=(call["life"],), daemon=True).start()
         os.umask(0o022)
         module, _, name = call["function"].partition(":")
         function: Callable[..., Any] = getattr(importlib.import_module(module), name)
@@ -162,6 +173,12 @@ def serve(call: dict[str, Any]) -> None:
         }
     sys.stdout.write(json.dumps(answer))
     sys.stdout.flush()
+
+
+def _end_with(life: int) -> None:
+    """End as soon as who has the other end of a pipe does, however that ends."""
+    os.read(life, 1)
+    os._exit(1)
 
 
 def _is_plain(value: object) -> bool:
