@@ -64,6 +64,9 @@ class FakeRunner:
     def compile(self, *_args: object, **_options: object) -> tuple[str, Any]:
         return "", None
 
+    def shape_of(self, *_: object) -> None:
+        return None
+
     def ranges(self) -> Ranges:
         return Ranges(self.root, self._launcher.id)
 
