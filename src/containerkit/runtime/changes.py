@@ -49,6 +49,9 @@ class Owners(NamedTuple):
     lowers: IdMap | None = None
 
 
+AS_THEY_ARE: Final = Owners()
+
+
 @attrs.frozen(order=True)
 class Change:
     """One difference between a container's files and its image.
@@ -66,7 +69,9 @@ class Change:
         return f"{self.kind[0].upper() if self.kind != 'modified' else 'C'} {self.path}"
 
 
-def changes_of(root: RootPlan, store: Path, container: Path, ids: Owners) -> tuple[Change, ...]:
+def changes_of(
+    root: RootPlan, store: Path, container: Path, ids: Owners = AS_THEY_ARE
+) -> tuple[Change, ...]:
     """Return what differs, in the order of paths.
 
     Args:
