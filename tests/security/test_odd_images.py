@@ -129,17 +129,17 @@ def test_layers_are_as_many_as_can_be_stacked(engine: ck.Engine) -> None:
                 assert engine.run(reference, ["true"]).exit.ok
 
 
-def test_directories_too_deep_to_compare(engine: ck.Engine) -> None:
+NEST = "i=0; while [ $i -lt 500 ]; do mkdir d; cd d; i=$((i + 1)); done"
+
+
+def test_directories_too_deep_to_compare(engine: ck.Engine, busybox: str) -> None:
     """Made by whoever runs there, or by a working directory that is missing."""
+    with engine.start(busybox, ["sh", "-c", NEST]) as box:
+        assert box.wait(timeout=120).ok
+        with pytest.raises(HostError, match="too deep"):
+            box.diff()
     with Stranger() as registry:
-        for depth in (500, 20):
-            config = {"WorkingDir": "/d" * depth}
-            reference = registry.has(ocibuild.busybox(config=config), tag=str(depth))
-            with engine.containers.create(reference, ["true"]) as box:
-                box.start()
-                box.wait()
-                if depth > 100:
-                    with pytest.raises(HostError, match="too deep"):
-                        box.diff()
-                else:
-                    assert len(box.diff()) >= depth
+        reference = registry.has(ocibuild.busybox(config={"WorkingDir": "/d" * 20}))
+        with engine.start(reference, ["true"]) as box:
+            box.wait(timeout=120)
+            assert len(box.diff()) >= 20

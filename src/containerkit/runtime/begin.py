@@ -42,12 +42,14 @@ if TYPE_CHECKING:
     from containerkit.runtime.channel import Channel
     from containerkit.runtime.keeper import Keeper
     from containerkit.runtime.launcher import Launcher
+    from containerkit.runtime.packets import Event
     from containerkit.runtime.records import Row
 
 LOCK_SECONDS: Final = 25.0
 """How long one operation on a container waits for another: a start or a removal."""
 
-_PEEK_SECONDS: Final = 10.0
+PEEK_SECONDS: Final = 10.0
+"""And a start for those who hold its start lock meanwhile: see `waited_for_lock`."""
 
 
 class Operation(Holding):
@@ -240,7 +242,7 @@ def _send(
         )[1]
     keeper.runner.lowers.keep_for(keeper.directory(row.id), kept.rootfs, options)
     launcher.await_ready()
-    deadline = time.monotonic() + _PEEK_SECONDS
+    deadline = time.monotonic() + PEEK_SECONDS
     stillborn = 0
     while True:
         event = _try(plan, options, launcher)
@@ -254,14 +256,25 @@ def _send(
         stillborn += was_stillborn(event)
         if was_stillborn(event) and stillborn == 1:
             continue
-        peeked = event.code == Code.LOCK and event.errnum == errno.EAGAIN
-        if not peeked or time.monotonic() > deadline:
+        if not waited_for_lock(keeper, row.id, event, deadline):
             raise launch_error(plan, event)
-        # Somebody looks whether it is supervised, or its last end is not all over yet.
-        with contextlib.suppress(Timeout):
-            FileLock(keeper.directory(row.id) / record.NAME, shared=True).acquire(
-                deadline=deadline
-            ).release()
+
+
+def waited_for_lock(keeper: Keeper, identity: str, event: Event, deadline: float) -> bool:
+    """Wait for the start lock, if that is what a start failed for: it is to be tried again then.
+
+    Somebody looks whether the container is supervised, or its last end is not all over yet: what a
+    launcher clones has, for its first moments, all that the launcher has.
+
+    Returns:
+        False: it is another failure, or the deadline is over.
+    """
+    if (event.code, event.errnum) != (Code.LOCK, errno.EAGAIN) or time.monotonic() > deadline:
+        return False
+    lock = FileLock(keeper.directory(identity) / record.NAME, shared=True)
+    with contextlib.suppress(Timeout):
+        lock.acquire(deadline=deadline).release()
+    return True
 
 
 def _require_running(keeper: Keeper, identity: str, launcher: Launcher) -> None:

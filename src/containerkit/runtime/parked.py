@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Final
@@ -151,7 +152,10 @@ def _send(container: Handle, plan: Plan, options: ContainerOptions) -> Channel:
 
 def _started(container: Handle, plan: Plan, options: ContainerOptions) -> tuple[Channel, int]:
     """Wait until it is mounted; return the channel and the pidfd of the child."""
-    for _ in range(_TRIES):
+    keeper = container._keeper
+    deadline = time.monotonic() + begin.PEEK_SECONDS
+    failed = 0
+    while failed < _TRIES:
         channel = _send(container, plan, options)
         event, fds = None, list[int]()
         try:
@@ -164,11 +168,14 @@ def _started(container: Handle, plan: Plan, options: ContainerOptions) -> tuple[
             if event is None or event.kind != packets.STARTED:
                 channel.finish()
         if event is None:
-            container._keeper.runner.bury_the_dead()
-        elif container._keeper.runner.lowers.refused(plan, event):
+            keeper.runner.bury_the_dead()
+        elif keeper.runner.lowers.refused(plan, event):
             raise MustCopy
         elif event.kind == packets.FAILED and not was_stillborn(event):
-            raise launch_error(plan, event)
+            if not begin.waited_for_lock(keeper, container.id, event, deadline):
+                raise launch_error(plan, event)
+            continue
+        failed += 1
     raise HostError("cannot mount the container's files: its launcher died, or can not answer")
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 
 import containerkit as ck
 from containerkit.errors import ConfigError, InvalidStatus
+from containerkit.runtime import begin
+from containerkit.state import record
+from containerkit.state.lock import FileLock
 
 COPY = ["sh", "-c", "cat /etc/config > /seen; exit 3"]
 
@@ -125,3 +129,23 @@ def test_another_handle_reaches_them_too(engine: ck.Engine, busybox: str) -> Non
     with engine.start(busybox, ["sleep", "1000"]) as box, ck.Engine.open(engine.root) as other:
         other.containers.get(box.id).files.write_text("/tmp/x", "from elsewhere")
         assert box.files.read_text("/tmp/x") == "from elsewhere"
+
+
+def test_who_looks_at_it_meanwhile_is_waited_for(
+    engine: ck.Engine, busybox: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The start lock is held for a moment by who asks whether it is free, and by new clones."""
+    with engine.containers.create(busybox, ["true"]) as box:
+        look = FileLock(engine.root / "containers" / box.id / record.NAME)
+        wait = begin.waited_for_lock
+
+        def end_of_look(*args: Any) -> bool:
+            look.release()
+            return wait(*args)
+
+        monkeypatch.setattr(begin, "waited_for_lock", end_of_look)
+        assert look.try_acquire()
+        assert box.files.exists("/bin/sh")
+        assert look.try_acquire()
+        box.start()
+        assert box.wait(timeout=120).ok
