@@ -262,6 +262,15 @@ def test_a_check_of_any_length_has_times_that_fit() -> None:
     assert found.retries < 1 << 16
 
 
+def test_a_check_without_a_pause_is_made_once_a_second() -> None:
+    """Each probe is a process of the launcher's, and each change of mind a line of the root's events."""
+    check = {"Test": ["CMD", "x"], "Interval": 1, "StartInterval": 1, "StartPeriod": 1 << 62}
+    found = Healthcheck.of_image(ImageConfig.parse(document({"Healthcheck": check})).healthcheck)
+    assert found is not None
+    assert found.interval == found.start_interval == 1
+    assert Healthcheck("x", interval=0.001).interval == 0.001  # the caller's own: the control
+
+
 # ---- with real containers ------------------------------------------------------------------------
 
 

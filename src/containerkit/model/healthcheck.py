@@ -25,6 +25,10 @@ Seconds = float | timedelta
 _LONGEST: Final = (1 << 32) // 1000 - 1
 _RETRIES_MAX: Final = (1 << 16) - 1
 _NANOSECONDS: Final = 10**9
+_LEAST: Final = 0.001  # Docker takes nothing below
+LEAST_OF_IMAGE: Final = 1.0
+"""Seconds between probes of an image's own accord: each costs the launcher, and a change of mind a line
+of the root's events, which no limit of the container counts."""
 
 
 def _seconds(what: str, value: Seconds, least: float) -> float:
@@ -42,11 +46,11 @@ def _seconds(what: str, value: Seconds, least: float) -> float:
 
 
 def _interval(value: Seconds) -> float:
-    return _seconds("interval", value, 0.001)
+    return _seconds("interval", value, _LEAST)
 
 
 def _timeout(value: Seconds) -> float:
-    return _seconds("timeout", value, 0.001)
+    return _seconds("timeout", value, _LEAST)
 
 
 def _start_period(value: Seconds) -> float:
@@ -54,7 +58,7 @@ def _start_period(value: Seconds) -> float:
 
 
 def _start_interval(value: Seconds) -> float:
-    return _seconds("start_interval", value, 0.001)
+    return _seconds("start_interval", value, _LEAST)
 
 
 def _retries(value: int) -> int:
@@ -108,7 +112,7 @@ class Healthcheck:
 
     @classmethod
     def of_image(cls, found: ImageHealthcheck | None) -> Self | None:
-        """Return what an image's own check means; 0 or nothing is the default of a field.
+        """Return what an image's own check means, at most one a second; 0 or nothing is a default.
 
         Spec: Docker Image Specification v1.3, Healthcheck; times there are nanoseconds.
         """
@@ -125,13 +129,17 @@ class Healthcheck:
             "start_period": found.start_period_ns,
             "start_interval": found.start_interval_ns,
         }
-        # Docker takes nothing below a millisecond; an image is not refused for what it can not mean.
+        # An image is not refused for what it can not mean.
         given = {
-            name: min(max(value / _NANOSECONDS, 0.001), _LONGEST)
+            name: min(max(value / _NANOSECONDS, _least(name)), _LONGEST)
             for name, value in times.items()
             if value
         }
         return cls(command, **given, retries=min(found.retries or 3, _RETRIES_MAX))
+
+
+def _least(name: str) -> float:
+    return LEAST_OF_IMAGE if name in {"interval", "start_interval"} else _LEAST
 
 
 def effective(option: object, image: ImageConfig) -> Healthcheck | None:

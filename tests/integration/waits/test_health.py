@@ -9,6 +9,7 @@ import pytest
 
 import containerkit as ck
 from containerkit.errors import Timeout
+from containerkit.model import healthcheck
 from containerkit.model.event import Event
 from tests.integration.waits import deadline
 from tests.support import ocibuild
@@ -114,7 +115,10 @@ def checked(registry: RegistryServer) -> str:
 IMAGE_CHECK = {"Test": ["CMD-SHELL", "test -e /ok"], "Interval": 50_000_000, "Retries": 1}
 
 
-def test_an_images_own_check(engine: ck.Engine, checked: str) -> None:
+def test_an_images_own_check(
+    engine: ck.Engine, checked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(healthcheck, "LEAST_OF_IMAGE", 0.05)
     with engine.start(checked, ["sh", "-c", "touch /ok; sleep 1000"]) as one:
         one.wait_ready(healthy=True, timeout=deadline())
     with engine.start(checked, ["sleep", "1000"], healthcheck=ck.Healthcheck.none()) as one:
