@@ -155,6 +155,17 @@ def stopped_files(engine: ck.Engine, image: str) -> Iterator[None]:
     _removed(container)
 
 
+def commit(engine: ck.Engine, image: str) -> Iterator[None]:
+    container = engine.start(image, SLEEP, **OPTIONS)
+    container.files.write_bytes("/new", b"content")
+    yield
+    made = container.commit("committed")
+    assert [layer.size > 0 for layer in made.layers] == [True, True]
+    assert engine.images.get("committed") == made
+    yield
+    _removed(container)
+
+
 def look(engine: ck.Engine, image: str) -> Iterator[None]:
     container = engine.start(image, SLEEP, **OPTIONS)
     yield
@@ -250,7 +261,7 @@ OPERATIONS: dict[str, Operation] = {
     operation.__name__: operation
     for operation in (
         run, start, detach, create, execute, stop, remove, restart, pause, rename, update, logs,
-        files, stopped_files, look, reopen, pull, share, attach, terminal, health,
+        files, stopped_files, commit, look, reopen, pull, share, attach, terminal, health,
         strict, own_ids, own_ids_removed,
     )
 }  # fmt: skip

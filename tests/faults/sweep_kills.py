@@ -27,7 +27,7 @@ from tests.support.registry import RegistryServer
 
 KILLED = (
     "pull", "create", "start", "detach", "execute", "stop", "remove", "restart", "run",
-    "strict", "own_ids", "own_ids_removed",
+    "strict", "own_ids", "own_ids_removed", "commit",
 )  # fmt: skip
 
 

@@ -20,6 +20,8 @@ BENEATH = [
     "archive",
     "beneath",
     "changes",
+    "commit",
+    "compare",
     "contents",
     "copies",
     "execute",
@@ -32,10 +34,12 @@ BENEATH = [
     "paths",
     "rootfiles",
     "rootplan",
+    "sameness",
     "top",
     "transfer",
     "trees",
     "whole",
+    "written",
 ]
 
 CALLS = frozenset(
@@ -74,13 +78,12 @@ CALLS = frozenset(
 
 BY_TEXT = {
     "beneath": {"open(path)": "`Side`: the host's, as the caller means it"},
-    "changes": {
+    "compare": {
         "open(upper)": "ROOT/containers/ID/upper/N: the engine's own directories",
-        "open(store / lower)": "ROOT/layers/CHAINID, or what the caller named",
+        "open(path)": "ROOT/layers/CHAINID, or what the caller named",
         "listdir(directory)": "a descriptor",
-        "listxattr(where)": "/proc/self/fd/N",
-        "getxattr(where)": "/proc/self/fd/N",
     },
+    "sameness": {"listxattr(where)": "/proc/self/fd/N", "getxattr(where)": "/proc/self/fd/N"},
     "archive": {"listxattr(where)": "/proc/self/fd/N", "getxattr(where)": "/proc/self/fd/N"},
     "copies": {
         "listxattr(source)": "a descriptor",

@@ -6,7 +6,7 @@ generators of the blocking handle.  Properties are read in place, as they are th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from os import PathLike
 from re import Pattern
@@ -22,11 +22,13 @@ from containerkit.stdio.aiodrive import adrive
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from containerkit.aio.images import Image
     from containerkit.launch.plan import Plan
     from containerkit.model.exit import Exit
     from containerkit.model.info import ContainerConfig, ContainerInfo
     from containerkit.model.limits import Limits
     from containerkit.model.options import Command
+    from containerkit.model.reference import Reference
     from containerkit.model.stats import Stats, Task
     from containerkit.runtime.changes import Change
     from containerkit.runtime.status import Health, Status
@@ -217,6 +219,22 @@ class Container(Inside):
     async def diff(self) -> tuple[Change, ...]:
         """Return what it changed in its image's files, in the order of paths."""
         return await self._workers.call(self._core.diff)
+
+    async def commit(
+        self,
+        reference: str | Reference | None = None,
+        *,
+        message: str = "",
+        author: str = "",
+        changes: str | Sequence[str] = (),
+    ) -> Image:
+        """Make an image of it: its image's layers, and one more of what it changed in its files."""
+        from containerkit.aio.images import Image
+
+        made = await self._workers.call(
+            lambda: self._core.commit(reference, message=message, author=author, changes=changes)
+        )
+        return Image(made, self._workers)
 
     async def export(
         self, file: str | PathLike[str] | IO[bytes], *, max_size: int | str | None = None

@@ -18,13 +18,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from containerkit.content.draft import PREFIX, Draft
 from containerkit.content.ingest import CHUNK, Ingest
 from containerkit.errors import BlobNotFound, ConfigError, DigestMismatch, SizeMismatch, refusals
 from containerkit.model.descriptor import Descriptor
 from containerkit.model.digest import Digest
 from containerkit.state.lock import FileLock
 
-_PARTIAL: Final = ("sha256-", "sha512-")
+_PARTIAL: Final = ("sha256-", "sha512-", PREFIX)
 
 
 class ContentStore:
@@ -167,6 +168,18 @@ class ContentStore:
             yield ingest
         finally:
             ingest.close()
+
+    @contextmanager
+    def draft(self) -> Iterator[Draft]:
+        """Write a blob whose digest shows when all of it is there.
+
+        Leaving the block without ``publish`` throws it away.
+        """
+        draft = Draft(self._ingest, self.path)
+        try:
+            yield draft
+        finally:
+            draft.close()
 
     @refusals("remove a blob")
     def remove(self, digest: Digest) -> None:

@@ -175,6 +175,26 @@ def _load(db: sqlite3.Connection, digest: Digest) -> ImageRecord | None:
     )
 
 
+def of_trees(catalog: Catalog, chain_ids: Sequence[Digest]) -> tuple[LayerRecord, ...]:
+    """Return the layers that trees were unpacked from, whether an image has them or not.
+
+    Raises:
+        ImageNotFound: one of them is not here.
+    """
+    found = []
+    for chain_id in chain_ids:
+        row = catalog.row(
+            "SELECT blob, media_type, blob_size, diff_id FROM layers WHERE chain_id = ?",
+            (str(chain_id),),
+        )
+        if row is None:
+            raise ImageNotFound(f"layer {chain_id} is not in this root")
+        found.append(
+            LayerRecord(Digest.parse(row[0]), row[1], row[2], Digest.parse(row[3]), chain_id)
+        )
+    return tuple(found)
+
+
 def unpacked(catalog: Catalog, chain_ids: Sequence[Digest]) -> tuple[int, int]:
     """Return the entries, and the bytes of the files, of those layers that are here, together."""
     marks = ",".join("?" * len(chain_ids))

@@ -68,6 +68,25 @@ def command_line(
 
     Raises:
         ConfigError: nothing to run, an empty program name, an argument that is not text.
+    """
+    first, rest = both_parts(image, command, entrypoint)
+    argv = first + rest
+    if not argv:
+        raise ConfigError(
+            "no command: the image has neither entrypoint nor cmd", hint="give a command"
+        )
+    if not argv[0]:
+        raise ConfigError("the command's first word, the program, is empty")
+    return argv
+
+
+def both_parts(
+    image: ImageConfig, command: Command | None, entrypoint: Command | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return entrypoint and cmd, as `command_line` puts them together.
+
+    Raises:
+        ConfigError: an argument that is not text.
 
     Spec: image-spec config.md, Entrypoint and Cmd; Docker's reference of ENTRYPOINT.
     """
@@ -83,14 +102,7 @@ def command_line(
         rest = _words((*(image.shell or DEFAULT_SHELL), command), "command")  # type: ignore[arg-type]
     else:
         rest = _words(command, "command")
-    argv = first + rest
-    if not argv:
-        raise ConfigError(
-            "no command: the image has neither entrypoint nor cmd", hint="give a command"
-        )
-    if not argv[0]:
-        raise ConfigError("the command's first word, the program, is empty")
-    return argv
+    return first, rest
 
 
 def environment(

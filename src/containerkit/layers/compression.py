@@ -1,6 +1,6 @@
-"""Blob bytes to tar bytes: gzip, zstd, or as they are.
+"""Blob bytes to tar bytes: gzip, zstd, or as they are; and gzip the other way.
 
-Owns: which media types are read and by which codec.  Must not: hash, know files.  Every step makes at
+Owns: which media types are read and by which codec, and what is written.  Must not: hash, know files.  Every step makes at
 most `CHUNK` bytes, whatever the compressed bytes claim, so that a bomb costs time, never memory.
 Flow: `layers.apply` pulls tar bytes out of here, which pulls blob bytes from the network or store.
 """
@@ -18,6 +18,8 @@ CHUNK: Final = 1 << 20
 """Bytes made at a time: large enough that locks and calls cost nothing beside the work."""
 
 _GZIP: Final = 31  # zlib's wbits for a gzip header
+
+_LEVEL: Final = 0
 
 _FIRST: Final = 1 << 14
 """Bytes that a gzip member gets first, then twice as many each time: the codec copies what it did not
@@ -100,6 +102,21 @@ def gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
         raise ArchiveError(f"cannot inflate layer: {error}") from error
     if member is not None or not members:
         raise ArchiveError("cannot inflate layer: the gzip stream ends too early")
+
+
+def gzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Deflate tar bytes; the same pieces give the same bytes.
+
+    At the codec's lowest level, which makes of nothing less than a hundredth: zeros, however many,
+    are never what a limit of images would take for a bomb (`ImageLimits.ratio`).
+    """
+    from isal import isal_zlib
+
+    codec = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _GZIP)
+    for piece in pieces:
+        if made := codec.compress(piece):
+            yield made
+    yield codec.flush()
 
 
 def unzstd(chunks: Iterable[bytes], *, window: int = ZSTD_WINDOW) -> Iterator[bytes]:

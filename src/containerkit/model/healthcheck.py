@@ -110,6 +110,23 @@ class Healthcheck:
         """No check, whatever the image says."""
         return cls(None)
 
+    def to_image(self) -> ImageHealthcheck:
+        """Return it as an image says it; `of_image` reads that again."""
+        from containerkit.model.image_config import ImageHealthcheck
+
+        if self.command is None:
+            return ImageHealthcheck(("NONE",), None, None, None, None, None)
+        shell = isinstance(self.command, str)
+        words = (self.command,) if isinstance(self.command, str) else self.command
+        return ImageHealthcheck(
+            ("CMD-SHELL" if shell else "CMD", *words),
+            round(self.interval * _NANOSECONDS),
+            round(self.timeout * _NANOSECONDS),
+            round(self.start_period * _NANOSECONDS),
+            round(self.start_interval * _NANOSECONDS),
+            self.retries,
+        )
+
     @classmethod
     def of_image(cls, found: ImageHealthcheck | None) -> Self | None:
         """Return what an image's own check means, at most one a second; 0 or nothing is a default.

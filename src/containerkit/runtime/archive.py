@@ -129,35 +129,57 @@ def tar_pieces(
     written = size = 0
     for step in trees.walk(top, skip=skip):
         cancel.check()
-        kind = _KINDS.get(stat.S_IFMT(step.status.st_mode))
-        if step.kind == "leave" or kind is None:
+        if step.kind == "leave" or not has_entry(step.status):
             continue
         path = "/".join(filter(None, (name, step.path))) or "."
-        info = _header(step, kind, path, links, empty=empty(step.path))
+        info = header(step.fd, step.status, path, links, empty=empty(step.path))
         if ids is not None:
             info.uid, info.gid = ids.inside(info.uid, info.gid)
         size += info.size
         if max_size is not None and size > max_size:
             raise FileTooLarge(f"cannot archive {path}: there are more than {max_size} bytes")
-        head = info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
-        yield head
-        written += len(head)
-        if info.size:
-            yield from _content(step.fd, info.size)
-            written += -(-info.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+        for piece in entry_pieces(info, step.fd):
+            yield piece
+            written += len(piece)
+    yield end_piece(written)
+
+
+def has_entry(status: os.stat_result) -> bool:
+    """Return whether tar has entries of this kind: of sockets it has none."""
+    return stat.S_IFMT(status.st_mode) in _KINDS
+
+
+def entry_pieces(info: tarfile.TarInfo, found: int) -> Iterator[bytes]:
+    """Yield the bytes of an entry; *found* is an O_PATH descriptor of what has its content."""
+    yield info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+    if info.size:
+        yield from _content(found, info.size)
+
+
+def end_piece(written: int) -> bytes:
+    """Return what ends a tar of so many bytes."""
     written += 2 * tarfile.BLOCKSIZE
-    yield bytes(2 * tarfile.BLOCKSIZE + -written % tarfile.RECORDSIZE)
+    return bytes(2 * tarfile.BLOCKSIZE + -written % tarfile.RECORDSIZE)
 
 
-def _header(
-    step: trees.Step,
-    kind: bytes,
+def header(
+    found: int,
+    status: os.stat_result,
     path: str,
     links: dict[tuple[int, int], str],
     *,
-    empty: bool,
+    empty: bool = False,
 ) -> tarfile.TarInfo:
-    status = step.status
+    """Return the header of what was opened, its content to follow.
+
+    Args:
+        found: an O_PATH descriptor, or that of a directory.
+        status: of it; tar has such entries (`has_entry`).
+        path: of the entry.
+        links: the first path of each file that has several, by what it is; gets this one.
+        empty: it is a regular file whose content is left out.
+    """
+    kind = _KINDS[stat.S_IFMT(status.st_mode)]
     info = tarfile.TarInfo(path)
     info.type = kind
     info.mode = stat.S_IMODE(status.st_mode)
@@ -170,7 +192,7 @@ def _header(
     if kind in {tarfile.CHRTYPE, tarfile.BLKTYPE}:
         info.devmajor, info.devminor = os.major(status.st_rdev), os.minor(status.st_rdev)
     elif kind == tarfile.SYMTYPE:
-        info.linkname = os.readlink("", dir_fd=step.fd)
+        info.linkname = os.readlink("", dir_fd=found)
     if kind != tarfile.DIRTYPE and status.st_nlink > 1 and len(path) < _LINKED:
         first = links.setdefault((status.st_dev, status.st_ino), path)
         if first != path:
@@ -178,7 +200,7 @@ def _header(
     if info.type == tarfile.REGTYPE and not empty:
         info.size = status.st_size
     if info.type in {tarfile.REGTYPE, tarfile.DIRTYPE}:
-        records |= _attributes(step)
+        records |= _attributes(found)
     info.pax_headers = records
     return info
 
@@ -189,9 +211,9 @@ def _time(nanoseconds: int) -> str:
     return f"{sign}{seconds}.{rest:09d}"
 
 
-def _attributes(step: trees.Step) -> dict[str, str]:
+def _attributes(fd: int) -> dict[str, str]:
     """Return the extended attributes that travel, as pax records."""
-    where = f"/proc/self/fd/{step.fd}"  # an O_PATH descriptor gives none itself
+    where = f"/proc/self/fd/{fd}"  # an O_PATH descriptor gives none itself
     found: dict[str, str] = {}
     try:
         for name in os.listxattr(where):

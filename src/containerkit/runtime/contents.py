@@ -26,6 +26,7 @@ from containerkit.runtime.alive import pid_of
 from containerkit.runtime.beneath import DIRECTORY, attempt
 from containerkit.runtime.birth import Kept
 from containerkit.runtime.rootplan import root_plan
+from containerkit.runtime.sameness import Owners
 from containerkit.state import userns
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ Reach = Callable[[], AbstractContextManager[int]]
 _SETTLE_SECONDS: Final = 10.0
 """How long a container may be neither running nor stopped: at its end, or between two runs."""
 _POLL_SECONDS: Final = 0.005
-_NOT_APART: Final = "without namespaces what it wrote is not kept apart"
+NOT_APART: Final = "without namespaces what it wrote is not kept apart"
 _STILL: Final = ("created", "stopped")
 
 
@@ -158,9 +159,9 @@ def held_still(container: Handle) -> Iterator[None]:
 
 def diff(container: Observed) -> tuple[Change, ...]:
     """Do `Container.diff`."""
-    from containerkit.runtime.changes import Owners, changes_of
+    from containerkit.runtime.changes import changes_of
 
-    nested.refuse(f"compare the files of container {container.id[:12]}", _NOT_APART)
+    nested.refuse(f"compare the files of container {container.id[:12]}", NOT_APART)
     plan = root_plan(container._planned(copied=False))
     kept = Kept.of(container._read_row())
     with (
@@ -168,8 +169,8 @@ def diff(container: Observed) -> tuple[Change, ...]:
         held_still(container),
         attempt("compare the files of container", container.id[:12]),
     ):
-        shown = Owners(ids_of(container), _layers_ids(container))
-        return changes_of(plan, container._keeper.root, container._directory, shown)
+        owners = owners_of(container)
+        return changes_of(plan, container._keeper.root, container._directory, owners)
 
 
 def export(container: Observed, file: Sink, max_size: int | str | None = None) -> None:
@@ -177,7 +178,7 @@ def export(container: Observed, file: Sink, max_size: int | str | None = None) -
     from containerkit.runtime.export import export_to
     from containerkit.runtime.whole import size_limit
 
-    nested.refuse(f"export container {container.id[:12]}", _NOT_APART)
+    nested.refuse(f"export container {container.id[:12]}", NOT_APART)
     plan, limit = root_plan(container.plan()), size_limit(max_size)
     with reach(container) as root, contextlib.ExitStack() as stack:
         if container._look().status == "running":
@@ -189,13 +190,34 @@ def ids_of(container: Observed) -> IdMap | None:
     """Return the ids by which a container's files are counted, as this host has them; None: as they are."""
     if userns.is_bare():
         return nested.own_ids()
-    security = container.config.options.get("security")
     within = _layers_ids(container)
     if within is None:
+        security = container.config.options.get("security")
         return None if userns.is_within() else idranges.ids_of(container._directory, security)
-    is_auto = security is not None and security.userns == "auto"
-    own = idranges.noted(container._directory) if is_auto else None
+    own = _own_ids(container)
     return within if own is None else subordinate.of_files(own, within)
+
+
+def ids_within(container: Observed) -> IdMap | None:
+    """Return the same as a process in an ordinary user's namespace has them."""
+    own = _own_ids(container)
+    if own is None:
+        return None
+    there = userns.ids_of(container._keeper.root)
+    same = [[(inside, inside, count) for inside, _, count in lines] for lines in there]
+    return subordinate.of_files(own, IdMap(*same))
+
+
+def owners_of(container: Observed) -> Owners:
+    """Return by which ids owners in a container's own directories are counted."""
+    return Owners(ids_of(container), _layers_ids(container))
+
+
+def _own_ids(container: Observed) -> IdMap | None:
+    """Return an ordinary user's container's range, as its launcher counts; None: it has none."""
+    security = container.config.options.get("security")
+    is_auto = security is not None and security.userns == "auto"
+    return idranges.noted(container._directory) if is_auto else None
 
 
 def _layers_ids(container: Observed) -> IdMap | None:

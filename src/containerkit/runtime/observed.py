@@ -1,13 +1,13 @@
 """What is seen of a container from outside: figures, processes, readiness, files, ports.
 
 Owns the signatures and their text; each method is one call of the module that does it: `stats`,
-`top`, `ready`, `files`, `changes`, `export`.
+`top`, `ready`, `files`, `changes`, `commit`, `export`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 
 from containerkit.errors import InvalidStatus, NotPublished
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from os import PathLike
     from re import Pattern
 
+    from containerkit.images.image import Image
     from containerkit.launch.plan import Plan
     from containerkit.model.options import Command
+    from containerkit.model.reference import Reference
     from containerkit.model.stats import Stats, Task
     from containerkit.runtime.changes import Change
     from containerkit.runtime.files import Files
@@ -169,6 +171,48 @@ class Observed(Inside):
         from containerkit.runtime.contents import diff
 
         return diff(self)
+
+    def commit(
+        self,
+        reference: str | Reference | None = None,
+        *,
+        message: str = "",
+        author: str = "",
+        changes: str | Sequence[str] = (),
+    ) -> Image:
+        """Make an image of it: its image's layers, and one more of what it changed in its files.
+
+        Of its options the image has environment, command, entrypoint, workdir, user, labels, stop signal
+        and health check, as `docker commit` has them: so all of ``env`` is in it, for everybody who gets
+        the image.  What must not be goes into ``secrets``, which are in no image.  What is mounted over
+        its root is not in it: volumes, binds, /proc, /sys, /dev, /etc/hosts and the like.  Owners are
+        as it sees them.  Sockets are left out.  If nothing changed, there is no new layer.
+
+        It is frozen while its files are read, if it runs.
+
+        Args:
+            reference: the image's name, taken from whatever has it; None: it has none.
+            message: what it is, for its history.
+            author: whose it is.
+            changes: instructions of a Dockerfile that change what the image says of the process, one
+                each, or a text with one a line: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, WORKDIR,
+                VOLUME, STOPSIGNAL, HEALTHCHECK.
+
+        Raises:
+            InvalidStatus: it was removed.
+            InvalidReference: the name is none, or pinned.
+            ConfigError: an instruction is none; or its image is the host's own files, which are in no
+                layer.
+            FileError: something can not be read, or be in a layer, as a file called ".wh.x".
+            ArchiveError: it is more than `ImageLimits` let an image be.
+            HostError: the disk is full or broken.
+
+        Atomicity: the image is there whole or not at all; a killed process leaves nothing that ``gc``
+        does not remove.
+        """
+        from containerkit.runtime.commit import commit
+
+        return commit(self, reference, message=message, author=author, changes=changes)
 
     def export(
         self, file: str | PathLike[str] | IO[bytes], *, max_size: int | str | None = None

@@ -1,7 +1,7 @@
 """What a plan says of a container's root: its overlays, and what is mounted over them.
 
-Owns reading that out of a plan.  Pure.  Neighbours: `changes` compares the overlays' directories,
-`export` leaves out what is mounted.
+Owns reading that out of a plan.  Pure.  Neighbours: `changes` and `commit` have the overlays'
+directories compared, `export` leaves out what is mounted.
 """
 
 from __future__ import annotations
@@ -40,6 +40,11 @@ class RootPlan(NamedTuple):
     stacks: tuple[Stack, ...]
     files: frozenset[str]
     mounted: frozenset[str]
+
+    def covered(self, stack: Stack) -> frozenset[str]:
+        """Return where something else is mounted over one of the overlays."""
+        others = {other.target for other in self.stacks}
+        return (self.mounted | self.files | others) - {stack.target}
 
 
 def root_plan(plan: Plan) -> RootPlan:

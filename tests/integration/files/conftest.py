@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from functools import partial
 
@@ -11,6 +12,26 @@ import containerkit as ck
 from containerkit._native import path_open
 from containerkit.runtime import beneath
 from containerkit.runtime.files import Files
+from tests.support import ocibuild
+from tests.support.registry import RegistryServer
+
+LOWER: dict[str, ocibuild.Content] = {
+    "data/file": "one",
+    "data/other": "two",
+    "data/gone-above": "x",
+    "data/sub/deep": "three",
+    "data/sub/er/deepest": "four",
+    "data/link": ocibuild.symlink("file"),
+    "data/both": "kept",
+    "opaque/below": "hidden by the layer above",
+    "empty/keep": "",
+}
+UPPER: dict[str, ocibuild.Content] = {
+    "data/.wh.gone-above": "",
+    "data/both": "of the upper layer",
+    "opaque/.wh..wh..opq": "",
+    "opaque/above": "shown",
+}
 
 
 @pytest.fixture
@@ -32,3 +53,20 @@ def resolved(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     if request.param == "walk":
         monkeypatch.setattr(beneath, "path_open", partial(path_open, openat2=False))
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def layered(registry: RegistryServer) -> str:
+    """An image of layers that hide things of each other, above one with a shell."""
+    shell = ocibuild.busybox()
+    [blob] = [data for digest, data in shell.blobs.items() if digest in layers_of(shell)]
+    [diff_id] = json.loads(shell.blobs[shell.document["config"]["digest"]])["rootfs"]["diff_ids"]
+    image = ocibuild.image(
+        [ocibuild.Layer(blob, diff_id), LOWER, UPPER],
+        config={"Env": ["PATH=/bin"], "Cmd": ["sh"], "WorkingDir": "/"},
+    )
+    return registry.push("test/layered:latest", image)
+
+
+def layers_of(image: ocibuild.Image) -> list[str]:
+    return [layer["digest"] for layer in image.document["layers"]]

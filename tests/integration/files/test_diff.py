@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
@@ -10,26 +9,6 @@ from pathlib import Path
 import pytest
 
 import containerkit as ck
-from tests.support import ocibuild
-from tests.support.registry import RegistryServer
-
-LOWER: dict[str, ocibuild.Content] = {
-    "data/file": "one",
-    "data/other": "two",
-    "data/gone-above": "x",
-    "data/sub/deep": "three",
-    "data/sub/er/deepest": "four",
-    "data/link": ocibuild.symlink("file"),
-    "data/both": "kept",
-    "opaque/below": "hidden by the layer above",
-    "empty/keep": "",
-}
-UPPER: dict[str, ocibuild.Content] = {
-    "data/.wh.gone-above": "",
-    "data/both": "of the upper layer",
-    "opaque/.wh..wh..opq": "",
-    "opaque/above": "shown",
-}
 
 CASES: dict[str, tuple[str, list[str]]] = {
     "nothing": ("true", []),
@@ -57,6 +36,11 @@ CASES: dict[str, tuple[str, list[str]]] = {
         "rm -r /data/sub; mkdir /data/sub; echo new > /data/sub/new",
         ["C /data", "C /data/sub", "D /data/sub/deep", "D /data/sub/er", "A /data/sub/new"],
     ),
+    "a tree removed and made again": (
+        "rm -r /data/sub; mkdir -p /data/sub/er; echo new > /data/sub/er/new",
+        ["C /data", "C /data/sub", "D /data/sub/deep", "C /data/sub/er"]
+        + ["D /data/sub/er/deepest", "A /data/sub/er/new"],
+    ),
     "made and removed": ("echo > /data/new; rm /data/new", ["C /data"]),
     "a file becomes a directory": (
         "rm /data/file; mkdir /data/file; echo > /data/file/in",
@@ -80,23 +64,6 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "special": ("mkfifo /data/fifo; ln -s x /data/l", ["C /data", "A /data/fifo", "A /data/l"]),
     "a new name of a file": ("ln /data/file /data/same", ["C /data", "A /data/same"]),
 }
-
-
-@pytest.fixture(scope="session")
-def layered(registry: RegistryServer) -> str:
-    """An image of layers that hide things of each other, above one with a shell."""
-    shell = ocibuild.busybox()
-    [blob] = [data for digest, data in shell.blobs.items() if digest in layers_of(shell)]
-    [diff_id] = json.loads(shell.blobs[shell.document["config"]["digest"]])["rootfs"]["diff_ids"]
-    image = ocibuild.image(
-        [ocibuild.Layer(blob, diff_id), LOWER, UPPER],
-        config={"Env": ["PATH=/bin"], "Cmd": ["sh"], "WorkingDir": "/"},
-    )
-    return registry.push("test/layered:latest", image)
-
-
-def layers_of(image: ocibuild.Image) -> list[str]:
-    return [layer["digest"] for layer in image.document["layers"]]
 
 
 def shown(box: ck.Container) -> list[str]:

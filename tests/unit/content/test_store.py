@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -194,3 +196,40 @@ def test_an_empty_blob_is_a_blob(store: ContentStore, tmp_path: Path) -> None:
         ingest.commit()
     assert store.read(empty.digest, 0) == b""
     assert partial(tmp_path) == []
+
+
+@pytest.fixture(params=["nameless", "named"])
+def drafting(
+    request: pytest.FixtureRequest, store: ContentStore, monkeypatch: pytest.MonkeyPatch
+) -> ContentStore:
+    """A store that drafts blobs without names, and as on a file system that can not."""
+    if request.param == "named":
+        real = os.open
+
+        def refuse(path: Any, flags: int, *rest: Any, **more: Any) -> int:
+            if flags & os.O_TMPFILE == os.O_TMPFILE:
+                raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+            return real(path, flags, *rest, **more)
+
+        monkeypatch.setattr("containerkit.content.draft.os.open", refuse)
+    return store
+
+
+def test_a_draft_gets_the_name_of_what_was_written(drafting: ContentStore, tmp_path: Path) -> None:
+    for _ in range(2):  # the second finds it there
+        with drafting.draft() as draft:
+            for start in range(0, len(DATA), 100_000):
+                draft.write(DATA[start : start + 100_000])
+            assert (draft.digest, draft.size) == (DIGEST, len(DATA))
+            draft.publish()
+        assert drafting.read(DIGEST, len(DATA)) == DATA
+        assert partial(tmp_path) == []
+
+
+def test_a_draft_that_is_not_published_is_gone(drafting: ContentStore, tmp_path: Path) -> None:
+    with pytest.raises(KeyError), drafting.draft() as draft:
+        draft.write(DATA)
+        assert drafting.remove_debris() == 0  # it is in use
+        raise KeyError
+    assert partial(tmp_path) == []
+    assert drafting.list() == ()

@@ -16,9 +16,11 @@ from containerkit.layers.compression import (
     Decompressor,
     decompressor,
     gunzip,
+    gzipped,
     plain,
     unzstd,
 )
+from containerkit.model.image_limits import ImageLimits
 from tests.support.tars import pieces
 
 MIXED = os.urandom(200_000) + bytes(3 * CHUNK) + b"layer " * 100_000
@@ -163,3 +165,11 @@ def test_tiny_gzip_members_are_not_copied_over_and_over(monkeypatch: pytest.Monk
     assert b"".join(gunzip([blob])) == large + b"x" * 20_000
     assert sum(given) < 40_000 * (20 << 10)
     assert max(given) == CHUNK
+
+
+def test_what_is_written_is_read_back_and_never_looks_like_a_bomb() -> None:
+    made = b"".join(gzipped(pieces(MIXED, 70_000)))
+    assert b"".join(gunzip([made])) == MIXED
+    assert b"".join(gzipped(pieces(MIXED, 70_000))) == made
+    zeros = sum(map(len, gzipped([bytes(CHUNK)] * 16)))
+    assert ImageLimits().ratio * zeros > 16 * CHUNK
