@@ -111,9 +111,16 @@ def test_a_tar_of_it_ends_with_its_task(top: Path, hole: Path) -> None:
                 pass
 
 
+def own(name: str) -> tarfile.TarInfo:
+    """Return a member that belongs to who extracts it."""
+    info = tarfile.TarInfo(name)
+    info.uid, info.gid = os.geteuid(), os.getegid()
+    return info
+
+
 def sparse(*, extent: str = f"{HUGE - 1}\n1\n") -> bytes:
     """Return a tar of one huge file, with a byte at its end; GNU's format 1.0 of holes."""
-    described = tarfile.TarInfo("hole")
+    described = own("hole")
     described.size = 513
     described.pax_headers = {
         "GNU.sparse.major": "1",
@@ -266,7 +273,7 @@ def test_sockets_of_many_names(
 
 
 def member(name: str, kind: bytes, size: int = 0) -> bytes:
-    info = tarfile.TarInfo(name)
+    info = own(name)
     info.type, info.size = kind, size
     return info.tobuf(tarfile.GNU_FORMAT)
 
@@ -333,7 +340,7 @@ ODD: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("kind", [tarfile.DIRTYPE, tarfile.REGTYPE])
 @pytest.mark.parametrize("odd", ODD)
 def test_a_member_that_can_not_be(odd: str, kind: bytes, files: Files) -> None:
-    info = tarfile.TarInfo("x")
+    info = own("x")
     info.type = kind
     for name, value in ODD[odd].items():
         setattr(info, name, value)

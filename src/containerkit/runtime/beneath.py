@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from containerkit._native import path_open
+from containerkit._native import file_system_of, path_open
 from containerkit.errors import (
     ContainerKitError,
     FileError,
@@ -47,6 +47,27 @@ LEAF: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LINKS: Final = 40  # as the kernel's MAXSYMLINKS
 _ASIDE: Final = ".ck-"
+
+KERNEL: Final = frozenset(
+    (
+        0x9FA0,  # proc
+        0x62656572,  # sysfs
+        0x27E0EB,  # cgroup
+        0x63677270,  # cgroup2
+        0x1CD1,  # devpts
+        0x19800202,  # mqueue
+        0x64626720,  # debugfs
+        0x74726163,  # tracefs
+        0x73636673,  # securityfs
+        0xCAFE4A11,  # bpf
+        0x6165676C,  # pstore
+        0xDE5E81E4,  # efivarfs
+        0x62656570,  # configfs
+        0x65735543,  # fusectl
+        0x42494E4D,  # binfmt_misc
+    )
+)
+"""File systems without files of their own (linux/magic.h): what they show is made as it is read."""
 
 _KINDS: Final[dict[int, type[FileError]]] = {
     errno.ENOENT: FileNotFound,
@@ -133,8 +154,21 @@ class RootSide(Side):
         return owner if self._ids is None or owner is None else self._ids.outside(*owner)
 
     def open(self, path: str, flags: int) -> int:
-        """Open what is there, beneath the root whatever the path is."""
-        return path_open(self._root, path, flags)
+        """Open what is there, beneath the root whatever the path is.
+
+        The kernel's own files are opened for who names them: a link of the container's that leads
+        there would have them read, or written to, with the caller's rights (/proc/kmsg).
+        """
+        found = path_open(self._root, path, flags)
+        if file_system_of(found) not in KERNEL or _is_named(path):
+            return found
+        os.close(found)
+        return path_open(self._root, path, flags, no_symlinks=True)
+
+
+def _is_named(path: str) -> bool:
+    """Whether a path is one of /proc or /sys, where all links are the kernel's."""
+    return path.startswith(("/proc/", "/sys/")) and ".." not in path.split("/")
 
 
 HOST: Final = Side()

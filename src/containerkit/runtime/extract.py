@@ -208,6 +208,8 @@ class Extractor:
 
     def _make(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         parts = member_parts(member.name)
+        if min(member.uid, member.gid) < 0:
+            raise tarfile.ReadError(f"user {member.uid}, group {member.gid}")
         if not parts:
             return  # the top is there, and stays as it is
         parent_path = "/".join((self._top, *parts[:-1])) or "/"
@@ -232,7 +234,7 @@ class Extractor:
             status = os.fstat(found)
             self._attributes(found, member)
         owner = self._rules.owner_of(member.uid, member.gid)
-        if owner is not None and not -1 <= min(owner) <= max(owner) < 1 << 32:
+        if owner is not None and max(owner) >= 1 << 32:
             raise OverflowError(f"a directory of user {owner[0]}, group {owner[1]}")
         identity = status.st_dev, status.st_ino
         entry = _Directory(path, identity, owner, self._mode(member), _times(member))

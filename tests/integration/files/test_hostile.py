@@ -159,6 +159,36 @@ def test_nothing_special_is_opened(box: ck.Container, files: Files, tmp_path: Pa
     blocked.join()
 
 
+@pytest.mark.usefixtures("resolved")
+def test_links_do_not_lead_to_the_kernels_files(
+    box: ck.Container, files: Files, tmp_path: Path
+) -> None:
+    """Else a container has the host's log read away, or a setting of its own written by the caller."""
+    os.symlink("/proc", inside(box, "/tmp/proc"))
+    os.symlink("proc/1/oom_score_adj", inside(box, "/tmp/setting"))
+    os.symlink("/proc/1/status", inside(box, "/tmp/log"))
+    for attempt in (
+        lambda: files.read_bytes("/tmp/log"),
+        lambda: files.read_bytes("/tmp/proc/1/status"),
+        lambda: files.read_bytes("/proc/../tmp/log"),
+        lambda: files.open("/tmp/setting", "r+"),
+        lambda: files.open("/tmp/setting", "w"),
+        lambda: files.open("/tmp/proc/1/oom_score_adj", "a"),
+        lambda: files.list("/tmp/proc/"),
+        lambda: files.archive("/tmp/proc/sys"),
+        lambda: files.get("/tmp/proc/.", tmp_path / "got"),
+    ):
+        with pytest.raises(FileError) as caught:
+            attempt()
+        assert caught.value.errno == errno.ELOOP
+    before = files.read_text("/proc/1/oom_score_adj")  # the control: by its own name
+    with files.open("/proc/1/oom_score_adj", "r+") as file:
+        file.write(before)
+    assert files.read_bytes("/proc/1/status")
+    assert files.read_text("/sys/class/net/lo/mtu")
+    assert inside(box, "/tmp/setting").read_text() == before
+
+
 def test_what_has_nothing_to_read_yet_does_not_block(files: Files) -> None:
     """/proc/kmsg says that it is a regular file."""
     if not files.exists("/proc/kmsg"):
