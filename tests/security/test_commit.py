@@ -103,6 +103,10 @@ def test_marks_that_a_container_set(engine: ck.Engine, hostile: str) -> None:
             assert "deleted" in {one.kind for one in fooled}
         assert "deleted" not in {one.kind for one in box.diff()}
         image = box.commit()
+        # And what only the kernel can have set, where it keeps files in parts: no layer can say it.
+        os.setxattr(upper / "etc" / "empty", "trusted.overlay.metacopy", b"")
+        with pytest.raises(ck.MissingFeature, match="kept by overlayfs"):
+            box.commit()
     told = engine.run(image, ["ls", "-d", "/attacks/shocker", "/etc/empty"])
     assert told.check().stdout == b"/attacks/shocker\n/etc/empty\n"
     engine.images.prune()

@@ -25,7 +25,6 @@ from containerkit.runtime.sameness import (
     Owners,
     same,
     same_directory,
-    told_alike,
 )
 from containerkit.runtime.trees import DEPTH, names_of
 from containerkit.state import cancel
@@ -106,7 +105,9 @@ class Comparison:
                 below.append(os.open(path, _OPEN))
                 opened.callback(os.close, below[-1])
             status = os.fstat(top)
-            plain = not below or told_alike(status, os.fstat(below[0]), self._owners)
+            plain = not below or same_directory(
+                top, status, below[0], os.fstat(below[0]), self._owners, times=False
+            )
             root = Found(self._top, "above" if plain else "modified", top, status)
             self._levels = [_Level(root, below, names_of(top), hidden=False)]
             if not plain:
@@ -163,10 +164,15 @@ class Comparison:
                     yield from self._tell(Found(where, "deleted"))
             elif lower.status is None:
                 yield from self._tell(Found(where, "added", found, status))
-            elif (self._whole and level.hidden) or not same(
+            elif self._is_needed(status, lower.status) or not same(
                 found, status, lower.fd, lower.status, self._owners
             ):
                 yield from self._tell(Found(where, "modified", found, status))
+
+    def _is_needed(self, status: os.stat_result, lower: os.stat_result) -> bool:
+        """Whether a layer has to have a file even if it is the same: for its names, or to be seen."""
+        linked = status.st_nlink > 1 or lower.st_nlink > 1
+        return self._whole and (linked or self._levels[-1].hidden)
 
     def _directory(
         self, where: str, name: str, found: int, status: os.stat_result

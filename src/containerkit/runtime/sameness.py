@@ -40,7 +40,7 @@ def same(
     fd: int, status: os.stat_result, other: int, lower: os.stat_result, owners: Owners
 ) -> bool:
     """Whether two files, neither a directory, are the same to a user."""
-    if not told_alike(status, lower, owners) or status.st_rdev != lower.st_rdev:
+    if not _told_alike(status, lower, owners) or status.st_rdev != lower.st_rdev:
         return False
     if status.st_mtime_ns != lower.st_mtime_ns:
         return False
@@ -65,14 +65,14 @@ def same_directory(
     times: bool,
 ) -> bool:
     """Whether two directories themselves are; *times*: also when something was made in them."""
-    if not told_alike(status, lower, owners):
+    if not _told_alike(status, lower, owners):
         return False
     if times and status.st_mtime_ns != lower.st_mtime_ns:
         return False
     return _attributes(directory) == _attributes(other)
 
 
-def told_alike(status: os.stat_result, lower: os.stat_result, owners: Owners) -> bool:
+def _told_alike(status: os.stat_result, lower: os.stat_result, owners: Owners) -> bool:
     """Whether mode and owners are the same to a user."""
     return _told(status, owners.upper) == _told(lower, owners.lowers)
 

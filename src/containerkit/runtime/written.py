@@ -120,19 +120,23 @@ def _entries(
             hint="rename it, or remove it",
             path=one.path,
         )
-    if one.status is None:
-        yield tarfile.TarInfo(f"{parent}/{WHITEOUT}{name}".lstrip("/"))
-        return
-    if not has_entry(one.status):
+    if one.status is None or not has_entry(one.status):
+        if one.kind != "added":  # a socket in the place of something of the image's
+            yield tarfile.TarInfo(f"{parent}/{WHITEOUT}{name}".lstrip("/"))
         return
     info = header(one.fd, one.status, path or ".", links)
     _refuse_unreadable(one, info, mark)
     _fit(info, ids)
-    if not path and one.kind == "above" and (info.mode, info.uid, info.gid) == _PLAIN:
+    plain = (info.mode, info.uid, info.gid) == _PLAIN and not any(map(_is_xattr, info.pax_headers))
+    if not path and one.kind == "above" and plain:
         return
     yield info
     if one.hides:
         yield tarfile.TarInfo(f"{path}/{OPAQUE}")
+
+
+def _is_xattr(record: str) -> bool:
+    return record.startswith(XATTR)
 
 
 def _refuse_unreadable(one: Found, info: tarfile.TarInfo, mark: str) -> None:
@@ -145,15 +149,23 @@ def _refuse_unreadable(one: Found, info: tarfile.TarInfo, mark: str) -> None:
         )
     if info.type not in {tarfile.REGTYPE, tarfile.DIRTYPE}:
         return
-    with contextlib.suppress(OSError):
-        names = os.listxattr(f"/proc/self/fd/{one.fd}")
-        if not {f"{mark}redirect", f"{mark}metacopy"}.isdisjoint(names):
-            raise MissingFeature(
-                f"{one.path} is kept by overlayfs as a reference to what it was before",
-                hint="as root: echo N > /sys/module/overlay/parameters/redirect_dir, and the same"
-                " with metacopy; then with a new container",
-                feature="overlay",
-            )
+    if _has_reference(one.fd, mark):
+        raise MissingFeature(
+            f"{one.path} is kept by overlayfs as a reference to what it was before",
+            hint="as root: echo N > /sys/module/overlay/parameters/redirect_dir, and the same"
+            " with metacopy; then with a new container",
+            feature="overlay",
+        )
+
+
+def _has_reference(fd: int, mark: str) -> bool:
+    try:
+        names = os.listxattr(f"/proc/self/fd/{fd}")
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        return False
+    return not {f"{mark}redirect", f"{mark}metacopy"}.isdisjoint(names)
 
 
 def _refuse_too_much(one: Found, room: Room, entries: int, size: int) -> None:

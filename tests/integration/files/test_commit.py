@@ -24,7 +24,7 @@ WORK = """
 cd /data; echo more >> file; rm other; mv both moved; ln moved second; chmod 4755 second
 rm -r sub; mkdir -p sub/er; echo new > sub/er/new; ln -sf nowhere link; touch -d 2001-01-01 empty
 mkfifo fifo; mkdir -m 1777 open; touch "$(printf 'odd \\377\\nname')" "$(printf '%0255d' 0)"
-truncate -s 200M sparse; printf end >> sparse
+truncate -s 40M sparse; printf end >> sparse
 rm -r /opaque; mkdir /opaque; echo kept > /opaque/below; echo > /data/gone-above
 rm -r /empty; echo a file > /empty; mkdir -p /new/a/b; true >> /etc/passwd
 rm /bin/vi; echo > /etc/"$(printf '%0251d' 1)"; rm /etc/"$(printf '%0251d' 1)"
@@ -62,7 +62,7 @@ def test_the_next_one_sees_the_same(engine: ck.Engine, layered: str) -> None:
         seen = box.exec(["sh", "-c", LIST]).check().stdout
         image = box.commit("test/work:1")
         assert box.status == "running"
-    assert b"/data/sparse 209715203 1" in seen
+    assert b"/data/sparse 41943043 1" in seen
     assert engine.run("test/work:1", ["sh", "-c", LIST]).check().stdout == seen
     made = entries(engine, image)
     assert [name for name in made if ".wh." in name] == [
@@ -74,7 +74,7 @@ def test_the_next_one_sees_the_same(engine: ck.Engine, layered: str) -> None:
     ]
     assert "etc" not in made  # what was opened only is not what changed
     assert made["data/second"].linkname == "data/moved"
-    assert image.layers[-1].size < 4 << 20  # holes cost next to nothing
+    assert image.layers[-1].size < 1 << 20  # holes cost next to nothing
     with engine.start("test/work:1", ["true"]) as again:
         again.wait(timeout=120)
         assert again.diff() == ()
@@ -180,29 +180,28 @@ def test_it_outlives_the_container_and_its_image(own: ck.Engine, busybox: str) -
         box.commit()
 
 
-def test_from_another_process(own: ck.Engine, busybox: str) -> None:
+def test_from_another_process(engine: ck.Engine, busybox: str) -> None:
     program = (
         "import sys, containerkit as ck\n"
         "with ck.Engine.open(sys.argv[1]) as engine:\n"
         "    print(engine.containers.get(sys.argv[2]).commit('theirs').id)\n"
     )
-    with own.start(busybox, ["sh", "-c", "echo theirs > /f; sleep 100000"]) as box:
+    with engine.start(busybox, ["sh", "-c", "echo theirs > /f; sleep 100000"]) as box:
         box.wait_ready(command="test -s /f", timeout=120)
         done = subprocess.run(
-            [sys.executable, "-c", program, str(own.root), box.id],
+            [sys.executable, "-c", program, str(engine.root), box.id],
             check=True, capture_output=True, text=True,
         )  # fmt: skip
-    assert own.images.get("theirs").id == done.stdout.strip()
-    assert own.run("theirs", ["cat", "/f"]).stdout == b"theirs\n"
+    assert engine.images.get("theirs").id == done.stdout.strip()
+    assert engine.run("theirs", ["cat", "/f"]).stdout == b"theirs\n"
+    engine.images.remove("theirs")
 
 
-def test_elsewhere_by_a_registry(
-    own: ck.Engine, busybox: str, registry: RegistryServer, tmp_path: Path
-) -> None:
-    with own.containers.create(busybox, ["cat", "/f"]) as box:
+def test_elsewhere_by_a_registry(engine: ck.Engine, busybox: str, registry: RegistryServer) -> None:
+    with engine.containers.create(busybox, ["cat", "/f"]) as box:
         box.files.write_text("/f", "content")
         image = box.commit("pushed")
-    blobs = own.root / "blobs" / "sha256"
+    blobs = engine.root / "blobs" / "sha256"
 
     def data(digest: str) -> bytes:
         return (blobs / Digest.parse(digest).encoded).read_bytes()
@@ -214,10 +213,10 @@ def test_elsewhere_by_a_registry(
         {digest: data(digest) for digest in parts},
     )
     name = registry.push("test/committed:1", pushed)
-    own.images.get("pushed").remove()
-    own.gc()
-    assert own.images.pull(name).digest == image.digest
-    assert own.run(name).check().stdout == b"content"
+    engine.images.get("pushed").remove()
+    engine.gc()
+    assert engine.images.pull(name).digest == image.digest
+    assert engine.run(name).check().stdout == b"content"
 
 
 @pytest.mark.needs("control groups")
