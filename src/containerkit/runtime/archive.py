@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 from containerkit.errors import FileTooLarge
-from containerkit.runtime import trees
+from containerkit.runtime import hands, trees
 from containerkit.runtime.beneath import attempt, closing, reopen
 from containerkit.runtime.copies import CHUNK, data_of
 from containerkit.state import cancel
@@ -219,7 +219,7 @@ def _attributes(fd: int) -> dict[str, str]:
         for name in os.listxattr(where):
             # What is no text can be no key of a pax record (pax(1), "Extended Header").
             if name.startswith(_TAKEN) and not name.startswith(_OVERLAY) and _is_text(name):
-                value = os.getxattr(where, name)
+                value = hands.getxattr(fd, name)
                 found[XATTR + name] = value.decode("utf-8", "surrogateescape")
     except OSError as error:
         if error.errno not in {errno.EOPNOTSUPP, errno.ENODATA, errno.EPERM, errno.EACCES}:

@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from containerkit._native import file_system_of, path_open
+from containerkit._native import file_system_of
 from containerkit.errors import (
     ContainerKitError,
     FileError,
@@ -36,7 +36,8 @@ from containerkit.errors import (
     PermissionDenied,
     SpecialFile,
 )
-from containerkit.runtime.fileinfo import type_of
+from containerkit.runtime import hands
+from containerkit.runtime.fileinfo import KERNEL, type_of
 from containerkit.runtime.paths import Place, cut, placed
 
 if TYPE_CHECKING:
@@ -47,27 +48,6 @@ LEAF: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LINKS: Final = 40  # as the kernel's MAXSYMLINKS
 _ASIDE: Final = ".ck-"
-
-KERNEL: Final = frozenset(
-    (
-        0x9FA0,  # proc
-        0x62656572,  # sysfs
-        0x27E0EB,  # cgroup
-        0x63677270,  # cgroup2
-        0x1CD1,  # devpts
-        0x19800202,  # mqueue
-        0x64626720,  # debugfs
-        0x74726163,  # tracefs
-        0x73636673,  # securityfs
-        0xCAFE4A11,  # bpf
-        0x6165676C,  # pstore
-        0xDE5E81E4,  # efivarfs
-        0x62656570,  # configfs
-        0x65735543,  # fusectl
-        0x42494E4D,  # binfmt_misc
-    )
-)
-"""File systems without files of their own (linux/magic.h): what they show is made as it is read."""
 
 _KINDS: Final[dict[int, type[FileError]]] = {
     errno.ENOENT: FileNotFound,
@@ -159,11 +139,11 @@ class RootSide(Side):
         The kernel's own files are opened for who names them: a link of the container's that leads
         there would have them read, or written to, with the caller's rights (/proc/kmsg).
         """
-        found = path_open(self._root, path, flags)
+        found = hands.open_beneath(self._root, path, flags)
         if file_system_of(found) not in KERNEL or _is_named(path):
             return found
         os.close(found)
-        return path_open(self._root, path, flags, no_symlinks=True)
+        return hands.open_beneath(self._root, path, flags, no_symlinks=True)
 
 
 def _is_named(path: str) -> bool:
@@ -198,7 +178,7 @@ def leaf(side: Side, path: str, verb: str) -> tuple[int, str]:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         parent = side.open(place.parent, DIRECTORY)
         try:
-            target = os.readlink(place.name, dir_fd=parent)
+            target = hands.readlink(place.name, dir_fd=parent)
         except OSError as error:
             if error.errno not in {errno.EINVAL, errno.ENOENT}:
                 os.close(parent)
@@ -235,12 +215,12 @@ def make_directory(parent: int, name: str, mode: int, owner: tuple[int, int] | N
     Raises:
         OSError: FileExistsError above all.
     """
-    os.mkdir(name, 0o700, dir_fd=parent)
+    hands.mkdir(name, 0o700, dir_fd=parent)
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    with closing(os.open(name, flags, dir_fd=parent)) as made:
+    with closing(hands.open(name, flags, dir_fd=parent)) as made:
         if owner is not None:
-            os.fchown(made, *owner)
-        os.fchmod(made, mode)
+            hands.fchown(made, *owner)
+        hands.chmod(made, mode)
 
 
 # ---- content -----------------------------------------------------------------------------------
@@ -254,7 +234,7 @@ def reopen(fd: int, flags: int) -> int:
     """
     if not flags & os.O_DIRECTORY:
         refuse_special(os.fstat(fd))
-    return os.open(f"/proc/self/fd/{fd}", flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    return hands.reopen(fd, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def open_file(side: Side, path: str, flags: int) -> int:
@@ -265,7 +245,7 @@ def open_file(side: Side, path: str, flags: int) -> int:
 
 def open_leaf(parent: int, name: str, flags: int) -> int:
     """Open a regular file by its name in a directory, not following a link."""
-    with closing(os.open(name, LEAF, dir_fd=parent)) as found:
+    with closing(hands.open(name, LEAF, dir_fd=parent)) as found:
         return reopen(found, flags)
 
 
@@ -296,12 +276,12 @@ def aside(parent: int) -> Iterator[str]:
     finally:
         # Put in place, it has lost this name: unless the two were one file, which rename(2) leaves.
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=parent)
+            hands.unlink(name, dir_fd=parent)
 
 
 def create(parent: int, name: str) -> int:
     """Make an empty file that only its owner may use, for writing."""
-    return os.open(name, _NEW, 0o600, dir_fd=parent)
+    return hands.open(name, _NEW, 0o600, dir_fd=parent)
 
 
 def change_mode(parent: int, name: str, mode: int) -> None:
@@ -309,9 +289,9 @@ def change_mode(parent: int, name: str, mode: int) -> None:
 
     chmod(2) by name would follow a link that came there meanwhile, out of a container too.
     """
-    with closing(os.open(name, LEAF, dir_fd=parent)) as found:
+    with closing(hands.open(name, LEAF, dir_fd=parent)) as found:
         if not stat.S_ISLNK(os.fstat(found).st_mode):
-            os.chmod(f"/proc/self/fd/{found}", mode)
+            hands.chmod(found, mode)
 
 
 def put_in_place(parent: int, made: str, name: str) -> None:
@@ -320,4 +300,4 @@ def put_in_place(parent: int, made: str, name: str) -> None:
     Raises:
         OSError: EISDIR when a directory is in the way, EBUSY when something is mounted there.
     """
-    os.rename(made, name, src_dir_fd=parent, dst_dir_fd=parent)
+    hands.rename(made, name, src_dir_fd=parent, dst_dir_fd=parent)

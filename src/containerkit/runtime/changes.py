@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 import attrs
 
+from containerkit.model.idmap import IdMap
+from containerkit.runtime.beneath import attempt
 from containerkit.runtime.compare import Comparison, above
+from containerkit.runtime.rootplan import RootPlan, Stack
 from containerkit.runtime.sameness import AS_THEY_ARE, Owners
 from containerkit.state import userns
-
-if TYPE_CHECKING:
-    from containerkit.runtime.rootplan import RootPlan
+from containerkit.state.inside import Inside
 
 Kind = Literal["added", "modified", "deleted"]
 
@@ -72,3 +73,40 @@ def changes_of(
         for parent in above(path):
             found.setdefault(parent, "modified")
     return tuple(sorted(Change(path, kind) for path, kind in found.items()))
+
+
+def changes_inside(
+    plan: RootPlan, store: Path, container: Path, ids: IdMap | None
+) -> tuple[Change, ...]:
+    """Do `changes_of` by a process in a root's user namespace, which may look at everybody's files.
+
+    Args:
+        plan: of the container.
+        store: the engine's root.
+        container: its directory.
+        ids: by which its files are counted in there.
+    """
+    arguments = {
+        "stacks": plan.stacks,
+        "files": list(plan.files),
+        "mounted": list(plan.mounted),
+        "store": str(store),
+        "container": str(container),
+        "ids": ids and (ids.uids, ids.gids),
+    }
+    with Inside(store, f"{__name__}:_told_changes", arguments) as inside:
+        return tuple([Change(path, kind) for path, kind in inside.result()])
+
+
+def _told_changes(
+    stacks: list[Any], files: list[str], mounted: list[str], store: str, container: str, ids: Any
+) -> list[tuple[str, str]]:
+    plan = RootPlan(
+        tuple(Stack(target, tuple(lowers), upper) for target, lowers, upper in stacks),
+        frozenset(files),
+        frozenset(mounted),
+    )
+    owners = Owners(IdMap(*ids) if ids else None)
+    with attempt("compare the files of container", Path(container).name[:12]):
+        found = changes_of(plan, Path(store), Path(container), owners)
+    return [(change.path, change.kind) for change in found]

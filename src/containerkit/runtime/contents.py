@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from containerkit.errors import ContainerNotFound, HostError, InvalidStatus
 from containerkit.model.idmap import IdMap
-from containerkit.runtime import begin, idranges, nested, packets, subordinate
+from containerkit.runtime import begin, helper, idranges, nested, packets, subordinate
 from containerkit.runtime import status as words
 from containerkit.runtime.alive import pid_of
 from containerkit.runtime.beneath import DIRECTORY, attempt
@@ -96,6 +96,7 @@ def reach(container: Handle) -> Iterator[int]:
         with nested.reach(container) as tree:
             yield tree
         return
+    helper.allow(container._keeper.root)
     deadline = time.monotonic() + _SETTLE_SECONDS
     while True:
         fd = _open_running(container)
@@ -159,7 +160,7 @@ def held_still(container: Handle) -> Iterator[None]:
 
 def diff(container: Observed) -> tuple[Change, ...]:
     """Do `Container.diff`."""
-    from containerkit.runtime.changes import changes_of
+    from containerkit.runtime.changes import changes_inside, changes_of
 
     nested.refuse(f"compare the files of container {container.id[:12]}", NOT_APART)
     plan = root_plan(container._planned(copied=False))
@@ -170,7 +171,13 @@ def diff(container: Observed) -> tuple[Change, ...]:
         attempt("compare the files of container", container.id[:12]),
     ):
         owners = owners_of(container)
-        return changes_of(plan, container._keeper.root, container._directory, owners)
+        try:
+            return changes_of(plan, container._keeper.root, container._directory, owners)
+        except PermissionError:
+            if not userns.is_needed():
+                raise
+        ids = ids_within(container)
+        return changes_inside(plan, container._keeper.root, container._directory, ids)
 
 
 def export(container: Observed, file: Sink, max_size: int | str | None = None) -> None:

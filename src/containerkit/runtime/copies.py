@@ -17,10 +17,9 @@ from typing import Final, Literal
 
 import attrs
 
-from containerkit._native import path_open
 from containerkit.errors import FileTooLarge
 from containerkit.model.idmap import IdMap
-from containerkit.runtime import trees
+from containerkit.runtime import hands, trees
 from containerkit.runtime.beneath import (
     LEAF,
     aside,
@@ -197,7 +196,7 @@ def copy_attributes(source: int, target: int, rules: Rules) -> None:
         raise
     for name in names:
         try:
-            os.setxattr(target, name, os.getxattr(source, name))
+            hands.setxattr(target, name, hands.getxattr(source, name))
         except OSError as error:
             if error.errno not in _NO_ATTRIBUTES | {errno.ENODATA}:
                 raise
@@ -243,10 +242,10 @@ class Copier:
         self._entries += 1
         with aside(parent) as made:
             if stat.S_ISLNK(status.st_mode):
-                os.symlink(os.readlink("", dir_fd=source), made, dir_fd=parent)
+                hands.symlink(os.readlink("", dir_fd=source), made, dir_fd=parent)
                 self._dress(parent, made, status)
             elif stat.S_ISFIFO(status.st_mode):
-                os.mkfifo(made, 0o600, dir_fd=parent)
+                hands.mkfifo(made, 0o600, dir_fd=parent)
                 change_mode(parent, made, self._rules.mode(status))
                 self._dress(parent, made, status)
             else:
@@ -280,18 +279,18 @@ class Copier:
         """
         owner = self._rules.owner_of(status.st_uid, status.st_gid)
         if owner is not None:
-            os.fchown(target, *owner)
-        os.fchmod(target, self._rules.mode(status))
+            hands.fchown(target, *owner)
+        hands.chmod(target, self._rules.mode(status))
         copy_attributes(source, target, self._rules)
-        os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+        hands.utime(target, (status.st_atime_ns, status.st_mtime_ns))
 
     def _dress(self, parent: int, made: str, status: os.stat_result) -> None:
         """Give a link or FIFO its owner and times, by name."""
         owner = self._rules.owner_of(status.st_uid, status.st_gid)
         if owner is not None:
-            os.chown(made, *owner, dir_fd=parent, follow_symlinks=False)
+            hands.chown(made, *owner, dir_fd=parent)
         times = (status.st_atime_ns, status.st_mtime_ns)
-        os.utime(made, ns=times, dir_fd=parent, follow_symlinks=False)
+        hands.utime_name(made, times, dir_fd=parent)
 
     def _spend(self, count: int) -> None:
         cancel.check()
@@ -342,10 +341,10 @@ class Copier:
     def _enter(self, parent: int, name: str) -> tuple[int, bool]:
         made = False
         with contextlib.suppress(FileExistsError):
-            os.mkdir(name, 0o700, dir_fd=parent)
+            hands.mkdir(name, 0o700, dir_fd=parent)
             made = True
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        return os.open(name, flags, dir_fd=parent), made
+        return hands.open(name, flags, dir_fd=parent), made
 
     def _other(self, step: trees.Step, top: int, parent: int) -> None:
         kind = stat.S_IFMT(step.status.st_mode)
@@ -359,7 +358,7 @@ class Copier:
         self.file(step.fd, parent, step.name)
         if several:
             with contextlib.suppress(OSError):  # whatever happened to it, it is copied again then
-                copy = os.stat(step.name, dir_fd=parent, follow_symlinks=False)
+                copy = hands.lstat(step.name, dir_fd=parent)
                 identity = step.status.st_dev, step.status.st_ino
                 self._links[identity] = step.path, (copy.st_dev, copy.st_ino)
 
@@ -371,13 +370,13 @@ class Copier:
         path, identity = known
         try:
             with (
-                closing(path_open(top, path, LEAF, no_symlinks=True)) as copy,
+                closing(hands.open_beneath(top, path, LEAF, no_symlinks=True)) as copy,
                 aside(parent) as made,
             ):
                 status = os.fstat(copy)
                 if (status.st_dev, status.st_ino) != identity:
                     return False
-                os.link(f"/proc/self/fd/{copy}", made, dst_dir_fd=parent, follow_symlinks=True)
+                hands.link(copy, made, dir_fd=parent)
                 put_in_place(parent, made, step.name)
         except OSError as error:
             if error.errno not in _COPIED_AGAIN:

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from typing import IO, Any, Final, NamedTuple, cast
 
 from containerkit.errors import ArchiveError, FileTooLarge, UnsafePath
+from containerkit.runtime import hands
 from containerkit.runtime.archive import XATTR
 from containerkit.runtime.beneath import (
     DIRECTORY,
@@ -246,9 +247,9 @@ class Extractor:
             if (status.st_dev, status.st_ino) != directory.identity:  # it came there since
                 return
             if directory.owner is not None:
-                os.fchown(found, *directory.owner)
-            os.fchmod(found, directory.mode)
-            os.utime(found, ns=directory.times)
+                hands.fchown(found, *directory.owner)
+            hands.chmod(found, directory.mode)
+            hands.utime(found, directory.times)
 
     def _hard_link(self, parent: int, name: str, member: tarfile.TarInfo) -> None:
         parts = member_parts(member.linkname)
@@ -260,10 +261,10 @@ class Extractor:
         where = "/".join((self._top, *parts[:-1])) or "/"
         with (
             closing(self._side.open(where, DIRECTORY)) as other,
-            closing(os.open(parts[-1], LEAF, dir_fd=other)) as target,
+            closing(hands.open(parts[-1], LEAF, dir_fd=other)) as target,
             aside(parent) as made,
         ):
-            os.link(f"/proc/self/fd/{target}", made, dst_dir_fd=parent, follow_symlinks=True)
+            hands.link(target, made, dir_fd=parent)
             put_in_place(parent, made, name)
 
     def _other(
@@ -271,9 +272,9 @@ class Extractor:
     ) -> None:
         with aside(parent) as made:
             if member.issym():
-                os.symlink(member.linkname, made, dir_fd=parent)
+                hands.symlink(member.linkname, made, dir_fd=parent)
             elif member.isfifo():
-                os.mkfifo(made, 0o600, dir_fd=parent)
+                hands.mkfifo(made, 0o600, dir_fd=parent)
                 change_mode(parent, made, self._mode(member))
             else:
                 with closing(create(parent, made)) as target:
@@ -282,8 +283,8 @@ class Extractor:
             if not member.isreg():
                 owner = self._rules.owner_of(member.uid, member.gid)
                 if owner is not None:
-                    os.chown(made, *owner, dir_fd=parent, follow_symlinks=False)
-                os.utime(made, ns=_times(member), dir_fd=parent, follow_symlinks=False)
+                    hands.chown(made, *owner, dir_fd=parent)
+                hands.utime_name(made, _times(member), dir_fd=parent)
             put_in_place(parent, made, name)
 
     def _content(self, archive: tarfile.TarFile, member: tarfile.TarInfo, target: int) -> None:
@@ -311,16 +312,16 @@ class Extractor:
     def _finish(self, target: int, member: tarfile.TarInfo) -> None:
         owner = self._rules.owner_of(member.uid, member.gid)
         if owner is not None:
-            os.fchown(target, *owner)
-        os.fchmod(target, self._mode(member))
+            hands.fchown(target, *owner)
+        hands.chmod(target, self._mode(member))
         self._attributes(target, member)
-        os.utime(target, ns=_times(member))
+        hands.utime(target, _times(member))
 
     def _attributes(self, target: int, member: tarfile.TarInfo) -> None:
         for key, value in member.pax_headers.items():
             attribute = key.removeprefix(XATTR)
             if attribute != key and self._rules.takes(attribute):
-                os.setxattr(target, attribute, value.encode("utf-8", "surrogateescape"))
+                hands.setxattr(target, attribute, value.encode("utf-8", "surrogateescape"))
 
     def _mode(self, member: tarfile.TarInfo) -> int:
         return stat.S_IMODE(member.mode)

@@ -28,6 +28,27 @@ _TYPES: Final[dict[int, FileType]] = {
     stat.S_IFBLK: "block-device",
 }
 
+KERNEL: Final = frozenset(
+    (
+        0x9FA0,  # proc
+        0x62656572,  # sysfs
+        0x27E0EB,  # cgroup
+        0x63677270,  # cgroup2
+        0x1CD1,  # devpts
+        0x19800202,  # mqueue
+        0x64626720,  # debugfs
+        0x74726163,  # tracefs
+        0x73636673,  # securityfs
+        0xCAFE4A11,  # bpf
+        0x6165676C,  # pstore
+        0xDE5E81E4,  # efivarfs
+        0x62656570,  # configfs
+        0x65735543,  # fusectl
+        0x42494E4D,  # binfmt_misc
+    )
+)
+"""File systems without files of their own (linux/magic.h): what they show is made as it is read."""
+
 
 @attrs.frozen
 class FileInfo:

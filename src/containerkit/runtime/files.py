@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, TextIO, overload
 
-from containerkit.runtime import trees
+from containerkit.runtime import hands, trees
 from containerkit.runtime.beneath import (
     DIRECTORY,
     HOST,
@@ -280,7 +280,7 @@ class Files:
                 closing(side.open(here.parent, DIRECTORY)) as old_parent,
                 closing(side.open(there.parent, DIRECTORY)) as new_parent,
             ):
-                os.rename(here.name, there.name, src_dir_fd=old_parent, dst_dir_fd=new_parent)
+                hands.rename(here.name, there.name, src_dir_fd=old_parent, dst_dir_fd=new_parent)
 
     # ---- copies
 

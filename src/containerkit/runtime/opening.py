@@ -10,6 +10,7 @@ import os
 from typing import IO, Any, Final
 
 from containerkit.errors import ConfigError
+from containerkit.runtime import hands
 from containerkit.runtime.beneath import (
     Side,
     closing,
@@ -92,13 +93,13 @@ def _descriptor(side: Side, path: str, flags: int) -> int:
         parent, name = leaf(side, path, "open")
         with closing(parent):
             try:
-                fd = os.open(name, existing & ~os.O_TRUNC | _CREATE, 0o600, dir_fd=parent)
+                fd = hands.open(name, existing & ~os.O_TRUNC | _CREATE, 0o600, dir_fd=parent)
             except FileExistsError:
                 if flags & os.O_EXCL:
                     raise
                 continue
         if side.maker is not None:
-            os.fchown(fd, *side.maker)
-        os.fchmod(fd, 0o644)
+            hands.fchown(fd, *side.maker)
+        hands.chmod(fd, 0o644)
         return fd
     raise FileExistsError(path)

@@ -21,7 +21,7 @@ from containerkit.launch.compile import compile_plan, user_of
 from containerkit.launch.identity import resolve_user
 from containerkit.launch.presets import default_user, is_strict
 from containerkit.launch.request import HostFacts, LaunchRequest, check_options
-from containerkit.runtime import facts, nested
+from containerkit.runtime import facts, helper, nested
 from containerkit.runtime.devices import block_devices, device_nodes
 from containerkit.runtime.idranges import WHOLE, Ranges, example, noted, wants_range
 from containerkit.runtime.inputs import files_among, host_file, open_input
@@ -156,6 +156,7 @@ class Runner:
             self._closed = True
             launcher, self._launcher = self._launcher, None
             ranges, self._ranges = self._ranges, None
+        helper.end()
         if launcher is not None:
             launcher.close()
             self.lowers.close()

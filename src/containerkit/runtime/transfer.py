@@ -11,10 +11,14 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
+from containerkit.runtime import hands
 from containerkit.runtime.beneath import DIRECTORY, LEAF, Side, closing, leaf, make_directory
 from containerkit.runtime.copies import Copier
 from containerkit.runtime.paths import cut
+
+_OPEN: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def transfer(source: Side, path: str, target: Side, to: str, copier: Copier) -> None:
@@ -73,7 +77,7 @@ def _own_name(path: str) -> str | None:
 
 
 def _into(copier: Copier, found: int, there: int) -> None:
-    with closing(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=there)) as top:
+    with closing(hands.open(".", _OPEN, dir_fd=there)) as top:
         copier.tree(found, top, made=False)
 
 
@@ -85,6 +89,5 @@ def _named(parent: int, name: str) -> Iterator[tuple[int, bool]]:
         made = True
     except FileExistsError:
         made = False
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    with closing(os.open(name, flags, dir_fd=parent)) as directory:
+    with closing(hands.open(name, _OPEN, dir_fd=parent)) as directory:
         yield directory, made

@@ -18,7 +18,9 @@ from collections.abc import Callable, Generator
 from typing import Final, Literal, NamedTuple
 
 from containerkit._native import file_system_of
-from containerkit.runtime.beneath import KERNEL, LEAF, closing
+from containerkit.runtime import hands
+from containerkit.runtime.beneath import LEAF, closing
+from containerkit.runtime.fileinfo import KERNEL
 
 DEPTH: Final = 256
 """Directories below each other; a walk holds a descriptor of each, and a copy two."""
@@ -88,7 +90,7 @@ def walk(top: int, *, skip: Callable[[str], bool] = lambda _: False) -> Generato
                 continue
             name = names.pop()
             try:
-                found = os.open(name, LEAF, dir_fd=here.fd)
+                found = hands.open(name, LEAF, dir_fd=here.fd)
             except FileNotFoundError:  # gone since it was listed
                 continue
             path = f"{here.path}/{name}" if here.path else name
@@ -119,7 +121,7 @@ def _enter(
     *,
     hidden: bool,
 ) -> _Level:
-    fd = os.open(".", _OPEN, dir_fd=found)
+    fd = hands.open(".", _OPEN, dir_fd=found)
     try:
         names = [] if hidden else names_of(fd)[::-1]
     except BaseException:
@@ -155,21 +157,21 @@ def remove(parent: int, name: str, *, recursive: bool) -> None:
             nothing of that is touched.
     """
     try:
-        os.unlink(name, dir_fd=parent)
+        hands.unlink(name, dir_fd=parent)
         return
     except IsADirectoryError:
         if not recursive:
-            os.rmdir(name, dir_fd=parent)
+            hands.rmdir(name, dir_fd=parent)
             return
-    with closing(os.open(name, LEAF | os.O_DIRECTORY, dir_fd=parent)) as top:
+    with closing(hands.open(name, LEAF | os.O_DIRECTORY, dir_fd=parent)) as top:
         # What is mounted in it may be the host's: rather nothing is removed of it.
         mount = mount_of(parent)
         with contextlib.closing(walk(top)) as steps:
             for step in steps:
                 if step.kind == "other":
-                    os.unlink(step.name, dir_fd=step.parent)
+                    hands.unlink(step.name, dir_fd=step.parent)
                 elif step.kind == "enter" and mount_of(step.fd) != mount:
                     raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), step.path)
                 elif step.kind == "leave" and step.parent >= 0:
-                    os.rmdir(step.name, dir_fd=step.parent)
-    os.rmdir(name, dir_fd=parent)
+                    hands.rmdir(step.name, dir_fd=step.parent)
+    hands.rmdir(name, dir_fd=parent)

@@ -11,6 +11,7 @@ import stat
 from typing import TYPE_CHECKING, Final
 
 from containerkit.errors import FileTooLarge
+from containerkit.runtime import hands
 from containerkit.runtime.beneath import (
     LEAF,
     aside,
@@ -43,7 +44,7 @@ def size_limit(value: int | str | None) -> int | None:
 
 def stat_at(directory: int, name: str, ids: IdMap | None = None) -> FileInfo:
     """Return what is known of a name in an open directory, of a link itself."""
-    with closing(os.open(name, LEAF, dir_fd=directory)) as found:
+    with closing(hands.open(name, LEAF, dir_fd=directory)) as found:
         return info_at(found, name, ids)
 
 
@@ -91,7 +92,7 @@ def replace_whole(
     Owners are as the host counts them; *maker* has a new one that *owner* is not given for.
     """
     try:
-        before = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        before = hands.lstat(name, dir_fd=parent)
     except FileNotFoundError:
         bits, ids = 0o644, maker or ROOT_OWNER
     else:
@@ -100,8 +101,8 @@ def replace_whole(
     with aside(parent) as made:
         with closing(create(parent, made)) as fd:
             write_all(fd, data)
-            os.fchown(fd, *(owner or ids))
-            os.fchmod(fd, bits if mode is None else mode)
+            hands.fchown(fd, *(owner or ids))
+            hands.chmod(fd, bits if mode is None else mode)
         try:
             put_in_place(parent, made, name)
         except OSError as error:

@@ -10,7 +10,7 @@ import pytest
 
 import containerkit as ck
 from containerkit._native import path_open
-from containerkit.runtime import beneath
+from containerkit.runtime import hands
 from containerkit.runtime.files import Files
 from tests.support import ocibuild
 from tests.support.registry import RegistryServer
@@ -51,7 +51,7 @@ def files(box: ck.Container) -> Files:
 def resolved(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Paths as this kernel resolves them, and as one without openat2(2) is made to."""
     if request.param == "walk":
-        monkeypatch.setattr(beneath, "path_open", partial(path_open, openat2=False))
+        monkeypatch.setattr(hands, "path_open", partial(path_open, openat2=False))
     return str(request.param)
 
 

@@ -118,7 +118,7 @@ def test_an_archive_of_gnu_tar_is_extracted(
     assert count == len(wanted)
 
 
-@pytest.mark.needs("owners")
+@pytest.mark.needs("ids")
 @pytest.mark.parametrize("compression", ["gz", "bz2", "xz"])
 def test_a_compressed_tar_from_a_file(files: Files, tmp_path: Path, compression: str) -> None:
     (tmp_path / "a").write_text("a" * 100_000)

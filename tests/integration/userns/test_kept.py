@@ -65,7 +65,7 @@ def test_what_is_seen_of_it_counts_as_it_does(box: ck.Container) -> None:
     assert box.stats().pids
 
 
-@pytest.mark.needs("host root")
+@pytest.mark.needs("owners")
 def test_files_have_its_owners(box: ck.Container, tmp_path: Path) -> None:
     files = box.files
     files.write_text("/one", "1")
@@ -95,7 +95,6 @@ def test_files_have_its_owners(box: ck.Container, tmp_path: Path) -> None:
         files.write_text("/one", "1", owner=(70000, 0))
 
 
-@pytest.mark.needs("host root")
 def test_a_diff_and_an_export_count_as_it_does(box: ck.Container) -> None:
     box.exec("touch /etc/new; chown 7:8 /etc/new; chmod 700 /bin && chmod 755 /bin", check=True)
     assert "/etc/new" in {change.path for change in box.diff()}
