@@ -48,6 +48,7 @@ INTEGRATION = ("integration", "faults", "security")
 
 KERNEL = (
     "integration/run",
+    "integration/files/test_commit.py",
     "integration/files/test_diff.py",
     "integration/files/test_hostile.py",
     "integration/files/test_not_running.py",

@@ -24,7 +24,7 @@ from containerkit.model.healthcheck import Healthcheck
 from containerkit.model.instructions import apply_changes
 from containerkit.model.reference import Reference
 from containerkit.model.rootfs import Overlay
-from containerkit.runtime import begin, codec, idranges, nested
+from containerkit.runtime import begin, codec, nested
 from containerkit.runtime import status as words
 from containerkit.runtime.birth import Kept
 from containerkit.runtime.contents import NOT_APART, held_still, ids_within, owners_of
@@ -125,7 +125,7 @@ def _upper(container: Observed, kept: Kept) -> Upper | None:
 def _pieces(container: Observed, upper: Upper, room: Room) -> Generator[bytes, None, None]:
     """Yield the layer, with owners as the container sees them."""
     root = container._keeper.root
-    if idranges.grants_any(root):  # some files are to be read by their owners alone
+    if userns.is_needed():  # some files keep out who is not root, or not their owner
         return pieces_inside(root, upper, room, ids_within(container))
     return upper.pieces(room, owners_of(container))
 

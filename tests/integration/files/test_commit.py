@@ -23,7 +23,8 @@ from tests.support.registry import RegistryServer
 WORK = """
 cd /data; echo more >> file; rm other; mv both moved; ln moved second; chmod 4755 second
 rm -r sub; mkdir -p sub/er; echo new > sub/er/new; ln -sf nowhere link; touch -d 2001-01-01 empty
-mkfifo fifo; mkdir -m 1777 open; touch "$(printf 'odd \\377\\nname')" "$(printf '%0255d' 0)"
+mkdir /tmp/d; echo > /tmp/d/f; chmod 0 empty /tmp/d; mkfifo fifo
+mkdir -m 1777 open; touch "$(printf 'odd \\377\\nname')" "$(printf '%0255d' 0)"
 truncate -s 40M sparse; printf end >> sparse
 rm -r /opaque; mkdir /opaque; echo kept > /opaque/below; echo > /data/gone-above
 rm -r /empty; echo a file > /empty; mkdir -p /new/a/b; true >> /etc/passwd
