@@ -119,11 +119,12 @@ def write_record(
 def _await_end(root: Path, name: str, deadline: float) -> bool:
     """Wait for a launcher to end, and bury it; False when it has buried itself, or goes on."""
     while True:
-        with _free(f"{root}/owners/{name}") as (free, _fd):
+        with _free(f"{root}/owners/{name}") as (free, fd):
             if free:
                 _bury(root, name)
                 return True
-        if free is None or time.monotonic() > deadline:
+            left = free is False and not lost_its_owner(fd)  # it was let go, and just hears of it
+        if free is None or left or time.monotonic() > deadline:
             return False
         time.sleep(_PAUSE)
 
