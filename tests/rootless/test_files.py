@@ -160,8 +160,6 @@ def test_many_threads_and_a_helper_that_dies(box: ck.Container) -> None:
     (one,) = helper._helpers.values()
     one._process._process.send_signal(signal.SIGKILL)
     one._process._process.wait()
-    with pytest.raises(PermissionDenied):
-        box.files.read_text("/closed/in/deep")
     assert box.files.read_text("/closed/in/deep") == "deep\n"
 
 
@@ -176,6 +174,7 @@ def test_for_asyncio(engine: ck.Engine, box: ck.Container) -> None:
     assert asyncio.run(in_asyncio(engine.root, box.id)) == ["secret\n"] * 4
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 @pytest.mark.parametrize("userns", ["host"])
 def test_it_ends_with_a_child_of_a_fork_and_its_caller(box: ck.Container) -> None:
     """A forked child has none of it; and the engine's end is its end."""

@@ -27,12 +27,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from containerkit._native import file_system_of, path_open
+from containerkit.errors import HostError
 from containerkit.model.idmap import IdMap
 from containerkit.runtime.fileinfo import KERNEL
 from containerkit.state import userns
 
 _PACKET: Final = 200_000
 _FDS: Final = 2
+_TRIES: Final = 2
 _LOOK: Final = os.O_PATH | os.O_NOFOLLOW
 _NEW: Final = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 _DIRECTORY: Final = os.O_DIRECTORY | os.O_NOFOLLOW
@@ -79,18 +81,19 @@ def asked(
             told = _numbers(step, arguments, IdMap(*ids))
             if told is None:
                 continue
-            try:
-                return _helper(ids, root).ask(step, fds, told)
-            except PermissionError:
-                continue
-            except (EOFError, ConnectionError):
-                _helpers.pop(ids).close()
-            except OSError:
-                raise
-            except BaseException:  # an interrupt: what it says next is an answer to this
-                if ids in _helpers:
+            for _ in range(_TRIES):
+                try:
+                    return _helper(ids, root).ask(step, fds, told)
+                except (PermissionError, HostError):  # refused there too; or it can not be had
+                    break
+                except (EOFError, ConnectionError):  # somebody killed it: another one
                     _helpers.pop(ids).close()
-                raise
+                except OSError:
+                    raise
+                except BaseException:  # an interrupt: what it says next is an answer to this
+                    if ids in _helpers:
+                        _helpers.pop(ids).close()
+                    raise
     raise refused
 
 
