@@ -57,9 +57,9 @@ def own(engine_root: Path, busybox: str) -> Iterator[ck.Engine]:
 
 
 def test_the_next_one_sees_the_same(engine: ck.Engine, layered: str) -> None:
-    script = f"{{ {WORK} }} 2>&1; sync; exec sleep 100000"
+    script = f"{{ {WORK} }} 2>&1; touch /tmp/done; exec sleep 100000"
     with engine.start(layered, ["sh", "-c", script]) as box:
-        box.wait_ready(command="test -e /empty && test ! -e /bin/vi", timeout=120)
+        box.wait_ready(command="test -e /tmp/done", timeout=120)
         seen = box.exec(["sh", "-c", LIST]).check().stdout
         image = box.commit("test/work:1")
         assert box.status == "running"
