@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import io
 import itertools
+import lzma
 import os
 import socket
 import tarfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import pytest
 
@@ -346,3 +348,28 @@ def test_a_member_that_can_not_be(odd: str, kind: bytes, files: Files) -> None:
         setattr(info, name, value)
     with pytest.raises(ArchiveError):
         files.extract("/t", info.tobuf(tarfile.PAX_FORMAT) + bytes(1024))
+
+
+class Trickle(io.RawIOBase):
+    """Bytes one by one."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__()
+        self._data = io.BytesIO(data)
+
+    def read(self, size: int = 1) -> bytes:
+        return self._data.read(min(size, 1))
+
+
+def test_a_tar_that_wants_gigabytes_to_be_unpacked(files: Files) -> None:
+    """As a window of what went before: it needs none, and says so in a byte of its header."""
+    plain = member("x", tarfile.REGTYPE) + bytes(1024)
+    packed = bytearray(lzma.compress(plain))
+    assert files.extract("/t", bytes(packed)).entries == 1  # the control
+    assert files.extract("/t", cast("IO[bytes]", Trickle(packed))).entries == 1
+    packed[16] = 40  # of the first block's header, which ends in its checksum
+    end = 12 + packed[12] * 4
+    packed[end : end + 4] = zlib.crc32(packed[12:end]).to_bytes(4, "little")
+    for source in (bytes(packed), cast("IO[bytes]", Trickle(packed))):
+        with pytest.raises(ArchiveError, match="limit exceeded"):
+            files.extract("/t", source)

@@ -8,6 +8,7 @@ container at most.  Neighbours: `archive` writes tars, `beneath` puts in place.
 from __future__ import annotations
 
 import io
+import itertools
 import lzma
 import os
 import stat
@@ -44,6 +45,9 @@ Tar = bytes | bytearray | memoryview | str | os.PathLike[str] | IO[bytes] | Iter
 _HEADER_MAX: Final = 1 << 20
 _HEADERS_MAX: Final = 2 << 20
 """Bytes that come before one member's content: maps of holes among them, which tarfile reads whole."""
+_XZ: Final = (b"\xfd7zXZ\0", b"\x5d\0\0\x80")
+_XZ_MEMORY: Final = 192 << 20
+"""Bytes for what goes before, three times as much as `xz -9` asks for."""
 _READ: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _BROKEN: Final = (
     tarfile.TarError,
@@ -164,6 +168,30 @@ def opened(tar: Tar) -> Iterator[IO[bytes]]:
         yield cast("IO[bytes]", io.BufferedReader(_Pieces(tar), CHUNK))
 
 
+def _unpacked(file: IO[bytes]) -> IO[bytes]:
+    """Return a tar without its xz: tarfile would give it all the memory that it says it needs."""
+    head = file.read(CHUNK)
+    while head and len(head) < len(_XZ[0]) and (more := file.read(CHUNK)):
+        head += more
+    pieces = itertools.chain([head], iter(lambda: file.read(CHUNK), b""))
+    if head.startswith(_XZ):
+        pieces = _inflated(pieces)
+    return cast("IO[bytes]", io.BufferedReader(_Pieces(pieces), CHUNK))
+
+
+def _inflated(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    stream = lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
+    for piece in pieces:
+        data = piece
+        while not stream.eof and (data or not stream.needs_input):
+            made = stream.decompress(data, CHUNK)
+            data = b""
+            if made:
+                yield made
+        if stream.eof:
+            return
+
+
 class Extractor:
     """Extracts one tar.
 
@@ -203,7 +231,10 @@ class Extractor:
         return Copied(self._entries, self._size, tuple(self._left_out))
 
     def _members(self, file: IO[bytes]) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
-        with _reading(), _Archive.open(fileobj=file, mode="r|*", tarinfo=_Member) as archive:
+        with (
+            _reading(),
+            _Archive.open(fileobj=_unpacked(file), mode="r|*", tarinfo=_Member) as archive,
+        ):
             while (member := archive.next()) is not None:
                 yield archive, member
 
