@@ -173,7 +173,7 @@ def _unpacked(file: IO[bytes]) -> IO[bytes]:
     head = file.read(CHUNK)
     while head and len(head) < len(_XZ[0]) and (more := file.read(CHUNK)):
         head += more
-    pieces = itertools.chain([head], iter(lambda: file.read(CHUNK), b""))
+    pieces: Iterator[bytes] = itertools.chain([head], iter(lambda: file.read(CHUNK), b""))
     if head.startswith(_XZ):
         pieces = _inflated(pieces)
     return cast("IO[bytes]", io.BufferedReader(_Pieces(pieces), CHUNK))
