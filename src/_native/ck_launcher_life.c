@@ -10,6 +10,7 @@ enum {
     BACKOFF_MOST = 60000,
     SETTLED_AFTER = 10000, /* ms, as Docker has them */
     FREEZE_MOST = 10000,
+    EVENTS_MOST = 64 << 20, /* bytes; engines begin a new file long before */
 };
 
 /* ---- events */
@@ -23,6 +24,8 @@ void ck_event_write(struct ck_launcher *l, const char *kind, const struct ck_con
     va_list args;
     int n;
 
+    if (ck_lseek(fd, 0, SEEK_END) > EVENTS_MOST)
+        return;
     n = snprintf(line, 256, "{\"t\":%llu,\"kind\":\"%s\",\"id\":\"%.64s\"",
                  (unsigned long long)ck_now(CLOCK_REALTIME), kind, c->dir + strlen("containers/"));
     va_start(args, format);

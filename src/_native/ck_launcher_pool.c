@@ -274,13 +274,14 @@ int ck_pool_keep(struct ck_launcher *l, struct ck_container *c)
 /* The limits that are put back, in an order that the kernel takes. */
 static const char limits[] = "memory\0memory.memsw.limit_in_bytes\0-1\0"
                              "memory\0memory.limit_in_bytes\0-1\0"
+                             "memory\0memory.kmem.tcp.limit_in_bytes\0-1\0"
                              "cpu\0cpu.cfs_quota_us\0-1";
 
 bool ck_pool_puts_back(const char *file)
 {
     const char *at = limits;
 
-    for (int i = 0; i < 9; i++, at = ck_plan_next(at))
+    for (int i = 0; i < 12; i++, at = ck_plan_next(at))
         if (strcmp(at, file) == 0)
             return true;
     return false;
@@ -308,7 +309,7 @@ static int clear_place(struct ck_launcher *l, const struct ck_place *place)
 
     CK_TRY(ck_pwrite(place->lock, &none, sizeof none, 0));
     if (place->tuned)
-        CK_TRY(ck_pool_write_cgroup(l, place->number, limits, 9));
+        CK_TRY(ck_pool_write_cgroup(l, place->number, limits, 12));
     return ck_pool_write_cgroup(l, place->number, defaults, 12);
 }
 

@@ -47,7 +47,11 @@ _DELEGATE: Final = (
     " limits=Limits(memory=UNLIMITED, cpus=UNLIMITED, pids=UNLIMITED, ulimits={'nproc': 128})"
 )
 
+_SOCKETS: Final = "memory.kmem.tcp.limit_in_bytes"
+"""What TCP and UDP have in buffers: version 1 counts that apart from memory, and only where it is limited."""
+
 OPTIONAL_FILES: Final = (
+    _SOCKETS,
     "memory.memsw.limit_in_bytes",  # CONFIG_SWAP, and swapaccount=1 before Linux 5.8
     "memory.swap.max",
     "cpu.cfs_quota_us",  # CONFIG_CFS_BANDWIDTH
@@ -72,6 +76,7 @@ _LIFTED: Final = {
     "pids.max": "max",
     "memory.limit_in_bytes": "-1",
     "memory.memsw.limit_in_bytes": "-1",
+    _SOCKETS: "-1",
     "memory.max": "max",
     "memory.swap.max": "max",
     "cpu.cfs_quota_us": "-1",
@@ -249,6 +254,8 @@ def _add_memory(found: Settings, limits: Limits, facts: HostFacts, version: int)
     if total < float("inf") and (limits.memory_swap is not None or name in facts.cgroup_files):
         # After the other: version 1 refuses a sum below memory.
         found["memory", name, ""] = str(int(total) - (limits.memory if version == 2 else 0))
+    if version == 1 and _SOCKETS in facts.cgroup_files:
+        found["memory", _SOCKETS, ""] = str(limits.memory)
 
 
 def _add_cpu(found: Settings, limits: Limits, version: int) -> None:

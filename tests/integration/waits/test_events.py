@@ -339,3 +339,16 @@ def test_a_follower_loses_nothing_of_eight_engines(engine: ck.Engine, busybox: s
         assert [other.wait(timeout=deadline()) for other in others] == [0] * 8
     assert len(seen) == 24
     assert {tuple(kinds_) for kinds_ in seen.values()} == {tuple(expected)}
+
+
+def test_a_launcher_alone_does_not_fill_the_disk(engine: ck.Engine, busybox: str) -> None:
+    """While nobody has the root open: only engines begin a new file."""
+    with engine.start(busybox, ["sleep", "1000"]) as box:
+        file = engine.root / "events"
+        os.truncate(file, (64 << 20) + 1)  # nearly all of it a hole
+        box.kill()
+        box.wait(timeout=120)
+        assert file.stat().st_size == (64 << 20) + 1
+        os.truncate(file, 0)
+        box.start()
+        assert b'"start"' in file.read_bytes()
