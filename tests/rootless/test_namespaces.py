@@ -106,9 +106,12 @@ def test_what_is_the_callers_alone_is_closed_to_it(
     mounts = [ck.Mount.bind(tmp_path, "/data")]
     tmp_path.chmod(0o755)
     script = ["sh", "-c", "cat /data/open /data/secret; touch /data/new"]
-    strict = engine.run(busybox, script, security=STRICT, limits=LIFTED, mounts=mounts, text=True)
-    assert strict.stdout == "open"
-    assert not (tmp_path / "new").exists()
+    for security in (STRICT, ck.Security(userns="auto", capabilities=["ALL"])):
+        closed = engine.run(
+            busybox, script, security=security, limits=LIFTED, mounts=mounts, text=True
+        )
+        assert closed.stdout == "open"
+        assert not (tmp_path / "new").exists()
     control = engine.run(busybox, script, mounts=mounts, text=True, check=True)
     assert control.stdout == "opensecret"
 

@@ -16,6 +16,7 @@ from containerkit.model.idmap import IdMap
 from containerkit.runtime import idclaims, idranges, subordinate
 from containerkit.runtime.idclaims import SIZE
 from containerkit.runtime.idranges import WHOLE, Ranges
+from containerkit.runtime.subordinate import Shape
 from containerkit.state import atomic, userns
 
 
@@ -290,3 +291,26 @@ def test_a_range_of_which_another_has_a_part(root: Path, place: Path) -> None:
         (directory / idranges.NOTE).symlink_to(note)
         with pytest.raises(ConfigError, match="damaged"):
             idranges.noted(directory)
+
+
+@pytest.mark.usefixtures("launcher", "ordinary")
+def test_many_of_an_ordinary_user_at_once(
+    root: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subordinate, "pool_of", lambda _: (10_000, 65_000))
+    found: list[IdMap] = []
+
+    def take(shape: Shape) -> None:
+        found.append(Ranges(root, "a").take(shape))
+
+    threads = [threading.Thread(target=take, args=(shape,)) for shape in (ONE, SOME, OTHER) * 8]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ids = [
+        one for ids in found for _, first, count in ids.uids for one in range(first, first + count)
+    ]
+    assert len(found) == 24
+    assert len(set(ids)) == len(ids) == 8 * (1 + 1025 + 1026)
+    assert len(names(place)) == 24
