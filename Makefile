@@ -13,7 +13,7 @@ C_FORMATTED := $(wildcard src/_native/*.c tests/native/*.c tests/faults/*.c test
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart dev test test-python test-kernel test-cgroup2 test-rootless test-no-openat2 test-sanitized native lint fmt type bench wheel \
+.PHONY: help quickstart dev test test-python test-kernel test-aarch64 test-cgroup2 test-rootless test-no-openat2 test-sanitized native lint fmt type bench wheel \
 	clean bars fuzz sample-no-openat2 sample-rootless \
 	sweep-crowd sweep-faults sweep-kills
 
@@ -84,6 +84,9 @@ test-kernel: dev $(DONE)/packages-kernel ## part of the tests on Linux 6.1, in u
 test-cgroup2: export CONTAINERKIT_TEST_NO_SKIP = 1
 test-cgroup2: dev $(DONE)/packages-kernel ## limits, exec and life with control groups of version 2
 	tests/kernel/run --timeout 1800 -q -m 'cgroup2 and not slow' $(or $(T),tests/integration tests/security)
+
+test-aarch64: dev $(DONE)/packages-aarch64 ## part of the tests in an emulated machine of that architecture; T= as above
+	$(BIN)/python tests/aarch64/run $(T)
 
 lint: dev $(DONE)/packages-test ## ruff, and the C code with every warning an error, in two compilers
 	$(BIN)/ruff check
