@@ -215,8 +215,9 @@ static int make_user(uint32_t owner, const char *uids, const char *gids)
 
     CK_TRY(ck_set_euid(owner));
     pid = ck_clone(CLONE_NEWUSER, -1, &pidfd);
-    CK_TRY(pid == 0 ? 0 : ck_set_euid(0));
-    CK_TRY(pid == 0 ? 0 : ck_not_dumpable()); /* as fs.suid_dumpable may have made it */
+    /* dumpable is what fs.suid_dumpable may have made it */
+    if (pid != 0 && (ck_set_euid(0) < 0 || ck_not_dumpable() < 0))
+        ck_exit(1); /* can not go on as somebody else */
     CK_TRY(pid);
     if (pid == 0) {
         ck_wait_for(-1, 0, -1);
