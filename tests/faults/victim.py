@@ -116,6 +116,7 @@ class Victim:
         self.image = image
         self.page = page
         self.engine.images.pull(image, insecure=True)
+        self.engine._runner.lowers._held()  # the first copy of layers leaves it until the end
 
     def warm(self, name: str) -> None:
         """Run an operation unharmed, so that what is loaded and opened once is."""
