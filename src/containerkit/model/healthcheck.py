@@ -171,10 +171,20 @@ def effective(option: object, image: ImageConfig) -> Healthcheck | None:
     """
     if option is None:
         return Healthcheck.of_image(image.healthcheck)
+    check = of_option(option)
+    return None if check.command is None else check
+
+
+def of_option(option: object) -> Healthcheck:
+    """Return the check that the option ``healthcheck`` stands for, also one that says there is none.
+
+    Raises:
+        ConfigError: it is neither a `Healthcheck` nor a command.
+    """
     if isinstance(option, str | tuple | list):
-        option = Healthcheck(option)
+        return Healthcheck(option)
     if not isinstance(option, Healthcheck):
         raise ConfigError(
             f"healthcheck is {type(option).__name__}, neither a Healthcheck nor a command"
         )
-    return None if option.command is None else option
+    return option

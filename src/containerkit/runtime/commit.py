@@ -20,7 +20,7 @@ from containerkit.images.commit import committing
 from containerkit.images.pull import in_context
 from containerkit.launch.process import both_parts
 from containerkit.model.digest import Digest
-from containerkit.model.healthcheck import Healthcheck
+from containerkit.model.healthcheck import of_option
 from containerkit.model.instructions import apply_changes
 from containerkit.model.reference import Reference
 from containerkit.model.rootfs import Overlay
@@ -34,7 +34,7 @@ from containerkit.state import events, userns
 
 if TYPE_CHECKING:
     from containerkit.images.image import Image
-    from containerkit.model.image_config import ImageConfig, ImageHealthcheck
+    from containerkit.model.image_config import ImageConfig
     from containerkit.runtime.observed import Observed
 
 _SAID: Final = 1024
@@ -154,7 +154,7 @@ def config_of(kept: Kept, labels: Mapping[str, str]) -> ImageConfig:
             given[field] = str(value)
     check = options.get("healthcheck")
     if check is not None:
-        given["healthcheck"] = _healthcheck(check)
+        given["healthcheck"] = of_option(check).to_image()
     return attrs.evolve(kept.config, **given)
 
 
@@ -162,9 +162,3 @@ def _env(image: Sequence[str], own: Mapping[str, str | None]) -> tuple[str, ...]
     found: dict[str, str | None] = dict(entry.partition("=")[::2] for entry in image)
     found.update(own)
     return tuple(f"{name}={value}" for name, value in found.items() if value is not None)
-
-
-def _healthcheck(check: object) -> ImageHealthcheck:
-    """Return an option that was checked when the container was created."""
-    one = check if isinstance(check, Healthcheck) else Healthcheck(check)  # type: ignore[arg-type]
-    return one.to_image()
