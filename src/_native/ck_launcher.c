@@ -79,14 +79,11 @@ void *ck_launcher_map_plan(int memfd, size_t *size)
 
 static void start_request(struct ck_launcher *l, const struct ck_packet *packet, int *fds, int n)
 {
-    CK_CLEANUP_FD int memfd = -1;
     size_t size = packet->size;
     void *map = NULL;
 
     if (packet->value == 1 && n > 1) /* its channel comes first */
-        memfd = fds[--n];
-    if (packet->value == 1)
-        map = ck_launcher_map_plan(memfd, &size);
+        map = ck_launcher_map_plan(fds[--n], &size);
     ck_launcher_start(l, packet->value == 1 ? map : packet + 1, size, fds, n);
     if (map)
         ck_unmap(map, size);
@@ -113,14 +110,12 @@ static int on_control(struct ck_launcher *l)
         return got == -EMSGSIZE;
     if (got <= 0)
         return -1;
-    if (ck_launcher_is_packet(packet, got) && packet->kind == CK_START && n >= 1) {
+    if (ck_launcher_is_packet(packet, got) && packet->kind == CK_START && n >= 1)
         start_request(l, packet, fds, n);
-        return 1;
-    }
-    while (n > 0)
-        ck_close(fds[--n]);
-    if (ck_launcher_is_packet(packet, got) && packet->kind == CK_LEAVE)
+    else if (ck_launcher_is_packet(packet, got) && packet->kind == CK_LEAVE)
         leave(l, packet->value == 1);
+    while (n > 0)
+        ck_close_at(&fds[--n]);
     return 1;
 }
 
@@ -143,7 +138,8 @@ static void on_channel(struct ck_launcher *l, struct ck_container *c)
         ck_life_kill(l, c, (int)(packet.value & 0xffff), packet.value >> 16);
 }
 
-/* It runs, or is parked.  An ephemeral one's caller sees it end; but a terminal it must be given. */
+/* It runs, or is parked.  The caller of an ephemeral one or of a quiet exec sees it end; but a terminal
+ * he must be given. */
 static void on_started(struct ck_launcher *l, struct ck_container *c, int parked)
 {
     const struct ck_event event = {.started_ns = c->state.started_ns};
@@ -152,8 +148,8 @@ static void on_started(struct ck_launcher *l, struct ck_container *c, int parked
     if (c->status != CK_STARTING)
         return;
     c->status = CK_RUNNING;
-    if (c->flags & CK_PLAN_EPHEMERAL) {
-        if (c->log.terminal || parked)
+    if (c->flags != CK_PLAN_KEPT) {
+        if (c->within ? !(c->release & CK_QUIET) : c->log.terminal || parked)
             ck_launcher_tell(c->channel, CK_STARTED, &event, c->pidfd, c->log.output[0]);
         ck_launcher_unwatch(l, &c->log.output[0]);
         return;
@@ -182,6 +178,10 @@ static int on_report(struct ck_launcher *l, struct ck_container *c)
 
     if (got == -EAGAIN)
         return 0;
+    if (got == 1 && n == 1 && c->within) {
+        ck_exec_found(l, c, fd);
+        return 1;
+    }
     if (got == (ssize_t)sizeof report) {
         if (n)
             ck_log_terminal(l, c, fd);
@@ -194,9 +194,19 @@ static int on_report(struct ck_launcher *l, struct ck_container *c)
         return 1;
     }
     ck_launcher_unwatch(l, &c->report);
-    if (!c->failed.errnum && c->release & CK_ABOUT_TO_EXEC) /* else it is dying: its pidfd tells */
-        on_started(l, c, 0);
+    if (c->within && c->pidfd < 0)
+        ck_launcher_ended(l, c);
     return 0;
+}
+
+/* What it has said: it was executed when its socket is closed, by an exec's agent also, or it has
+ * ended; without a word of that it is dying, and its pidfd tells. */
+void ck_launcher_hear(struct ck_launcher *l, struct ck_container *c, bool ended)
+{
+    while (on_report(l, c))
+        continue;
+    if ((ended || c->report < 0) && c->release & CK_ABOUT_TO_EXEC && !c->failed.errnum)
+        on_started(l, c, 0);
 }
 
 /* ---- the loop */
@@ -210,20 +220,15 @@ static void on_event(struct ck_launcher *l, uint64_t tag)
         return ck_request_accept(l);
     if (kind == CK_WATCH_CONNECTION)
         return ck_request_event(l, tag);
-    if (kind >= CK_WATCH_EXEC_PIDFD)
-        return ck_exec_event(l, tag);
     if (c->generation != ck_tag_generation(tag) || c->status == CK_FREE)
         return;
     if (kind == CK_WATCH_CHANNEL)
         return on_channel(l, c);
-    if (kind == CK_WATCH_AGENT)
-        return ck_agent_event(l, c);
     if (kind == CK_WATCH_LOG_STDOUT || kind == CK_WATCH_LOG_STDERR)
         return ck_log_event(l, c, kind);
     if (kind == CK_WATCH_PROBE)
         return ck_health_output(l, c);
-    while (on_report(l, c)) /* also at its end: what it said last comes before that */
-        continue;
+    ck_launcher_hear(l, c, kind == CK_WATCH_PIDFD); /* what it said last comes before its end */
     if (kind == CK_WATCH_PIDFD)
         ck_launcher_ended(l, c);
 }

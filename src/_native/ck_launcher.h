@@ -24,13 +24,12 @@
 #include "ck_wire.h"
 
 enum {
-    CK_CONTAINERS = 4096,  /* in one launcher */
+    CK_CONTAINERS = 8192,  /* in one launcher, and their execs */
     CK_POOL_MAX = 512,     /* network namespaces kept ready */
     CK_POOL_LOW = 4,       /* of them: fewer are refilled between two starts */
     CK_TRASH = 1024,       /* cgroups waiting to be removed */
     CK_KEPT = 4,           /* places of ended containers, kept for the next spares */
     CK_CONNECTIONS = 1024, /* of other processes, and of watchers */
-    CK_EXECS = 4096,       /* in all containers of one launcher */
     CK_PROBE_OUTPUT = 4096, /* bytes kept of what a health probe says */
     CK_SPARE_NAMESPACES = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS,
 };
@@ -50,6 +49,7 @@ struct ck_record {
     char data[CK_RECORD_DATA + sizeof(uint32_t)];
 };
 
+/* ENDED: an exec of which only its group is left. */
 enum ck_status { CK_FREE, CK_STARTING, CK_RUNNING, CK_RESTARTING, CK_ENDED };
 
 /* Input and output of one container, all -1 without; ck_launcher_log.c. */
@@ -62,8 +62,7 @@ struct ck_log {
 
 /* A parked process in all of one container's namespaces, which makes its execs. */
 struct ck_agent {
-    int socket, pidfd;       /* socket 0: there is none */
-    pid_t pid;
+    int socket, pidfd;       /* socket 0 or -1: there is none */
 };
 
 /* To start a container again: its plan, and copies of the inputs that it reads. */
@@ -96,13 +95,17 @@ struct ck_life {
     bool frozen, dying;         /* dying: it was sent SIGKILL */
 };
 
+/* A container; or an exec, which is one more process of a container: what it starts is in a group of its
+ * own, and it has neither directory, record nor release ops. */
 struct ck_container {
     enum ck_status status;
+    struct ck_container *within; /* of an exec; else NULL */
     uint16_t flags;          /* enum ck_plan_flag */
     uint16_t release;        /* bits of enum ck_release */
-    uint32_t number;         /* unique in this launcher: names its cgroup and sources */
+    uint32_t number;         /* unique in this launcher: names its cgroup and sources; an exec's group */
     uint32_t generation;     /* of this table entry, so that a stale event finds nobody */
-    int channel, pidfd, lock, report;
+    int channel, lock, report;
+    int pidfd;               /* of an ENDED exec: somebody's who is left in its group */
     uint32_t cause;          /* enum ck_cause the caller gave with KILL */
     uint64_t sources;        /* slots with a tree attached below /src */
     int user;                /* its user namespace or TREE, -1: ours */
@@ -125,24 +128,8 @@ enum ck_release {
     CK_UNCOMMON = 512,       /* a limit wants a group that only few containers have */
     CK_HOST_NET = 1024,      /* it is in the launcher's network */
     CK_SPOILT = 2048,        /* its cgroup has a value that can not be put back */
+    CK_QUIET = 8,            /* an exec of which nobody wants STARTED */
 };
-
-/* One exec: its first process, and all that is in its control group. */
-struct ck_exec {
-    uint8_t status;          /* enum ck_exec_status */
-    uint8_t flags;           /* enum ck_exec_flag */
-    uint32_t generation, number; /* of this table entry; names its group */
-    struct ck_container *container;
-    pid_t agent;             /* and process group at birth */
-    int channel, report;
-    int pidfd;               /* ENDING: of somebody who is left in its group, -1: tried again later */
-    int master;              /* of its terminal, until it has started */
-    struct ck_event event;   /* what its end will tell */
-};
-
-enum ck_exec_status { CK_EXEC_FREE, CK_EXEC_STARTING, CK_EXEC_RUNNING, CK_EXEC_ENDING };
-/* QUIET: nobody wants STARTED */
-enum ck_exec_flag { CK_EXEC_QUIET = 1, CK_EXEC_PROBE = 2, CK_EXEC_ABOUT = 4, CK_EXEC_KILLED = 8 };
 
 /* A locked directory and a cgroup of the same number, empty and with every value at its default. */
 struct ck_place {
@@ -192,8 +179,7 @@ struct ck_launcher {
     _Alignas(8) char packet[sizeof(struct ck_packet) + CK_PLAN_INLINE + 4096];
     struct ck_record record; /* the one buffer of all logs */
     uint64_t due;            /* CLOCK_MONOTONIC ns of the next timer; 0: none */
-    uint32_t n_execs, last_exec; /* no entry from n_execs on was ever used */
-    struct ck_exec execs[CK_EXECS];
+    uint32_t last_exec;      /* its number */
     struct ck_connection connections[CK_CONNECTIONS];
     struct ck_container containers[CK_CONTAINERS];
 };
@@ -295,18 +281,19 @@ void ck_life_probed(struct ck_launcher *l, struct ck_container *c, int code);
 int ck_exec_start(struct ck_launcher *l, struct ck_container *c, const void *plan, size_t size,
                   const int *fds, int n_fds, int channel, int quiet);
 void ck_exec_kill_probe(struct ck_launcher *l, struct ck_container *c);
-void ck_exec_event(struct ck_launcher *l, uint64_t tag); /* of the kinds CK_WATCH_EXEC_... */
+void ck_exec_kill(struct ck_launcher *l, struct ck_container *e, int signal);
+void ck_exec_found(struct ck_launcher *l, struct ck_container *e, int pidfd); /* which it takes */
+void ck_exec_ended(struct ck_launcher *l, struct ck_container *e);
+void ck_exec_finish(struct ck_launcher *l, struct ck_container *e); /* also once more, while ENDED */
 void ck_exec_drop_all(struct ck_launcher *l, struct ck_container *c); /* it has ended */
-void ck_exec_work(struct ck_launcher *l);                /* its timers: after ck_life_due */
 bool ck_exec_is_ending(const struct ck_container *c);    /* the container's first process */
 /* Below whose groups each exec has one: a directory; -1 where there are none. */
 int ck_exec_hierarchy(const struct ck_launcher *l, const struct ck_container *c);
-/* To the container's agent, made when there is none: a plan, or the size_t of one that is in a memfd,
- * the last descriptor; before it the socket for reports, the exec's group, the plan's inputs. */
-int ck_agent_send(struct ck_launcher *l, struct ck_container *c, const void *packet, size_t size,
+/* To the container's agent, made when there is none; descriptors: the socket for reports, the exec's
+ * group, the plan's inputs, the memfd of a plan above CK_PLAN_INLINE bytes. */
+int ck_agent_send(struct ck_launcher *l, struct ck_container *c, const void *plan, size_t size,
                   const int *fds, int n);
-void ck_agent_event(struct ck_launcher *l, struct ck_container *c); /* it has ended */
-void ck_agent_end(struct ck_launcher *l, struct ck_container *c);
+void ck_agent_end(struct ck_container *c);
 
 /* log */
 int ck_log_open(struct ck_start *start, const struct ck_op *op); /* the op LOG */
@@ -326,6 +313,8 @@ void ck_launcher_fail(struct ck_launcher *l, struct ck_container *c);
 _Noreturn void ck_launcher_shutdown(struct ck_launcher *l);
 
 /* loop */
+struct ck_container *ck_launcher_new(struct ck_launcher *l, int channel); /* an entry; NULL: no room */
+void ck_launcher_hear(struct ck_launcher *l, struct ck_container *c, bool ended); /* its reports */
 bool ck_launcher_is_packet(const struct ck_packet *packet, ssize_t got);
 /* The plan in a sealed memfd, to be unmapped; NULL: it is none to be trusted. */
 void *ck_launcher_map_plan(int memfd, size_t *size);
@@ -341,11 +330,9 @@ bool ck_launcher_is_full(int fd); /* of descriptors, fd being a new one */
 void ck_launcher_tell(int channel, uint16_t kind, const struct ck_event *event, int fd, int terminal);
 void ck_launcher_refuse(int channel, uint32_t at, int error); /* a plan, and close the channel */
 
-/* What an event is about; from CK_WATCH_PIDFD on the index is a container's, from
- * CK_WATCH_EXEC_PIDFD on ck_launcher_exec.c's own. */
+/* What an event is about; from CK_WATCH_PIDFD on the index is a container's or an exec's. */
 enum {
     CK_WATCH_CONTROL, CK_WATCH_OWNER, CK_WATCH_LISTENER, CK_WATCH_CONNECTION,
     CK_WATCH_PIDFD, CK_WATCH_CHANNEL, CK_WATCH_REPORT, CK_WATCH_LOG_STDOUT, CK_WATCH_LOG_STDERR,
-    CK_WATCH_PROBE, CK_WATCH_AGENT,
-    CK_WATCH_EXEC_PIDFD, CK_WATCH_EXEC_CHANNEL, CK_WATCH_EXEC_REPORT,
+    CK_WATCH_PROBE,
 };

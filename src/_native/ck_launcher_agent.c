@@ -19,7 +19,6 @@ enum {
 
 static int enter(struct ck_launcher *l, const struct ck_container *c)
 {
-    CK_TRY(ck_new_process_group()); /* its children's too, until they have a session of their own */
     if (c->release & CK_HAS_CGROUP)
         CK_TRY(ck_pool_join_cgroup(l, c->number));
     return ck_setns(c->pidfd, CK_SPARE_NAMESPACES | CLONE_NEWCGROUP |
@@ -104,30 +103,23 @@ static _Noreturn void run_agent(struct ck_launcher *l, const struct ck_container
 static int make_agent(struct ck_launcher *l, struct ck_container *c)
 {
     const uint32_t group = c->release & CK_HAS_CGROUP ? c->number : 0;
+    pid_t pid;
 
     c->agent = (struct ck_agent){.pidfd = -1};
-    CK_TRY(c->agent.pid = ck_pool_clone(l, group, 0, &c->agent.pidfd, &c->agent.socket));
-    if (c->agent.pid == 0)
+    pid = ck_pool_clone(l, group, 0, &c->agent.pidfd, &c->agent.socket);
+    if (pid == 0)
         run_agent(l, c);
-    return ck_container_watch(l, c, c->agent.pidfd, CK_WATCH_AGENT);
+    return pid;
 }
 
-void ck_agent_event(struct ck_launcher *l, struct ck_container *c)
+void ck_agent_end(struct ck_container *c)
 {
-    /* it may be another one by now */
-    if (c->agent.socket > 0 && ck_wait_for(c->agent.pidfd, POLLIN, 0) > 0)
-        ck_agent_end(l, c);
-}
-
-void ck_agent_end(struct ck_launcher *l, struct ck_container *c)
-{
-    if (c->agent.pidfd > 0)
-        ck_kill_and_wait(c->agent.pidfd);
     if (c->agent.socket <= 0)
         return;
-    ck_launcher_unwatch(l, &c->agent.pidfd);
+    if (c->agent.pidfd >= 0)
+        ck_kill_and_wait(c->agent.pidfd);
+    ck_close_at(&c->agent.pidfd);
     ck_close_at(&c->agent.socket);
-    c->agent.socket = 0;
 }
 
 /* There is nothing to enter, and a filter around us may refuse CLONE_PARENT. */
@@ -137,27 +129,27 @@ static int run_bare(const struct ck_container *c, const void *plan, size_t size,
     CK_CLEANUP_FD int pidfd = -1;
     const int pid = ck_clone(0, -1, &pidfd);
 
-    if (pid == 0 && size == sizeof size) {
-        memcpy(&size, plan, sizeof size);
-        plan = ck_map(fds[n - 1], size);
-    }
     if (pid == 0)
         run(plan, size, fds, n, -1, c->user);
     return pid;
 }
 
-int ck_agent_send(struct ck_launcher *l, struct ck_container *c, const void *packet, size_t size,
+int ck_agent_send(struct ck_launcher *l, struct ck_container *c, const void *plan, size_t size,
                   const int *fds, int n)
 {
-    if (l->hello.flags & CK_BARE)
-        return run_bare(c, packet, size, fds, n);
-    ssize_t sent = c->agent.socket > 0 ? ck_send(c->agent.socket, packet, size, fds, n) : -EPIPE;
+    const void *packet = size > CK_PLAN_INLINE ? &size : plan;
+    const size_t length = size > CK_PLAN_INLINE ? sizeof size : size;
+    ssize_t sent = -EPIPE;
 
+    if (l->hello.flags & CK_BARE)
+        return run_bare(c, plan, size, fds, n);
+    if (c->agent.socket > 0)
+        sent = ck_send(c->agent.socket, packet, length, fds, n);
     if (sent == -EAGAIN && ck_wait_for(c->agent.socket, POLLOUT, SEND_MS) > 0)
-        sent = ck_send(c->agent.socket, packet, size, fds, n);
+        sent = ck_send(c->agent.socket, packet, length, fds, n);
     if (sent != -EPIPE && sent != -ECONNRESET)
         return (int)sent;
-    ck_agent_end(l, c);
+    ck_agent_end(c);
     CK_TRY(make_agent(l, c));
-    return (int)ck_send(c->agent.socket, packet, size, fds, n);
+    return (int)ck_send(c->agent.socket, packet, length, fds, n);
 }

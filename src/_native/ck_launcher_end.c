@@ -136,13 +136,19 @@ void ck_launcher_ended(struct ck_launcher *l, struct ck_container *c)
 {
     struct ck_state *state = &c->state;
 
-    if (ck_launcher_wait(c->pidfd, &state->code, &state->signal, &state->usage) == -EAGAIN)
+    if (c->status == CK_ENDED)
+        return ck_exec_finish(l, c);
+    if (c->pidfd < 0) /* of an exec nothing was heard: it died at birth, or its agent before */
+        state->signal = SIGKILL;
+    else if (ck_launcher_wait(c->pidfd, &state->code, &state->signal, &state->usage) == -EAGAIN)
         return;
     ck_end_orphans(l->orphans);
     ck_launcher_unwatch(l, &c->pidfd);
-    ck_launcher_unwatch(l, &c->report);                        /* open when it could not be read */
-    if (!(c->release & CK_ABOUT_TO_EXEC) && !c->failed.errnum) /* it died during set-up */
-        c->failed = (struct ck_report){CK_CHILD, 0, 0, ECHILD, state->signal};
+    ck_launcher_unwatch(l, &c->report); /* open when it could not be read */
+    if (!(c->release & CK_ABOUT_TO_EXEC) && !c->failed.errnum && !(c->within && c->life.dying))
+        c->failed = (struct ck_report){CK_CHILD, 0, 0, ECHILD, state->signal}; /* during set-up */
+    if (c->within)
+        return ck_exec_ended(l, c);
     if (c->failed.errnum)
         return ck_launcher_fail(l, c);
     ck_exec_drop_all(l, c);
@@ -158,15 +164,14 @@ static bool is_known(const struct ck_launcher *l, pid_t pid)
 {
     bool known = pid == l->spare.pid;
 
-    for (const struct ck_container *c = l->containers; c < l->containers + l->used; c++)
-        known |= c->status != CK_FREE && ((pid_t)c->state.pid == pid || c->agent.pid == pid);
-    for (const struct ck_exec *e = l->execs; e < l->execs + l->n_execs && !known; e++) {
+    for (const struct ck_container *c = l->containers; c < l->containers + l->used; c++) {
         siginfo_t end = {0};
-        if (e->status != CK_EXEC_STARTING && e->status != CK_EXEC_RUNNING)
+        if (c->status == CK_FREE)
             continue;
-        if (e->pidfd >= 0)
-            ck_look_at_end(P_PIDFD, e->pidfd, &end);
-        known = e->pidfd < 0 || end.si_pid == pid;
+        if (c->within && c->pidfd >= 0)
+            ck_look_at_end(P_PIDFD, c->pidfd, &end);
+        known |= (pid_t)c->state.pid == pid || end.si_pid == pid ||
+                 (c->within && c->status == CK_STARTING && c->pidfd < 0);
     }
     return known;
 }
@@ -190,13 +195,13 @@ static void end_all(struct ck_launcher *l)
     struct ck_container *const end = l->containers + l->used;
 
     for (struct ck_container *c = l->containers; c < end; c++) {
-        if (c->status == CK_FREE)
+        if (c->status == CK_FREE || c->within)
             continue;
         ck_life_kill(l, c, SIGKILL, CK_CAUSE_OWNER);
         c->state.flags |= CK_STATE_STOP_ASKED;
     }
     for (struct ck_container *c = l->containers; c < end; c++) {
-        if (c->status == CK_FREE)
+        if (c->status == CK_FREE || c->within)
             continue;
         ck_exec_drop_all(l, c); /* until its execs are waited for, it does not end */
         if (c->pidfd < 0)

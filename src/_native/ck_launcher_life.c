@@ -120,6 +120,8 @@ void ck_life_kill(struct ck_launcher *l, struct ck_container *c, int signal, uin
 {
     if (cause && (!c->cause || cause < c->cause))
         c->cause = cause;
+    if (c->within)
+        return ck_exec_kill(l, c, signal);
     if (c->pidfd < 0 || !signal)
         return;
     ck_pidfd_kill(c->pidfd, signal);
@@ -294,8 +296,9 @@ void ck_life_work(struct ck_launcher *l)
             ck_life_due(l, c->life.at);
         else if (c->status == CK_RUNNING && c->life.freezing)
             poll_freezing(l, c, now);
+        else if (c->status == CK_ENDED)
+            ck_exec_finish(l, c);
         if (c->status == CK_RUNNING && c->life.probe)
             ck_health_work(l, c, now);
     }
-    ck_exec_work(l);
 }

@@ -83,7 +83,7 @@ static int clone_child(struct ck_start *start)
 
 /* ---- the request */
 
-static struct ck_container *new_container(struct ck_launcher *l)
+struct ck_container *ck_launcher_new(struct ck_launcher *l, int channel)
 {
     struct ck_container *c;
 
@@ -93,9 +93,9 @@ static struct ck_container *new_container(struct ck_launcher *l)
         return NULL;
     c = &l->containers[l->first_free];
     *c = (struct ck_container){.generation = c->generation + 1, .status = CK_STARTING};
-    c->pidfd = c->lock = c->report = c->channel = c->user = -1;
+    c->pidfd = c->lock = c->report = c->user = -1;
+    c->channel = channel;
     c->log = (struct ck_log){.input = -1, .output = {-1, -1}, .file = -1};
-    l->live++;
     l->present++;
     if (l->first_free >= l->used)
         l->used = l->first_free + 1;
@@ -181,6 +181,8 @@ static void start_container(struct ck_start *start)
         ck_pool_end_spare(l, &start->spare);
         c->release &= (uint16_t)~CK_HAS_CGROUP;
     }
+    for (int i = 0; i < CK_SLOTS; i++)
+        ck_close_at(&start->slots[i]);
     if (error >= 0)
         return;
     if (!c->failed.errnum)
@@ -194,27 +196,24 @@ void ck_launcher_start(struct ck_launcher *l, const void *plan, size_t size, int
     uint32_t at;
     int error = ck_plan_check(plan, size, &start.plan, &at);
 
-    for (int i = 0; i < CK_SLOTS; i++)
-        start.slots[i] = i + 1 < n_fds ? fds[i + 1] : -1;
     if (!error && (start.plan.header->flags == CK_PLAN_EXEC ||
                    !start.plan.header->namespaces != !!(l->hello.flags & CK_BARE)))
         error = -EINVAL; /* it would run here, in no container, or in none that can be had */
     if (!error && start.plan.header->n_inputs != n_fds - 1)
         error = -EBADF;
     if (!error && !ck_launcher_is_full(fds[n_fds - 1]))
-        start.container = new_container(l);
+        start.container = ck_launcher_new(l, fds[0]);
     if (start.container) {
-        start.container->channel = fds[0];
+        for (int i = 0; i < CK_SLOTS; i++)
+            start.slots[i] = i + 1 < n_fds ? ck_steal_fd(&fds[i + 1]) : -1;
+        l->live++;
         start_container(&start);
     } else {
         ck_launcher_refuse(fds[0], at, error ? error : -EMFILE);
     }
+    fds[0] = -1;
     if (l->hello.flags & CK_LONE)
         ck_pool_close(l); /* what it has made ahead was for this one */
-    for (int i = 0; i < CK_SLOTS; i++)
-        ck_close_at(&start.slots[i]);
-    for (int i = CK_SLOTS + 1; i < n_fds; i++)
-        ck_close(fds[i]);
 }
 
 /* A container that has ended: with the same number, group, sources and record. */
@@ -233,6 +232,4 @@ void ck_launcher_start_again(struct ck_launcher *l, struct ck_container *c)
     c->cause = 0;
     c->state.restarts++;
     start_container(&start);
-    for (int i = 0; i < CK_SLOTS; i++)
-        ck_close_at(&start.slots[i]);
 }

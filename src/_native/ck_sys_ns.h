@@ -62,9 +62,6 @@ CK_RETRY(int, ck_next_signal, (void), /* of those that are held */
 CK_CALL(int, ck_name_process, (const char *name), prctl(PR_SET_NAME, name, 0, 0, 0))
 CK_CALL(int, ck_pidfd_open, (pid_t pid), syscall(SYS_pidfd_open, pid, 0))
 CK_CALL(pid_t, ck_getpid, (void), getpid())
-CK_CALL(int, ck_new_process_group, (void), setpgid(0, 0))
-/* One that has ended of a process group: its pid, 0 when none has, -ECHILD when there is none. */
-CK_CALL(pid_t, ck_wait_group, (pid_t group), waitpid(-group, NULL, WNOHANG | __WALL))
 CK_CALL(int, ck_setns, (int fd, int kind), syscall(SYS_setns, fd, kind))
 CK_CALL(int, ck_unshare, (int flags), syscall(SYS_unshare, flags))
 CK_CALL(int, ck_execve, (const char *path, char *const argv[], char *const envp[]),
