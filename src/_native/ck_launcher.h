@@ -72,12 +72,15 @@ struct ck_again {
     _Alignas(8) char plan[];
 };
 
+struct ck_container;
+
 /* A health check; times in ns. */
 struct ck_probe {
     uint64_t interval, timeout, start_period, start_interval;
     uint64_t at;             /* CLOCK_MONOTONIC: when it begins, or has had its time */
     uint32_t retries;
     bool running, late;
+    struct ck_container *exec; /* while it is running */
     int out;                 /* our end of the pipe of its output and error, the inputs of its plan */
     size_t used, size;       /* of the output, of the plan */
     char output[CK_PROBE_OUTPUT];
@@ -224,7 +227,6 @@ int ck_pool_make_dir(struct ck_launcher *l, uint32_t number);
 void ck_pool_drop_ahead(struct ck_launcher *l, uint32_t number);
 void ck_pool_drop_dir(struct ck_launcher *l, const char *dir);
 int ck_pool_move_dir(struct ck_launcher *l, uint32_t number, const char *dir, int back);
-bool ck_pool_puts_back(const char *file); /* a limit */
 bool ck_pool_is_charged(const struct ck_launcher *l, const struct ck_place *place);
 int ck_pool_keep(struct ck_launcher *l, struct ck_container *c);
 void ck_pool_close(struct ck_launcher *l);
@@ -280,10 +282,8 @@ void ck_life_probed(struct ck_launcher *l, struct ck_container *c, int code);
  * returned.  A plan above CK_PLAN_INLINE bytes is a memfd's, which is behind the n_fds inputs. */
 int ck_exec_start(struct ck_launcher *l, struct ck_container *c, const void *plan, size_t size,
                   const int *fds, int n_fds, int channel, int quiet);
-void ck_exec_kill_probe(struct ck_launcher *l, struct ck_container *c);
 void ck_exec_kill(struct ck_launcher *l, struct ck_container *e, int signal);
 void ck_exec_found(struct ck_launcher *l, struct ck_container *e, int pidfd); /* which it takes */
-void ck_exec_ended(struct ck_launcher *l, struct ck_container *e);
 void ck_exec_finish(struct ck_launcher *l, struct ck_container *e); /* also once more, while ENDED */
 void ck_exec_drop_all(struct ck_launcher *l, struct ck_container *c); /* it has ended */
 bool ck_exec_is_ending(const struct ck_container *c);    /* the container's first process */
@@ -304,8 +304,6 @@ int ck_log_close_input(struct ck_launcher *l, struct ck_container *c);
 void ck_log_terminal(struct ck_launcher *l, struct ck_container *c, int master); /* of the op PTY */
 
 /* end */
-int ck_launcher_wait(int pidfd, int *code, int *signal, struct ck_usage *usage);
-int ck_launcher_was_oom(const struct ck_launcher *l, struct ck_container *c); /* since last asked */
 void ck_launcher_reap(struct ck_launcher *l); /* children that are nobody's */
 void ck_launcher_ended(struct ck_launcher *l, struct ck_container *c);
 void ck_launcher_release(struct ck_launcher *l, struct ck_container *c, uint16_t kind);

@@ -27,7 +27,7 @@ static int enter(struct ck_launcher *l, const struct ck_container *c)
 
 /* The exec's first process.  It sends a pidfd of itself before anything else: from then on the
  * launcher knows it, whatever happens to the agent.  So does the agent, whom no process of the
- * container can stop. */
+ * container can stop.  For a plan in a memfd, which is the last descriptor, there is its size. */
 static _Noreturn void run(const void *plan, size_t size, const int *fds, int n, int tasks, int user)
 {
     struct ck_child child = {.root = -1, .last = -1, .user = user, .report = fds[0]};
@@ -38,11 +38,12 @@ static _Noreturn void run(const void *plan, size_t size, const int *fds, int n, 
         error = (int)ck_send(child.report, "", 1, &self, 1);
     if (error >= 0 && tasks >= 0)
         error = ck_write_all(tasks, "0", 1);
+    if (size == sizeof size) {
+        memcpy(&size, plan, sizeof size);
+        plan = ck_map(fds[n - 1], size);
+    }
     if (error >= 0)
-        error = ck_plan_check(plan, size, &child.plan, &at);
-    ck_close_at(&self);
-    if (fds[1] != fds[0])
-        ck_close(fds[1]);
+        error = plan ? ck_plan_check(plan, size, &child.plan, &at) : -ENOMEM;
     ck_close(AGENT_SOCKET);
     for (int i = 0; i < CK_SLOTS; i++)
         child.slots[i] = i + 2 < n ? fds[i + 2] : -1;
@@ -52,33 +53,23 @@ static _Noreturn void run(const void *plan, size_t size, const int *fds, int n, 
     ck_exit(126);
 }
 
-/* One exec.  Its packet is the plan, or the size of one in a memfd; its descriptors are the socket for
- * reports, the way into its group, the plan's inputs, the memfd. */
+/* One exec; its descriptors are the socket for reports, the way into its group, the plan's inputs, the
+ * memfd. */
 static void serve(struct ck_launcher *l, int grouped, int error)
 {
     int fds[CK_FDS_MAX + 2], n = CK_FDS_MAX + 2, pidfd = -1;
     ssize_t got = ck_receive(AGENT_SOCKET, l->packet, sizeof l->packet, fds, &n, 1);
-    const void *plan = l->packet;
-    size_t size = (size_t)got;
 
     if (got <= 0 || n < 2)
         ck_exit(0);
-    if (size == sizeof size) {
-        memcpy(&size, l->packet, sizeof size);
-        plan = ck_map(fds[n - 1], size);
-    }
-    if (!error && !plan)
-        error = -ENOMEM;
     if (!error)
         error = ck_clone(CLONE_PARENT, grouped && l->unified >= 0 ? fds[1] : -1, &pidfd);
     if (!error)
-        run(plan, size, fds, n, grouped && l->unified < 0 ? fds[1] : -1, AGENT_USER);
+        run(l->packet, (size_t)got, fds, n, grouped && l->unified < 0 ? fds[1] : -1, AGENT_USER);
     if (error < 0)
         ck_child_tell(fds[0], CK_CHILD, 0, 0, error, 0);
     else
         ck_send(fds[0], "", 1, &pidfd, 1);
-    if (plan && plan != l->packet)
-        ck_unmap((void *)(uintptr_t)plan, size);
     ck_close_at(&pidfd);
     while (n > 0)
         ck_close(fds[--n]);

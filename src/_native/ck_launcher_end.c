@@ -73,20 +73,22 @@ static bool has_grown(const struct ck_launcher *l, const struct ck_container *c,
     return *count > before;
 }
 
-/* Whether the OOM killer killed in it, in either version, since it started. */
-int ck_launcher_was_oom(const struct ck_launcher *l, struct ck_container *c)
+/* Whether the OOM killer killed in it, in either version, since that was last asked. */
+static bool was_oom(const struct ck_launcher *l, struct ck_container *c)
 {
     return has_grown(l, c, "memory", l->unified >= 0 ? "memory.events" : "memory.oom_control",
                      "oom_kill ", &c->oom_kills);
 }
 
-/* Without a limit of its own, a kill that nobody asked for may be due to one of a group above.  What
- * was refused a process has ended of that if it ended badly, and nobody killed it or asked it to. */
+/* Without a limit of its own, a kill that nobody asked for may be due to one of a group above; that of
+ * an exec, to its container's end.  What was refused a process has ended of that if it ended badly, and
+ * nobody killed it or asked it to. */
 static uint32_t cause_of(const struct ck_launcher *l, struct ck_container *c)
 {
     const bool killed = c->state.signal == SIGKILL, failed = c->state.signal || c->state.code;
-    const bool oom = ((killed && !c->cause) || c->release & CK_MEMORY) && ck_launcher_was_oom(l, c);
-    const bool refused = has_grown(l, c, "pids", "pids.events", "max ", &c->refused);
+    const bool odd = killed && !c->cause && !(c->within && ck_exec_is_ending(c->within));
+    const bool oom = (odd || c->release & CK_MEMORY) && was_oom(l, c->within ? c->within : c);
+    const bool refused = !c->within && has_grown(l, c, "pids", "pids.events", "max ", &c->refused);
 
     if (oom || refused) /* the count stays: no group for another container */
         c->release |= CK_SPOILT;
@@ -99,7 +101,7 @@ static uint32_t cause_of(const struct ck_launcher *l, struct ck_container *c)
     return c->state.signal ? CK_CAUSE_SIGNAL : CK_CAUSE_EXITED;
 }
 
-int ck_launcher_wait(int pidfd, int *code, int *signal, struct ck_usage *usage)
+static int collect(int pidfd, int *code, int *signal, struct ck_usage *usage)
 {
     struct rusage used = {0};
 
@@ -114,6 +116,8 @@ int ck_launcher_wait(int pidfd, int *code, int *signal, struct ck_usage *usage)
 static void finish(struct ck_launcher *l, struct ck_container *c)
 {
     c->state.finished_ns = ck_now(CLOCK_REALTIME);
+    if (c->within)
+        return ck_exec_finish(l, c);
     if (c->flags == CK_PLAN_EPHEMERAL || !ck_life_ended(l, c))
         ck_launcher_release(l, c, CK_EXITED);
 }
@@ -140,16 +144,14 @@ void ck_launcher_ended(struct ck_launcher *l, struct ck_container *c)
         return ck_exec_finish(l, c);
     if (c->pidfd < 0) /* of an exec nothing was heard: it died at birth, or its agent before */
         state->signal = SIGKILL;
-    else if (ck_launcher_wait(c->pidfd, &state->code, &state->signal, &state->usage) == -EAGAIN)
+    else if (collect(c->pidfd, &state->code, &state->signal, &state->usage) == -EAGAIN)
         return;
     ck_end_orphans(l->orphans);
     ck_launcher_unwatch(l, &c->pidfd);
     ck_launcher_unwatch(l, &c->report); /* open when it could not be read */
     if (!(c->release & CK_ABOUT_TO_EXEC) && !c->failed.errnum && !(c->within && c->life.dying))
         c->failed = (struct ck_report){CK_CHILD, 0, 0, ECHILD, state->signal}; /* during set-up */
-    if (c->within)
-        return ck_exec_ended(l, c);
-    if (c->failed.errnum)
+    if (c->failed.errnum && !c->within)
         return ck_launcher_fail(l, c);
     ck_exec_drop_all(l, c);
     ck_log_finish(l, c); /* whoever reads that it has ended finds all that it said */
@@ -165,13 +167,10 @@ static bool is_known(const struct ck_launcher *l, pid_t pid)
     bool known = pid == l->spare.pid;
 
     for (const struct ck_container *c = l->containers; c < l->containers + l->used; c++) {
-        siginfo_t end = {0};
-        if (c->status == CK_FREE)
-            continue;
         if (c->within && c->pidfd >= 0)
-            ck_look_at_end(P_PIDFD, c->pidfd, &end);
-        known |= (pid_t)c->state.pid == pid || end.si_pid == pid ||
-                 (c->within && c->status == CK_STARTING && c->pidfd < 0);
+            known |= ck_wait_for(c->pidfd, POLLIN, 0) != 0; /* it may be the one */
+        else if (c->status != CK_FREE)
+            known |= (pid_t)c->state.pid == pid || (c->within && c->status == CK_STARTING);
     }
     return known;
 }
@@ -200,19 +199,17 @@ static void end_all(struct ck_launcher *l)
         ck_life_kill(l, c, SIGKILL, CK_CAUSE_OWNER);
         c->state.flags |= CK_STATE_STOP_ASKED;
     }
-    for (struct ck_container *c = l->containers; c < end; c++) {
-        if (c->status == CK_FREE || c->within)
-            continue;
-        ck_exec_drop_all(l, c); /* until its execs are waited for, it does not end */
-        if (c->pidfd < 0)
-            finish(l, c);
-    }
     for (int round = 0, left = 1; left && round < END_ROUNDS; round++) {
         left = 0;
         for (struct ck_container *c = l->containers; c < end; c++) {
-            if (c->status != CK_FREE && c->pidfd >= 0 && ck_wait_for(c->pidfd, POLLIN, 1) != 0)
+            if (c->status == CK_FREE || c->within)
+                continue;
+            ck_exec_drop_all(l, c); /* until its execs are waited for, it does not end */
+            if (c->pidfd < 0)
+                finish(l, c);
+            else if (ck_wait_for(c->pidfd, POLLIN, 1) != 0)
                 ck_launcher_ended(l, c);
-            left |= c->status != CK_FREE && c->pidfd >= 0;
+            left |= c->status != CK_FREE;
         }
         ck_launcher_reap(l);
     }

@@ -50,7 +50,6 @@ static void done(struct ck_launcher *l, struct ck_container *e)
         e->failed.errnum = ESRCH;
     if (e->failed.errnum)
         code = -e->failed.errnum;
-    e->state.finished_ns = ck_now(CLOCK_REALTIME);
     ck_launcher_release(l, e, code < 0 ? CK_FAILED : CK_EXITED);
     if (probe)
         ck_life_probed(l, c, code);
@@ -104,32 +103,17 @@ void ck_exec_kill(struct ck_launcher *l, struct ck_container *e, int signal)
 /* It says, and so does the agent, which process it is. */
 void ck_exec_found(struct ck_launcher *l, struct ck_container *e, int pidfd)
 {
-    if (e->pidfd >= 0) { /* again */
-        ck_close(pidfd);
-    } else if (ck_container_watch(l, e, pidfd, CK_WATCH_PIDFD) < 0) {
+    if (e->pidfd < 0 && ck_container_watch(l, e, pidfd, CK_WATCH_PIDFD) < 0) {
         ck_kill_and_wait(pidfd); /* its end would not be seen: the end of its reports tells */
-        ck_close(pidfd);
         e->failed = (struct ck_report){CK_CHILD, 0, 0, ENOMEM, 0};
-    } else {
-        e->pidfd = pidfd;
+    } else if (e->pidfd < 0) {
+        e->pidfd = ck_steal_fd(&pidfd);
         if (e->release & CK_QUIET) /* nobody waits for what it says next: its end tells */
             ck_epoll_set(l->epoll, EPOLL_CTL_DEL, e->report, 0, 0);
         if (e->life.dying)
-            ck_pidfd_kill(pidfd, SIGKILL);
+            ck_pidfd_kill(e->pidfd, SIGKILL);
     }
-}
-
-void ck_exec_ended(struct ck_launcher *l, struct ck_container *e)
-{
-    struct ck_state *state = &e->state;
-
-    state->cause = state->signal ? e->cause : CK_CAUSE_EXITED;
-    if (state->signal && !e->cause)
-        state->cause = state->signal == SIGKILL && !ck_exec_is_ending(e->within) &&
-                               ck_launcher_was_oom(l, e->within)
-                           ? CK_CAUSE_OOM
-                           : CK_CAUSE_SIGNAL;
-    ck_exec_finish(l, e);
+    ck_close_at(&pidfd);
 }
 
 /* ---- requests */
@@ -191,6 +175,8 @@ int ck_exec_start(struct ck_launcher *l, struct ck_container *c, const void *pla
     e->release = CK_SETTLED | (quiet ? CK_QUIET : 0);
     e->number = ++l->last_exec;
     e->state.started_ns = ck_now(CLOCK_REALTIME);
+    if (channel < 0)
+        c->life.probe->exec = e;
     error = begin(l, e, plan, size, fds, n_fds);
     if (error < 0) {
         e->failed = (struct ck_report){CK_CHILD, 0, 0, (uint16_t)-error, 0};
@@ -200,13 +186,6 @@ int ck_exec_start(struct ck_launcher *l, struct ck_container *c, const void *pla
 }
 
 /* ---- all of them */
-
-void ck_exec_kill_probe(struct ck_launcher *l, struct ck_container *c)
-{
-    for (struct ck_container *e = l->containers; e < l->containers + l->used; e++)
-        if (e->status != CK_FREE && e->within == c && e->channel < 0)
-            ck_life_kill(l, e, SIGKILL, CK_CAUSE_TIMEOUT);
-}
 
 /* The container has been killed, so that each step here ends; but not a group that somebody has made
  * another one in. */

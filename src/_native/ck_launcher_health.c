@@ -114,7 +114,7 @@ void ck_health_work(struct ck_launcher *l, struct ck_container *c, uint64_t now)
         return ck_life_due(l, probe->at);
     if (probe->running) {
         probe->late = true;
-        return ck_exec_kill_probe(l, c);
+        return ck_life_kill(l, probe->exec, SIGKILL, CK_CAUSE_TIMEOUT);
     }
     probe->running = true;
     probe->late = false;

@@ -138,7 +138,7 @@ static uint16_t release_bits(const struct ck_launcher *l, const struct ck_plan *
             if (j % 3 == 0 && ck_pool_controller(l, item) >= l->n_common)
                 bits |= CK_UNCOMMON;
             if (j % 3 == 1 && strcmp(item, "pids.max") != 0)
-                bits |= ck_pool_puts_back(item) ? CK_TUNED : CK_TUNED | CK_SPOILT;
+                bits |= CK_TUNED;
         }
     }
     return bits;
