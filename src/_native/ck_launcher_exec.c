@@ -77,14 +77,12 @@ void ck_exec_finish(struct ck_launcher *l, struct ck_container *e)
 {
     const int dir = ck_exec_hierarchy(l, e->within);
     char path[128];
-    pid_t pid;
 
     e->status = CK_ENDED;
     ck_launcher_unwatch(l, &e->pidfd);
     if (dir < 0 || ck_unlinkat(dir, group_path(l, e, path, ""), AT_REMOVEDIR) != -EBUSY)
         return done(l, e);
-    pid = kill_group(l, e);
-    e->pidfd = pid ? ck_pidfd_open(pid) : -1;
+    e->pidfd = ck_pidfd_open(kill_group(l, e)); /* of 0 there is none */
     if (e->pidfd < 0 || ck_container_watch(l, e, e->pidfd, CK_WATCH_PIDFD) < 0)
         ck_life_due(l, ck_now(CLOCK_MONOTONIC) + RETRY_NS);
 }
@@ -146,27 +144,23 @@ static int begin(struct ck_launcher *l, struct ck_container *e, const void *plan
     return ck_agent_send(l, c, plan, size, out, n + 2);
 }
 
-static int refuse(const struct ck_container *c, const void *plan, size_t size, int n_fds)
-{
-    struct ck_plan checked;
-    uint32_t at;
-
-    CK_TRY(ck_plan_check(plan, size, &checked, &at));
-    if (checked.header->flags != CK_PLAN_EXEC || checked.header->n_inputs != n_fds)
-        return -EINVAL;
-    if (c->status != CK_RUNNING)
-        return -ESRCH;
-    return c->life.freezing || c->life.frozen ? -EBUSY : 0; /* its agent is frozen, too */
-}
-
 int ck_exec_start(struct ck_launcher *l, struct ck_container *c, const void *plan, size_t size,
                   const int *fds, int n_fds, int channel, int quiet)
 {
-    int error = refuse(c, plan, size, n_fds);
-    struct ck_container *e = error ? NULL : ck_launcher_new(l, channel);
+    struct ck_container *e = NULL;
+    struct ck_plan checked;
+    uint32_t at;
+    int error = ck_plan_check(plan, size, &checked, &at);
 
-    if (!e) {
-        error = error ? error : -EMFILE;
+    if (!error && (checked.header->flags != CK_PLAN_EXEC || checked.header->n_inputs != n_fds))
+        error = -EINVAL;
+    else if (!error && c->status != CK_RUNNING)
+        error = -ESRCH;
+    else if (!error && (c->life.freezing || c->life.frozen))
+        error = -EBUSY; /* its agent is frozen, too */
+    else if (!error && !(e = ck_launcher_new(l, channel)))
+        error = -EMFILE;
+    if (error) {
         ck_launcher_refuse(channel, ~0U, error);
         return error;
     }
