@@ -60,8 +60,8 @@ CK_CHILD_OP(ROOT, 33, BEFORE_PIVOT, "i--", "---", ck_op_root)
 CK_CHILD_OP(MOUNT_FS, 34, BEFORE_PIVOT, "---", "ttL", ck_op_mount_fs)
 /* fd0 a tree; target */
 CK_CHILD_OP(MOVE_MOUNT, 35, BEFORE_PIVOT, "i--", "t--", ck_op_move_mount)
-/* "dev"; target: a read-only clone of that template */
-CK_CHILD_OP(TEMPLATE, 36, BEFORE_PIVOT, "---", "tt-", ck_op_template)
+/* target: a read-only clone of the /dev that all share */
+CK_CHILD_OP(TEMPLATE, 36, BEFORE_PIVOT, "---", "t--", ck_op_template)
 /* path: covered by an empty read-only file or directory, if it exists */
 CK_CHILD_OP(MASK, 37, BEFORE_PIVOT, "---", "t--", ck_op_mask)
 /* path: bound on itself read-only, if it exists */
@@ -75,6 +75,8 @@ CK_CHILD_OP(COPY_FD, 40, BEFORE_PIVOT, "i--", "t--", ck_op_copy_fd)
 CK_CHILD_OP(ROOT_READ_ONLY, 41, BEFORE_PIVOT, "---", "---", ck_op_root_read_only)
 /* pivot_root into the new root, detach the old one */
 CK_CHILD_OP(PIVOT, 42, BEFORE_PIVOT, "---", "---", ck_op_pivot)
+/* the root of what MOUNT_FS mounted last gets what every /dev has */
+CK_CHILD_OP(DEV_NODES, 44, BEFORE_PIVOT, "---", "---", ck_op_dev_nodes)
 CK_CHILD_OP(HOSTNAME, 43, PRIVILEGED, "---", "t--", ck_op_hostname)
 /* path below /proc/sys, value */
 CK_CHILD_OP(SYSCTL, 45, PRIVILEGED, "---", "tt-", ck_op_sysctl)

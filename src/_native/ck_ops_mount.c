@@ -77,7 +77,8 @@ int ck_op_mount_fs(struct ck_child *child, const struct ck_op *op)
 
     ck_close_at(&child->last);
     CK_TRY(child->last = ck_new_mount(type, options, n, (unsigned)op->value[0]));
-    return mount_on(child, child->last, target, op->flags, strcmp(type, "tmpfs") != 0);
+    return mount_on(child, child->last, target, op->flags,
+                    op->flags & CK_F_OWN || strcmp(type, "tmpfs") != 0);
 }
 
 CK_OP_IS(ck_op_move_mount, mount_on(child, child->slots[op->fd[0]], ck_child_text(child, op, 0),
@@ -85,19 +86,11 @@ CK_OP_IS(ck_op_move_mount, mount_on(child, child->slots[op->fd[0]], ck_child_tex
 
 int ck_op_template(struct ck_child *child, const struct ck_op *op)
 {
-    const char *target = ck_child_text(child, op, 1);
-    const bool own = op->flags & CK_F_OWN;
-    CK_CLEANUP_FD int tree =
-        own ? ck_new_mount("tmpfs", "mode=0755\0size=1m", 2, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)
-            : ck_open_tree(AT_FDCWD, CK_TEMPLATE_DEV, AT_RECURSIVE);
-
-    CK_TRY(strcmp(ck_child_text(child, op, 0), "dev") == 0 ? tree : -EINVAL);
-    CK_TRY(mount_on(child, tree, target, op->flags, 1));
-    if (!own)
-        return 0;
-    CK_OPEN(dir, ck_path_open(child->root, target, O_RDONLY | O_DIRECTORY, CK_PATH_NO_SYMLINKS));
-    return ck_fill_dev(dir, CK_TEMPLATE_DEV);
+    CK_OPEN(tree, ck_open_tree(AT_FDCWD, CK_TEMPLATE_DEV, AT_RECURSIVE));
+    return mount_on(child, tree, ck_child_text(child, op, 0), op->flags, 1);
 }
+
+CK_OP_IS(ck_op_dev_nodes, ck_fill_dev(child->last, CK_TEMPLATE_DEV))
 
 /* Cover what is at the op's path, if this kernel has it: with itself, or with nothing. */
 static int cover(const struct ck_child *child, const struct ck_op *op, bool itself)

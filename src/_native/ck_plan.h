@@ -65,8 +65,8 @@ enum ck_op_flag {
     CK_F_AS_IS = 16,      /* ID_MAP, SOURCE: nothing is shown with other ids than it has */
     CK_F_OPTIONAL = 32,   /* of child ops: a failure of this step is none */
     CK_F_RECURSIVE = 64,  /* CLONE: with submounts */
-    CK_F_OWN = 128,       /* TEMPLATE: a copy, which can be written to.  MOVE_MOUNT: over what is ours,
-                             with no link on the way.  READ_ONLY: that mount, none over it */
+    CK_F_OWN = 128,       /* MOVE_MOUNT, MOUNT_FS: over what is ours, with no link on the way.
+                             READ_ONLY: that mount, none over it */
 };
 
 enum ck_netns { CK_NETNS_POOLED = 1, CK_NETNS_HOST = 2 };

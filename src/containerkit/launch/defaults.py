@@ -72,8 +72,17 @@ def _mount(
 
 
 PROC: Final = _mount("proc", "/proc", INERT)
-DEV: Final = constant(Op(Code.TEMPLATE, flags=F_CREATE, arena=("dev", "/dev", None)))
-OWN_DEV: Final = constant(Op(Code.TEMPLATE, flags=F_CREATE | F_OWN, arena=("dev", "/dev", None)))
+DEV: Final = constant(Op(Code.TEMPLATE, flags=F_CREATE, arena=("/dev", None, None)))
+OWN_DEV: Final = (
+    _mount(
+        "tmpfs",
+        "/dev",
+        MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,
+        ("mode=0755", "size=1m"),
+        flags=F_OWN,
+    ),
+    constant(Op(Code.DEV_NODES)),
+)
 DEV_READ_ONLY: Final = constant(Op(Code.READ_ONLY, flags=F_OWN, arena=("/dev", None, None)))
 TERMINALS: Final = 256
 """Of a container.  All that are not the host's own share some 3,000 (kernel.pty.max, .reserve)."""

@@ -298,7 +298,7 @@ def dev_steps(slots: Slots, security: Security, facts: HostFacts) -> tuple[list[
             )
         )
         return prepare, [_mount(slot, "/dev", F_CREATE | F_OWN)]
-    child = [defaults.OWN_DEV]
+    child = [*defaults.OWN_DEV]
     for device in devices_of(security):
         slot = slots.fill()
         source = slots.add(_source(device.source))

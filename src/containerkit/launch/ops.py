@@ -106,6 +106,7 @@ class Code(IntEnum):
     ROOT_READ_ONLY = 41
     PIVOT = 42
     HOSTNAME = 43
+    DEV_NODES = 44
     SYSCTL = 45
     RLIMIT = 46
     OOM_SCORE = 47
@@ -307,7 +308,7 @@ _ROWS: Final[dict[Code, OpInfo]] = {
         "mount {a0} on {a1}{v0}{a2}{flags}",
         arena=("text", "text", "options?"),
         value=("attrs", ""),
-        flags=_MOUNTED,
+        flags=_MOUNTED | F_OWN,
     ),
     Code.MOVE_MOUNT: OpInfo(
         CHILD,
@@ -318,12 +319,9 @@ _ROWS: Final[dict[Code, OpInfo]] = {
         flags=_MOUNTED | F_FILE | F_OWN,
     ),
     Code.TEMPLATE: OpInfo(
-        CHILD,
-        STAGE_MOUNTS,
-        "mount the read-only template {a0} on {a1}{flags}",
-        arena=("text", "text", ""),
-        flags=_MOUNTED | F_OWN,
+        CHILD, STAGE_MOUNTS, "mount the shared /dev on {a0}{flags}", arena=_TEXT, flags=_MOUNTED
     ),
+    Code.DEV_NODES: OpInfo(CHILD, STAGE_MOUNTS, "make in that what every /dev has"),
     Code.MASK: OpInfo(CHILD, STAGE_MOUNTS, "hide {a0}", arena=_TEXT),
     Code.READ_ONLY: OpInfo(
         CHILD, STAGE_MOUNTS, "make {a0} read-only{flags}", arena=_TEXT, flags=F_OWN

@@ -61,7 +61,7 @@ def root_plan(plan: Plan) -> RootPlan:
             target = str(op.arena[0])
         elif op.code in {Code.MOUNT_FS, Code.TEMPLATE}:
             own = False
-            mounted.add(str(op.arena[1]))
+            mounted.add(str(op.arena[0 if op.code == Code.TEMPLATE else 1]))
             continue
         else:
             continue

@@ -221,10 +221,10 @@ def places(plan: Plan) -> list[tuple[int, str]]:
 
 
 def test_places() -> None:
-    """A copy of the template, the nodes, then nothing can be changed any more."""
+    """A /dev of its own, the nodes, then nothing can be changed any more."""
     plan = compiled({"security": Security(devices=["/dev/fuse:/dev/a/b"])}, nodes=FUSE)
     assert places(plan)[:4] == [
-        (Code.TEMPLATE, "/dev"),
+        (Code.MOUNT_FS, "/dev"),
         (Code.MOVE_MOUNT, "/dev/a/b"),
         (Code.READ_ONLY, "/dev"),
         (Code.MOUNT_FS, "/dev/pts"),

@@ -93,7 +93,7 @@ def test_what_a_plan_says_of_the_root() -> None:
             Op(Code.MOVE_MOUNT, fd=(4, -1, -1), arena=("/usr", None, None)),
             Op(Code.MOVE_MOUNT, fd=(5, -1, -1), arena=("/bin", None, None)),
             Op(Code.MOUNT_FS, arena=("proc", "/proc", None)),
-            Op(Code.TEMPLATE, arena=("dev", "/dev", None)),
+            Op(Code.TEMPLATE, arena=("/dev", None, None)),
             Op(Code.MOVE_MOUNT, fd=(6, -1, -1), arena=("/data", None, None)),
             Op(Code.MASK, arena=("/proc/kcore", None, None)),
         ],
