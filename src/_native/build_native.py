@@ -23,7 +23,7 @@ NATIVE = (
 )
 """CFFI executes this file without `__file__`, from the directory of setup.py."""
 
-SHARED = ("ck_sys.c", "ck_error.c", "ck_path.c")
+SHARED = ("ck_sys.c", "ck_path.c")
 EXTENSION = (*SHARED, "ck_tar*.c", "ck_apply*.c", "ck_spawn.c")
 LAUNCHER = (*SHARED, "ck_launcher*.c", "ck_plan.c", "ck_child.c", "ck_ops_*.c")
 
@@ -53,13 +53,37 @@ def relative(paths: list[Path]) -> list[str]:
     return [os.path.relpath(path, NATIVE.parent.parent) for path in paths]
 
 
+INCLUDES = """
+#include <stddef.h>
+#include <stdint.h>
+#include <sched.h>
+#include <sys/inotify.h>
+#include "ck_api.h"
+"""
+LIBC = """
+int setns(int fd, int kind);
+int inotify_init1(int flags);
+int inotify_add_watch(int inotify, const char *path, uint32_t changes);
+#define CLONE_NEWUSER ...
+#define IN_CLOEXEC ...
+#define IN_NONBLOCK ...
+#define IN_MODIFY ...
+#define IN_CREATE ...
+#define IN_MOVED_TO ...
+#define IN_DELETE_SELF ...
+#define IN_ONLYDIR ...
+"""
+"""What Python calls of libc itself: one call each that `os` does not have."""
+
+
 def make_ffibuilder() -> FFI:
-    """Describe the extension `containerkit._ck`: ck_api.h is all that Python sees of C."""
+    """Describe the extension `containerkit._ck`: ck_api.h is all that Python sees of the core."""
     builder = FFI()
     builder.cdef((NATIVE / "ck_api.h").read_text(encoding="utf-8"))
+    builder.cdef(LIBC)
     builder.set_source(
         "containerkit._ck",
-        '#include <stddef.h>\n#include <stdint.h>\n#include "ck_api.h"\n',
+        INCLUDES,
         sources=relative(sources(EXTENSION)),
         depends=relative(sorted(NATIVE.glob("*.h"))),
         include_dirs=relative([NATIVE]),

@@ -37,19 +37,29 @@ struct ck_apply_result {
     uint64_t entries;         /* that the archive holds, whiteouts included */
     uint64_t bytes;           /* of all files together, holes included */
     const char *entry;        /* the present one, as the archive spells it; raw bytes; or NULL */
+    struct ck_error err;      /* of a failure */
+    /* of a sparse file that is the caller's to write: */
+    size_t left;              /* bytes behind its header, not taken */
+    int file;                 /* open and empty; -1: it is left out */
+    uint64_t size;            /* bytes in the stream: its data, in some formats also its map */
+    const unsigned char *header; /* 512 bytes */
+    const char *records;      /* PAX, each "length key" NUL "value" NUL */
+    size_t records_size;      /* 0: none */
 };
 
 struct ck_applier;
 
-/* Begin to apply one layer to the empty directory dirfd (kept open by a duplicate).  The result is
- * the caller's, of zeros, and kept up to date by ck_apply_feed.  NULL: error. */
-struct ck_applier *ck_apply_new(int dirfd, const struct ck_apply_options *options,
-                                struct ck_apply_result *result, struct ck_error *err);
+/* Begin to apply one layer to the empty directory root, which stays open until ck_apply_free.  The
+ * result is the caller's, of zeros, and kept up to date by ck_apply_feed.  NULL: no memory. */
+struct ck_applier *ck_apply_new(int root, const struct ck_apply_options *options,
+                                struct ck_apply_result *result);
 /* Take the next bytes of the tar stream; or, without buf, end it: check that it was whole, set the
  * directories' modes and times.  The calling thread has a working directory and a umask (of 0) of
  * its own afterwards, not those of the process: give it a thread of its own.
+ * 1: an entry is a sparse file.  The caller takes its data and padding from the last `left` bytes and
+ * those that follow, counts its bytes, and calls again with what comes behind it, even if that is none.
  * After a failure only ck_apply_free may follow. */
-int ck_apply_feed(struct ck_applier *, const void *buf, size_t len, struct ck_error *err);
+int ck_apply_feed(struct ck_applier *, const void *buf, size_t len);
 void ck_apply_free(struct ck_applier *);
 
 /* ---- paths that something else chose, beneath a root descriptor (ck_path) ------------------
@@ -79,8 +89,6 @@ int64_t ck_path_type(int fd);
  * for processes and mounts either.  Returns its pid and fills *pidfd. */
 enum ck_namespaces { CK_NO_NAMESPACES = -2 };
 int ck_spawn_launcher(int program, int control, int userns, int *pidfd);
-/* An inotify descriptor that tells of changes in a directory, and of its removal. */
-int ck_watch_directory(const char *path);
 /* A detached clone of the host's tree at path (open_tree(2)), for a plan's source or a program,
  * made with the rights of a user namespace, -1: ours. */
 int ck_open_source(const char *path, int recursive, int read_only, int userns);
@@ -88,8 +96,6 @@ int ck_open_source(const char *path, int recursive, int read_only, int userns);
  * ends when the descriptor that is returned is closed, or is killed; it is to be waited for.  A trial has
  * namespaces of all kinds that the launcher needs, and ends with the errno of a refused mount, or 0. */
 int ck_spawn_namespace(int trial, int *pidfd);
-/* For a process of one thread. */
-int ck_enter_namespace(int userns);
 /* Attach a program of size bytes, struct bpf_insn each, to a group of cgroup v2, open as group: it
  * says which devices may be used there and in those below that have no program of their own. */
-int ck_devices_of_group(int group, const void *program, size_t size);
+int ck_limit_devices(int group, const void *program, size_t size);

@@ -48,19 +48,11 @@ struct ck_applier {
     char dirs_path[CK_TAR_PATH];
 };
 
-static int fail(struct ck_applier *a, struct ck_error *err, int code, int error, const char *why)
-{
-    ck_tar_bad(&a->tar, err, why);
-    err->code = code;
-    err->errnum = -error;
-    return -1;
-}
-
 /* ---- names */
 
 /* Bring a path of the archive into plain form; an absolute one counts from the layer's root.
  * Returns 1 when it names what aufs kept for itself. */
-static int clean(struct ck_applier *a, const char *raw, struct name *name, struct ck_error *err)
+static int clean(struct ck_applier *a, const char *raw, struct name *name)
 {
     char *end = name->path;
     unsigned depth = 0;
@@ -73,11 +65,11 @@ static int clean(struct ck_applier *a, const char *raw, struct name *name, struc
         if (len == 1 && raw[0] == '.')
             continue;
         if (len == 2 && raw[0] == '.' && raw[1] == '.')
-            return fail(a, err, CK_E_UNSAFE, 0, "its path or link has a `..` in it");
+            return ck_tar_fail(&a->tar, CK_E_UNSAFE, 0, "its path or link has a `..` in it");
         if (++depth > a->options.max_depth)
-            return fail(a, err, CK_E_LIMIT, 0, "too many directories below each other");
+            return ck_tar_fail(&a->tar, CK_E_LIMIT, 0, "too many directories below each other");
         if (ck_begins(name->leaf, WHITEOUT) && !hidden)
-            return ck_tar_bad(&a->tar, err, "it lies below a whiteout");
+            return ck_tar_bad(&a->tar, "it lies below a whiteout");
         if (end > name->path)
             *end++ = '/';
         name->leaf = memcpy(end, raw, len);
@@ -262,7 +254,7 @@ static int settle(struct ck_applier *a)
         CK_CLEANUP_FD int fd = -1;
 
         memcpy(&entry, at, sizeof entry);
-        path = at + sizeof entry;
+        a->tar.entry.path = path = at + sizeof entry;
         fd = ck_path_open(a->root, *path ? path : ".", OPEN_DIR, a->how);
         if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP)
             continue; /* a later entry put something else there */
@@ -350,151 +342,137 @@ static int enter(struct ck_applier *a)
 
 /* ---- the stream */
 
-static int begin_entry(struct ck_applier *a, struct ck_error *err)
+static int begin_entry(struct ck_applier *a)
 {
     const struct ck_tar_entry *e = &a->tar.entry;
     const char *leaf;
     int hidden, error;
 
-    a->data = (uint64_t)e->size;
+    a->data = e->sparse ? 0 : (uint64_t)e->size;
     a->padding = -a->data % CK_TAR_BLOCK;
     a->result->entries++;
-    if ((uint64_t)e->real_size > a->options.max_bytes - a->result->bytes)
-        return fail(a, err, CK_E_LIMIT, 0, "the layer's files are too large together");
-    a->result->bytes += (uint64_t)e->real_size;
-    hidden = clean(a, e->path, &a->name, err);
-    if (hidden < 0 || (e->type == '1' && clean(a, e->link, &a->source, err) < 0))
+    if (a->data > a->options.max_bytes - a->result->bytes)
+        return ck_tar_fail(&a->tar, CK_E_LIMIT, 0, "the layer's files are too large together");
+    a->result->bytes += a->data;
+    hidden = clean(a, e->path, &a->name);
+    if (hidden < 0 || (e->type == '1' && clean(a, e->link, &a->source) < 0))
         return -1;
     leaf = a->name.leaf;
     if (!*leaf && e->type != '5')
-        return fail(a, err, CK_E_UNSAFE, 0, "the root is not a directory");
+        return ck_tar_fail(&a->tar, CK_E_UNSAFE, 0, "the root is not a directory");
     if (!strcmp(leaf, WHITEOUT) || !strcmp(leaf, WHITEOUT ".") || !strcmp(leaf, WHITEOUT ".."))
-        return fail(a, err, CK_E_UNSAFE, 0, "a whiteout of no name");
+        return ck_tar_fail(&a->tar, CK_E_UNSAFE, 0, "a whiteout of no name");
     error = hidden ? 0 : enter(a);
     if (error < 0)
-        return fail(a, err, CK_E_OS, error, e->type == '1' ? "cannot link it" : "cannot make it");
+        return ck_tar_fail(&a->tar, CK_E_OS, error,
+                           e->type == '1' ? "cannot link it" : "cannot make it");
     if (a->result->entries + a->implied > a->options.max_entries)
-        return fail(a, err, CK_E_LIMIT, 0, "the layer has too many entries");
-    return 0;
-}
-
-/* The data stands in the stream without holes; the parser made sure that the map takes it all. */
-static int write_data(struct ck_applier *a, const uint8_t *at, size_t len)
-{
-    int64_t *segment = a->tar.entry.map; /* used up as it is written */
-
-    while (a->file >= 0 && len) {
-        size_t part = (uint64_t)segment[1] < len ? (size_t)segment[1] : len;
-        ssize_t done = part ? ck_pwrite(a->file, at, part, segment[0]) : 0;
-
-        if (done < 0)
-            return (int)done;
-        at += done;
-        len -= (size_t)done;
-        segment[0] += done;
-        segment[1] -= done;
-        if (!segment[1])
-            segment += 2;
-    }
-    a->tar.entry.map = segment;
+        return ck_tar_fail(&a->tar, CK_E_LIMIT, 0, "the layer has too many entries");
     return 0;
 }
 
 static int end_file(struct ck_applier *a)
 {
     CK_CLEANUP_FD int fd = ck_steal_fd(&a->file);
-    const struct ck_tar_entry *e = &a->tar.entry;
 
-    if (e->real_size > e->size)
-        CK_TRY(ck_ftruncate(fd, e->real_size));
-    CK_TRY(dress(a, e, fd, ""));
+    CK_TRY(dress(a, &a->tar.entry, fd, ""));
     return set_xattrs(a, fd); /* after the chown, which clears capabilities */
 }
 
-static int feed(struct ck_applier *a, const uint8_t *at, size_t left, struct ck_error *err)
+/* Leave the file of the present entry to the caller. */
+static int ask(struct ck_applier *a, size_t left)
 {
-    while (left) {
+    a->result->left = left;
+    a->result->file = a->file;
+    a->result->size = (uint64_t)a->tar.entry.size;
+    a->result->header = a->tar.block;
+    a->result->records = a->tar.text[CK_TAR_PAX].data;
+    a->result->records_size = a->tar.text[CK_TAR_PAX].size;
+    return 1;
+}
+
+static int feed(struct ck_applier *a, const uint8_t *at, size_t left)
+{
+    for (;;) {
         uint64_t *due = a->data ? &a->data : &a->padding;
         size_t take = *due < left ? (size_t)*due : left;
-        int error = 0;
+        int error = 0, got;
 
-        if (take) {
-            error = due == &a->data ? write_data(a, at, take) : 0;
+        if (a->file >= 0 && !a->data) {
+            error = end_file(a);
+        } else if (!left) {
+            return 0;
+        } else if (take) {
+            if (a->file >= 0 && due == &a->data)
+                error = ck_write_all(a->file, at, take);
             *due -= take;
             at += take;
             left -= take;
         } else {
-            int got = ck_tar_next(&a->tar, &at, &left, err);
-
-            CK_TRY(got);
+            CK_TRY(got = ck_tar_next(&a->tar, &at, &left));
             if (got)
-                CK_TRY(begin_entry(a, err));
+                CK_TRY(begin_entry(a));
+            if (got && a->tar.entry.sparse)
+                return ask(a, left);
         }
-        if (error == 0 && !a->data && a->file >= 0)
-            error = end_file(a);
         if (error < 0)
-            return fail(a, err, CK_E_OS, error, "cannot write it");
+            return ck_tar_fail(&a->tar, CK_E_OS, error, "cannot write it");
     }
-    return 0;
 }
 
-static int finish(struct ck_applier *a, struct ck_error *err)
+static int finish(struct ck_applier *a)
 {
     int error;
 
     if (a->data || a->padding)
-        return ck_tar_bad(&a->tar, err, "the archive ends inside this entry");
-    CK_TRY(ck_tar_finish(&a->tar, err));
+        return ck_tar_bad(&a->tar, "the archive ends inside this entry");
+    CK_TRY(ck_tar_finish(&a->tar));
     error = settle(a);
-    return error < 0 ? ck_fail(err, CK_E_OS, -error, "cannot set the metadata of directories") : 0;
+    return error < 0 ? ck_tar_fail(&a->tar, CK_E_OS, error, "cannot set its metadata") : 0;
 }
 
-int ck_apply_feed(struct ck_applier *a, const void *buf, size_t len, struct ck_error *err)
+int ck_apply_feed(struct ck_applier *a, const void *buf, size_t len)
 {
     int done;
 
     a->own_umask = ck_unshare(CLONE_FS) == 0; /* some seccomp filters refuse */
     if (a->own_umask)
         ck_umask(0);
-    done = buf ? feed(a, buf, len, err) : finish(a, err);
+    done = buf ? feed(a, buf, len) : finish(a);
     a->result->entry = a->tar.entry.path;
     return done;
 }
 
-struct ck_applier *ck_apply_new(int dirfd, const struct ck_apply_options *options,
-                                struct ck_apply_result *result, struct ck_error *err)
+struct ck_applier *ck_apply_new(int root, const struct ck_apply_options *options,
+                                struct ck_apply_result *result)
 {
     struct ck_applier *a = calloc(1, sizeof *a);
 
-    if (a) {
-        a->options = *options;
-        a->result = result;
-        a->tar.meta_max = options->max_meta_bytes;
-        a->how = options->flags & CK_APPLY_NO_OPENAT2 ? CK_PATH_WALK : 0;
-        a->euid = ck_geteuid();
-        a->egid = ck_getegid();
-        a->file = -1;
-        a->root = a->dirs[0].fd = ck_openat(dirfd, ".", O_RDONLY | O_DIRECTORY, 0);
-        a->n_dirs = 1;
-        a->later = open_memstream(&a->later_data, &a->later_size);
-        if (a->root >= 0 && a->later)
-            return a;
-    }
-    ck_fail(err, CK_E_OS, a && a->root < 0 ? -a->root : ENOMEM, "open the destination");
-    ck_apply_free(a);
+    if (!a)
+        return NULL;
+    a->options = *options;
+    a->result = result;
+    a->tar.err = &result->err;
+    a->tar.meta_max = options->max_meta_bytes;
+    a->how = options->flags & CK_APPLY_NO_OPENAT2 ? CK_PATH_WALK : 0;
+    a->euid = ck_geteuid();
+    a->egid = ck_getegid();
+    a->file = -1;
+    a->root = a->dirs[0].fd = root;
+    a->n_dirs = 1;
+    a->later = open_memstream(&a->later_data, &a->later_size);
+    if (a->later)
+        return a;
+    free(a);
     return NULL;
 }
 
 void ck_apply_free(struct ck_applier *a)
 {
-    if (!a)
-        return;
     leave(a, 1);
-    if (a->later)
-        fclose(a->later);
+    fclose(a->later);
     free(a->later_data);
     ck_close_at(&a->file);
-    ck_close_at(&a->root);
     ck_tar_free(&a->tar);
     free(a);
 }

@@ -5,8 +5,6 @@
 #include <linux/openat2.h>
 #include <sys/statfs.h>
 
-#include "ck_sys.h"
-
 #define DIRECTORY (O_PATH | O_DIRECTORY)
 #define DEPTH_MAX 256 /* directories the walk holds open at once */
 #define LINKS_MAX 40  /* as the kernel's MAXSYMLINKS */

@@ -2,7 +2,7 @@
  * ck_api.h.  Like ck_sys.h, functions return >= 0 or a negative errno. */
 #pragma once
 
-#include "ck_error.h"
+#include "ck_sys.h"
 
 /* How many directories fd lies below root, going up; -ELOOP when more than max or not below. */
 int ck_path_depth(int root, int fd, unsigned max);

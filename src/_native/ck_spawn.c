@@ -1,9 +1,7 @@
 /* ck_spawn.c - what Python needs of the launcher's side: to start it, and to hand it host trees. */
-#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
-#include "ck_api.h"
 #include "ck_sys_ns.h"
 #include "ck_wire.h"
 
@@ -105,15 +103,6 @@ int ck_spawn_launcher(int program, int control, int userns, int *pidfd)
     return spawn.pid;
 }
 
-int ck_watch_directory(const char *path)
-{
-    const uint32_t changes = IN_MODIFY | IN_CREATE | IN_MOVED_TO | IN_DELETE_SELF | IN_ONLYDIR;
-
-    CK_OPEN(fd, ck_inotify());
-    CK_TRY(ck_inotify_add(fd, path, changes));
-    return ck_steal_fd(&fd);
-}
-
 static int open_source(const struct source *source)
 {
     CK_OPEN(tree, ck_open_tree(AT_FDCWD, source->path, source->recursive ? AT_RECURSIVE : 0));
@@ -179,14 +168,4 @@ int ck_spawn_namespace(int trial, int *pidfd)
     if (pid < 0)
         ck_close(ends[1]);
     return pid < 0 ? pid : ends[1];
-}
-
-int ck_enter_namespace(int userns)
-{
-    return ck_setns(userns, CLONE_NEWUSER);
-}
-
-int ck_devices_of_group(int group, const void *program, size_t size)
-{
-    return ck_limit_devices(group, program, size);
 }

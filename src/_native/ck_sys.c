@@ -9,7 +9,6 @@
 #include <linux/securebits.h>
 #include <net/if.h>
 #include <sys/file.h>
-#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -355,7 +354,6 @@ int ck_seccomp(const struct sock_filter *filter, size_t n)
     return (int)result(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program));
 }
 
-/* It holds for the groups below, too, until one has a program of its own. */
 int ck_limit_devices(int group, const void *program, size_t size)
 {
     union bpf_attr load = {.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE,

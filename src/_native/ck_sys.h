@@ -16,6 +16,8 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
+#include "ck_api.h"
+
 struct statfs;
 
 #ifndef CK_CALL

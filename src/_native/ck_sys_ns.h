@@ -83,9 +83,6 @@ CK_CALL(int, ck_set_nonblocking, (int fd), fcntl(fd, F_SETFL, fcntl(fd, F_GETFL)
 CK_CALL(int, ck_socketpair, (int out[2]), /* of packets */
         socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, out))
 CK_CALL(int, ck_accept, (int listener), accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK))
-CK_CALL(int, ck_inotify, (void), inotify_init1(IN_CLOEXEC | IN_NONBLOCK))
-CK_CALL(int, ck_inotify_add, (int inotify, const char *path, uint32_t changes),
-        inotify_add_watch(inotify, path, changes))
 CK_CALL(int, ck_epoll, (void), epoll_create1(EPOLL_CLOEXEC))
 CK_CALL(int, ck_epoll_set, (int epoll, int op, int fd, uint32_t events, uint64_t data),
         epoll_ctl(epoll, op, fd, &(struct epoll_event){.events = events, .data.u64 = data}))
@@ -131,5 +128,4 @@ int ck_set_ids(uint32_t uid, uint32_t gid);          /* permitted capabilities s
 int ck_set_fs_ids(uint32_t uid, uint32_t gid);       /* those in effect, too */
 int ck_set_caps(uint64_t bounding, uint64_t permitted); /* and effective; inheritable, ambient: none */
 int ck_seccomp(const struct sock_filter *filter, size_t n);
-int ck_limit_devices(int group, const void *program, size_t size); /* bpf(2), struct bpf_insn each */
 int ck_loopback_up(void);

@@ -3,26 +3,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "ck_sys.h"
-
 #define ID_MAX        0xfffffffe /* 2^32-1 means "leave it" to chown */
-#define MAP_MAX       (1u << 19) /* numbers in a sparse map: 4 MiB */
 #define BAD_NUMBER    "a number of its header does not fit, or is not a number"
-#define BAD_MAP       "its sparse map is no map of its data, or too long"
 #define INTO(member)  offsetof(struct ck_tar_entry, member)
 #define LENGTH(array) (sizeof(array) / sizeof *(array))
 
-enum state { AT_HEADER, AT_META, AT_OLD_MAP, AT_PAX_MAP };
-
-/* The ustar header, POSIX.1-1988; GNU reuses the prefix for times and the sparse map. */
+/* The ustar header, POSIX.1-1988. */
 enum { /* clang-format off */
     NAME = 0, SIZE = 124, CHECKSUM = 148, TYPE = 156, LINK = 157, MAGIC = 257, DEV_MAJOR = 329,
-    PREFIX = 345, GNU_MAP = 386, GNU_EXTENDED = 482, GNU_REAL_SIZE = 483,
-    MAP_EXTENDED = 504, /* in a block that continues an old GNU sparse map */
+    PREFIX = 345,
 };
 
 /* The numbers of an entry: the PAX record that gives it ("=" is no key), else its field of the
- * header, if any; and what is allowed. */
+ * header; and what is allowed. */
 static const struct number {
     const char *key;
     size_t into;
@@ -36,15 +29,20 @@ static const struct number {
     {"mtime",               INTO(mtime),        136,       12, INT64_MIN, INT64_MAX},
     {"=",                   INTO(dev_major),    DEV_MAJOR, 8,  0,         0xfff},
     {"=",                   INTO(dev_minor),    337,       8,  0,         0xfffff},
-    {"GNU.sparse.size",     INTO(real_size),    0,         0,  -1,        INT64_MAX},
-    {"GNU.sparse.realsize", INTO(real_size),    0,         0,  -1,        INT64_MAX},
-    {"GNU.sparse.major",    INTO(sparse_major), 0,         0,  0,         1},
 }; /* clang-format on */
 
-int ck_tar_bad(const struct ck_tar *tar, struct ck_error *err, const char *why)
+int ck_tar_fail(const struct ck_tar *tar, int code, int error, const char *why)
 {
-    return ck_fail(err, CK_E_ARCHIVE, 0, "entry %llu (%.300s): %s", (unsigned long long)tar->count,
-                   tar->entry.path ? tar->entry.path : "", why);
+    tar->err->code = code;
+    tar->err->errnum = -error;
+    snprintf(tar->err->detail, sizeof tar->err->detail, "entry %llu (%.300s): %s",
+             (unsigned long long)tar->count, tar->entry.path ? tar->entry.path : "", why);
+    return -1;
+}
+
+int ck_tar_bad(const struct ck_tar *tar, const char *why)
+{
+    return ck_tar_fail(tar, CK_E_ARCHIVE, 0, why);
 }
 
 /* ---- numbers */
@@ -115,85 +113,6 @@ static bool checksum_ok(const uint8_t *block)
     return read_field(block + CHECKSUM, 8, &said) == 0 && said == sum;
 }
 
-/* ---- the map of a file: where its data goes; one segment unless the file is sparse */
-
-static int add_number(struct ck_tar *tar, int64_t number)
-{
-    unsigned count = tar->map_count;
-
-    if ((count & (count - 1)) == 0) { /* there is room up to the next power of two */
-        int64_t *grown = realloc(tar->map, (2 * count + 2) * sizeof *grown);
-
-        if (!grown || count >= MAP_MAX)
-            return -1;
-        tar->map = grown;
-    }
-    tar->map[tar->map_count++] = number;
-    return 0;
-}
-
-/* The map must be ascending, disjoint, inside the file, and exactly the data in the stream. */
-static int finish_entry(struct ck_tar *tar, struct ck_error *err)
-{
-    struct ck_tar_entry *e = &tar->entry;
-    unsigned first = tar->state == AT_PAX_MAP; /* after the count of segments */
-    int64_t end = 0, sum = 0;
-
-    tar->state = AT_HEADER;
-    for (unsigned i = first; i + 1 < tar->map_count; i += 2) {
-        int64_t offset = tar->map[i], length = tar->map[i + 1];
-        if (offset < end || offset > e->real_size || length < 0 || length > e->real_size - offset)
-            return ck_tar_bad(tar, err, BAD_MAP);
-        end = offset + length;
-        sum += length;
-    }
-    if (sum != e->size || e->real_size < 0 || tar->map_count % 2 != first)
-        return ck_tar_bad(tar, err, BAD_MAP);
-    e->map = first ? tar->map + 1 : tar->map;
-    return 1;
-}
-
-/* Old GNU: pairs of 12-byte numbers, in the header and in the blocks right after it. */
-static int take_old_map(struct ck_tar *tar, struct ck_error *err)
-{
-    bool header = tar->state == AT_HEADER;
-    const uint8_t *at = tar->block + (header ? GNU_MAP : 0);
-    int64_t number;
-
-    for (int left = header ? 8 : 42; left && at[0]; left--, at += 12)
-        if (read_field(at, 12, &number) < 0 || add_number(tar, number) < 0)
-            return ck_tar_bad(tar, err, BAD_MAP);
-    tar->state = AT_OLD_MAP;
-    return tar->block[header ? GNU_EXTENDED : MAP_EXTENDED] ? 0 : finish_entry(tar, err);
-}
-
-/* PAX: decimal numbers, each with a comma, a newline or a NUL after it.  1 after the last one of
- * format 1.0, whose first number is the count of segments. */
-static int read_map(struct ck_tar *tar, const char *text, size_t len, struct ck_error *err)
-{
-    for (const char *at = text; at < text + len; at++) {
-        if (is_digit(*at) && tar->map_digits++ < 18) {
-            tar->map_value = tar->map_value * 10 + (*at - '0');
-            continue;
-        }
-        if (!tar->map_digits || !memchr(",\n", *at, 3) || add_number(tar, tar->map_value) < 0)
-            return ck_tar_bad(tar, err, BAD_MAP);
-        tar->map_value = tar->map_digits = 0;
-        if (tar->state == AT_PAX_MAP && (int64_t)tar->map_count == 1 + 2 * tar->map[0])
-            return 1;
-    }
-    return 0;
-}
-
-/* Format 1.0 has the map at the head of the data, in whole blocks. */
-static int take_pax_map(struct ck_tar *tar, struct ck_error *err)
-{
-    int whole = read_map(tar, (char *)tar->block, CK_TAR_BLOCK, err);
-
-    tar->entry.size -= CK_TAR_BLOCK; /* one that is too small never fits a map */
-    return whole > 0 ? finish_entry(tar, err) : whole;
-}
-
 /* ---- PAX records */
 
 /* One "length key=value\n" record at *cursor.  Ends key and value with NULs, which a second walk
@@ -221,8 +140,7 @@ int ck_tar_record(const struct ck_tar *tar, size_t *cursor, char **key, char **v
     return 1;
 }
 
-static int take_record(struct ck_tar *tar, const char *key, const char *value, size_t len,
-                       struct ck_error *err)
+static int take_record(struct ck_tar *tar, const char *key, const char *value, size_t len)
 {
     struct ck_tar_entry *e = &tar->entry;
 
@@ -231,23 +149,21 @@ static int take_record(struct ck_tar *tar, const char *key, const char *value, s
         return 0;
     }
     if (strlen(value) != len)
-        return ck_tar_bad(tar, err, "a field of the extended header holds a NUL");
+        return ck_tar_bad(tar, "a field of the extended header holds a NUL");
+    e->sparse |= ck_begins(key, "GNU.sparse.");
     if (!strcmp(key, "path"))
         e->path = value;
     else if (!strcmp(key, "linkpath"))
         e->link = value;
     else if (!strcmp(key, "GNU.sparse.name"))
         e->sparse_name = value;
-    else if (!strcmp(key, "GNU.sparse.map") || !strcmp(key, "GNU.sparse.offset") ||
-             !strcmp(key, "GNU.sparse.numbytes"))
-        return read_map(tar, value, len + 1, err);
     for (size_t i = 0; i < LENGTH(numbers); i++) {
         int64_t *into = (int64_t *)((char *)e + numbers[i].into);
 
         if (strcmp(key, numbers[i].key) != 0)
             continue;
         if (read_decimal(value, into, into == &e->mtime ? &e->mtime_nsec : NULL) < 0)
-            return ck_tar_bad(tar, err, BAD_NUMBER);
+            return ck_tar_bad(tar, BAD_NUMBER);
         e->given |= 1u << i;
     }
     return 0;
@@ -255,48 +171,48 @@ static int take_record(struct ck_tar *tar, const char *key, const char *value, s
 
 /* ---- extended headers */
 
-static int begin_meta(struct ck_tar *tar, unsigned kind, struct ck_error *err)
+static int begin_meta(struct ck_tar *tar, unsigned kind)
 {
     int64_t size = -1;
     char *data = NULL;
 
     if (tar->entry.texts & 1u << kind) /* the entry points into the first */
-        return ck_tar_bad(tar, err, "two extended headers of a kind for one entry");
+        return ck_tar_bad(tar, "two extended headers of a kind for one entry");
     if (read_field(tar->block + SIZE, 12, &size) == 0 && size >= 0 && (size_t)size <= tar->meta_max)
         data = realloc(tar->text[kind].data, (size_t)size + CK_TAR_BLOCK); /* padding, or a NUL */
     if (!data)
-        return ck_tar_bad(tar, err, "the extended header is too large");
+        return ck_tar_bad(tar, "the extended header is too large");
     tar->text[kind].data = data;
     tar->text[kind].size = (size_t)size;
     tar->text_now = kind;
-    tar->state = AT_META;
+    tar->meta = true;
     return 0;
 }
 
-static int take_meta(struct ck_tar *tar, struct ck_error *err)
+static int take_meta(struct ck_tar *tar)
 {
     unsigned bit = 1u << tar->text_now;
     char *data = tar->text[tar->text_now].data, *key = NULL, *value = NULL;
     size_t cursor = 0, len = 0;
     int more = 0;
 
-    tar->state = AT_HEADER;
+    tar->meta = false;
     data[tar->text[tar->text_now].size] = 0;
     if (tar->text_now == CK_TAR_GLOBAL) /* of all entries that follow: other engines skip it too */
         return 0;
     tar->entry.texts |= bit;
     if (tar->text_now == CK_TAR_PAX)
         while ((more = ck_tar_record(tar, &cursor, &key, &value, &len)) > 0)
-            CK_TRY(take_record(tar, key, value, len, err));
+            CK_TRY(take_record(tar, key, value, len));
     else
         *(tar->text_now == CK_TAR_LONG_PATH ? &tar->entry.path : &tar->entry.link) = data;
-    return more < 0 ? ck_tar_bad(tar, err, "the extended header is malformed") : 0;
+    return more < 0 ? ck_tar_bad(tar, "the extended header is malformed") : 0;
 }
 
 /* ---- entries */
 
 /* The path and the link text: of an extended header, else of the header's own fields. */
-static int take_names(struct ck_tar *tar, struct ck_error *err)
+static int take_names(struct ck_tar *tar)
 {
     struct ck_tar_entry *e = &tar->entry;
     const char *block = (const char *)tar->block;
@@ -312,11 +228,11 @@ static int take_names(struct ck_tar *tar, struct ck_error *err)
     if (!e->link)
         e->link = tar->link;
     if (strlen(e->path) >= CK_TAR_PATH || strlen(e->link) >= CK_TAR_PATH)
-        return ck_tar_bad(tar, err, "a path or link longer than 4095 bytes");
+        return ck_tar_bad(tar, "a path or link longer than 4095 bytes");
     return 0;
 }
 
-static int take_numbers(struct ck_tar *tar, struct ck_error *err)
+static int take_numbers(struct ck_tar *tar)
 {
     struct ck_tar_entry *e = &tar->entry;
     bool device = e->type == '3' || e->type == '4';
@@ -324,11 +240,11 @@ static int take_numbers(struct ck_tar *tar, struct ck_error *err)
     for (size_t i = 0; i < LENGTH(numbers); i++) {
         const struct number *n = &numbers[i];
         int64_t *into = (int64_t *)((char *)e + n->into);
-        bool wanted = n->width && (device || n->at < DEV_MAJOR) && !(e->given >> i & 1);
+        bool wanted = (device || n->at < DEV_MAJOR) && !(e->given >> i & 1);
 
         if ((wanted && read_field(tar->block + n->at, n->width, into) < 0) || *into < n->least ||
             *into > n->most)
-            return ck_tar_bad(tar, err, BAD_NUMBER);
+            return ck_tar_bad(tar, BAD_NUMBER);
     }
     e->mode &= 07777;
     if (e->type != '0')
@@ -336,40 +252,25 @@ static int take_numbers(struct ck_tar *tar, struct ck_error *err)
     return 0;
 }
 
-static int take_entry(struct ck_tar *tar, char type, struct ck_error *err)
+static int take_entry(struct ck_tar *tar, char type)
 {
     struct ck_tar_entry *e = &tar->entry;
 
-    CK_TRY(take_names(tar, err));
+    CK_TRY(take_names(tar));
     e->type = type == 0 || type == '7' || type == 'S' ? '0' : type;
     if (e->type == '0' && *e->path && e->path[strlen(e->path) - 1] == '/')
         e->type = '5'; /* v7 had no other way to say directory */
     if (e->type < '0' || e->type > '6')
-        return ck_tar_bad(tar, err, "an unknown type of entry");
-    CK_TRY(take_numbers(tar, err));
-    if (type == 'S') {
-        if (read_field(tar->block + GNU_REAL_SIZE, 12, &e->real_size) < 0)
-            return ck_tar_bad(tar, err, BAD_NUMBER);
-        tar->map_count = 0;
-        return take_old_map(tar, err);
-    }
-    if (e->type != '0' || e->real_size < 0) { /* not sparse */
-        e->real_size = e->size;
-        tar->map_count = 0;
-        if (add_number(tar, 0) < 0 || add_number(tar, e->size) < 0)
-            return ck_tar_bad(tar, err, "no memory");
-    } else if (e->sparse_major) {
-        tar->map_count = 0;
-        tar->state = AT_PAX_MAP;
-        return 0;
-    }
-    return finish_entry(tar, err);
+        return ck_tar_bad(tar, "an unknown type of entry");
+    e->sparse = e->type == '0' && (e->sparse || type == 'S');
+    CK_TRY(take_numbers(tar));
+    return 1;
 }
 
 /* ---- the stream */
 
 /* One block where a header is due.  Returns 1 when the entry is whole. */
-static int take_header(struct ck_tar *tar, struct ck_error *err)
+static int take_header(struct ck_tar *tar)
 {
     static const uint8_t zeros[CK_TAR_BLOCK];
     static const char kinds[CK_TAR_TEXTS] = {'x', 'L', 'K', 'g'};
@@ -378,37 +279,31 @@ static int take_header(struct ck_tar *tar, struct ck_error *err)
 
     if (!memcmp(tar->block, zeros, CK_TAR_BLOCK)) {
         if (tar->entry.texts)
-            return ck_tar_bad(tar, err, "an extended header without its entry");
+            return ck_tar_bad(tar, "an extended header without its entry");
         tar->ended = ++tar->zero_blocks == 2;
         return 0;
     }
     tar->count++;
     if (tar->zero_blocks)
-        return ck_tar_bad(tar, err, "a lone block of zeros before this entry");
+        return ck_tar_bad(tar, "a lone block of zeros before this entry");
     if (!checksum_ok(tar->block))
-        return ck_tar_bad(tar, err, "the header's checksum is wrong");
+        return ck_tar_bad(tar, "the header's checksum is wrong");
     if (kind)
-        return begin_meta(tar, (unsigned)(kind - kinds), err);
-    return take_entry(tar, type, err);
+        return begin_meta(tar, (unsigned)(kind - kinds));
+    return take_entry(tar, type);
 }
 
-int ck_tar_next(struct ck_tar *tar, const uint8_t **at, size_t *left, struct ck_error *err)
+int ck_tar_next(struct ck_tar *tar, const uint8_t **at, size_t *left)
 {
-    static int (*const take[])(struct ck_tar *, struct ck_error *) = {
-        [AT_HEADER] = take_header,
-        [AT_META] = take_meta,
-        [AT_OLD_MAP] = take_old_map,
-        [AT_PAX_MAP] = take_pax_map,
-    };
     int got = 0;
 
     if (!tar->within) {
-        tar->entry = (struct ck_tar_entry){.real_size = -1}; /* a file that is not sparse */
-        tar->map_count = 0;
+        tar->entry = (struct ck_tar_entry){0};
+        tar->text[CK_TAR_PAX].size = 0;
         tar->within = true;
     }
     while (got == 0 && !tar->ended) {
-        bool meta = tar->state == AT_META;
+        bool meta = tar->meta;
         size_t size = meta ? tar->text[tar->text_now].size : CK_TAR_BLOCK;
         size_t due = (size + CK_TAR_BLOCK - 1) / CK_TAR_BLOCK * CK_TAR_BLOCK - tar->have;
         size_t part = due < *left ? due : *left;
@@ -421,7 +316,7 @@ int ck_tar_next(struct ck_tar *tar, const uint8_t **at, size_t *left, struct ck_
         if (part < due)
             return 0;
         tar->have = 0;
-        got = take[tar->state](tar, err);
+        got = meta ? take_meta(tar) : take_header(tar);
     }
     tar->within = false;
     if (tar->ended)
@@ -429,10 +324,10 @@ int ck_tar_next(struct ck_tar *tar, const uint8_t **at, size_t *left, struct ck_
     return got;
 }
 
-int ck_tar_finish(const struct ck_tar *tar, struct ck_error *err)
+int ck_tar_finish(const struct ck_tar *tar)
 {
-    if (tar->state != AT_HEADER || tar->have || (tar->within && tar->entry.texts))
-        return ck_tar_bad(tar, err, "the archive ends inside the header that follows");
+    if (tar->meta || tar->have || (tar->within && tar->entry.texts))
+        return ck_tar_bad(tar, "the archive ends inside the header that follows");
     return 0;
 }
 
@@ -440,6 +335,5 @@ void ck_tar_free(struct ck_tar *tar)
 {
     for (unsigned i = 0; i < CK_TAR_TEXTS; i++)
         free(tar->text[i].data);
-    free(tar->map);
     *tar = (struct ck_tar){0};
 }

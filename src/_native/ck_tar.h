@@ -1,16 +1,13 @@
 /* ck_tar.h - reads tar headers from a stream that arrives in pieces; knows no file system.
  *
- * Understood: v7, ustar, GNU (base-256 numbers, long names and links, old sparse) and PAX (path,
- * linkpath, size, uid, gid, mtime, SCHILY.xattr.*, GNU.sparse.* 0.0, 0.1 and 1.0).
+ * Understood: v7, ustar, GNU (base-256 numbers, long names and links) and PAX (path, linkpath, size,
+ * uid, gid, mtime, SCHILY.xattr.*).  Of sparse files, that they are: their maps are not read.
  * The caller takes the data that follows an entry (entry.size bytes) and its padding to 512 itself,
  * then calls ck_tar_next again.  Pointers in an entry are valid until that call.
  */
 #pragma once
 
-#include <stdbool.h>
-#include <string.h>
-
-#include "ck_error.h"
+#include "ck_sys.h"
 
 #define CK_TAR_BLOCK 512
 #define CK_TAR_XATTR "SCHILY.xattr."
@@ -21,9 +18,8 @@ struct ck_tar_entry {
     char type;               /* '0' file, '1' hard link, '2' symlink, '3' '4' devices, '5' '6' */
     bool has_xattrs; /* PAX records of CK_TAR_XATTR and their names */
     int64_t mode, uid, gid, dev_major, dev_minor, mtime, mtime_nsec;
-    int64_t size, real_size; /* bytes in the stream; bytes of the file (more when it is sparse) */
-    int64_t sparse_major;    /* of the PAX format of its map */
-    int64_t *map; /* of a file: offset, length, …; the lengths make up size; the caller's to change */
+    int64_t size;    /* bytes in the stream */
+    bool sparse;     /* they are not the file's: of one of GNU tar's formats, or several */
     const char *sparse_name;
     unsigned texts, given; /* bits of its extended headers, and of the numbers that they gave */
 };
@@ -31,9 +27,10 @@ struct ck_tar_entry {
 enum ck_tar_text { CK_TAR_PAX, CK_TAR_LONG_PATH, CK_TAR_LONG_LINK, CK_TAR_GLOBAL, CK_TAR_TEXTS };
 
 struct ck_tar {
-    size_t meta_max; /* bytes an extended header may have */
-    int state;
+    struct ck_error *err; /* filled by what returns -1 */
+    size_t meta_max;      /* bytes an extended header may have */
     bool within;    /* part of an entry's headers was read */
+    bool meta;      /* of an extended one */
     bool ended;     /* the end marker was seen: the rest is ignored */
     unsigned zero_blocks;
     size_t have;    /* bytes of the present unit collected */
@@ -45,20 +42,18 @@ struct ck_tar {
         size_t size;
     } text[CK_TAR_TEXTS];    /* extended headers */
     unsigned text_now;       /* the one that is read */
-    int64_t *map, map_value; /* the number of the map that is being read, and its digits so far */
-    unsigned map_count, map_digits;
     struct ck_tar_entry entry;
 };
 
-/* A struct of zeros with meta_max set is ready to use. */
+/* A struct of zeros with err and meta_max set is ready to use. */
 void ck_tar_free(struct ck_tar *tar);
 
 /* Take bytes from *at (advanced, *left lowered) up to the end of the next entry's header.
  * Returns 1 when tar->entry is filled, 0 when more bytes are needed, -1 on a malformed archive. */
-int ck_tar_next(struct ck_tar *tar, const uint8_t **at, size_t *left, struct ck_error *err);
+int ck_tar_next(struct ck_tar *tar, const uint8_t **at, size_t *left);
 
 /* The stream is over: -1 when it ended inside a header. */
-int ck_tar_finish(const struct ck_tar *tar, struct ck_error *err);
+int ck_tar_finish(const struct ck_tar *tar);
 
 /* Walk the records of the PAX header: start with *cursor = 0; value has len bytes and a NUL.
  * Returns 1 with one, 0 at the end, -1 when it is malformed. */
@@ -69,5 +64,6 @@ static inline bool ck_begins(const char *text, const char *prefix)
     return !strncmp(text, prefix, strlen(prefix));
 }
 
-/* Fill err with the entry's number, its name and why; returns -1. */
-int ck_tar_bad(const struct ck_tar *tar, struct ck_error *err, const char *why);
+/* Fill tar->err, with the entry's number, its name and why; returns -1.  error: negative errno or 0. */
+int ck_tar_fail(const struct ck_tar *tar, int code, int error, const char *why);
+int ck_tar_bad(const struct ck_tar *tar, const char *why); /* malformed */

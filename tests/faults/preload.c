@@ -6,6 +6,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -117,6 +118,7 @@ CALL(FAULT_SOCKET, ssize_t, recvmsg, (int fd, struct msghdr *message, int flags)
      (fd, message, flags))
 CALL(FAULT_SOCKET, int, connect, (int fd, const struct sockaddr *address, socklen_t size),
      (fd, address, size))
+CALL(FAULT_CLONE, int, setns, (int fd, int kind), (fd, kind))
 CALL(FAULT_OPEN, int, memfd_create, (const char *name, unsigned flags), (name, flags))
 
 DIR *opendir(const char *path)

@@ -96,34 +96,51 @@ static void look_up(int root)
     }
 }
 
+/* A sparse file, which is Python's: all hole here.  Returns how many bytes of the stream it takes. */
+static uint64_t leave_out(const struct ck_apply_result *result)
+{
+    uint64_t read = mix(1, result->header, 512) + mix(1, result->records, result->records_size);
+
+    HOLDS(result->file < 0 || ftruncate(result->file, (off_t)(read % 5000)) == 0);
+    return result->size + -result->size % 512;
+}
+
 static int apply(const uint8_t *data, size_t size, unsigned flags, size_t piece, uint64_t *hash)
 {
     struct ck_apply_options options = limits;
     struct ck_apply_result result = {0};
-    struct ck_error err = {0};
+    const struct ck_error *err = &result.err;
     struct ck_applier *applier;
     const int layers = open(LAYERS, O_RDONLY | O_DIRECTORY);
+    size_t part;
     int dir, error = 0;
 
     HOLDS(mkdir(DESTINATION, 0755) == 0);
     options.flags = flags;
     HOLDS((dir = open(DESTINATION, O_RDONLY | O_DIRECTORY)) >= 0);
-    HOLDS(applier = ck_apply_new(dir, &options, &result, &err));
-    for (size_t at = 0; at < size && error == 0; at += piece) {
-        size_t part = size - at < piece ? size - at : piece;
-        uint8_t *copy = exactly(data + at, part);
+    HOLDS(applier = ck_apply_new(dir, &options, &result));
+    for (size_t at = 0; at < size && error == 0; at += part) {
+        uint8_t *copy = exactly(data + at, part = size - at < piece ? size - at : piece);
 
-        error = ck_apply_feed(applier, copy, part, &err);
+        error = ck_apply_feed(applier, copy, part);
         free(copy);
         HOLDS(!result.entry || strlen(result.entry) <= limits.max_meta_bytes); /* callers read it */
+        if (error > 0) {
+            const uint64_t taken = leave_out(&result);
+
+            HOLDS(result.left < part);
+            part -= result.left;
+            part += taken < size - at - part ? (size_t)taken : size - at - part;
+            error = ck_apply_feed(applier, data, 0);
+        }
     }
     if (error == 0)
-        error = ck_apply_feed(applier, NULL, 0, &err);
-    HOLDS(error == 0 || (err.code && strlen(err.detail) < sizeof err.detail));
-    HOLDS(err.errnum != EROFS); /* it would have changed something elsewhere */
+        error = ck_apply_feed(applier, NULL, 0);
+    HOLDS(error == 0 || (err->code && strlen(err->detail) < sizeof err->detail));
+    HOLDS(err->errnum != EROFS); /* it would have changed something elsewhere */
     HOLDS(result.bytes <= options.max_bytes && result.entries <= options.max_entries + 1);
     ck_apply_free(applier);
-    *hash = hash_tree(layers, "destination", 0) + mix(1, err.detail, strlen(err.detail));
+    *hash = hash_tree(layers, "destination", 0) + mix(1, err->detail, strlen(err->detail));
     if (piece % 8 == 3) /* it takes long */
         look_up(dir);
     close(dir);

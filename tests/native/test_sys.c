@@ -1,4 +1,4 @@
-/* The system-call layer and the error record: the conventions that everything else relies on. */
+/* The system-call layer: the conventions that everything else relies on. */
 #define _GNU_SOURCE
 #include "ck_sys.h"
 
@@ -7,7 +7,6 @@
 #include <linux/openat2.h>
 
 #include "check.h"
-#include "ck_error.h"
 
 static void failures_are_negative_errnos(void)
 {
@@ -49,26 +48,11 @@ static void openat2_stays_beneath(void)
     CHECK_INT(ck_openat2(dir, "self/root", O_PATH, 0, RESOLVE_NO_MAGICLINKS), -ELOOP);
 }
 
-static void an_error_holds_its_text_cut_to_size(void)
-{
-    static char long_text[2000];
-    struct ck_error err = {0};
-
-    CHECK_INT(ck_fail(&err, CK_E_ARCHIVE, 0, "entry %d", 7), -1);
-    CHECK_INT(err.code, CK_E_ARCHIVE);
-    CHECK_TEXT(err.detail, "entry 7");
-    memset(long_text, 'x', sizeof long_text - 1);
-    CHECK_INT(ck_fail(&err, CK_E_OS, EIO, "%s", long_text), -1);
-    CHECK_INT(err.errnum, EIO);
-    CHECK_INT(strlen(err.detail), sizeof err.detail - 1);
-}
-
 int main(void)
 {
     failures_are_negative_errnos();
     descriptors_close_on_exec();
     a_stolen_descriptor_stays_open();
     openat2_stays_beneath();
-    an_error_holds_its_text_cut_to_size();
     return 0;
 }

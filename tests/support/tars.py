@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from containerkit._native import Applier
+from containerkit._native.applier import Applier
 
 BLOCK = 512
 END = bytes(2 * BLOCK)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import attrs
 
-from containerkit._native import Applier
+from containerkit._native.applier import Applier
 from containerkit.errors import LIMIT_HINT, ArchiveError, DigestMismatch, HostError, refusals
 from containerkit.layers.compression import decompressor
 from containerkit.model.digest import Digest

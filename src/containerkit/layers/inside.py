@@ -10,7 +10,7 @@ import stat
 import sys
 from typing import TYPE_CHECKING, Any, Self
 
-from containerkit._native import Applier
+from containerkit._native.applier import Applier
 from containerkit.errors import HostError
 from containerkit.state.inside import Inside
 
