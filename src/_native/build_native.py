@@ -75,12 +75,17 @@ int inotify_add_watch(int inotify, const char *path, uint32_t changes);
 """
 """What Python calls of libc itself: one call each that `os` does not have."""
 
+CALLBACKS = """
+extern "Python" int ck_remove_tree(int dirfd, const char *name);
+"""
+"""What C calls of Python."""
+
 
 def make_ffibuilder() -> FFI:
     """Describe the extension `containerkit._ck`: ck_api.h is all that Python sees of the core."""
     builder = FFI()
     builder.cdef((NATIVE / "ck_api.h").read_text(encoding="utf-8"))
-    builder.cdef(LIBC)
+    builder.cdef(LIBC + CALLBACKS)
     builder.set_source(
         "containerkit._ck",
         INCLUDES,

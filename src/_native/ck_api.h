@@ -31,6 +31,8 @@ struct ck_apply_options {
     uint32_t max_depth;       /* directories below each other */
     uint32_t max_xattr_bytes; /* names and values of one entry */
     uint32_t max_meta_bytes;  /* one extended header */
+    /* the caller's: remove a directory in another, with all below it; 0 or a negative errno */
+    int (*remove_tree)(int dirfd, const char *name);
 };
 
 struct ck_apply_result {

@@ -134,8 +134,10 @@ static int set_xattrs(const struct ck_applier *a, int fd)
 
 static int clear(struct ck_applier *a, int dir, const char *leaf)
 {
+    int error = ck_unlinkat(dir, leaf, 0);
+
     a->stale = true; /* we may be below it, or behind it when it was a link */
-    return ck_path_remove(dir, leaf);
+    return error == -EISDIR ? a->options.remove_tree(dir, leaf) : error;
 }
 
 static int set_opaque(const struct ck_applier *a, int dir, const char *leaf)

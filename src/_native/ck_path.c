@@ -158,23 +158,3 @@ int ck_path_depth(int root, int fd, unsigned max)
     }
     return -ELOOP;
 }
-
-int ck_path_remove(int parent, const char *name)
-{
-    _Alignas(struct dirent) char buf[2048];
-    ssize_t got;
-    int error = ck_unlinkat(parent, name, 0);
-
-    if (error != -EISDIR)
-        return error;
-    CK_OPEN(dir, ck_openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0));
-    while ((got = ck_getdents(dir, buf, sizeof buf)) > 0)
-        for (ssize_t at = 0; at < got;) {
-            const struct dirent *entry = (const void *)(buf + at);
-
-            at += entry->d_reclen;
-            if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-                CK_TRY(ck_path_remove(dir, entry->d_name));
-        }
-    return got < 0 ? (int)got : ck_unlinkat(parent, name, AT_REMOVEDIR);
-}

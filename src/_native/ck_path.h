@@ -1,4 +1,4 @@
-/* ck_path.h - paths beneath a root descriptor, and trees: ck_path_open and ck_path_mkdirs are in
+/* ck_path.h - paths beneath a root descriptor: ck_path_open and ck_path_mkdirs are in
  * ck_api.h.  Like ck_sys.h, functions return >= 0 or a negative errno. */
 #pragma once
 
@@ -9,6 +9,3 @@ int ck_path_depth(int root, int fd, unsigned max);
 
 /* Write to a file that is there, beneath dirfd. */
 int ck_path_write(int dirfd, const char *path, const char *text);
-
-/* Remove what name in parent is, with all below it; recurses as deep as the tree is. */
-int ck_path_remove(int parent, const char *name);

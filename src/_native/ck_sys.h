@@ -6,7 +6,6 @@
  */
 #pragma once
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -57,8 +56,6 @@ CK_RETRY(ssize_t, ck_pwrite, (int fd, const void *buf, size_t len, off_t offset)
 CK_CALL(off_t, ck_lseek, (int fd, off_t offset, int whence), lseek(fd, offset, whence))
 CK_RETRY(int, ck_ftruncate, (int fd, off_t size), ftruncate(fd, size))
 CK_RETRY(int, ck_flock, (int fd, int operation), flock(fd, operation))
-CK_CALL(ssize_t, ck_getdents, (int fd, void *buf, size_t len),
-        syscall(SYS_getdents64, fd, buf, len))
 CK_CALL(int, ck_fchdir, (int fd), fchdir(fd))
 CK_CALL(int, ck_chdir, (const char *path), chdir(path))
 /* ---- names */

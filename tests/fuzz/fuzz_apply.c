@@ -2,6 +2,7 @@
  * the walk that stands in for it make the same of it. */
 #include <dirent.h>
 #include <errno.h>
+#include <ftw.h>
 
 #include "archive.h"
 #include "ck_path.h"
@@ -10,12 +11,26 @@
 #define LAYERS      SCRATCH "/layers"
 #define DESTINATION LAYERS "/destination"
 
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *ftw)
+{
+    return remove(path);
+}
+
+static int remove_tree(int dir, const char *name)
+{
+    char path[300];
+
+    HOLDS(snprintf(path, sizeof path, "/proc/self/fd/%d/%s", dir, name) < (int)sizeof path);
+    return nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
 static const struct ck_apply_options limits = {
     .max_entries = 20, /* all small enough to be reached */
     .max_bytes = 1 << 20,
     .max_depth = 8,
     .max_xattr_bytes = 60,
     .max_meta_bytes = 1 << 14,
+    .remove_tree = remove_tree,
 };
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
@@ -144,7 +159,7 @@ static int apply(const uint8_t *data, size_t size, unsigned flags, size_t piece,
     if (piece % 8 == 3) /* it takes long */
         look_up(dir);
     close(dir);
-    HOLDS(ck_path_remove(layers, "destination") == 0);
+    HOLDS(remove_tree(layers, "destination") == 0);
     close(layers);
     check_outside();
     return error;

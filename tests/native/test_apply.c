@@ -13,33 +13,34 @@
 static char top[] = "/dev/shm/ck-apply-XXXXXX";
 static int top_fd;
 
-static const struct ck_apply_options roomy = {
-    .max_entries = 1000,
-    .max_bytes = 1 << 24,
-    .max_depth = 64,
-    .max_xattr_bytes = 4096,
-    .max_meta_bytes = 1 << 16,
-};
-
 static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *ftw)
 {
     (void)st, (void)kind, (void)ftw;
     return remove(path);
 }
 
-static void remove_tree(const char *name)
+static int remove_tree(int dir, const char *name)
 {
-    char path[200];
+    char path[300];
 
-    snprintf(path, sizeof path, "%s/%s", top, name);
-    nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    snprintf(path, sizeof path, "/proc/self/fd/%d/%s", dir, name);
+    return nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
+
+static const struct ck_apply_options roomy = {
+    .max_entries = 1000,
+    .max_bytes = 1 << 24,
+    .max_depth = 64,
+    .max_xattr_bytes = 4096,
+    .max_meta_bytes = 1 << 16,
+    .remove_tree = remove_tree,
+};
 
 static int fresh_directory(void)
 {
     int fd;
 
-    remove_tree("out");
+    remove_tree(top_fd, "out");
     CHECK_INT(mkdirat(top_fd, "out", 0700), 0);
     fd = openat(top_fd, "out", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     CHECK(fd >= 0);
@@ -230,7 +231,8 @@ int main(void)
         one_of_each();
         damaged();
     }
-    remove_tree("");
+    remove_tree(top_fd, "out");
+    rmdir(top);
     close(top_fd);
     return 0;
 }

@@ -1,6 +1,7 @@
 """One layer's tar stream, applied to a directory by C (``ck_apply.c``).
 
-Owns: the handle, its errors, what C leaves to Python: sparse files.  Neighbours: `layers` feeds it.
+Owns: the handle, its errors, what C leaves to Python, which is rare: sparse files, and to remove a
+directory that another entry replaces.  Neighbours: `layers` feeds it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,20 @@ _ARCHIVES_FAULT = frozenset(
     (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.ENOENT, errno.EISDIR, errno.EBADMSG)
 )
 """What the kernel says of entries that fit no tree, or not each other."""
+
+
+def _remove_tree(directory: int, name: Any) -> int:
+    """Remove a directory that another entry of its archive replaces."""
+    from shutil import rmtree
+
+    try:
+        rmtree(ffi.string(name), dir_fd=directory)
+    except OSError as error:
+        return -(error.errno or errno.EIO)
+    return 0
+
+
+ffi.def_extern("ck_remove_tree", error=-errno.EIO)(_remove_tree)
 
 
 class Applier:
@@ -67,7 +82,15 @@ class Applier:
         flags |= 0 if openat2 else lib.CK_APPLY_NO_OPENAT2
         options = ffi.new(
             "struct ck_apply_options *",
-            (flags, max_entries, max_bytes, max_depth, max_xattr_bytes, max_meta_bytes),
+            (
+                flags,
+                max_entries,
+                max_bytes,
+                max_depth,
+                max_xattr_bytes,
+                max_meta_bytes,
+                lib.ck_remove_tree,
+            ),
         )
         self._attempt = f"cannot unpack layer {name}".rstrip()
         self._result = ffi.new("struct ck_apply_result *")
