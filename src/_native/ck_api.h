@@ -78,8 +78,8 @@ enum ck_path_how {
 
 /* Open path beneath root; flags as open(2), without O_CREAT and O_TMPFILE. */
 int ck_path_open(int root, const char *path, int flags, unsigned how);
-/* Make the directories of path that are missing, with mode (less the umask); returns an O_PATH
- * descriptor of the last one. */
+/* Make the directories of path that are missing, with mode (less the umask), or, with that of a
+ * regular file, such a one with directories of 0755 above; returns an O_PATH descriptor of the last. */
 int ck_path_mkdirs(int root, const char *path, unsigned mode, unsigned how);
 /* The kind of the file system that fd lies on: f_type of statfs(2), or a negative errno. */
 int64_t ck_path_type(int fd);

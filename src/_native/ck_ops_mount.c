@@ -3,18 +3,6 @@
 #include "ck_child.h"
 #include "ck_path.h"
 
-static int make_file(const struct ck_child *child, const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    char above[4096];
-
-    if (!slash || snprintf(above, sizeof above, "%.*s", (int)(slash - path), path) >= 4096)
-        return -EINVAL;
-    CK_OPEN(parent, ck_path_mkdirs(child->root, above, 0755, 0));
-    CK_TRY(ck_mknodat(parent, slash + 1, S_IFREG | 0644, 0));
-    return ck_openat(parent, slash + 1, O_PATH | O_NOFOLLOW, 0);
-}
-
 /* Whether a place lies on a file system that is the kernel's word or ours. */
 static int is_system(const struct ck_child *child, int place)
 {
@@ -43,8 +31,7 @@ static int open_target(const struct ck_child *child, const char *path, int flags
         fd = ck_path_open(child->root, path, O_PATH | O_NOFOLLOW, how);
     if (fd != -ENOENT || !(flags & CK_F_CREATE))
         return fd;
-    return flags & CK_F_FILE ? make_file(child, path)
-                             : ck_path_mkdirs(child->root, path, 0755, how);
+    return ck_path_mkdirs(child->root, path, flags & CK_F_FILE ? S_IFREG | 0644 : 0755, how);
 }
 
 static int mount_on(const struct ck_child *child, int mount, const char *path, int flags,

@@ -117,12 +117,14 @@ int ck_path_mkdirs(int root, const char *path, unsigned mode, unsigned how)
     while (dir >= 0 && *(at += strspn(at, "/"))) {
         const char *name = at;
         char after = *(at += strcspn(at, "/"));
+        const bool file = S_ISREG(mode) && !after;
         int fd;
 
         *at = 0;
-        fd = ck_mkdirat(dir, name, mode);
+        fd = file ? ck_mknodat(dir, name, mode, 0)
+                  : ck_mkdirat(dir, name, S_ISREG(mode) ? 0755 : mode);
         if (fd == 0 || fd == -EEXIST)
-            fd = ck_path_open(root, prefix, DIRECTORY, how);
+            fd = ck_path_open(root, prefix, file ? O_PATH | O_NOFOLLOW : DIRECTORY, how);
         *at = after;
         ck_close_at(&dir);
         dir = fd;

@@ -1,0 +1,55 @@
+"""A directory that a later entry replaces goes with all below it, and with nothing beside it."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from containerkit.errors import ArchiveError, HostError
+from tests.support.tars import END, Place, entry, unpack
+
+TREE = [
+    entry(b"d/", b"5", mode=0o755),
+    entry(b"d/l", b"2", link=b"../../../victim"),
+    entry(b"d/\xff\n/" + b"deep/" * 15 + b"f", data=b"x"),
+    entry(b"d/closed/", b"5", mode=0),
+    entry(b"beside", data=b"y"),
+]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [entry(b"d", data=b"z"), entry(b"d", b"2", link=b"beside"), entry(b"d", b"1", link=b"beside")],
+)
+@pytest.mark.parametrize("openat2", [True, False])
+def test_by_anything_else(tmp_path: Path, other: bytes, openat2: bool) -> None:
+    place = Place(tmp_path)
+    unpack(b"".join(TREE) + other + entry(b"after") + END, place.destination, openat2=openat2)
+    assert sorted(path.name for path in place.destination.iterdir()) == ["after", "beside", "d"]
+    assert (place.destination / "d").read_bytes() in {b"z", b"y"}
+    assert not place.touched
+
+
+def test_not_by_what_lies_in_it(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    again = entry(b"d", data=b"z") + entry(b"d/x")
+    with pytest.raises(ArchiveError):
+        unpack(b"".join(TREE) + again + END, place.destination)
+    assert not place.touched
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EROFS, "no"), OSError("no")])
+def test_a_refusal_is_the_hosts(
+    tmp_path: Path, error: OSError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: bytes, *, dir_fd: int) -> Any:
+        raise error
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    with pytest.raises(HostError) as caught:
+        unpack(b"".join(TREE) + entry(b"d", data=b"z") + END, tmp_path)
+    assert caught.value.errno == (error.errno or errno.EIO)
