@@ -7,7 +7,7 @@
  *
  *   ck_launcher.c        the loop, HELLO, packets
  *   ck_launcher_request.c  connections of any process: requests about kept containers
- *   ck_launcher_life.c   what happens to a container while it lives: signals, pauses, limits, health
+ *   ck_launcher_life.c   what happens to a container while it lives: signals, pauses, health
  *   ck_launcher_health.c  probes of its health
  *   ck_launcher_exec.c   further processes of a container
  *   ck_launcher_agent.c  what makes those
@@ -261,7 +261,7 @@ void ck_request_tell(struct ck_launcher *l, struct ck_container *c, uint16_t kin
                      const struct ck_event *event);
 void ck_request_answer_frozen(struct ck_launcher *l, struct ck_container *c, int error);
 
-/* life: signals, pauses, limits, restarts, events */
+/* life: signals, pauses, restarts, events */
 int ck_life_restart(struct ck_start *start, const struct ck_op *op); /* the op RESTART */
 int ck_life_remember(struct ck_start *start);
 void ck_life_forget(struct ck_launcher *l, struct ck_container *c);
@@ -271,8 +271,6 @@ void ck_life_free_group(struct ck_launcher *l, const struct ck_container *c); /*
 void ck_life_kill(struct ck_launcher *l, struct ck_container *c, int signal, uint32_t cause);
 int ck_life_signal(struct ck_launcher *l, struct ck_container *c, const uint32_t value[4]);
 int ck_life_freeze(struct ck_launcher *l, struct ck_container *c, bool frozen);
-int ck_life_update(struct ck_launcher *l, struct ck_container *c, const char *list, size_t size,
-                   int32_t *failed);
 void ck_life_due(struct ck_launcher *l, uint64_t when); /* have ck_life_work called then */
 void ck_life_work(struct ck_launcher *l);               /* all timers that are due */
 /* Append one line to the events: kind, the container, and what format adds: `,"code":%d`. */

@@ -1,4 +1,4 @@
-/* ck_launcher_life.c - what happens to a container while it lives: signals, pauses, limits, restarts;
+/* ck_launcher_life.c - what happens to a container while it lives: signals, pauses, restarts;
  * what is told of it: its record and events; and the timers of all that. */
 #include <stdarg.h>
 
@@ -113,7 +113,7 @@ static void poll_freezing(struct ck_launcher *l, struct ck_container *c, uint64_
     }
 }
 
-/* ---- signals, limits */
+/* ---- signals */
 
 /* Of several causes the gravest is told: they are numbered so. */
 void ck_life_kill(struct ck_launcher *l, struct ck_container *c, int signal, uint32_t cause)
@@ -150,30 +150,6 @@ int ck_life_signal(struct ck_launcher *l, struct ck_container *c, const uint32_t
     if (c->pidfd < 0)
         return -ESRCH;
     ck_life_kill(l, c, (int)value[0], value[1]);
-    return 0;
-}
-
-/* list: u32 count, then so many strings, from another process. */
-int ck_life_update(struct ck_launcher *l, struct ck_container *c, const char *list, size_t size,
-                   int32_t *failed)
-{
-    uint32_t count = 0, strings = 0;
-    const char *item = list + sizeof count;
-
-    if (size > sizeof count)
-        memcpy(&count, list, sizeof count);
-    for (size_t i = sizeof count; i < size; i++)
-        strings += !list[i];
-    if (!count || count % 3 || count != strings || list[size - 1])
-        return -EINVAL;
-    if (!(c->release & CK_HAS_CGROUP))
-        return -EOPNOTSUPP;
-    for (uint32_t i = 0; i < count; i += 3) {
-        *failed = (int32_t)(i / 3);
-        CK_TRY(ck_pool_write_cgroup(l, c->number, item, 3));
-        c->release |= CK_SPOILT | (strcmp(item, "memory") == 0 ? CK_MEMORY : 0);
-        item = ck_plan_next(ck_plan_next(ck_plan_next(item)));
-    }
     return 0;
 }
 

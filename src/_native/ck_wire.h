@@ -34,7 +34,7 @@ enum {
 enum ck_packet_kind {
     CK_HELLO = 1, CK_START, CK_LEAVE,               /* on the control socket */
     CK_KILL = 8,                                    /* on a request's channel */
-    CK_WATCH = 16, CK_EXEC, CK_SIGNAL, CK_FREEZE, CK_THAW, CK_UPDATE, CK_ATTACH, CK_CLOSE_INPUT,
+    CK_WATCH = 16, CK_EXEC, CK_SIGNAL, CK_FREEZE, CK_THAW, CK_ATTACH = 22, CK_CLOSE_INPUT,
                                                     /* first on a connection */
     CK_READY = 64, CK_STARTED, CK_FAILED, CK_EXITED, CK_DONE, /* from the launcher */
 };
@@ -53,8 +53,6 @@ struct ck_packet { /* 16 bytes, before everything */
  *   SIGNAL    value: signal or 0, enum ck_cause, enum ck_signal_flag
  *   FREEZE, THAW   of all its processes; DONE when they are.  FREEZE with value[0] = 1: they are
  *             thawed at the connection's end, which is at once when they were frozen before
- *   UPDATE    a list (u32 count, strings) of triples controller, file, value; written in order; on
- *             FAILED report.aux is the triple's index
  *   ATTACH    DONE with a descriptor: what is written to it is its standard input (its terminal's
  *             master, if it has one); FAILED with ENOTCONN when it has no open input,
  *             EAGAIN when that can not be told before it has started

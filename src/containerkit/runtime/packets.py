@@ -24,7 +24,6 @@ EXEC: Final = 17
 SIGNAL: Final = 18
 FREEZE: Final = 19
 THAW: Final = 20
-UPDATE: Final = 21
 ATTACH: Final = 22
 CLOSE_INPUT: Final = 23
 READY: Final = 64
@@ -133,18 +132,12 @@ def request(
         container_id: 64 hexadecimal digits.
         values: SIGNAL: signal or 0, number of the cause, `STOP_ASKED` or 0.  EXEC: 1 when the plan is
             a memfd.  FREEZE: 1 to thaw at the connection's end.
-        body: EXEC: the plan.  UPDATE: what `strings` makes of triples.
+        body: EXEC: the plan.
     """
     size = REQUEST.size - PACKET.size + len(body)
     padded = (*values, 0, 0, 0, 0)[:4]
     head = REQUEST.pack(MAGIC, VERSION, kind, size, 0, container_id.encode("ascii"), *padded)
     return head + body
-
-
-def strings(items: Sequence[str]) -> bytes:
-    """Return a list as packets carry it: its count, then each text with a NUL."""
-    encoded = [item.encode("utf-8", "surrogateescape") + b"\0" for item in items]
-    return struct.pack("<I", len(items)) + b"".join(encoded)
 
 
 def parse_event(data: bytes) -> Event | None:
