@@ -121,7 +121,7 @@ enum ck_release {
     CK_REL_DIR = 4, /* the plan made it, and there is no upper in it */
     CK_HAS_CGROUP = 16, CK_ABOUT_TO_EXEC = 32,
     CK_SETTLED = 256,        /* it was started to stay: starts do not wait for its end */
-    CK_MEMORY = 64, CK_TUNED = 128, /* its cgroup has a limit on memory, on more than pids */
+    CK_TUNED = 128,          /* its cgroup has a limit on more than pids */
     CK_UNCOMMON = 512,       /* a limit wants a group that only few containers have */
     CK_HOST_NET = 1024,      /* it is in the launcher's network */
     CK_SPOILT = 2048,        /* its cgroup has a value that can not be put back */
@@ -171,7 +171,6 @@ struct ck_launcher {
     int control, owner, listener, run, claim, reserve, epoll, store, host_net;
     int orphans;             /* BARE: proc_tid_children(5) of ourselves, else -1 */
     int n_controllers, controllers[CK_CONTROLLERS];
-    int n_common;            /* the first of them, of which every container has a group */
     int unified;             /* index of the cgroup v2 controller directory or -1 */
     uint32_t features;
     int32_t step;            /* how far set-up came, for READY */

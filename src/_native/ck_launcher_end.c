@@ -85,7 +85,7 @@ int ck_launcher_was_oom(const struct ck_launcher *l, struct ck_container *c)
 static uint32_t cause_of(const struct ck_launcher *l, struct ck_container *c)
 {
     const bool killed = c->state.signal == SIGKILL, failed = c->state.signal || c->state.code;
-    const bool oom = ((killed && !c->cause) || c->release & CK_MEMORY) && ck_launcher_was_oom(l, c);
+    const bool oom = ck_launcher_was_oom(l, c);
     const bool refused = has_grown(l, c, "pids", "pids.events", "max ", &c->refused);
 
     if (oom || refused) /* the count stays: no group for another container */

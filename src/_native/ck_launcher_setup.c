@@ -205,6 +205,6 @@ int ck_launcher_enter(struct ck_launcher *l)
     CK_TRY(enter_group(l));
     if (!(l->hello.flags & CK_CLASSIC_OVERLAY) && probe_overlay_append())
         l->features |= CK_HAS_OVERLAY_APPEND;
-    l->features |= CK_HAS_POOL | (l->hello.spares ? (unsigned)CK_HAS_SPARE : 0);
+    l->features |= CK_HAS_POOL | (l->hello.flags & CK_SPARES ? (unsigned)CK_HAS_SPARE : 0);
     return 0;
 }

@@ -133,9 +133,7 @@ static uint16_t release_bits(const struct ck_launcher *l, const struct ck_plan *
             bits |= CK_REL_DIR;
         const char *item = op->code == CK_OP_CGROUP ? ck_plan_list(plan, op->arena[0], &n) : NULL;
         for (uint32_t j = 0; item && j < n; j++, item = ck_plan_next(item)) {
-            if (j % 3 == 0 && strcmp(item, "memory") == 0)
-                bits |= CK_MEMORY;
-            if (j % 3 == 0 && ck_pool_controller(l, item) >= l->n_common)
+            if (j % 3 == 0 && ck_pool_controller(l, item) >= (int)l->hello.n_common)
                 bits |= CK_UNCOMMON;
             if (j % 3 == 1 && strcmp(item, "pids.max") != 0)
                 bits |= ck_pool_puts_back(item) ? CK_TUNED : CK_TUNED | CK_SPOILT;

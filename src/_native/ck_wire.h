@@ -76,7 +76,7 @@ struct ck_hello {
     char controllers[CK_CONTROLLERS][16]; /* "pids", …; "unified" for cgroup v2; "" ends them */
     uint64_t root_dev, root_ino;         /* of the engine's root, checked after opening root */
     uint32_t netns_pool;                 /* network namespaces kept ready */
-    uint32_t spares;                     /* 0 or 1 parked child */
+    uint32_t n_common;                   /* the first controllers: every container has a group of each */
     uint32_t idle_ms;                    /* refill after so long without work */
     uint32_t flags;                      /* enum ck_hello_flag */
     char root[4096];                     /* path of the engine's root directory */
@@ -88,6 +88,7 @@ enum ck_hello_flag {
     CK_LONE = 4,            /* it runs one container; cgroup v1: whose groups are its own */
     CK_USER_MARKS = 8,      /* overlays by user.* attributes: those of trusted.* are not ours */
     CK_BARE = 16,           /* no namespaces are to be had: containers are processes beside it */
+    CK_SPARES = 32,         /* a child is kept parked */
 };
 
 enum ck_cause {

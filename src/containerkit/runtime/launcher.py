@@ -124,6 +124,7 @@ class Launcher:
         flags |= packets.USER_MARKS if userns.marks() == "user" else 0
         if self.bare:
             flags, netns_pool, spares = flags | packets.BARE, 0, 0
+        flags |= packets.SPARES if spares else 0
         self.root = root
         self._home = home.run_directory(root)
         self._control, theirs = _pair()
@@ -147,7 +148,7 @@ class Launcher:
             self._spawn(theirs.fileno())
             fds = (listener.fileno(), run)
             try:
-                self._say_hello(owner, fds, netns_pool, spares, idle_ms, flags)
+                self._say_hello(owner, fds, netns_pool, idle_ms, flags)
             except ConnectionError as error:
                 raise HostError(_SILENT) from error
             given.close()  # so that its end is seen
@@ -173,7 +174,6 @@ class Launcher:
         owner: int | None,
         home_fds: tuple[int, int],
         netns_pool: int,
-        spares: int,
         idle_ms: int,
         flags: int,
     ) -> None:
@@ -181,10 +181,10 @@ class Launcher:
         hello = packets.hello(
             launcher_id=self.id,
             controllers=self.group.names,
+            n_common=sum(name not in cgroups.UNCOMMON for name in self.group.names),
             root=os.fsencode(self.root),
             root_key=(status.st_dev, status.st_ino),
             netns_pool=netns_pool,
-            spares=spares,
             idle_ms=idle_ms,
             flags=flags,
         )

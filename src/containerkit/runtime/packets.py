@@ -44,6 +44,9 @@ USER_MARKS: Final = 8
 BARE: Final = 16
 """There are no namespaces to be had: containers are processes beside their launcher."""
 
+SPARES: Final = 32
+"""A child is kept parked for the next start."""
+
 OUTSIDE: Final = 2
 LONE: Final = 4
 """Where control groups are of version 2, the launcher lives in its group, not in its owner's."""
@@ -96,10 +99,10 @@ def hello(
     *,
     launcher_id: str,
     controllers: Sequence[str],
+    n_common: int,
     root: bytes,
     root_key: tuple[int, int],
     netns_pool: int,
-    spares: int,
     idle_ms: int,
     flags: int = 0,
 ) -> bytes:
@@ -108,16 +111,16 @@ def hello(
     Args:
         launcher_id: at most 31 ASCII characters; names its cgroup and its file in ``owners/``.
         controllers: in the order of the cgroup directories that travel with it.
+        n_common: the first of them: every container has a group of each.
         root: path of the engine's root directory.
         root_key: device and inode of it.
         netns_pool: network namespaces kept ready.
-        spares: 1 to keep a child parked, else 0.
         idle_ms: pause after which it prepares for the next start while others still run.
-        flags: `CLASSIC_OVERLAY`, `OUTSIDE`, `LONE`.
+        flags: `CLASSIC_OVERLAY`, `SPARES`, `OUTSIDE`, `LONE`.
     """
     names = b"".join(name.encode("ascii").ljust(16, b"\0") for name in controllers)
     body = _HELLO.pack(
-        launcher_id.encode("ascii"), names, *root_key, netns_pool, spares, idle_ms, flags, root
+        launcher_id.encode("ascii"), names, *root_key, netns_pool, n_common, idle_ms, flags, root
     )
     return packet(HELLO, size=len(body)) + body
 

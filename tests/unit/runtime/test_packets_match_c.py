@@ -66,10 +66,10 @@ def test_sizes() -> None:
     data = packets.hello(
         launcher_id="ab",
         controllers=["pids"],
+        n_common=1,
         root=b"/r",
         root_key=(1, 2),
         netns_pool=3,
-        spares=1,
         idle_ms=20,
     )
     assert len(data) == size_of("ck_hello")
