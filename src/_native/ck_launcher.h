@@ -92,7 +92,6 @@ struct ck_life {
     uint32_t policy, retries;   /* enum ck_restart */
     uint64_t started, backoff;  /* since when it runs; the last pause before a restart */
     uint64_t at;                /* RESTARTING: when */
-    uint64_t freezing;          /* until when it may take; 0: it is not asked for */
     bool frozen, dying;         /* dying: it was sent SIGKILL */
 };
 
@@ -161,10 +160,9 @@ struct ck_spare {
 /* A process that has connected: it asks one thing, and is answered or watches. */
 struct ck_connection {
     int fd;                  /* < 0: the entry is free, and so it is in zeroed memory for 0 */
-    uint16_t kind;           /* 0 before its request; WATCH, FREEZE: it waits for something */
+    uint16_t kind;           /* 0 before its request; WATCH; FREEZE: thawed with its end */
     struct ck_container *container; /* what it waits for, and which use of that entry */
     uint32_t of, generation;
-    bool holds;              /* what it froze is thawed with its end */
 };
 
 struct ck_launcher {
@@ -258,7 +256,6 @@ void ck_request_event(struct ck_launcher *l, uint64_t tag);
 /* To its channel and to all that watch it. */
 void ck_request_tell(struct ck_launcher *l, struct ck_container *c, uint16_t kind,
                      const struct ck_event *event);
-void ck_request_answer_frozen(struct ck_launcher *l, struct ck_container *c, int error);
 
 /* life: signals, pauses, restarts, events */
 int ck_life_restart(struct ck_start *start, const struct ck_op *op); /* the op RESTART */

@@ -315,7 +315,7 @@ static int refuse(const struct ck_container *c, const void *plan, size_t size, i
         return -EINVAL;
     if (c->status != CK_RUNNING)
         return -ESRCH;
-    return c->life.freezing || c->life.frozen ? -EBUSY : 0; /* its agent is frozen, too */
+    return c->life.frozen ? -EBUSY : 0; /* its agent is frozen, too */
 }
 
 int ck_exec_start(struct ck_launcher *l, struct ck_container *c, const void *plan, size_t size,

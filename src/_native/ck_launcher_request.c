@@ -108,9 +108,10 @@ static void handle(struct ck_launcher *l, struct ck_connection *at,
         error = ck_life_signal(l, c, request->value);
     else if (request->packet.kind == CK_FREEZE || request->packet.kind == CK_THAW) {
         error = ck_life_freeze(l, c, request->packet.kind == CK_FREEZE);
-        at->holds = error == 0 && request->value[0] == 1;
-        if (error == 0)
-            return wait_for(at, c, CK_FREEZE);
+        if (error == 0 && request->value[0] == 1) {
+            wait_for(at, c, CK_FREEZE);
+            return ck_launcher_tell(at->fd, CK_DONE, &(struct ck_event){.code = 0}, -1, -1);
+        }
     } else if (request->packet.kind == CK_ATTACH)
         error = fd = ck_log_input(l, c);
     else if (request->packet.kind == CK_CLOSE_INPUT)
@@ -136,7 +137,7 @@ void ck_request_event(struct ck_launcher *l, uint64_t tag)
     got = ck_receive(at->fd, l->packet, sizeof l->packet, fds, &n, 0);
     if (got == -EAGAIN)
         return;
-    if (at->holds && waits_for(at, at->container, CK_FREEZE))
+    if (waits_for(at, at->container, CK_FREEZE))
         ck_life_freeze(l, at->container, false); /* which may drop it */
     if (at->fd <= 0 || at->kind || got < (ssize_t)sizeof *request ||
         !ck_launcher_is_packet(&request->packet, got))
@@ -163,15 +164,5 @@ void ck_request_tell(struct ck_launcher *l, struct ck_container *c, uint16_t kin
         ck_launcher_tell(at->fd, kind, event, fd, -1);
         if (kind != CK_STARTED)
             drop(l, at);
-    }
-}
-
-void ck_request_answer_frozen(struct ck_launcher *l, struct ck_container *c, int error)
-{
-    for (struct ck_connection *at = l->connections; at < l->connections + CK_CONNECTIONS; at++) {
-        if (waits_for(at, c, CK_FREEZE) && at->holds && !error)
-            ck_launcher_tell(at->fd, CK_DONE, &(struct ck_event){.code = 0}, -1, -1);
-        else if (waits_for(at, c, CK_FREEZE))
-            answer(l, at, error, -1);
     }
 }

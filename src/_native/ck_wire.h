@@ -51,8 +51,8 @@ struct ck_packet { /* 16 bytes, before everything */
  *   EXEC      the plan, or value[0] = 1: it is the last descriptor, a sealed memfd; its inputs travel
  *             with it; value[1] = 1: STARTED is left out
  *   SIGNAL    value: signal or 0, enum ck_cause, enum ck_signal_flag
- *   FREEZE, THAW   of all its processes; DONE when they are.  FREEZE with value[0] = 1: they are
- *             thawed at the connection's end, which is at once when they were frozen before
+ *   FREEZE, THAW   of all its processes; DONE before the kernel has frozen them.  FREEZE with value[0]
+ *             = 1: they are thawed at the connection's end, if they were not frozen before
  *   ATTACH    DONE with a descriptor: what is written to it is its standard input (its terminal's
  *             master, if it has one); FAILED with ENOTCONN when it has no open input,
  *             EAGAIN when that can not be told before it has started

@@ -2,7 +2,7 @@
 
 Owns the writing to its control groups, and the undoing of that.  Must not: know what a limit means
 (`launch.limits`).
-Neighbours: `verbs` calls it; `groups` finds them; `records` keeps the limits.
+Neighbours: `verbs` calls it; `pausing` finds them; `records` keeps the limits.
 
 Atomicity: the row changes after the kernel has taken all of them; one that it refuses puts those
 before it back.
@@ -27,14 +27,13 @@ from containerkit.launch.limits import (
 from containerkit.launch.presets import changes_of, limits_of
 from containerkit.launch.request import HostFacts
 from containerkit.model.limits import Limits
-from containerkit.runtime import begin, birth, cgroups, groups
+from containerkit.runtime import begin, birth, cgroups, pausing
 from containerkit.runtime.devices import block_devices
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from containerkit.model.options import ContainerOptions
-    from containerkit.runtime.records import Row
     from containerkit.runtime.verbs import Verbs
 
 _HINTS: Final = {
@@ -70,7 +69,7 @@ def update(container: Verbs, limits: Limits) -> None:
             facts = _facts(container)
             settings = update_settings(old, new, facts, devices)
             undo = changed_settings(new, old, facts, devices)
-            _write(container, _groups_of(container, row), settings, undo)
+            _write(container, pausing.groups_of(container), settings, undo)
         else:
             cgroup_settings(new, keeper.runner.launcher()[1], [], devices)
         options: ContainerOptions = {**kept.options, "limits": new}
@@ -107,14 +106,6 @@ def _facts(container: Verbs) -> HostFacts:
 
 def _is_ours(directory: Path) -> bool:
     return f"/{cgroups.PREFIX}" in str(directory)
-
-
-def _groups_of(container: Verbs, row: Row) -> tuple[str, ...]:
-    state = container._look().state
-    if state is None:
-        return ()
-    alone = row.lifetime == "detached" or row.shared is not None
-    return groups.of_container(container._keeper.root, state.launcher, state.group, alone=alone)
 
 
 def _write(
