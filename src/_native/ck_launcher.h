@@ -119,11 +119,10 @@ struct ck_container {
 enum ck_release {
     CK_REL_DIR = 4, /* the plan made it, and there is no upper in it */
     CK_HAS_CGROUP = 16, CK_ABOUT_TO_EXEC = 32,
-    CK_SETTLED = 256,        /* it was started to stay: starts do not wait for its end */
-    CK_TUNED = 128,          /* its cgroup has a limit on more than pids */
-    CK_UNCOMMON = 512,       /* a limit wants a group that only few containers have */
+    CK_SETTLED = 64,         /* it was started to stay: starts do not wait for its end */
     CK_HOST_NET = 1024,      /* it is in the launcher's network */
-    CK_SPOILT = 2048,        /* its cgroup has a value that can not be put back */
+    CK_TUNED = CK_F_TUNED, CK_UNCOMMON = CK_F_UNCOMMON, /* of its cgroup, */
+    CK_SPOILT = CK_F_SPOILT, /* which may turn out later */
 };
 
 /* One exec: its first process, and all that is in its control group. */
@@ -235,7 +234,6 @@ int ck_pool_make_dir(struct ck_launcher *l, uint32_t number);
 void ck_pool_drop_ahead(struct ck_launcher *l, uint32_t number);
 void ck_pool_drop_dir(struct ck_launcher *l, const char *dir);
 int ck_pool_move_dir(struct ck_launcher *l, uint32_t number, const char *dir, int back);
-bool ck_pool_puts_back(const char *file); /* a limit */
 bool ck_pool_is_charged(const struct ck_launcher *l, const struct ck_place *place);
 int ck_pool_keep(struct ck_launcher *l, struct ck_container *c);
 void ck_pool_close(struct ck_launcher *l);

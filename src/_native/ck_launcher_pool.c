@@ -271,21 +271,11 @@ int ck_pool_keep(struct ck_launcher *l, struct ck_container *c)
     return 1;
 }
 
-/* The limits that are put back, in an order that the kernel takes. */
+/* The limits that are put back (launch/limits.py), in an order that the kernel takes. */
 static const char limits[] = "memory\0memory.memsw.limit_in_bytes\0-1\0"
                              "memory\0memory.limit_in_bytes\0-1\0"
                              "memory\0memory.kmem.tcp.limit_in_bytes\0-1\0"
                              "cpu\0cpu.cfs_quota_us\0-1";
-
-bool ck_pool_puts_back(const char *file)
-{
-    const char *at = limits;
-
-    for (int i = 0; i < 12; i++, at = ck_plan_next(at))
-        if (strcmp(at, file) == 0)
-            return true;
-    return false;
-}
 
 /* Whether more is charged to the group of a place than its next container's limit may bear: pages
  * that outlived the last one, such as those of a tmpfs of the host. */

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Final
 
 from containerkit.errors import HostError, refusals
+from containerkit.launch.reuse import UNCOMMON
 from containerkit.runtime import cgroups, home, packets
 from containerkit.runtime.channel import Channel
 from containerkit.runtime.recover import recover, write_record
@@ -66,7 +67,7 @@ class Launcher:
         detached: it is to outlive this process, after `leave`: its groups are outside of this
             process's own, where the host allows that.
         lone: it is for one container only.
-        uncommon: those of `cgroups.UNCOMMON` that its containers may have a group of.
+        uncommon: those of `UNCOMMON` that its containers may have a group of.
         owner: what it ends with instead of this process: a descriptor that becomes readable or
             hangs up, such as the reading end of a FIFO; it stays the caller's to close.
         wait: whether to `await_ready` at once.
@@ -104,7 +105,7 @@ class Launcher:
         classic_overlay: bool = False,
         detached: bool = False,
         lone: bool = False,
-        uncommon: Collection[str] = cgroups.UNCOMMON,
+        uncommon: Collection[str] = UNCOMMON,
         owner: int | None = None,
         wait: bool = True,
     ) -> None:
@@ -181,7 +182,7 @@ class Launcher:
         hello = packets.hello(
             launcher_id=self.id,
             controllers=self.group.names,
-            n_common=sum(name not in cgroups.UNCOMMON for name in self.group.names),
+            n_common=sum(name not in UNCOMMON for name in self.group.names),
             root=os.fsencode(self.root),
             root_key=(status.st_dev, status.st_ino),
             netns_pool=netns_pool,

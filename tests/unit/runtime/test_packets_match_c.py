@@ -53,6 +53,7 @@ def test_constants() -> None:
         "CK_LONE": packets.LONE,
         "CK_USER_MARKS": packets.USER_MARKS,
         "CK_BARE": packets.BARE,
+        "CK_SPARES": packets.SPARES,
     }
 
 
