@@ -301,24 +301,21 @@ static int receive_hello(struct ck_launcher *l)
     int fds[CK_CONTROLLERS + 3], n = CK_CONTROLLERS + 3;
     ssize_t got = ck_receive(l->control, hello, sizeof *hello, fds, &n, 1);
 
-    l->unified = l->orphans = -1;
+    l->orphans = -1;
     if (got != sizeof *hello || !ck_launcher_is_packet(&hello->packet, got) ||
-        hello->packet.kind != CK_HELLO || n < 3 || hello->netns_pool > CK_POOL_MAX)
+        hello->packet.kind != CK_HELLO || n < 3 || hello->netns_pool > CK_POOL_MAX ||
+        hello->n_common > (unsigned)n - 3)
         return -EPROTO;
     hello->root[sizeof hello->root - 1] = hello->id[sizeof hello->id - 1] = 0;
     l->owner = fds[0];
     l->listener = fds[1];
     l->run = fds[2];
     l->n_controllers = n - 3;
+    l->unified = strcmp(hello->controllers[0], "unified") ? -1 : 0;
     for (int i = 0; i < l->n_controllers; i++) {
         l->controllers[i] = fds[i + 3];
         if (l->controllers[i] != l->run + 1 + i)
             return -EPROTO;
-        if (strcmp(hello->controllers[i], "unified") == 0)
-            l->unified = i;
-        if (strcmp(hello->controllers[i], "cpuset") != 0 &&
-            strcmp(hello->controllers[i], "blkio") != 0 && !strchr(hello->controllers[i], '+'))
-            l->n_common = i + 1; /* HELLO has those last */
     }
     return 0;
 }

@@ -7,7 +7,7 @@
  *
  *   ck_launcher.c        the loop, HELLO, packets
  *   ck_launcher_request.c  connections of any process: requests about kept containers
- *   ck_launcher_life.c   what happens to a container while it lives: signals, pauses, limits, health
+ *   ck_launcher_life.c   what happens to a container while it lives: signals, pauses, health
  *   ck_launcher_health.c  probes of its health
  *   ck_launcher_exec.c   further processes of a container
  *   ck_launcher_agent.c  what makes those
@@ -94,7 +94,6 @@ struct ck_life {
     uint32_t policy, retries;   /* enum ck_restart */
     uint64_t started, backoff;  /* since when it runs; the last pause before a restart */
     uint64_t at;                /* RESTARTING: when */
-    uint64_t freezing;          /* until when it may take; 0: it is not asked for */
     bool frozen, dying;         /* dying: it was sent SIGKILL */
 };
 
@@ -126,12 +125,11 @@ struct ck_container {
 enum ck_release {
     CK_REL_DIR = 4, /* the plan made it, and there is no upper in it */
     CK_HAS_CGROUP = 16, CK_ABOUT_TO_EXEC = 32,
-    CK_SETTLED = 256,        /* it was started to stay: starts do not wait for its end */
-    CK_MEMORY = 64, CK_TUNED = 128, /* its cgroup has a limit on memory, on more than pids */
-    CK_UNCOMMON = 512,       /* a limit wants a group that only few containers have */
+    CK_SETTLED = 64,         /* it was started to stay: starts do not wait for its end */
     CK_HOST_NET = 1024,      /* it is in the launcher's network */
-    CK_SPOILT = 2048,        /* its cgroup has a value that can not be put back */
     CK_QUIET = 8,            /* an exec of which nobody wants STARTED */
+    CK_TUNED = CK_F_TUNED, CK_UNCOMMON = CK_F_UNCOMMON, /* of its cgroup, */
+    CK_SPOILT = CK_F_SPOILT, /* which may turn out later */
 };
 
 /* A locked directory and a cgroup of the same number, empty and with every value at its default. */
@@ -151,17 +149,15 @@ struct ck_spare {
 /* A process that has connected: it asks one thing, and is answered or watches. */
 struct ck_connection {
     int fd;                  /* < 0: the entry is free, and so it is in zeroed memory for 0 */
-    uint16_t kind;           /* 0 before its request; WATCH, FREEZE: it waits for something */
+    uint16_t kind;           /* 0 before its request; WATCH; FREEZE: thawed with its end */
     struct ck_container *container; /* what it waits for, and which use of that entry */
     uint32_t of, generation;
-    bool holds;              /* what it froze is thawed with its end */
 };
 
 struct ck_launcher {
     int control, owner, listener, run, claim, reserve, epoll, store, host_net;
     int orphans;             /* BARE: proc_tid_children(5) of ourselves, else -1 */
     int n_controllers, controllers[CK_CONTROLLERS];
-    int n_common;            /* the first of them, of which every container has a group */
     int unified;             /* index of the cgroup v2 controller directory or -1 */
     uint32_t features;
     int32_t step;            /* how far set-up came, for READY */
@@ -247,9 +243,8 @@ void ck_request_event(struct ck_launcher *l, uint64_t tag);
 /* To its channel and to all that watch it. */
 void ck_request_tell(struct ck_launcher *l, struct ck_container *c, uint16_t kind,
                      const struct ck_event *event);
-void ck_request_answer_frozen(struct ck_launcher *l, struct ck_container *c, int error);
 
-/* life: signals, pauses, limits, restarts, events */
+/* life: signals, pauses, restarts, events */
 int ck_life_restart(struct ck_start *start, const struct ck_op *op); /* the op RESTART */
 int ck_life_remember(struct ck_start *start);
 void ck_life_forget(struct ck_launcher *l, struct ck_container *c);
@@ -259,8 +254,6 @@ void ck_life_free_group(struct ck_launcher *l, const struct ck_container *c); /*
 void ck_life_kill(struct ck_launcher *l, struct ck_container *c, int signal, uint32_t cause);
 int ck_life_signal(struct ck_launcher *l, struct ck_container *c, const uint32_t value[4]);
 int ck_life_freeze(struct ck_launcher *l, struct ck_container *c, bool frozen);
-int ck_life_update(struct ck_launcher *l, struct ck_container *c, const char *list, size_t size,
-                   int32_t *failed);
 void ck_life_due(struct ck_launcher *l, uint64_t when); /* have ck_life_work called then */
 void ck_life_work(struct ck_launcher *l);               /* all timers that are due */
 /* Append one line to the events: kind, the container, and what format adds: `,"code":%d`. */

@@ -86,8 +86,8 @@ static bool was_oom(const struct ck_launcher *l, struct ck_container *c)
 static uint32_t cause_of(const struct ck_launcher *l, struct ck_container *c)
 {
     const bool killed = c->state.signal == SIGKILL, failed = c->state.signal || c->state.code;
-    const bool odd = killed && !c->cause && !(c->within && ck_exec_is_ending(c->within));
-    const bool oom = (odd || c->release & CK_MEMORY) && was_oom(l, c->within ? c->within : c);
+    const bool odd = c->within && killed && !c->cause && !ck_exec_is_ending(c->within);
+    const bool oom = (!c->within || odd) && was_oom(l, c->within ? c->within : c);
     const bool refused = !c->within && has_grown(l, c, "pids", "pids.events", "max ", &c->refused);
 
     if (oom || refused) /* the count stays: no group for another container */

@@ -156,7 +156,7 @@ int ck_exec_start(struct ck_launcher *l, struct ck_container *c, const void *pla
         error = -EINVAL;
     else if (!error && c->status != CK_RUNNING)
         error = -ESRCH;
-    else if (!error && (c->life.freezing || c->life.frozen))
+    else if (!error && c->life.frozen)
         error = -EBUSY; /* its agent is frozen, too */
     else if (!error && !(e = ck_launcher_new(l, channel)))
         error = -EMFILE;

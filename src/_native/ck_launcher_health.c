@@ -108,7 +108,7 @@ void ck_health_work(struct ck_launcher *l, struct ck_container *c, uint64_t now)
     struct ck_probe *probe = c->life.probe;
     int error;
 
-    if (c->life.frozen || c->life.freezing || (probe->late && probe->running))
+    if (c->life.frozen || (probe->late && probe->running))
         return; /* it begins anew when it goes on, or when this one has ended */
     if (probe->at > now)
         return ck_life_due(l, probe->at);

@@ -1,4 +1,4 @@
-/* ck_launcher_life.c - what happens to a container while it lives: signals, pauses, limits, restarts;
+/* ck_launcher_life.c - what happens to a container while it lives: signals, pauses, restarts;
  * what is told of it: its record and events; and the timers of all that. */
 #include <stdarg.h>
 
@@ -8,8 +8,7 @@ enum {
     MS = 1000000, /* ns */
     BACKOFF_FIRST = 100,
     BACKOFF_MOST = 60000,
-    SETTLED_AFTER = 10000, /* ms, as Docker has them */
-    FREEZE_MOST = 10000,
+    SETTLED_AFTER = 10000,  /* ms, as Docker has them */
     EVENTS_MOST = 64 << 20, /* bytes; engines begin a new file long before */
 };
 
@@ -35,7 +34,7 @@ void ck_event_write(struct ck_launcher *l, const char *kind, const struct ck_con
     ck_write(fd, line, (size_t)n); /* a full disk loses an event, never a container */
 }
 
-/* ---- pauses: the loop asks until all are frozen, since some may be slow to arrive there */
+/* ---- pauses; who asked waits until the kernel has frozen them all */
 
 static int write_freezer(struct ck_launcher *l, const struct ck_container *c, bool frozen)
 {
@@ -43,16 +42,6 @@ static int write_freezer(struct ck_launcher *l, const struct ck_container *c, bo
 
     ck_pool_group(l, c->number, "", group);
     return ck_exec_hierarchy(l, c) < 0 ? -EOPNOTSUPP : ck_pool_freeze(l, group, frozen);
-}
-
-static bool is_frozen(struct ck_launcher *l, struct ck_container *c)
-{
-    const bool v2 = l->unified >= 0;
-    const char *file = v2 ? "cgroup.events" : "freezer.state";
-    char text[512];
-
-    return ck_pool_read_cgroup(l, c->number, "freezer", file, text) > 0 &&
-           strstr(text, v2 ? "frozen 1" : "FROZEN");
 }
 
 static int set_status(struct ck_container *c, uint16_t status)
@@ -63,57 +52,40 @@ static int set_status(struct ck_container *c, uint16_t status)
 
 void ck_life_free_group(struct ck_launcher *l, const struct ck_container *c)
 {
-    if (c->life.freezing || c->life.frozen)
+    if (c->life.frozen)
         write_freezer(l, c, 0);
 }
 
 static void thaw(struct ck_launcher *l, struct ck_container *c)
 {
-    ck_life_free_group(l, c);
-    if (c->life.frozen) {
-        set_status(c, CK_STATE_RUNNING);
-        ck_event_write(l, "unpause", c, "%s", "");
-        ck_health_schedule(l, c);
-    } else if (c->life.freezing) {
-        ck_request_answer_frozen(l, c, -EINTR);
-    }
-    c->life.freezing = c->life.frozen = 0;
+    if (!c->life.frozen)
+        return;
+    write_freezer(l, c, 0);
+    c->life.frozen = false;
+    set_status(c, CK_STATE_RUNNING);
+    ck_event_write(l, "unpause", c, "%s", "");
+    ck_health_schedule(l, c);
 }
 
-/* 1 when that is done; 0: ck_request_answer_frozen will be called. */
+/* 1: it was so before. */
 int ck_life_freeze(struct ck_launcher *l, struct ck_container *c, bool frozen)
 {
     if (c->status != CK_RUNNING)
         return -ESRCH;
-    if (!frozen)
-        thaw(l, c);
     if (c->life.frozen == frozen)
         return 1;
     if (c->life.dying) /* what is frozen does not die */
         return -EINTR;
+    if (!frozen)
+        return thaw(l, c), 0;
     CK_TRY(write_freezer(l, c, 1));
-    c->life.freezing = ck_now(CLOCK_MONOTONIC) + FREEZE_MOST * (uint64_t)MS;
-    ck_life_due(l, 1);
+    c->life.frozen = true;
+    set_status(c, CK_STATE_PAUSED);
+    ck_event_write(l, "pause", c, "%s", "");
     return 0;
 }
 
-static void poll_freezing(struct ck_launcher *l, struct ck_container *c, uint64_t now)
-{
-    if (now >= c->life.freezing) {
-        ck_request_answer_frozen(l, c, -ETIMEDOUT);
-        thaw(l, c);
-    } else if (is_frozen(l, c)) {
-        c->life.frozen = 1;
-        c->life.freezing = 0;
-        set_status(c, CK_STATE_PAUSED);
-        ck_event_write(l, "pause", c, "%s", "");
-        ck_request_answer_frozen(l, c, 0);
-    } else {
-        ck_life_due(l, now + MS);
-    }
-}
-
-/* ---- signals, limits */
+/* ---- signals */
 
 /* Of several causes the gravest is told: they are numbered so. */
 void ck_life_kill(struct ck_launcher *l, struct ck_container *c, int signal, uint32_t cause)
@@ -152,30 +124,6 @@ int ck_life_signal(struct ck_launcher *l, struct ck_container *c, const uint32_t
     if (c->pidfd < 0)
         return -ESRCH;
     ck_life_kill(l, c, (int)value[0], value[1]);
-    return 0;
-}
-
-/* list: u32 count, then so many strings, from another process. */
-int ck_life_update(struct ck_launcher *l, struct ck_container *c, const char *list, size_t size,
-                   int32_t *failed)
-{
-    uint32_t count = 0, strings = 0;
-    const char *item = list + sizeof count;
-
-    if (size > sizeof count)
-        memcpy(&count, list, sizeof count);
-    for (size_t i = sizeof count; i < size; i++)
-        strings += !list[i];
-    if (!count || count % 3 || count != strings || list[size - 1])
-        return -EINVAL;
-    if (!(c->release & CK_HAS_CGROUP))
-        return -EOPNOTSUPP;
-    for (uint32_t i = 0; i < count; i += 3) {
-        *failed = (int32_t)(i / 3);
-        CK_TRY(ck_pool_write_cgroup(l, c->number, item, 3));
-        c->release |= CK_SPOILT | (strcmp(item, "memory") == 0 ? CK_MEMORY : 0);
-        item = ck_plan_next(ck_plan_next(ck_plan_next(item)));
-    }
     return 0;
 }
 
@@ -256,9 +204,7 @@ bool ck_life_ended(struct ck_launcher *l, struct ck_container *c)
         ck_event_write(l, "oom", c, "%s", "");
     ck_event_write(l, "die", c, ",\"code\":%d,\"signal\":%d,\"cause\":\"%s\"", c->state.code,
                    c->state.signal, causes[c->state.cause % 9]);
-    if (c->life.freezing)
-        ck_request_answer_frozen(l, c, -ESRCH);
-    c->life.freezing = c->life.frozen = c->life.dying = 0;
+    c->life.frozen = c->life.dying = false;
     c->state.pid = 0;
     set_status(c, wants_restart(c) ? CK_STATE_RESTARTING : CK_STATE_STOPPED);
     if (c->state.status == CK_STATE_STOPPED)
@@ -294,8 +240,6 @@ void ck_life_work(struct ck_launcher *l)
             ck_launcher_start_again(l, c);
         else if (c->status == CK_RESTARTING)
             ck_life_due(l, c->life.at);
-        else if (c->status == CK_RUNNING && c->life.freezing)
-            poll_freezing(l, c, now);
         else if (c->status == CK_ENDED)
             ck_exec_finish(l, c);
         if (c->status == CK_RUNNING && c->life.probe)

@@ -29,7 +29,7 @@ int ck_pool_make_cgroup(struct ck_launcher *l, uint32_t number)
 {
     char name[128];
 
-    for (int i = 0; i < l->n_common; i++) /* of "cpu,cpuacct", the second name exists */
+    for (int i = 0; i < (int)l->hello.n_common; i++) /* of "cpu,cpuacct", the second name exists */
         CK_TRY(ck_make_dir(l->controllers[i], ck_pool_group(l, number, "", name), 0755));
     return 0;
 }
@@ -86,7 +86,7 @@ int ck_pool_join_cgroup(struct ck_launcher *l, uint32_t number)
     ck_pool_group(l, number, "tasks", path);
     for (int i = 0; i < l->n_controllers; i++) {
         error = i == l->unified ? 0 : ck_path_write(l->controllers[i], path, "0");
-        if (error != -ENOENT || i < l->n_common)
+        if (error != -ENOENT || i < (int)l->hello.n_common)
             CK_TRY(error);
     }
     return 0;
@@ -129,7 +129,7 @@ int ck_pool_write_cgroup(struct ck_launcher *l, uint32_t number, const char *tri
         CK_TRY(index);
         if (strchr(file, '/') || strlen(file) > 100)
             return -EINVAL;
-        if (index >= l->n_common)
+        if (index >= (int)l->hello.n_common)
             CK_TRY(ck_make_dir(l->controllers[index], ck_pool_group(l, number, "", path), 0755));
         CK_TRY(ck_path_write(l->controllers[index], ck_pool_group(l, number, file, path), value));
         triples = ck_plan_next(value);
@@ -271,8 +271,7 @@ int ck_pool_keep(struct ck_launcher *l, struct ck_container *c)
     return 1;
 }
 
-/* All limits that plans have of the common groups but pids.max, which is put back always; in an order
- * that the kernel takes (tests/unit/launch/test_limits.py compares them). */
+/* The limits that are put back (launch/limits.py), in an order that the kernel takes. */
 static const char limits[] = "memory\0memory.memsw.limit_in_bytes\0-1\0"
                              "memory\0memory.limit_in_bytes\0-1\0"
                              "memory\0memory.kmem.tcp.limit_in_bytes\0-1\0"

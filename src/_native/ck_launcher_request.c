@@ -15,9 +15,9 @@ static void drop(struct ck_launcher *l, struct ck_connection *at)
     at->kind = 0;
 }
 
-static void answer(struct ck_launcher *l, struct ck_connection *at, int error, int32_t aux, int fd)
+static void answer(struct ck_launcher *l, struct ck_connection *at, int error, int fd)
 {
-    struct ck_event event = {.report = {.errnum = (uint16_t)(error < 0 ? -error : 0), .aux = aux}};
+    struct ck_event event = {.report.errnum = (uint16_t)(error < 0 ? -error : 0)};
 
     ck_launcher_tell(at->fd, error < 0 ? CK_FAILED : CK_DONE, &event, fd, -1);
     drop(l, at);
@@ -96,7 +96,6 @@ static void handle(struct ck_launcher *l, struct ck_connection *at,
 {
     struct ck_container *c = find(l, request->id);
     CK_CLEANUP_FD int fd = -1;
-    int32_t aux = 0;
     int error = -EINVAL;
 
     if (!c)
@@ -109,16 +108,15 @@ static void handle(struct ck_launcher *l, struct ck_connection *at,
         error = ck_life_signal(l, c, request->value);
     else if (request->packet.kind == CK_FREEZE || request->packet.kind == CK_THAW) {
         error = ck_life_freeze(l, c, request->packet.kind == CK_FREEZE);
-        at->holds = error == 0 && request->value[0] == 1;
-        if (error == 0)
-            return wait_for(at, c, CK_FREEZE);
-    } else if (request->packet.kind == CK_UPDATE)
-        error = ck_life_update(l, c, (const char *)(request + 1), got - sizeof *request, &aux);
-    else if (request->packet.kind == CK_ATTACH)
+        if (error == 0 && request->value[0] == 1) {
+            wait_for(at, c, CK_FREEZE);
+            return ck_launcher_tell(at->fd, CK_DONE, &(struct ck_event){.code = 0}, -1, -1);
+        }
+    } else if (request->packet.kind == CK_ATTACH)
         error = fd = ck_log_input(l, c);
     else if (request->packet.kind == CK_CLOSE_INPUT)
         error = ck_log_close_input(l, c);
-    answer(l, at, error, aux, fd);
+    answer(l, at, error, fd);
 }
 
 static bool waits_for(const struct ck_connection *at, const struct ck_container *c, uint16_t kind)
@@ -139,7 +137,7 @@ void ck_request_event(struct ck_launcher *l, uint64_t tag)
     got = ck_receive(at->fd, l->packet, sizeof l->packet, fds, &n, 0);
     if (got == -EAGAIN)
         return;
-    if (at->holds && waits_for(at, at->container, CK_FREEZE))
+    if (waits_for(at, at->container, CK_FREEZE))
         ck_life_freeze(l, at->container, false); /* which may drop it */
     if (at->fd <= 0 || at->kind || got < (ssize_t)sizeof *request ||
         !ck_launcher_is_packet(&request->packet, got))
@@ -166,15 +164,5 @@ void ck_request_tell(struct ck_launcher *l, struct ck_container *c, uint16_t kin
         ck_launcher_tell(at->fd, kind, event, fd, -1);
         if (kind != CK_STARTED)
             drop(l, at);
-    }
-}
-
-void ck_request_answer_frozen(struct ck_launcher *l, struct ck_container *c, int error)
-{
-    for (struct ck_connection *at = l->connections; at < l->connections + CK_CONNECTIONS; at++) {
-        if (waits_for(at, c, CK_FREEZE) && at->holds && !error)
-            ck_launcher_tell(at->fd, CK_DONE, &(struct ck_event){.code = 0}, -1, -1);
-        else if (waits_for(at, c, CK_FREEZE))
-            answer(l, at, error, 0, -1);
     }
 }

@@ -56,27 +56,20 @@ int ck_fill_dev(int dir, const char *from)
     return ck_mknodat(dir, "console", S_IFREG | 0600, 0);
 }
 
-static int fill_dev(int dir)
+/* What containers clone or are covered with: a directory, and a mount of it that is read-only.  It has
+ * no file system of its own: the more of them there are, the dearer each control group is, since memory
+ * is accounted by both. */
+static int make_templates(void)
 {
-    return ck_fill_dev(dir, "/dev");
-}
-
-static int fill_mask(int dir)
-{
-    CK_TRY(ck_mknodat(dir, "file", S_IFREG | 0444, 0));
-    return ck_mkdirat(dir, "empty", 0555);
-}
-
-/* A template: a directory, and a mount of it that is read-only.  It has no file system of its own:
- * the more of them there are, the dearer each control group is, since memory is accounted by both. */
-static int add_template(const char *path, int (*fill)(int), unsigned attrs)
-{
-    CK_TRY(ck_mkdirat(AT_FDCWD, path, 0755));
-    CK_OPEN(dir, ck_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0));
-    CK_TRY(fill(dir));
-    CK_OPEN(tree, ck_open_tree(AT_FDCWD, path, AT_RECURSIVE));
-    CK_TRY(ck_mount_set(tree, attrs | MOUNT_ATTR_RDONLY, AT_RECURSIVE));
-    return ck_move_mount(tree, AT_FDCWD, path);
+    CK_TRY(ck_mkdirat(AT_FDCWD, "tmpl/mask", 0755));
+    CK_TRY(ck_mkdirat(AT_FDCWD, "tmpl/mask/empty", 0555));
+    CK_TRY(ck_mknodat(AT_FDCWD, "tmpl/mask/file", S_IFREG | 0444, 0));
+    CK_TRY(ck_mkdirat(AT_FDCWD, "tmpl/dev", 0755));
+    CK_OPEN(dev, ck_openat(AT_FDCWD, "tmpl/dev", O_RDONLY | O_DIRECTORY, 0));
+    CK_TRY(ck_fill_dev(dev, "/dev"));
+    CK_OPEN(tree, ck_open_tree(AT_FDCWD, "tmpl", AT_RECURSIVE));
+    CK_TRY(ck_mount_set(tree, DEVICES | MOUNT_ATTR_RDONLY, AT_RECURSIVE));
+    return ck_move_mount(tree, AT_FDCWD, "tmpl");
 }
 
 /* The engine's root directory as a tree of its own; checked to be the one the engine has open. */
@@ -106,8 +99,7 @@ static int enter_root(struct ck_launcher *l, int store)
         CK_TRY(ck_mkdirat(AT_FDCWD, dirs[i], 0755));
     CK_TRY(ck_move_mount(store, AT_FDCWD, "store"));
     l->step = 4;
-    CK_TRY(add_template("tmpl/dev", fill_dev, DEVICES));
-    CK_TRY(add_template("tmpl/mask", fill_mask, INERT));
+    CK_TRY(make_templates());
     l->step = 5;
     return ck_pivot_here();
 }
@@ -205,6 +197,6 @@ int ck_launcher_enter(struct ck_launcher *l)
     CK_TRY(enter_group(l));
     if (!(l->hello.flags & CK_CLASSIC_OVERLAY) && probe_overlay_append())
         l->features |= CK_HAS_OVERLAY_APPEND;
-    l->features |= CK_HAS_POOL | (l->hello.spares ? (unsigned)CK_HAS_SPARE : 0);
+    l->features |= CK_HAS_POOL | (l->hello.flags & CK_SPARES ? (unsigned)CK_HAS_SPARE : 0);
     return 0;
 }

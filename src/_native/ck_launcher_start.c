@@ -122,24 +122,16 @@ static void take_spare(struct ck_start *start)
 }
 
 /* What a plan asks for that outlives it here: its undo list, and what its limits leave behind. */
-static uint16_t release_bits(const struct ck_launcher *l, const struct ck_plan *plan)
+static uint16_t release_bits(const struct ck_plan *plan)
 {
     uint16_t bits = 0;
-    uint32_t n;
 
     for (int i = 0; i < plan->header->n_ops[CK_PREPARE]; i++) {
         const struct ck_op *op = &plan->ops[CK_PREPARE][i];
         if (op->code == CK_OP_LOCK && op->flags & CK_F_CREATE)
             bits |= CK_REL_DIR;
-        const char *item = op->code == CK_OP_CGROUP ? ck_plan_list(plan, op->arena[0], &n) : NULL;
-        for (uint32_t j = 0; item && j < n; j++, item = ck_plan_next(item)) {
-            if (j % 3 == 0 && strcmp(item, "memory") == 0)
-                bits |= CK_MEMORY;
-            if (j % 3 == 0 && ck_pool_controller(l, item) >= l->n_common)
-                bits |= CK_UNCOMMON;
-            if (j % 3 == 1 && strcmp(item, "pids.max") != 0)
-                bits |= CK_TUNED;
-        }
+        if (op->code == CK_OP_CGROUP)
+            bits |= op->flags & (CK_TUNED | CK_UNCOMMON | CK_SPOILT);
     }
     return bits;
 }
@@ -170,7 +162,7 @@ static void start_container(struct ck_start *start)
 
     if (!start->again) {
         c->flags = start->plan.header->flags;
-        c->release = release_bits(l, &start->plan);
+        c->release = release_bits(&start->plan);
         take_spare(start);
         c->number = start->spare.ready ? start->spare.place.number : ++l->last_number;
     }

@@ -65,6 +65,9 @@ enum ck_op_flag {
     CK_F_AS_IS = 16,      /* ID_MAP, SOURCE: nothing is shown with other ids than it has */
     CK_F_OPTIONAL = 32,   /* of child ops: a failure of this step is none */
     CK_F_RECURSIVE = 64,  /* CLONE: with submounts */
+    CK_F_TUNED = 256,     /* CGROUP: with limits on more than pids, */
+    CK_F_UNCOMMON = 512,  /* one of which wants a group that only few containers have, or */
+    CK_F_SPOILT = 2048,   /* can not be put back */
     CK_F_OWN = 128,       /* MOVE_MOUNT, MOUNT_FS: over what is ours, with no link on the way.
                              READ_ONLY: that mount, none over it */
 };

@@ -34,7 +34,7 @@ enum {
 enum ck_packet_kind {
     CK_HELLO = 1, CK_START, CK_LEAVE,               /* on the control socket */
     CK_KILL = 8,                                    /* on a request's channel */
-    CK_WATCH = 16, CK_EXEC, CK_SIGNAL, CK_FREEZE, CK_THAW, CK_UPDATE, CK_ATTACH, CK_CLOSE_INPUT,
+    CK_WATCH = 16, CK_EXEC, CK_SIGNAL, CK_FREEZE, CK_THAW, CK_ATTACH = 22, CK_CLOSE_INPUT,
                                                     /* first on a connection */
     CK_READY = 64, CK_STARTED, CK_FAILED, CK_EXITED, CK_DONE, /* from the launcher */
 };
@@ -51,10 +51,8 @@ struct ck_packet { /* 16 bytes, before everything */
  *   EXEC      the plan, or value[0] = 1: it is the last descriptor, a sealed memfd; its inputs travel
  *             with it; value[1] = 1: STARTED is left out
  *   SIGNAL    value: signal or 0, enum ck_cause, enum ck_signal_flag
- *   FREEZE, THAW   of all its processes; DONE when they are.  FREEZE with value[0] = 1: they are
- *             thawed at the connection's end, which is at once when they were frozen before
- *   UPDATE    a list (u32 count, strings) of triples controller, file, value; written in order; on
- *             FAILED report.aux is the triple's index
+ *   FREEZE, THAW   of all its processes; DONE before the kernel has frozen them.  FREEZE with value[0]
+ *             = 1: they are thawed at the connection's end, if they were not frozen before
  *   ATTACH    DONE with a descriptor: what is written to it is its standard input (its terminal's
  *             master, if it has one); FAILED with ENOTCONN when it has no open input,
  *             EAGAIN when that can not be told before it has started
@@ -78,7 +76,7 @@ struct ck_hello {
     char controllers[CK_CONTROLLERS][16]; /* "pids", …; "unified" for cgroup v2; "" ends them */
     uint64_t root_dev, root_ino;         /* of the engine's root, checked after opening root */
     uint32_t netns_pool;                 /* network namespaces kept ready */
-    uint32_t spares;                     /* 0 or 1 parked child */
+    uint32_t n_common;                   /* the first controllers: every container has a group of each */
     uint32_t idle_ms;                    /* refill after so long without work */
     uint32_t flags;                      /* enum ck_hello_flag */
     char root[4096];                     /* path of the engine's root directory */
@@ -90,6 +88,7 @@ enum ck_hello_flag {
     CK_LONE = 4,            /* it runs one container; cgroup v1: whose groups are its own */
     CK_USER_MARKS = 8,      /* overlays by user.* attributes: those of trusted.* are not ours */
     CK_BARE = 16,           /* no namespaces are to be had: containers are processes beside it */
+    CK_SPARES = 32,         /* a child is kept parked */
 };
 
 enum ck_cause {

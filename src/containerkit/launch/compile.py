@@ -54,6 +54,7 @@ from containerkit.launch.process import (
 )
 from containerkit.launch.request import HostFacts, LaunchRequest, check_options
 from containerkit.launch.restart import restart_steps
+from containerkit.launch.reuse import cgroup_flags
 from containerkit.launch.streams import check_streams, connect, inputs_of
 from containerkit.model.security import Security
 
@@ -137,7 +138,12 @@ class _Compiler:
         access = device_steps.device_access(self.security, request.nodes, self.facts, self.notes)
         if self.facts.cgroup is not None:
             settings += access.settings
-            prepare += (Op(Code.CGROUP, arena=(settings, None, None)), *access.prepare)
+            group = Op(
+                Code.CGROUP,
+                flags=cgroup_flags(settings, self.facts.cgroup),
+                arena=(settings, None, None),
+            )
+            prepare += (group, *access.prepare)
             namespaces |= CLONE_NEWCGROUP
         if self.ids is not None:
             shown, copied = self.shown is not None, bool(request.copied)

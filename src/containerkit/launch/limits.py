@@ -133,11 +133,6 @@ def cgroup_settings(
     return _triples(settings)
 
 
-def uses_uncommon(limits: Limits) -> bool:
-    """Return whether one needs a controller that most containers are in no group of (version 1)."""
-    return limits.cpuset is not None or bool(limits.io) or limits.io_weight is not None
-
-
 def merged(old: Limits, new: Limits) -> Limits:
     """Return the limits after an update: what *new* leaves out, and each device, stays as it was.
 

@@ -18,13 +18,10 @@ from typing import Final, NamedTuple
 
 PLAN_MAGIC: Final = 0x4C504B43
 PLAN_VERSION: Final = 1
-PLAN_MAX: Final = 1 << 20
-PLAN_INLINE: Final = 60 << 10
+PLAN_MAX, PLAN_INLINE = 1 << 20, 60 << 10
 PLAN_OPS_MAX: Final = 1024
 SLOTS: Final = 64
-PLAN_EPHEMERAL: Final = 1
-PLAN_KEPT: Final = 2
-PLAN_EXEC: Final = 4
+PLAN_EPHEMERAL, PLAN_KEPT, PLAN_EXEC = 1, 2, 4
 
 F_CREATE: Final = 1
 F_FILE: Final = 2
@@ -33,9 +30,9 @@ F_AS_IS: Final = 16
 F_OPTIONAL: Final = 32
 F_RECURSIVE: Final = 64
 F_OWN: Final = 128
+F_TUNED, F_UNCOMMON, F_SPOILT = 256, 512, 2048
 
-NETNS_POOLED: Final = 1
-NETNS_HOST: Final = 2
+NETNS_POOLED, NETNS_HOST = 1, 2
 
 RESTART_ON_FAILURE: Final = 1
 RESTART_ALWAYS: Final = 2
@@ -231,12 +228,15 @@ _LIMITS: Final = ("limit", "limit")
 _MAKER: Final = ("maker", "")
 _MOUNTED: Final = F_CREATE | F_OPTIONAL
 _SHOWN: Final = F_AS_IS | F_OPTIONAL
+_GROUP: Final = F_TUNED | F_UNCOMMON | F_SPOILT
 
 _ROWS: Final[dict[Code, OpInfo]] = {
     Code.LOCK: OpInfo(
         PREPARE, 0, "take the start lock of {a0}{flags}", arena=_TEXT, flags=F_CREATE
     ),
-    Code.CGROUP: OpInfo(PREPARE, 0, "make the control group{a0}", arena=("triples", "", "")),
+    Code.CGROUP: OpInfo(
+        PREPARE, 0, "make the control group{a0}", arena=("triples", "", ""), flags=_GROUP
+    ),
     Code.NETNS: OpInfo(PREPARE, 0, "use {v0}{fd0}", fd=("fill?", "", ""), value=("netns", "")),
     Code.SOURCE: OpInfo(
         PREPARE, 0, "attach the tree of {fd0} as source @{s0}{flags}", _IN, flags=_SHOWN

@@ -21,12 +21,10 @@ from typing import Final, Literal, NamedTuple
 from containerkit.errors import HostError, refusals
 from containerkit.launch.devices import DEFAULT_RULES, MORE, device_program
 from containerkit.launch.limits import OPTIONAL_FILES
+from containerkit.launch.reuse import UNCOMMON
 
 CONTROLLERS: Final = ("pids", "memory", "cpu", "cpuacct", "freezer", "devices")
 """What every container gets a group of, where the host has it in version 1."""
-
-UNCOMMON: Final = ("cpuset", "blkio", MORE)
-"""What only those containers get a group of that ask for such a limit, or device (version 1)."""
 
 UNIFIED: Final = ("pids", "memory", "cpu", "cpuset", "io")
 """What is handed down to containers in version 2, where a group of each costs next to nothing."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from containerkit.errors import ContainerNotFound, HostError, InvalidStatus
 from containerkit.model.idmap import IdMap
-from containerkit.runtime import begin, helper, idranges, nested, packets, subordinate
+from containerkit.runtime import begin, helper, idranges, nested, packets, pausing, subordinate
 from containerkit.runtime import status as words
 from containerkit.runtime.alive import pid_of
 from containerkit.runtime.beneath import DIRECTORY, attempt
@@ -154,7 +154,10 @@ def held_still(container: Handle) -> Iterator[None]:
                 # Thawed with the connection's end, also when this process is killed meanwhile.
                 channel = container._connect(packets.FREEZE, values=(1,))
                 stack.callback(channel.finish)
-                channel.receive()
+                event, _fds = channel.receive()
+                if event is not None and event.kind == packets.DONE:
+                    with contextlib.suppress(HostError):
+                        pausing.wait_frozen(container)
         yield
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from containerkit.errors import ContainerNotFound, InvalidStatus, Timeout, refusals
-from containerkit.runtime import cgroups, packets
+from containerkit.runtime import cgroups, groups, packets
 from containerkit.runtime.alive import pid_of
 from containerkit.runtime.groups import group_of, text_of
 from containerkit.state import events, record
@@ -66,8 +66,8 @@ def _members(root: Path, state: State) -> tuple[int, ...]:
     That is its launcher's own where this has one container only, in version 1.
     """
     if state.group and state.pid:
-        for place in (text_of(f"{root}/owners/{state.launcher}") or "").splitlines():
-            for group in (f"{place}/{state.group}", place) if place[:1] == "/" else ():
+        for place in groups.of_launcher(root, state.launcher):
+            for group in (f"{place}/{state.group}", place):
                 found = text_of(f"{group}/cgroup.procs")
                 if found is not None:
                     return tuple(map(int, found.split()))

@@ -51,6 +51,28 @@ def parse(cgroup: str, mounts: Mapping[str, tuple[str, str]]) -> Group:
     return found or ({} if unified is None else {"unified": unified})
 
 
+def of_launcher(root: Path, launcher_id: str) -> tuple[str, ...]:
+    """Return where a launcher may have its groups: it says so before it makes them."""
+    lines = (text_of(f"{root}/owners/{launcher_id}") or "").splitlines()
+    return tuple(line for line in lines if line[:1] == "/")
+
+
+def of_container(root: Path, launcher_id: str, number: int, *, alone: bool) -> tuple[str, ...]:
+    """Return the groups of a kept container, which no other one ever has.
+
+    They are there while it waits to be restarted, too.
+
+    Args:
+        root: of the engine.
+        launcher_id: of the launcher that runs it.
+        number: names its groups below the launcher's.
+        alone: the launcher runs nothing else, and in version 1 its groups are the container's.
+    """
+    places = of_launcher(root, launcher_id)
+    own = [group for place in places if os.path.isdir(group := f"{place}/{number}")]
+    return tuple(own or (filter(os.path.isdir, places) if alone else ()))
+
+
 @lru_cache(maxsize=1)
 def _mounts() -> Mapping[str, tuple[str, str]]:
     """Return where hierarchies are mounted; that stays as long as we run."""

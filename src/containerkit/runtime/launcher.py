@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Final
 
 from containerkit.errors import HostError, refusals
+from containerkit.launch.reuse import UNCOMMON
 from containerkit.runtime import cgroups, home, packets
 from containerkit.runtime.channel import Channel
 from containerkit.runtime.recover import recover, write_record
@@ -66,7 +67,7 @@ class Launcher:
         detached: it is to outlive this process, after `leave`: its groups are outside of this
             process's own, where the host allows that.
         lone: it is for one container only.
-        uncommon: those of `cgroups.UNCOMMON` that its containers may have a group of.
+        uncommon: those of `UNCOMMON` that its containers may have a group of.
         owner: what it ends with instead of this process: a descriptor that becomes readable or
             hangs up, such as the reading end of a FIFO; it stays the caller's to close.
         wait: whether to `await_ready` at once.
@@ -104,7 +105,7 @@ class Launcher:
         classic_overlay: bool = False,
         detached: bool = False,
         lone: bool = False,
-        uncommon: Collection[str] = cgroups.UNCOMMON,
+        uncommon: Collection[str] = UNCOMMON,
         owner: int | None = None,
         wait: bool = True,
     ) -> None:
@@ -124,6 +125,7 @@ class Launcher:
         flags |= packets.USER_MARKS if userns.marks() == "user" else 0
         if self.bare:
             flags, netns_pool, spares = flags | packets.BARE, 0, 0
+        flags |= packets.SPARES if spares else 0
         self.root = root
         self._home = home.run_directory(root)
         self._control, theirs = _pair()
@@ -147,7 +149,7 @@ class Launcher:
             self._spawn(theirs.fileno())
             fds = (listener.fileno(), run)
             try:
-                self._say_hello(owner, fds, netns_pool, spares, idle_ms, flags)
+                self._say_hello(owner, fds, netns_pool, idle_ms, flags)
             except ConnectionError as error:
                 raise HostError(_SILENT) from error
             given.close()  # so that its end is seen
@@ -173,7 +175,6 @@ class Launcher:
         owner: int | None,
         home_fds: tuple[int, int],
         netns_pool: int,
-        spares: int,
         idle_ms: int,
         flags: int,
     ) -> None:
@@ -181,10 +182,10 @@ class Launcher:
         hello = packets.hello(
             launcher_id=self.id,
             controllers=self.group.names,
+            n_common=sum(name not in UNCOMMON for name in self.group.names),
             root=os.fsencode(self.root),
             root_key=(status.st_dev, status.st_ino),
             netns_pool=netns_pool,
-            spares=spares,
             idle_ms=idle_ms,
             flags=flags,
         )

@@ -24,7 +24,6 @@ EXEC: Final = 17
 SIGNAL: Final = 18
 FREEZE: Final = 19
 THAW: Final = 20
-UPDATE: Final = 21
 ATTACH: Final = 22
 CLOSE_INPUT: Final = 23
 READY: Final = 64
@@ -44,6 +43,9 @@ USER_MARKS: Final = 8
 
 BARE: Final = 16
 """There are no namespaces to be had: containers are processes beside their launcher."""
+
+SPARES: Final = 32
+"""A child is kept parked for the next start."""
 
 OUTSIDE: Final = 2
 LONE: Final = 4
@@ -97,10 +99,10 @@ def hello(
     *,
     launcher_id: str,
     controllers: Sequence[str],
+    n_common: int,
     root: bytes,
     root_key: tuple[int, int],
     netns_pool: int,
-    spares: int,
     idle_ms: int,
     flags: int = 0,
 ) -> bytes:
@@ -109,16 +111,16 @@ def hello(
     Args:
         launcher_id: at most 31 ASCII characters; names its cgroup and its file in ``owners/``.
         controllers: in the order of the cgroup directories that travel with it.
+        n_common: the first of them: every container has a group of each.
         root: path of the engine's root directory.
         root_key: device and inode of it.
         netns_pool: network namespaces kept ready.
-        spares: 1 to keep a child parked, else 0.
         idle_ms: pause after which it prepares for the next start while others still run.
-        flags: `CLASSIC_OVERLAY`, `OUTSIDE`, `LONE`.
+        flags: `CLASSIC_OVERLAY`, `SPARES`, `OUTSIDE`, `LONE`.
     """
     names = b"".join(name.encode("ascii").ljust(16, b"\0") for name in controllers)
     body = _HELLO.pack(
-        launcher_id.encode("ascii"), names, *root_key, netns_pool, spares, idle_ms, flags, root
+        launcher_id.encode("ascii"), names, *root_key, netns_pool, n_common, idle_ms, flags, root
     )
     return packet(HELLO, size=len(body)) + body
 
@@ -133,18 +135,12 @@ def request(
         container_id: 64 hexadecimal digits.
         values: SIGNAL: signal or 0, number of the cause, `STOP_ASKED` or 0.  EXEC: 1 when the plan is
             a memfd.  FREEZE: 1 to thaw at the connection's end.
-        body: EXEC: the plan.  UPDATE: what `strings` makes of triples.
+        body: EXEC: the plan.
     """
     size = REQUEST.size - PACKET.size + len(body)
     padded = (*values, 0, 0, 0, 0)[:4]
     head = REQUEST.pack(MAGIC, VERSION, kind, size, 0, container_id.encode("ascii"), *padded)
     return head + body
-
-
-def strings(items: Sequence[str]) -> bytes:
-    """Return a list as packets carry it: its count, then each text with a NUL."""
-    encoded = [item.encode("utf-8", "surrogateescape") + b"\0" for item in items]
-    return struct.pack("<I", len(items)) + b"".join(encoded)
 
 
 def parse_event(data: bytes) -> Event | None:

@@ -17,10 +17,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from containerkit.launch.devices import MORE, wants_devices
-from containerkit.launch.limits import uses_uncommon
 from containerkit.launch.presets import limits_of
 from containerkit.launch.request import check_options
-from containerkit.runtime.cgroups import UNCOMMON
+from containerkit.launch.reuse import UNCOMMON, uses_uncommon
 from containerkit.runtime.launcher import Launcher
 from containerkit.runtime.leases import open_watch
 

@@ -1,8 +1,8 @@
 """New limits for a container: of a running one now, of any for its next start.
 
-Owns that request and its undoing.  Must not: know what a limit means (`launch.limits`), or write to
-a control group itself: the launcher that runs it does.
-Neighbours: `verbs` calls it; `records` keeps the limits.
+Owns the writing to its control groups, and the undoing of that.  Must not: know what a limit means
+(`launch.limits`).
+Neighbours: `verbs` calls it; `pausing` finds them; `records` keeps the limits.
 
 Atomicity: the row changes after the kernel has taken all of them; one that it refuses puts those
 before it back.
@@ -10,6 +10,7 @@ before it back.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -26,7 +27,7 @@ from containerkit.launch.limits import (
 from containerkit.launch.presets import changes_of, limits_of
 from containerkit.launch.request import HostFacts
 from containerkit.model.limits import Limits
-from containerkit.runtime import begin, birth, cgroups, packets
+from containerkit.runtime import begin, birth, cgroups, pausing
 from containerkit.runtime.devices import block_devices
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def update(container: Verbs, limits: Limits) -> None:
         if container._look().is_live:
             facts = _facts(container)
             settings = update_settings(old, new, facts, devices)
-            _write(container, settings, changed_settings(new, old, facts, devices))
+            undo = changed_settings(new, old, facts, devices)
+            _write(container, pausing.groups_of(container), settings, undo)
         else:
             cgroup_settings(new, keeper.runner.launcher()[1], [], devices)
         options: ContainerOptions = {**kept.options, "limits": new}
@@ -106,18 +108,42 @@ def _is_ours(directory: Path) -> bool:
     return f"/{cgroups.PREFIX}" in str(directory)
 
 
-def _write(container: Verbs, settings: Sequence[str], undo: Sequence[str]) -> None:
-    if not settings:
+def _write(
+    container: Verbs, places: Sequence[str], settings: Sequence[str], undo: Sequence[str]
+) -> None:
+    """Write (controller, file, value), one after the other, to the groups of a container.
+
+    One that has ended has none: then the limits are for its next start.
+    """
+    for file, value in zip(settings[1::3], settings[2::3], strict=True):
+        try:
+            _write_file(places, file, value)
+        except OSError as error:
+            if not container._look().is_live:
+                return
+            for before, old in zip(undo[1::3], undo[2::3], strict=True):
+                with contextlib.suppress(OSError):
+                    _write_file(places, before, old)
+            raise HostError(
+                f"cannot update container {container.id[:12]}: {file} can not be {value}: "
+                f"{error.strerror}",
+                errno=error.errno,
+                hint=_HINTS.get(error.errno or 0),
+            ) from None
+
+
+def _write_file(places: Sequence[str], file: str, value: str) -> None:
+    """Write to the one group that has a file: its name begins with its controller's."""
+    refused: OSError | None = None
+    for place in places:
+        try:
+            fd = os.open(f"{place}/{file}", os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            refused = error
+            continue
+        try:
+            os.write(fd, value.encode("ascii"))
+        finally:
+            os.close(fd)
         return
-    event, _fds = container._ask(packets.UPDATE, body=packets.strings(settings))
-    if event is None or event.kind == packets.DONE:
-        return  # without a word it has ended: the limits are for its next start
-    container._ask(packets.UPDATE, body=packets.strings(undo))
-    index = 3 * event.aux
-    _controller, file, value = (*settings[index : index + 3], *("", "limits", "them"))[:3]
-    name = os.strerror(event.errnum)
-    raise HostError(
-        f"cannot update container {container.id[:12]}: {file} can not be {value}: {name}",
-        errno=event.errnum,
-        hint=_HINTS.get(event.errnum),
-    )
+    raise refused or FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), file)

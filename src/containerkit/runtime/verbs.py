@@ -20,13 +20,11 @@ from typing import TYPE_CHECKING, Final
 from containerkit.errors import (
     ConfigError,
     ContainerNotFound,
-    HostError,
     InvalidStatus,
-    MissingFeature,
     Timeout,
 )
 from containerkit.model.signals import signal_number
-from containerkit.runtime import begin, birth, direct, packets
+from containerkit.runtime import begin, birth, direct, packets, pausing
 from containerkit.runtime import status as words
 from containerkit.runtime.handle import Handle
 from containerkit.runtime.listeners import takes_signal
@@ -158,7 +156,8 @@ class Verbs(Handle):
         Blocking: until they are frozen.
         """
         self._require("pause", "running")
-        self._demand("pause", packets.FREEZE, "running")
+        pausing.demand(self, "pause", packets.FREEZE, "running")
+        pausing.wait_frozen(self)
 
     def unpause(self) -> None:
         """Let its processes go on.
@@ -167,7 +166,7 @@ class Verbs(Handle):
             InvalidStatus: it is not paused.
         """
         self._require("unpause", "paused")
-        self._demand("unpause", packets.THAW, "paused")
+        pausing.demand(self, "unpause", packets.THAW, "paused")
 
     # ---- wait
 
@@ -346,28 +345,6 @@ class Verbs(Handle):
                 look_for_lost(self._keeper.root, self.id)
             return event is not None and event.kind == packets.DONE
         return False
-
-    def _demand(self, attempt: str, kind: int, allowed: words.Status) -> None:
-        event, _fds = self._ask(kind)
-        if event is None or event.errnum in _GONE:
-            raise self._refusal(attempt, self._look().status, allowed)
-        if event.errnum == errno.EINTR:
-            why = "it was ended or let go on meanwhile"
-            raise InvalidStatus(
-                f"cannot {attempt} container {self.id[:12]}: {why}", status="running"
-            )
-        if event.errnum == errno.EOPNOTSUPP:
-            raise MissingFeature(
-                f"cannot {attempt} container {self.id[:12]}: it is in no control group that freezes",
-                hint='engine.probe()["cgroup freezer"] says why',
-                errno=event.errnum,
-                feature="cgroup freezer",
-            )
-        if event.kind != packets.DONE:
-            raise HostError(
-                f"cannot {attempt} container {self.id[:12]}: {os.strerror(event.errnum)}",
-                errno=event.errnum,
-            )
 
     def _name_or_none(self) -> str | None:
         with contextlib.suppress(ContainerNotFound):

@@ -314,8 +314,8 @@ static ssize_t greet(struct ck_hello *hello, int *fds, int *n_fds)
     for (int i = 0; i < 4; i++)
         strcpy(hello->controllers[i], k.world & 128 ? "unified" : names[i]);
     hello->netns_pool = 2;
-    hello->spares = 1;
-    hello->flags = k.world & (CK_CLASSIC_OVERLAY | CK_OUTSIDE | CK_USER_MARKS);
+    hello->n_common = k.world & 128 ? 1 : 3;
+    hello->flags = CK_SPARES | (k.world & (CK_CLASSIC_OVERLAY | CK_OUTSIDE | CK_USER_MARKS));
     *n_fds = k.world & 128 ? 4 : 7;
     for (int i = 0; i < *n_fds; i++)
         fds[i] = new_fd();

@@ -17,7 +17,7 @@ from containerkit.model.limits import Limits
 from containerkit.runtime import home, packets
 from containerkit.runtime.launcher import Launcher
 from containerkit.state import record
-from tests.integration.life.support import Kept, begin, group_of, receive
+from tests.integration.life.support import Kept, begin, receive
 from tests.support.patience import until
 
 SLEEP = ["sleep", "1000"]
@@ -151,39 +151,6 @@ def test_a_launcher_ends_paused_ones(engine: ck.Engine, busybox: str) -> None:
     launcher.close()
     for one in ones:
         assert packets.CAUSES[one.wait().cause] == "owner-died"
-
-
-# ---- limits
-
-
-def update(*triples: str) -> bytes:
-    return packets.strings(triples)
-
-
-@pytest.mark.needs("control groups")
-def test_limits_change(engine: ck.Engine, busybox: str, launcher: Launcher) -> None:
-    one = begin(engine, busybox, SLEEP, launcher)
-    one.done(packets.UPDATE, body=update("pids", "pids.max", "77", "pids", "pids.max", "78"))
-    found = group_of(launcher)
-    assert (found / "pids.max").read_text() == "78\n"
-    event = one.refused(
-        packets.UPDATE, body=update("pids", "pids.max", "79", "pids", "pids.max", "many")
-    )
-    assert (event.errnum, event.aux) == (errno.EINVAL, 1)
-    assert (found / "pids.max").read_text() == "79\n"
-    assert one.refused(packets.UPDATE, body=update("no", "no", "1")).errnum == errno.ENOENT
-    for body in (
-        b"",
-        b"\0",
-        update(),
-        update("pids"),
-        update("pids", "pids.max", "5")[:-1],
-        b"\xff" * 4 + update("pids", "pids.max", "5")[4:],
-        update("pids", "../pids.max", "5"),
-    ):
-        assert one.refused(packets.UPDATE, body=body).errnum == errno.EINVAL
-    one.kill()
-    one.wait()
 
 
 # ---- what nobody should send

@@ -165,7 +165,7 @@ def test_stop_ends_it_while_it_runs(start: Start) -> None:
 @pytest.mark.needs("control groups")
 def test_limits_set_since_hold(start: Start, launcher: Launcher) -> None:
     one = start(FOREVER, ALWAYS)
-    one.done(packets.UPDATE, body=packets.strings(["pids", "pids.max", "55"]))
+    (group_of(launcher) / "pids.max").write_text("55", encoding="ascii")
     one.kill()
     one.until(runs_again)
     assert (group_of(launcher) / "pids.max").read_text() == "55\n"

@@ -53,6 +53,7 @@ def test_constants() -> None:
         "CK_LONE": packets.LONE,
         "CK_USER_MARKS": packets.USER_MARKS,
         "CK_BARE": packets.BARE,
+        "CK_SPARES": packets.SPARES,
     }
 
 
@@ -66,10 +67,10 @@ def test_sizes() -> None:
     data = packets.hello(
         launcher_id="ab",
         controllers=["pids"],
+        n_common=1,
         root=b"/r",
         root_key=(1, 2),
         netns_pool=3,
-        spares=1,
         idle_ms=20,
     )
     assert len(data) == size_of("ck_hello")
