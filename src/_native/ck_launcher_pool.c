@@ -262,7 +262,7 @@ int ck_pool_keep(struct ck_launcher *l, struct ck_container *c)
 {
     const uint16_t must = CK_REL_DIR | CK_HAS_CGROUP;
 
-    if ((c->release & (must | CK_SPOILT | CK_UNCOMMON)) != must || !c->dir[0] ||
+    if ((c->release & (must | CK_SPOILT)) != must || !c->dir[0] ||
         !(c->flags & CK_PLAN_EPHEMERAL) || l->n_kept == CK_KEPT || l->unified >= 0 ||
         ck_pool_move_dir(l, c->number, c->dir, 1) < 0)
         return 0;
@@ -275,7 +275,6 @@ int ck_pool_keep(struct ck_launcher *l, struct ck_container *c)
 static const char limits[] = "memory\0memory.memsw.limit_in_bytes\0-1\0"
                              "memory\0memory.limit_in_bytes\0-1\0"
                              "memory\0memory.kmem.tcp.limit_in_bytes\0-1\0"
-                             "cpu\0cpu.shares\0001024\0"
                              "cpu\0cpu.cfs_quota_us\0-1";
 
 /* Whether more is charged to the group of a place than its next container's limit may bear: pages
@@ -300,7 +299,7 @@ static int clear_place(struct ck_launcher *l, const struct ck_place *place)
 
     CK_TRY(ck_pwrite(place->lock, &none, sizeof none, 0));
     if (place->tuned)
-        CK_TRY(ck_pool_write_cgroup(l, place->number, limits, 15));
+        CK_TRY(ck_pool_write_cgroup(l, place->number, limits, 12));
     return ck_pool_write_cgroup(l, place->number, defaults, 12);
 }
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import attrs
 import pytest
 
@@ -21,13 +18,6 @@ def settings(limits: Limits, facts: HostFacts) -> dict[str, str]:
     row = cgroup_settings(limits, facts, [])
     assert all(file.startswith(f"{name}.") for name, file in zip(row[::3], row[1::3], strict=True))
     return dict(zip(row[1::3], row[2::3], strict=True))
-
-
-def test_the_launcher_puts_back_all_limits_of_groups_that_it_keeps() -> None:
-    source = Path(__file__).parents[3] / "src" / "_native" / "ck_launcher_pool.c"
-    put_back = re.findall(r'"(?:pids|memory|cpu)\\0([a-z._]+)\\0', source.read_text())
-    every = Limits(pids=5, memory="64m", memory_swap="96m", cpus=1.5, cpu_shares=2)
-    assert set(settings(every, V1)) <= set(put_back)
 
 
 @pytest.mark.parametrize(
