@@ -68,7 +68,7 @@ static void make_start(void)
 
 static void make_request(void)
 {
-    static const uint16_t kinds[] = {CK_WATCH, CK_EXEC,   CK_EXEC,   CK_SIGNAL,     CK_FREEZE,
+    static const uint16_t kinds[] = {CK_WATCH, CK_EXEC,       CK_EXEC,   CK_SIGNAL,     CK_FREEZE,
                                      CK_THAW,  21 /* none */, CK_ATTACH, CK_CLOSE_INPUT};
     const uint8_t kind = take() % (sizeof kinds / sizeof *kinds), values = take();
     struct ck_request request = {.value = {values & 31, values >> 5, values & 1, 0}};
