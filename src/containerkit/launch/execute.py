@@ -176,7 +176,7 @@ def _frame(base: ExecBase, request: ExecRequest) -> _Frame:
     if ids is not None:
         child.append(userns.join_step(ids, identity))
     child.append(defaults.UMASK)
-    child += confine(security, identity, bounding, workdir, facts.machine, notes)
+    child += confine(security, identity, bounding, workdir, facts, notes)
     steps = tuple([packed(op) if op.arena == _NO_ARGUMENTS else op for op in child])
     inputs = () if request.tty else tuple([Input(kind) for kind in request.streams])
     return _Frame(inputs, steps, identity.home, tuple(notes))

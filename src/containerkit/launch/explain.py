@@ -332,6 +332,7 @@ _HINTS: Final[dict[tuple[int, int], str]] = {
     (Code.CHDIR, errno.EACCES): "the container's user may not enter the workdir",
     (Code.CHDIR, errno.ENOENT): "the container has no such directory: make it first",
     (Code.CHDIR, errno.ENOTDIR): "the workdir is a file in the image",
+    (Code.CHDIR, errno.ELOOP): "the workdir is a link of /proc, or leads to itself",
     (
         Code.EXEC,
         errno.ENOENT,
@@ -344,6 +345,10 @@ _HINTS: Final[dict[tuple[int, int], str]] = {
         Code.EXEC,
         errno.EACCES,
     ): "the file is not executable, is a directory, or lies on a noexec mount",
+    (
+        Code.EXEC,
+        errno.EPERM,
+    ): "the filter of system calls refuses to execute anything, or a security module does",
     (Code.EXEC, errno.ENOEXEC): "the file has no #! line, or is made for another architecture",
     (Code.EXEC, errno.ELOOP): "the command is a link that leads to itself",
     (Code.EXEC, errno.E2BIG): "command and environment are too long for the kernel",

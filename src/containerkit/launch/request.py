@@ -175,6 +175,7 @@ class HostFacts:
         euid, egid: of the caller.
         hostname: of the host, for containers in its network.
         machine: as uname(2) says it, whose numbers of system calls a filter needs.
+        kernel: the first two numbers of its version, which a filter may ask for.
         hardware: paths of /sys that are hidden beside the default ones, of this host's devices.
         bare: there are no namespaces to be had; see `launch.bare`.
         devices: device nodes can be made in the store, and opened there.
@@ -191,6 +192,7 @@ class HostFacts:
     egid: int = 0
     hostname: str = ""
     machine: str = "x86_64"
+    kernel: tuple[int, int] = (6, 18)
     hardware: tuple[str, ...] = ()
     bare: bool = False
     devices: bool = True
