@@ -17,7 +17,7 @@ import stat
 import struct
 from pathlib import Path
 
-from containerkit.errors import PermissionDenied, refusals
+from containerkit.errors import HostError, PermissionDenied, refusals
 from containerkit.state.root import boot_id
 from containerkit.state.userns import is_within
 
@@ -32,7 +32,10 @@ def run_directory(root: Path) -> Path:
 
     Named by device and inode of the root, in hexadecimal, so that every path to it leads here.
     """
-    return Path(_run_directory(root))
+    try:
+        return Path(_run_directory(root))
+    except FileNotFoundError as error:
+        raise HostError(f"cannot find root {root}: it is gone", errno=error.errno) from error
 
 
 def _run_directory(root: Path) -> str:

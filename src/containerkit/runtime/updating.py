@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from containerkit.errors import ConfigError, HostError, InvalidStatus, refusals
 from containerkit.launch.limits import (
     OPTIONAL_FILES,
+    anew_settings,
     cgroup_settings,
     changed_settings,
     merged,
@@ -67,11 +68,18 @@ def update(container: Verbs, limits: Limits) -> None:
         if container._look().is_live:
             facts = _facts(container)
             settings = update_settings(old, new, facts, devices)
-            _write(container, settings, changed_settings(new, old, facts, devices))
+            undo = changed_settings(new, old, facts, devices)
+            _write(container, settings, undo, anew=anew_settings(new, facts, devices))
         else:
             cgroup_settings(new, keeper.runner.launcher()[1], [], devices)
+            undo = ()
         options: ContainerOptions = {**kept.options, "limits": new}
-        keeper.records.configure(container.id, kept._replace(options=options).dump())
+        try:
+            keeper.records.configure(container.id, kept._replace(options=options).dump())
+        except BaseException:
+            if undo:
+                container._ask(packets.UPDATE, body=packets.strings(undo))
+            raise
 
 
 @refusals("read what the container's groups can do")
@@ -106,10 +114,24 @@ def _is_ours(directory: Path) -> bool:
     return f"/{cgroups.PREFIX}" in str(directory)
 
 
-def _write(container: Verbs, settings: Sequence[str], undo: Sequence[str]) -> None:
+def _write(
+    container: Verbs, settings: Sequence[str], undo: Sequence[str], *, anew: Sequence[str]
+) -> None:
+    """Have its launcher write the settings, or those before them again.
+
+    Args:
+        container: it runs.
+        settings: what changes.
+        undo: what takes that back.
+        anew: all of them, whatever the kernel has: who was killed in an update has left its own.
+    """
     if not settings:
         return
     event, _fds = container._ask(packets.UPDATE, body=packets.strings(settings))
+    if event is not None and event.errnum == errno.EINVAL:
+        again, _fds = container._ask(packets.UPDATE, body=packets.strings(anew))
+        if again is None or again.kind == packets.DONE:
+            return
     if event is None or event.kind == packets.DONE:
         return  # without a word it has ended: the limits are for its next start
     container._ask(packets.UPDATE, body=packets.strings(undo))
