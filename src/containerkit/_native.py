@@ -8,6 +8,7 @@ CFFI drops the GIL around every call, so a call into here never holds up other t
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from typing import TYPE_CHECKING, Any, NoReturn, Self
@@ -75,6 +76,16 @@ _ARCHIVES_FAULT = frozenset(
     (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.ENOENT, errno.EISDIR, errno.EBADMSG)
 )
 """What the kernel says of entries that fit no tree, or not each other."""
+
+
+def _are_ids_missing() -> bool:
+    """Whether this is a user namespace that has not all ids."""
+    with contextlib.suppress(OSError), open("/proc/self/uid_map", encoding="ascii") as file:
+        return file.read().split() != ["0", "0", "4294967295"]
+    return False
+
+
+_NO_SUCH_ID = "its owner is no id here; /etc/subuid and /etc/subgid grant more to a new root"
 
 
 class Applier:
@@ -201,7 +212,12 @@ class Applier:
             self._err.code = lib.CK_E_LIMIT
         named = self._result.entry
         entry = os.fsdecode(ffi.string(named)) if named else ""
-        raise as_exception(self._err, self._attempt, entry=entry)
+        error = as_exception(self._err, self._attempt, entry=entry)
+        if isinstance(error, HostError) and error.errno == errno.EINVAL and _are_ids_missing():
+            error.hint = (
+                _NO_SUCH_ID  # of chown(2); all else that could be invalid is checked before
+            )
+        raise error
 
 
 # ---- paths -------------------------------------------------------------------------------------

@@ -344,14 +344,15 @@ HINTS: Final = {
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENFILE: "the host has no open files left",
     errno.ENOMEM: "the host, or this process's limit, has no memory left",
+    errno.EFBIG: "raise the limit of the size of files (ulimit -f)",
     errno.EROFS: "the engine's root lies on a read-only file system",
 }
 
 LIMIT_HINT: Final = "if it is to be trusted with more: EngineConfig(image_limits=ImageLimits(…))"
 """For an image that is more than it is allowed to be."""
 
-_NO_THREAD = "can't start new thread"
-"""How Python says that pthread_create(3) was refused."""
+_NO_THREAD = "can't start new thread"  # Python's words when pthread_create(3) was refused
+_MORE_THREADS = "raise the limit of processes, threads included (ulimit -u)"
 
 _ANSWERS = (
     FileNotFoundError,
@@ -388,7 +389,8 @@ class refusals(contextlib.ContextDecorator):  # noqa: N801 -- used as a function
 
     def __exit__(self, kind: object, error: object, trace: object) -> Literal[False]:
         if isinstance(error, RuntimeError) and str(error) == _NO_THREAD:
-            raise HostError(f"cannot {self._attempt}: {error}", errno=errno.EAGAIN) from error
+            text = f"cannot {self._attempt}: {error}"
+            raise HostError(text, errno=errno.EAGAIN, hint=_MORE_THREADS) from error
         if not isinstance(error, OSError) or isinstance(error, (ContainerKitError, *_ANSWERS)):
             return False
         refused = PermissionDenied if isinstance(error, PermissionError) else HostError

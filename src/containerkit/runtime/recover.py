@@ -86,6 +86,7 @@ def recover(root: Path) -> Recovered:
     idclaims.sweep(root)
     if pin.are_left(root / "ingest"):
         _drop_pins(root)
+    home.forget_boots(root)
     return Recovered(tuple(launchers), containers)
 
 

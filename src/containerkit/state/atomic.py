@@ -85,6 +85,16 @@ def publish_file(
         sync_directory(directory)
 
 
+def make_directories(path: Path, mode: int) -> None:
+    """Make a directory and those above it that are missing, none of them wider than *mode*.
+
+    `Path.mkdir` gives those above what the umask leaves, which may be a place that all can write to.
+    """
+    for one in reversed([one for one in (path, *path.parents) if not one.exists()]):
+        with contextlib.suppress(FileExistsError):
+            one.mkdir(mode)
+
+
 def write_all_at(fd: int, data: bytes | memoryview, offset: int) -> None:
     """Write all of *data* at *offset*, however small the pieces that the kernel takes."""
     view = memoryview(data)
