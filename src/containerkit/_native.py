@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from containerkit._ck import ffi, lib
 from containerkit.errors import (
+    BROKEN_HINT,
     HINTS,
     LIMIT_HINT,
     ArchiveError,
@@ -54,9 +55,9 @@ def as_exception(err: Any, attempt: str, **attributes: Any) -> ContainerKitError
     if err.code == lib.CK_E_LIMIT:
         return ArchiveError(message, hint=LIMIT_HINT, **attributes)
     if err.code == lib.CK_E_ARCHIVE:
-        return ArchiveError(message, **attributes)
+        return ArchiveError(message, hint=BROKEN_HINT, **attributes)
     if err.code == lib.CK_E_UNSAFE:
-        return UnsafePath(message, hint="the archive is hostile or broken", **attributes)
+        return UnsafePath(message, hint=BROKEN_HINT, **attributes)
     return _refused(message, err.errnum)
 
 
