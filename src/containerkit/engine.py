@@ -70,6 +70,7 @@ class Engine(Caring):
             limits=config.image_limits,
             realms=config.token_realms,
             pace=config.pace(),
+            reopen=image_of,
         )
         self._runner = Runner(
             root.path,
@@ -362,7 +363,22 @@ def container_of(root: str, identity: str) -> Container:
     """
     from containerkit.runtime.container import Container
 
+    return Container(_keeper_of(root), identity)
+
+
+def image_of(root: str, digest: str) -> Image:
+    """Return the image that a pickle stands for; see `container_of`.
+
+    Raises:
+        ImageNotFound: it was removed meanwhile.
+    """
+    from containerkit.model.digest import Digest
+
+    return _keeper_of(root).stores.images._load(Digest.parse(digest), digest)
+
+
+def _keeper_of(root: str) -> Keeper:
     for keeper in list(living):
         if str(keeper.root) == root and not keeper.closed:
-            return Container(keeper, identity)
-    return Container(Engine.open(root)._keeper, identity)
+            return keeper
+    return Engine.open(root)._keeper

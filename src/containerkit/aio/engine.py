@@ -272,3 +272,8 @@ class Engine:
 def container_of(root: str, identity: str) -> Container:
     """Return the handle that a pickle stands for; see the blocking face's."""
     return Container(blocking.container_of(root, identity), Workers())
+
+
+def image_of(root: str, digest: str) -> Image:
+    """Return the image that a pickle stands for; see the blocking face's."""
+    return Image(blocking.image_of(root, digest), Workers())
