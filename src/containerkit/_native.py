@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from containerkit._ck import ffi, lib
 from containerkit.errors import (
-    BROKEN_HINT,
     HINTS,
     LIMIT_HINT,
     ArchiveError,
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 # ---- errors ------------------------------------------------------------------------------------
+
+BROKEN_HINT = "the archive is hostile or broken"
 
 
 def new_error() -> Any:
@@ -54,10 +55,9 @@ def as_exception(err: Any, attempt: str, **attributes: Any) -> ContainerKitError
     message = f"{attempt}: {error_text(err)}"
     if err.code == lib.CK_E_LIMIT:
         return ArchiveError(message, hint=LIMIT_HINT, **attributes)
-    if err.code == lib.CK_E_ARCHIVE:
-        return ArchiveError(message, hint=BROKEN_HINT, **attributes)
-    if err.code == lib.CK_E_UNSAFE:
-        return UnsafePath(message, hint=BROKEN_HINT, **attributes)
+    if err.code in {lib.CK_E_ARCHIVE, lib.CK_E_UNSAFE}:
+        kind = UnsafePath if err.code == lib.CK_E_UNSAFE else ArchiveError
+        return kind(message, hint=BROKEN_HINT, **attributes)
     return _refused(message, err.errnum)
 
 

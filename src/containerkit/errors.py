@@ -348,8 +348,6 @@ HINTS: Final = {
     errno.EROFS: "the engine's root lies on a read-only file system",
 }
 
-BROKEN_HINT: Final = "the archive is hostile or broken"
-
 LIMIT_HINT: Final = "if it is to be trusted with more: EngineConfig(image_limits=ImageLimits(…))"
 """For an image that is more than it is allowed to be."""
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import IO, Final, cast
 
-from containerkit.errors import BROKEN_HINT, LIMIT_HINT, ArchiveError, UnsupportedMediaType
+from containerkit._native import BROKEN_HINT
+from containerkit.errors import LIMIT_HINT, ArchiveError, UnsupportedMediaType
 from containerkit.model.image_limits import ZSTD_WINDOW
 
 CHUNK: Final = 1 << 20
