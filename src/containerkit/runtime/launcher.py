@@ -366,7 +366,7 @@ def _program() -> int:
 def _sealed_copy() -> int:
     try:
         content = PROGRAM.read_bytes()
-    except OSError as error:
+    except FileNotFoundError as error:
         raise HostError(
             f"cannot read the launcher {PROGRAM}: {error.strerror}",
             errno=error.errno,
