@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast, overload
 
 from containerkit.care.caring import Caring
 from containerkit.errors import ConfigError, NotReady
@@ -64,6 +64,7 @@ class Engine(Caring):
 
     def __init__(self, root: StoreRoot, config: EngineConfig) -> None:
         self.root: Path = root.path
+        self._config = config
         self._stores = Stores(
             root,
             mirrors=config.mirrors,
@@ -352,8 +353,16 @@ class Engine(Caring):
     ) -> None:
         self.close()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return opened, (type(self), str(self.root), self._config)
+
     def __repr__(self) -> str:
         return f"<Engine {self.root}>"
+
+
+def opened(kind: type[Engine], root: str, config: EngineConfig) -> Engine:
+    """Return the engine that a pickle stands for: the root opened once more, with these settings."""
+    return kind.open(root, config=config)
 
 
 def container_of(root: str, identity: str) -> Container:

@@ -7,11 +7,11 @@
         UnsupportedMediaType
       NotFound(LookupError)
         ImageNotFound  ContainerNotFound  NetworkNotFound  VolumeNotFound  BlobNotFound
-      Conflict                        the object exists, is used, or is in another state
+      Conflict(RuntimeError)          the object exists, is used, or is in another state
         AlreadyExists  InUse  InvalidStatus
-      RegistryError                   .request .status .codes .retryable
+      RegistryError(RuntimeError)     .request .status .codes .retryable
         Unauthorized  RateLimited(.retry_after)  TransportError(OSError)
-      CorruptContent                  bytes are not what their name promises
+      CorruptContent(ValueError)      bytes are not what their name promises
         DigestMismatch  SizeMismatch  UnsafePath(.entry)  ArchiveError(.entry)
       HostError(OSError)              the host can not do it
         MissingFeature(.feature)  PermissionDenied(PermissionError)
@@ -21,8 +21,10 @@
           FileTooLarge
       LaunchError(OSError)            .op_index .op .errno .plan
         CommandNotFound(FileNotFoundError)  NotExecutable
-      NotReady(.exit .log)  NotPublished  SandboxExpired  BuildError(.step .log)
-      ProcessFailed(.result)          only from check=True or Result.check()
+      NotReady(RuntimeError)          .exit .log
+      NotPublished(LookupError)
+      SandboxExpired(RuntimeError)    BuildError(RuntimeError): .step .log
+      ProcessFailed(RuntimeError)     .result; only from check=True or Result.check()
       Timeout(TimeoutError)           .result
 
 `refusals` translates what the host says to Python's own calls.
@@ -141,7 +143,7 @@ class BlobNotFound(NotFound):
     """No content under this digest, in the store or in the registry."""
 
 
-class Conflict(ContainerKitError):
+class Conflict(ContainerKitError, RuntimeError):
     """The request is sensible but not in the present state of the object."""
 
 
@@ -160,7 +162,7 @@ class InvalidStatus(Conflict):
     allowed: tuple[str, ...] = ()
 
 
-class RegistryError(ContainerKitError):
+class RegistryError(ContainerKitError, RuntimeError):
     """A registry refused or broke the distribution-spec.
 
     Attributes:
@@ -190,7 +192,7 @@ class TransportError(_OSErrorMixin, RegistryError):
     """The connection failed: name resolution, TLS, reset, truncation, timeout."""
 
 
-class CorruptContent(ContainerKitError):
+class CorruptContent(ContainerKitError, ValueError):
     """Bytes are not what their descriptor, digest or format promises."""
 
 
@@ -291,7 +293,7 @@ class NotExecutable(LaunchError):
     """The command exists but can not be executed (mode, directory, format)."""
 
 
-class NotReady(ContainerKitError):
+class NotReady(ContainerKitError, RuntimeError):
     """A container ended before it was ready, or an engine is closed.
 
     Attributes:
@@ -303,22 +305,22 @@ class NotReady(ContainerKitError):
     log: tuple[str, ...] = ()
 
 
-class NotPublished(ContainerKitError):
+class NotPublished(ContainerKitError, LookupError):
     """A container's port can not be reached from here."""
 
 
-class SandboxExpired(ContainerKitError):
+class SandboxExpired(ContainerKitError, RuntimeError):
     """The sandbox's lifetime is over."""
 
 
-class BuildError(ContainerKitError):
+class BuildError(ContainerKitError, RuntimeError):
     """A build step failed; ``step`` is its text, ``log`` its output."""
 
     step: str = ""
     log: str = ""
 
 
-class ProcessFailed(ContainerKitError):
+class ProcessFailed(ContainerKitError, RuntimeError):
     """A command ended with something else than code 0, and ``check`` was asked for."""
 
     result: Any = None

@@ -11,7 +11,7 @@ import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from containerkit import engine as blocking
 from containerkit.aio.container import Container
@@ -264,6 +264,9 @@ class Engine:
         trace: TracebackType | None,
     ) -> None:
         await self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._core,)
 
     def __repr__(self) -> str:
         return repr(self._core)
