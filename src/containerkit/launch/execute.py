@@ -35,7 +35,7 @@ from containerkit.launch.process import (
     host_name,
     working_directory,
 )
-from containerkit.launch.request import STREAMS, HostFacts
+from containerkit.launch.request import STREAMS, HostFacts, check_shapes
 from containerkit.launch.wire import packed
 from containerkit.model.options import Command, ContainerOptions
 from containerkit.model.security import Security
@@ -129,6 +129,7 @@ def exec_plan(base: ExecBase, request: ExecRequest) -> Plan:
             is not absolute.
         MissingFeature: capabilities that the container was given are not there any more.
     """
+    check_shapes({"env": request.env, "workdir": request.workdir})
     key = request.tty, request.privileged, request.streams
     common = request.user is None and request.workdir is None
     frame = base._frames.get(key) if common else None

@@ -103,10 +103,7 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 def _check_values(options: Mapping[str, Any]) -> None:
     """Refuse values that are used only later, or not at all in a `run`."""
-    for name, (kinds, hint) in _SHAPES.items():
-        value = options.get(name)
-        if value is not None and not isinstance(value, kinds):
-            raise ConfigError(f"{name} has the wrong type, {type(value).__name__}", hint=hint)
+    check_shapes(options)
     for mount in options.get("mounts") or ():
         if not isinstance(mount, Mount):
             raise ConfigError(
@@ -122,6 +119,18 @@ def _check_values(options: Mapping[str, Any]) -> None:
         raise ConfigError(f"stop_grace {grace!r} is not a number of seconds")
     if grace is not None and not grace >= 0:
         raise ConfigError(f"stop_grace {grace!r} is not a number of seconds")
+
+
+def check_shapes(options: Mapping[str, Any]) -> None:
+    """Refuse values of another type than what they are looked into for.
+
+    Raises:
+        ConfigError: one of them is.
+    """
+    for name, (kinds, hint) in _SHAPES.items():
+        value = options.get(name)
+        if value is not None and not isinstance(value, kinds):
+            raise ConfigError(f"{name} has the wrong type, {type(value).__name__}", hint=hint)
 
 
 def _names(value: Iterable[str]) -> frozenset[str]:

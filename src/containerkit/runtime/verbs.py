@@ -89,7 +89,8 @@ class Verbs(Handle):
 
     def waiting_stopped(self, *, grace: float | None = None) -> Waiting[None]:
         """Do `stop`, in whichever face; interrupted, it has only asked."""
-        if grace is not None and not grace >= 0:
+        deadline_of(grace, what="grace")  # it is a number
+        if grace is not None and grace < 0:
             raise ConfigError(f"grace {grace!r} is not a number of seconds")
         look = self._require("stop", "stopped", *words.LIVE)
         if not look.is_live:

@@ -47,7 +47,7 @@ Waiting = Generator[Wait, Ready, T]
 """A generator that yields waits and returns a T."""
 
 
-def deadline_of(timeout: float | None) -> float | None:
+def deadline_of(timeout: float | None, *, what: str = "timeout") -> float | None:
     """Return when a wait of so many seconds is over that begins now; None: never.
 
     Raises:
@@ -57,7 +57,7 @@ def deadline_of(timeout: float | None) -> float | None:
         return None
     given: Any = timeout
     if isinstance(given, str) or not hasattr(given, "__float__") or math.isnan(given):
-        raise ConfigError(f"timeout {timeout!r} is not a number of seconds")
+        raise ConfigError(f"{what} {timeout!r} is not a number of seconds")
     return time.monotonic() + float(timeout)
 
 

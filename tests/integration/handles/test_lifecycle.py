@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -92,6 +92,8 @@ def test_stop_with_a_handler(engine: ck.Engine, busybox: str) -> None:
     script = "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done"
     with engine.start(busybox, ["sh", "-c", script]) as one:
         one.wait_ready(log="up")
+        with pytest.raises(ck.ConfigError, match="grace 'long' is not a number of seconds"):
+            one.stop(grace=cast("Any", "long"))
         one.stop(grace=120)
         assert one.exit == ck.Exit(3)
         assert one.log_text(tail=1) == "bye\n"
