@@ -21,9 +21,7 @@
           FileTooLarge
       LaunchError(OSError)            .op_index .op .errno .plan
         CommandNotFound(FileNotFoundError)  NotExecutable
-      NotReady(RuntimeError)          .exit .log
-      NotPublished(LookupError)
-      SandboxExpired(RuntimeError)    BuildError(RuntimeError): .step .log
+      NotReady SandboxExpired BuildError NotPublished    RuntimeErrors, the last a LookupError
       ProcessFailed(RuntimeError)     .result; only from check=True or Result.check()
       Timeout(TimeoutError)           .result
 
