@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast, overload
 
 from containerkit.care.caring import Caring
 from containerkit.errors import ConfigError, NotReady
@@ -64,12 +64,14 @@ class Engine(Caring):
 
     def __init__(self, root: StoreRoot, config: EngineConfig) -> None:
         self.root: Path = root.path
+        self._config = config
         self._stores = Stores(
             root,
             mirrors=config.mirrors,
             limits=config.image_limits,
             realms=config.token_realms,
             pace=config.pace(),
+            reopen=image_of,
         )
         self._runner = Runner(
             root.path,
@@ -351,8 +353,16 @@ class Engine(Caring):
     ) -> None:
         self.close()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return opened, (type(self), str(self.root), self._config)
+
     def __repr__(self) -> str:
         return f"<Engine {self.root}>"
+
+
+def opened(kind: type[Engine], root: str, config: EngineConfig) -> Engine:
+    """Return the engine that a pickle stands for: the root opened once more, with these settings."""
+    return kind.open(root, config=config)
 
 
 def container_of(root: str, identity: str) -> Container:
@@ -362,7 +372,22 @@ def container_of(root: str, identity: str) -> Container:
     """
     from containerkit.runtime.container import Container
 
+    return Container(_keeper_of(root), identity)
+
+
+def image_of(root: str, digest: str) -> Image:
+    """Return the image that a pickle stands for; see `container_of`.
+
+    Raises:
+        ImageNotFound: it was removed meanwhile.
+    """
+    from containerkit.model.digest import Digest
+
+    return _keeper_of(root).stores.images._load(Digest.parse(digest), digest)
+
+
+def _keeper_of(root: str) -> Keeper:
     for keeper in list(living):
         if str(keeper.root) == root and not keeper.closed:
-            return Container(keeper, identity)
-    return Container(Engine.open(root)._keeper, identity)
+            return keeper
+    return Engine.open(root)._keeper

@@ -7,11 +7,11 @@
         UnsupportedMediaType
       NotFound(LookupError)
         ImageNotFound  ContainerNotFound  NetworkNotFound  VolumeNotFound  BlobNotFound
-      Conflict                        the object exists, is used, or is in another state
+      Conflict(RuntimeError)          the object exists, is used, or is in another state
         AlreadyExists  InUse  InvalidStatus
-      RegistryError                   .request .status .codes .retryable
+      RegistryError(RuntimeError)     .request .status .codes .retryable
         Unauthorized  RateLimited(.retry_after)  TransportError(OSError)
-      CorruptContent                  bytes are not what their name promises
+      CorruptContent(ValueError)      bytes are not what their name promises
         DigestMismatch  SizeMismatch  UnsafePath(.entry)  ArchiveError(.entry)
       HostError(OSError)              the host can not do it
         MissingFeature(.feature)  PermissionDenied(PermissionError)
@@ -21,8 +21,8 @@
           FileTooLarge
       LaunchError(OSError)            .op_index .op .errno .plan
         CommandNotFound(FileNotFoundError)  NotExecutable
-      NotReady(.exit .log)  NotPublished  SandboxExpired  BuildError(.step .log)
-      ProcessFailed(.result)          only from check=True or Result.check()
+      NotReady SandboxExpired BuildError NotPublished    RuntimeErrors, the last a LookupError
+      ProcessFailed(RuntimeError)     .result; only from check=True or Result.check()
       Timeout(TimeoutError)           .result
 
 `refusals` translates what the host says to Python's own calls.
@@ -141,7 +141,7 @@ class BlobNotFound(NotFound):
     """No content under this digest, in the store or in the registry."""
 
 
-class Conflict(ContainerKitError):
+class Conflict(ContainerKitError, RuntimeError):
     """The request is sensible but not in the present state of the object."""
 
 
@@ -160,7 +160,7 @@ class InvalidStatus(Conflict):
     allowed: tuple[str, ...] = ()
 
 
-class RegistryError(ContainerKitError):
+class RegistryError(ContainerKitError, RuntimeError):
     """A registry refused or broke the distribution-spec.
 
     Attributes:
@@ -190,7 +190,7 @@ class TransportError(_OSErrorMixin, RegistryError):
     """The connection failed: name resolution, TLS, reset, truncation, timeout."""
 
 
-class CorruptContent(ContainerKitError):
+class CorruptContent(ContainerKitError, ValueError):
     """Bytes are not what their descriptor, digest or format promises."""
 
 
@@ -291,7 +291,7 @@ class NotExecutable(LaunchError):
     """The command exists but can not be executed (mode, directory, format)."""
 
 
-class NotReady(ContainerKitError):
+class NotReady(ContainerKitError, RuntimeError):
     """A container ended before it was ready, or an engine is closed.
 
     Attributes:
@@ -303,22 +303,22 @@ class NotReady(ContainerKitError):
     log: tuple[str, ...] = ()
 
 
-class NotPublished(ContainerKitError):
+class NotPublished(ContainerKitError, LookupError):
     """A container's port can not be reached from here."""
 
 
-class SandboxExpired(ContainerKitError):
+class SandboxExpired(ContainerKitError, RuntimeError):
     """The sandbox's lifetime is over."""
 
 
-class BuildError(ContainerKitError):
+class BuildError(ContainerKitError, RuntimeError):
     """A build step failed; ``step`` is its text, ``log`` its output."""
 
     step: str = ""
     log: str = ""
 
 
-class ProcessFailed(ContainerKitError):
+class ProcessFailed(ContainerKitError, RuntimeError):
     """A command ended with something else than code 0, and ``check`` was asked for."""
 
     result: Any = None
@@ -344,14 +344,15 @@ HINTS: Final = {
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENFILE: "the host has no open files left",
     errno.ENOMEM: "the host, or this process's limit, has no memory left",
+    errno.EFBIG: "raise the limit of the size of files (ulimit -f)",
     errno.EROFS: "the engine's root lies on a read-only file system",
 }
 
 LIMIT_HINT: Final = "if it is to be trusted with more: EngineConfig(image_limits=ImageLimits(…))"
 """For an image that is more than it is allowed to be."""
 
-_NO_THREAD = "can't start new thread"
-"""How Python says that pthread_create(3) was refused."""
+_NO_THREAD = "can't start new thread"  # Python's words when pthread_create(3) was refused
+_MORE_THREADS = "raise the limit of processes, threads included (ulimit -u)"
 
 _ANSWERS = (
     FileNotFoundError,
@@ -388,7 +389,8 @@ class refusals(contextlib.ContextDecorator):  # noqa: N801 -- used as a function
 
     def __exit__(self, kind: object, error: object, trace: object) -> Literal[False]:
         if isinstance(error, RuntimeError) and str(error) == _NO_THREAD:
-            raise HostError(f"cannot {self._attempt}: {error}", errno=errno.EAGAIN) from error
+            text = f"cannot {self._attempt}: {error}"
+            raise HostError(text, errno=errno.EAGAIN, hint=_MORE_THREADS) from error
         if not isinstance(error, OSError) or isinstance(error, (ContainerKitError, *_ANSWERS)):
             return False
         refused = PermissionDenied if isinstance(error, PermissionError) else HostError

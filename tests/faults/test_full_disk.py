@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +30,7 @@ def small_disk(engine_root: Path) -> Iterator[Path]:
     image = engine_root.with_name("disk")
     with image.open("wb") as file:
         file.truncate(64 << 20)
-    subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", image], check=True)
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", "-N", "1024", image], check=True)
     engine_root.mkdir()
     subprocess.run(["mount", "-o", "loop", image, engine_root], check=True)
     yield engine_root
@@ -85,6 +88,39 @@ def test_remove_works_with_no_byte_free(small_disk: Path, busybox: str) -> None:
         made.remove()
         assert engine.containers.list(all=True) == ()
         assert kept_in(small_disk) == []
+
+
+@pytest.mark.parametrize("short_of", ["bytes", "files"])
+def test_a_new_process_gets_in_on_a_full_disk(
+    small_disk: Path, busybox: str, short_of: str
+) -> None:
+    """The catalog's files of the moment are made of what was set aside."""
+    with ck.Engine.open(small_disk) as engine:
+        made = engine.containers.create(busybox, "true", network="none", lifetime="detached")
+    for _ in range(2):
+        if short_of == "bytes":
+            fill(small_disk, 0)
+        else:
+            fill_with_files(small_disk)
+        with ck.Engine.open(small_disk) as engine:
+            assert engine.containers.list(all=True) == (made,)
+    with ck.Engine.open(small_disk) as engine:
+        engine.containers.get(made.id).remove()
+        assert engine.containers.list(all=True) == ()
+        for image in engine.images.list():
+            engine.images.remove(image)
+        engine.gc()
+    (small_disk / "filler").unlink(missing_ok=True)
+    with ck.Engine.open(small_disk) as engine:
+        engine.images.list()
+        assert len([name for name in os.listdir(small_disk) if "headroom" in name]) == 5
+
+
+def fill_with_files(disk: Path) -> None:
+    (disk / "files").mkdir(exist_ok=True)
+    with contextlib.suppress(OSError):
+        for number in itertools.count():
+            (disk / "files" / f"{time.monotonic_ns()}-{number}").touch()
 
 
 def test_a_container_that_fills_the_disk_hears_of_it(small_disk: Path, busybox: str) -> None:

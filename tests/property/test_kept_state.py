@@ -26,7 +26,7 @@ from containerkit.model.security import Security
 from containerkit.registry.auth import Login
 from containerkit.registry.credentials import Credentials, _answered
 from containerkit.runtime import alive, codec, idclaims, idranges, marks, top
-from containerkit.state import record, userns
+from containerkit.state import record, subids, userns
 from tests.property.test_model import mutations
 
 LAST = (1 << 32) - 2
@@ -125,7 +125,7 @@ def test_any_file_of_subordinate_ids_grants_ids_or_none(data: bytes) -> None:
             mock.patch.object(os, "getuid", return_value=4321),
             mock.patch.object(pwd, "getpwuid", return_value=mock.Mock(pw_name="me")),
         ):
-            found = userns._range(path)
+            found = subids._range(path)
     for first, count in granted | ({found} if found else set()):
         assert 0 <= first < first + count <= LAST + 1
     with mock.patch.object(idclaims, "_granted", return_value=granted):

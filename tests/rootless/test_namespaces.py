@@ -14,7 +14,7 @@ import pytest
 
 import containerkit as ck
 from containerkit.errors import ContainerKitError, MissingFeature, PermissionDenied
-from containerkit.state import userns
+from containerkit.state import subids, userns
 from tests.rootless import user
 from tests.rootless.maker import killed
 from tests.rootless.test_user import nothing_is_left
@@ -254,7 +254,7 @@ def test_the_program_that_gives_ids_is_gone(
 ) -> None:
     with ck.Engine.open(engine_root):
         userns.ids_of(engine_root)
-    monkeypatch.setattr(userns, "_program", lambda _: None)
+    monkeypatch.setattr(subids, "program", lambda _: None)
     monkeypatch.setattr(userns, "_made", {})
     with pytest.raises(PermissionDenied, match="not installed") as caught:
         userns.namespace(engine_root)

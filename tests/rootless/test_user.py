@@ -21,7 +21,9 @@ from containerkit.state import userns
 from tests.conftest import missing
 from tests.rootless import user
 from tests.rootless.maker import killed
+from tests.support import ocibuild
 from tests.support.patience import until
+from tests.support.registry import RegistryServer
 
 pytestmark = [pytest.mark.integration, pytest.mark.needs("ordinary user")]
 
@@ -172,6 +174,78 @@ def test_files_of_others_are_unpacked_and_removed(
             assert owner == "7:8\n"
         assert [name for name in os.listdir(engine_root / "containers") if name[0] != "."] == []
         apart.images.remove(busybox)
+
+
+FOUND = """
+import sys, containerkit as ck
+box = ck.Engine.open(sys.argv[1]).containers.get("box")
+print(box.exec("echo here", text=True, check=True).stdout + box.status)
+"""
+
+
+def test_a_detached_one_is_reached_wherever_the_session_keeps_its_sockets(
+    engine_root: Path, busybox: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    without = {name: value for name, value in os.environ.items() if name != "XDG_RUNTIME_DIR"}
+    command = [sys.executable, "-c", FOUND, str(engine_root)]
+    with ck.Engine.open(engine_root) as engine:
+        box = engine.start(busybox, FOREVER, name="box", lifetime="detached")
+        try:
+            for elsewhere in ({}, {"XDG_RUNTIME_DIR": "/proc/1"}):  # cron, and su(1)
+                said = subprocess.run(
+                    command, env=without | elsewhere, capture_output=True, text=True, check=False
+                )
+                assert said.stdout == "here\nrunning\n", said.stderr
+        finally:
+            box.remove(force=True)
+    assert os.listdir(tmp_path) == []
+
+
+@WITH_IDS
+def test_an_owner_beyond_the_granted_ids_is_said(
+    engine: ck.Engine, registry: RegistryServer
+) -> None:
+    far = ocibuild.Entry(data=b"x", uid=200_000)
+    name = registry.push("test/far:latest", ocibuild.busybox({"far": far}))
+    with pytest.raises(ck.HostError, match=r"\(far\)") as caught:
+        engine.images.pull(name)
+    assert "/etc/subuid" in str(caught.value.hint)
+
+
+WITHOUT_RIGHTS = """
+import sys, containerkit as ck
+with ck.Engine.open(sys.argv[1]) as engine:
+    print(engine.run(None, ["cat", "/proc/self/uid_map"], text=True).stdout.split()[2:])
+    print(engine.probe()["subordinate ids"].found)
+"""
+
+
+def test_who_may_not_use_newuidmap_has_the_one_id(engine_root: Path) -> None:
+    """As a service of systemd's with NoNewPrivileges=yes."""
+    command = ["setpriv", "--no-new-privs", sys.executable, "-c", WITHOUT_RIGHTS, str(engine_root)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    rows, found = done.stdout.splitlines()
+    assert rows == "['1']", done.stderr
+    assert ("no_new_privs" if user.has_ids() else "none for this user") in found
+
+
+@WITH_IDS
+def test_a_root_with_ids_says_why_they_can_not_be_used(engine_root: Path) -> None:
+    with ck.Engine.open(engine_root) as engine:
+        engine.run(None, ["true"], check=True)
+    command = ["setpriv", "--no-new-privs", sys.executable, "-c", WITHOUT_RIGHTS, str(engine_root)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "PermissionDenied" in done.stderr
+    assert "no_new_privs is set" in done.stderr
+
+
+def test_it_says_of_no_call_that_it_lacks_what_a_namespace_gives(engine: ck.Engine) -> None:
+    report = engine.probe()
+    assert report["mount API"].present
+    assert "root" in report["idmapped mounts"].knob
+    kvm = report["kvm"]
+    assert kvm.present or ("modprobe" in kvm.knob) != os.path.exists("/dev/kvm")
 
 
 def test_a_user_namespace_that_can_not_be_had(tmp_path: Path) -> None:

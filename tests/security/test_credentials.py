@@ -83,6 +83,14 @@ def test_a_helper_that_talks_nonsense(case: str, home: Path) -> None:
     assert "ud800" not in str(caught.value)
 
 
+def test_a_helper_that_fails_is_asked_once(home: Path) -> None:
+    """Not again for what the error says: each time may take half a minute."""
+    known = helper(home, f"echo asked >>{home}/asked; exit 3")
+    with pytest.raises(Unauthorized, match="failed with code 3"):
+        pull(known)
+    assert (home / "asked").read_text() == "asked\n"
+
+
 @pytest.mark.parametrize("where", ["1", "2"])
 def test_a_helper_that_floods_is_not_listened_to(where: str, home: Path) -> None:
     """It would go on until we had no memory left."""

@@ -144,7 +144,7 @@ def write_to(fd: int) -> None:
 def test_it_is_sealed() -> None:
     fd = launcher._sealed_copy()
     try:
-        assert fcntl.fcntl(fd, fcntl.F_GET_SEALS) == SEALS
+        assert fcntl.fcntl(fd, fcntl.F_GET_SEALS) & SEALS == SEALS
         with pytest.raises(PermissionError):
             write_to(fd)
         with pytest.raises(PermissionError):
@@ -157,6 +157,7 @@ def test_it_is_sealed() -> None:
 def test_a_copy_that_is_not_sealed_would_be_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
     """The control."""
     monkeypatch.setattr(launcher, "_F_SEALS", 0)
+    monkeypatch.setattr(launcher, "_F_SEAL_EXEC", 0)
     fd = launcher._sealed_copy()
     try:
         write_to(fd)
@@ -164,6 +165,40 @@ def test_a_copy_that_is_not_sealed_would_be_written_to(monkeypatch: pytest.Monke
         assert os.read(fd, 11) == b"overwritten"
     finally:
         os.close(fd)
+
+
+# ---- who changes its mode
+
+
+def has_seal(fd: int) -> bool:
+    return bool(fcntl.fcntl(fd, fcntl.F_GET_SEALS) & launcher._F_SEAL_EXEC)
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_who_changes_its_mode_keeps_no_launcher_from_its_start(
+    engine_root: Path, hostile: str, monkeypatch: pytest.MonkeyPatch, *, sealed: bool
+) -> None:
+    """Root in a container may be who made it; without the seal, as before Linux 6.3, it can."""
+    if not sealed:
+        monkeypatch.setattr(launcher, "_F_SEAL_EXEC", 0)
+    monkeypatch.setattr(launcher, "_program_fd", -1)
+    security = ck.Security(capabilities=["+SYS_PTRACE"])
+    try:
+        with (
+            ck.Engine.open(engine_root) as first,
+            first.start(hostile, ["sleep", "100000"], security=security, init=True) as box,
+        ):
+            used = launcher._program_fd
+            box.exec(["chmod", "000", "/proc/1/exe"])
+            box.exec(["chown", "77", "/proc/1/exe"])
+            executable = bool(os.fstat(used).st_mode & 0o111)
+            assert executable == (
+                sealed and has_seal(used)
+            )  # the control: else that copy is spoilt
+            lasting = first.start(hostile, ["sleep", "100000"], lifetime="detached")
+            lasting.remove(force=True)
+    finally:
+        os.close(launcher._program_fd)
 
 
 # ---- where nothing may be executed from memory

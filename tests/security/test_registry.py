@@ -7,6 +7,7 @@ answers, and the one thing that makes them harmless.
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import socket
 import threading
@@ -380,6 +381,15 @@ def test_answers_without_an_end(store: Store) -> None:
         store.images.pull(reference)  # the control
 
 
+def test_a_manifest_that_is_compressed_on_the_way_is_not_read() -> None:
+    with Stranger() as registry:
+        reference = registry.has(IMAGE)
+        headers = {"Content-Type": IMAGE.media_type, "Content-Encoding": "gzip"}
+        registry.answers["/v2/app/manifests/1"] = Answer(200, headers, gzip.compress(IMAGE.data))
+        with pytest.raises(TransportError, match="compressed on the way"):
+            manifest(client(), reference)
+
+
 def test_foreign_layers_are_not_fetched(store: Store) -> None:
     """Nobody is asked at the addresses that an image names, with or without a login."""
     with Stranger() as registry, Stranger("127.0.0.2") as elsewhere:
@@ -511,6 +521,22 @@ def test_an_index_and_its_manifest_agree(store: Store) -> None:
                 store.images.pull(reference)
             assert store.is_empty()
         store.images.pull(registry.has(index, tag="i"))  # the control
+
+
+@pytest.mark.parametrize("where", ["config", "manifest"])
+def test_what_is_here_has_the_size_that_it_is_said_to_have(where: str, store: Store) -> None:
+    """The registry is not asked for it again, so nothing else would notice."""
+    config, index = IMAGE.document["config"], ocibuild.index([IMAGE])
+    [entry] = index.document["manifests"]
+    with Stranger() as registry:
+        store.images.pull(registry.has(IMAGE))
+        if where == "config":
+            lying = IMAGE.changed(config=config | {"size": config["size"] + 1})
+        else:
+            lying = index.changed(manifests=[entry | {"size": entry["size"] + 1}])
+        with pytest.raises(SizeMismatch, match="said to have"):
+            store.images.pull(registry.has(lying, tag="2"))
+        store.images.pull(registry.has(index, tag="3"))  # the control
 
 
 def test_a_layer_is_the_one_that_the_config_says(store: Store) -> None:

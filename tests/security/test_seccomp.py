@@ -298,6 +298,17 @@ def test_a_profile_in_dockers_format(engine: ck.Engine, hostile: str) -> None:
         assert result.exit.signal == signal.SIGSYS
 
 
+def test_a_profile_that_is_older_than_what_the_launcher_calls(
+    engine: ck.Engine, hostile: str
+) -> None:
+    rule = {"names": ["close_range"], "action": "SCMP_ACT_KILL_PROCESS"}
+    security = ck.Security(seccomp={"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]})
+    calls = [str(NUMBERS["getppid"]), "--", str(NUMBERS["close_range"]), "3", "3", "0"]
+    result = engine.run(hostile, ["/attacks/call", *calls], text=True, security=security)
+    assert result.stdout == "0\n"
+    assert result.exit.signal == signal.SIGSYS
+
+
 def test_a_finished_program(engine: ck.Engine, hostile: str) -> None:
     refusing = [(0x20, 0, 0, 0), (0x15, 0, 1, NUMBERS["getppid"]), (6, 0, 0, 0x0005004D)]
     program = b"".join(struct.pack("<HBBI", *one) for one in (*refusing, (6, 0, 0, 0x7FFF0000)))

@@ -35,6 +35,14 @@ BUILTINS: list[tuple[type[ContainerKitError], type[BaseException]]] = [
     (errors.IsADirectory, IsADirectoryError),
     (errors.LaunchError, OSError),
     (errors.CommandNotFound, FileNotFoundError),
+    (errors.Conflict, RuntimeError),
+    (errors.RegistryError, RuntimeError),
+    (errors.CorruptContent, ValueError),
+    (errors.NotReady, RuntimeError),
+    (errors.NotPublished, LookupError),
+    (errors.SandboxExpired, RuntimeError),
+    (errors.BuildError, RuntimeError),
+    (errors.ProcessFailed, RuntimeError),
     (errors.Timeout, TimeoutError),
 ]
 

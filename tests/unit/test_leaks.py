@@ -47,7 +47,7 @@ def test_a_group_counts_when_it_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     last = {"left", "a third"}
     monkeypatch.setattr(leaks, "cgroups", lambda: next(seen, last))
     nothing = leaks.take()._replace(cgroups=frozenset())
-    assert leaks.settle(nothing) == ["cgroup left"]
+    assert leaks.settle(nothing, 0.2) == ["cgroup left"]
 
 
 @pytest.mark.needs("host root")

@@ -16,6 +16,8 @@ from containerkit.errors import HINTS, HostError, PermissionDenied
 
 # ---- errors ------------------------------------------------------------------------------------
 
+BROKEN_HINT = "the archive is hostile or broken"
+
 
 def refused(message: str, number: int) -> HostError:
     """Return the exception for what the kernel refused, of that errno."""

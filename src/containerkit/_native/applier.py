@@ -6,12 +6,13 @@ directory that another entry replaces.  Neighbours: `layers` feeds it.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from typing import TYPE_CHECKING, Any, Self
 
 from containerkit._ck import ffi, lib
-from containerkit._native import refused, sparse
+from containerkit._native import BROKEN_HINT, refused, sparse
 from containerkit.errors import LIMIT_HINT, ArchiveError, ContainerKitError, UnsafePath
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 _OVERHEAD = 16 << 20
 """Bytes that headers and padding may have in any archive."""
+
+_NO_SUCH_ID = "its owner is no id here; /etc/subuid and /etc/subgid grant more to a new root"
 
 _ARCHIVES_FAULT = frozenset(
     (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.ENOENT, errno.EISDIR, errno.EBADMSG)
@@ -230,7 +233,7 @@ class Applier:
         named = self._result.entry
         return os.fsdecode(ffi.string(named)) if named else ""
 
-    def _bad(self, why: str, hint: str | None = None) -> ArchiveError:
+    def _bad(self, why: str, hint: str = BROKEN_HINT) -> ArchiveError:
         self._failed = True
         entry = self._entry
         return ArchiveError(f"{self._attempt}: {_shown(entry)}: {why}", hint=hint, entry=entry)
@@ -243,12 +246,22 @@ class Applier:
         message = f"{self._attempt}: {detail}{cause}"
         if err.code == lib.CK_E_LIMIT or err.errnum == errno.E2BIG:
             return ArchiveError(message, hint=LIMIT_HINT, entry=self._entry)
-        if err.code == lib.CK_E_ARCHIVE or err.errnum in _ARCHIVES_FAULT:
-            return ArchiveError(message, entry=self._entry)
         if err.code == lib.CK_E_UNSAFE:
-            hint = "the archive is hostile or broken"
-            return UnsafePath(message, hint=hint, entry=self._entry)
-        return refused(message, err.errnum)
+            return UnsafePath(message, hint=BROKEN_HINT, entry=self._entry)
+        if err.code == lib.CK_E_ARCHIVE or err.errnum in _ARCHIVES_FAULT:
+            return ArchiveError(message, hint=BROKEN_HINT, entry=self._entry)
+        error = refused(message, err.errnum)
+        # chown(2) says so; all else that could be invalid is checked before
+        if err.errnum == errno.EINVAL and _are_ids_missing():
+            error.hint = _NO_SUCH_ID
+        return error
+
+
+def _are_ids_missing() -> bool:
+    """Whether this is a user namespace that has not all ids."""
+    with contextlib.suppress(OSError), open("/proc/self/uid_map", encoding="ascii") as file:
+        return file.read().split() != ["0", "0", "4294967295"]
+    return False
 
 
 def _shown(text: str) -> str:

@@ -138,7 +138,7 @@ class Container(Inside):
 
     async def kill(self, signal: str | int = "KILL") -> None:
         """Send a signal to its first process."""
-        await self._workers.call(lambda: self._core.kill(signal))
+        await adrive(self._core.waiting_killed(signal))
 
     async def restart(self, *, grace: float | None = None) -> None:
         """Stop it and start it again."""

@@ -11,7 +11,7 @@ import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from containerkit import engine as blocking
 from containerkit.aio.container import Container
@@ -265,6 +265,9 @@ class Engine:
     ) -> None:
         await self.close()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._core,)
+
     def __repr__(self) -> str:
         return repr(self._core)
 
@@ -272,3 +275,8 @@ class Engine:
 def container_of(root: str, identity: str) -> Container:
     """Return the handle that a pickle stands for; see the blocking face's."""
     return Container(blocking.container_of(root, identity), Workers())
+
+
+def image_of(root: str, digest: str) -> Image:
+    """Return the image that a pickle stands for; see the blocking face's."""
+    return Image(blocking.image_of(root, digest), Workers())

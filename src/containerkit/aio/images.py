@@ -108,6 +108,11 @@ class Image:
     def __hash__(self) -> int:
         return hash(self._core)
 
+    def __reduce__(self) -> tuple[Callable[[str, str], Image], tuple[str, str]]:
+        from containerkit.aio.engine import image_of
+
+        return image_of, self._core.__reduce__()[1]
+
     def __repr__(self) -> str:
         return repr(self._core)
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import select
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, AnyStr, Generic, Literal, Self
 
 from containerkit.aio.face import face_of
 from containerkit.runtime import process as blocking
+from containerkit.runtime.process import MaybeNone
 from containerkit.stdio import pipes as blocking_pipes
 from containerkit.stdio.aiodrive import adrive
 from containerkit.stdio.pipes import CHUNK, encoded
@@ -76,6 +78,14 @@ class Reader(Generic[AnyStr]):
             await self._fill()
         return core._given(at + 1 if at >= 0 else len(core._held))
 
+    async def readlines(self) -> list[AnyStr]:
+        """Read all lines that come, each with its newline."""
+        return [line async for line in self]
+
+    def readable(self) -> bool:
+        """Return True: it can be read."""
+        return True
+
     async def _take(self, size: int) -> AnyStr:
         core = self._core
         while not core.ended and (size < 0 or len(core._held) < size):
@@ -130,6 +140,15 @@ class Writer(Generic[AnyStr]):
             # No more than certainly fits: PIPE_BUF bytes do when a pipe is writable (pipe(7)).
             rest = rest[os.write(self._core.fileno(), rest[: select.PIPE_BUF]) :]
 
+    async def writelines(self, lines: Iterable[AnyStr]) -> None:
+        """Write one after the other; no newlines are added."""
+        for line in lines:
+            await self.write(line)
+
+    def writable(self) -> bool:
+        """Return True: it can be written to."""
+        return True
+
     def flush(self) -> None:
         """Do nothing: all that was written is on its way."""
 
@@ -147,9 +166,9 @@ class Process(Generic[AnyStr]):
     def __init__(self, core: blocking.Process[AnyStr], workers: Workers) -> None:
         self._core: blocking.Process[AnyStr] = core
         self._workers = workers
-        self.stdin: Writer[AnyStr] | None = None if core.stdin is None else Writer(core.stdin)
-        self.stdout: Reader[AnyStr] | None = None if core.stdout is None else Reader(core.stdout)
-        self.stderr: Reader[AnyStr] | None = None if core.stderr is None else Reader(core.stderr)
+        self.stdin: Writer[AnyStr] | MaybeNone = core.stdin and Writer(core.stdin)
+        self.stdout: Reader[AnyStr] = Reader(core.stdout)
+        self.stderr: Reader[AnyStr] | MaybeNone = core.stderr and Reader(core.stderr)
 
     @property
     def pid(self) -> int:

@@ -7,13 +7,15 @@ Neighbours: `runtime.marks` says what a container is, `runtime.recover` clears a
 
 from __future__ import annotations
 
-import os
 import re
 from typing import TYPE_CHECKING, Final
 
 from containerkit.errors import ContainerNotFound
 from containerkit.model.check import Problem
 from containerkit.runtime import begin, birth, marks
+from containerkit.runtime.recover import look_for_lost
+from containerkit.state import record
+from containerkit.state.atomic import names_in
 
 if TYPE_CHECKING:
     from containerkit.runtime.keeper import Keeper
@@ -27,7 +29,7 @@ def check_containers(keeper: Keeper, *, repair: bool) -> tuple[list[Problem], in
     A row without a marked directory is no problem: it is no container, see `drop_orphans`.
     """
     found = []
-    for name in os.listdir(keeper.root / "containers"):
+    for name in names_in(keeper.root / "containers"):
         if _ID.fullmatch(name) and marks.read(keeper.directory(name)) is not None:
             found.append(name)
     known = {row.id for row in keeper.records.all()}
@@ -36,7 +38,20 @@ def check_containers(keeper: Keeper, *, repair: bool) -> tuple[list[Problem], in
         for name in found
         if name not in known and (repaired := _without_row(keeper, name, repair=repair)) is not None
     ]
+    problems += [problem for name in found if (problem := _record(keeper, name, repair=repair))]
     return problems, len(found)
+
+
+def _record(keeper: Keeper, identity: str, *, repair: bool) -> Problem | None:
+    """Return what is wrong with a container's record; a launcher that runs it writes it anew itself."""
+    damaged = record.unknown()
+    if record.read(keeper.directory(identity), damaged=lambda: damaged) is not damaged:
+        return None
+    repaired = False
+    if repair:
+        look_for_lost(keeper.root, identity)
+        repaired = record.read(keeper.directory(identity)) is not None
+    return Problem("damaged record", identity, "how it ended last is not known", repaired)
 
 
 def _without_row(keeper: Keeper, identity: str, *, repair: bool) -> bool | None:
@@ -49,6 +64,8 @@ def _without_row(keeper: Keeper, identity: str, *, repair: bool) -> bool | None:
             if repair:
                 birth.unmake(keeper, identity)
             return repair
+    except BlockingIOError:  # it runs
+        return False
     except ContainerNotFound:
         return None
 

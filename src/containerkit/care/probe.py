@@ -21,7 +21,7 @@ from containerkit.launch.bare import HINT
 from containerkit.launch.capabilities import mask_of
 from containerkit.model.host import HostFeature, HostReport
 from containerkit.runtime import facts
-from containerkit.state import userns
+from containerkit.state import forbidden, subids, userns
 
 _SYS_ADMIN: Final = 1 << 21
 _SYSCTL: Final = Path("/proc/sys")
@@ -34,7 +34,7 @@ class Row(NamedTuple):
     ask: Callable[[], tuple[bool, str]]
     needed_for: str
     stands_in: str
-    knob: str = ""
+    knob: str | Callable[[], str] = ""
 
 
 def probe() -> HostReport:
@@ -48,9 +48,8 @@ def probe() -> HostReport:
 def _features() -> Iterator[HostFeature]:
     for row in (*_RIGHTS, *_NAMESPACES, *_CALLS, *_FILES, *_REST):
         present, found = row.ask()
-        yield HostFeature(
-            row.name, present, found, row.needed_for, row.stands_in, "" if present else row.knob
-        )
+        knob = "" if present else row.knob if isinstance(row.knob, str) else row.knob()
+        yield HostFeature(row.name, present, found, row.needed_for, row.stands_in, knob)
         if row.name == "seccomp":
             yield from groups.features()
 
@@ -66,9 +65,11 @@ def _read(path: str | Path) -> str | None:
 
 
 def _administrator() -> tuple[bool, str]:
-    held = bool(facts.capabilities() & _SYS_ADMIN)
     who = f"user {os.geteuid()}"
-    return held, f"{who}, with CAP_SYS_ADMIN" if held else f"{who}, without CAP_SYS_ADMIN"
+    if not facts.capabilities() & _SYS_ADMIN:
+        return False, f"{who}, without CAP_SYS_ADMIN"
+    held = userns.is_administrator()
+    return held, f"{who}, with CAP_SYS_ADMIN" + ("" if held else ", but not with all that it takes")
 
 
 def _seccomp() -> tuple[bool, str]:
@@ -159,15 +160,21 @@ def _subordinate_ids() -> tuple[bool, str]:
     ids = userns.granted()
     if ids is not None:
         return True, f"{ids.uids[1][2]} users beside its own, from {ids.uids[1][1]} on"
-    return False, "not for this user in /etc/subuid and /etc/subgid, or newuidmap is not installed"
+    return False, subids.withheld()
 
 
 # ---- system calls
 
 
-def _call(question: Callable[[], kernel.Answer]) -> Callable[[], tuple[bool, str]]:
+def _call(
+    question: Callable[[], kernel.Answer], *, within: bool = False
+) -> Callable[[], tuple[bool, str]]:
+    """Make a question of a call; *within*: who may not make it may do so in a user namespace."""
+
     def ask() -> tuple[bool, str]:
         answer = question()
+        if within and answer.said == "EPERM" and userns.is_needed():
+            return True, f"yes, Linux {platform.release()}, in a user namespace"
         if answer.known:
             return True, f"yes, Linux {platform.release()}"
         return False, f"{answer.said} from Linux {platform.release()}"
@@ -206,7 +213,7 @@ _CALLS: Final = (
     ),
     Row(
         "mount API",
-        _call(kernel.mount_api),
+        _call(kernel.mount_api, within=True),
         "mounts that are made aside and attached whole (fsopen, open_tree, move_mount)",
         "nothing starts",
         "Linux 5.10 or later",
@@ -216,7 +223,11 @@ _CALLS: Final = (
         _call(kernel.idmapped_mounts),
         "sharing layers and directories with a user namespace",
         "layers are copied, with a container's ids; of bind mounts, nothing starts",
-        "Linux 5.12 or later, 5.19 for overlays",
+        lambda: (
+            "run as root of the host: the kernel gives them to nobody else"
+            if userns.is_within()
+            else "Linux 5.12 or later, 5.19 for overlays"
+        ),
     ),
     Row("seccomp", _seccomp, "refusing dangerous system calls", "nothing starts", "CONFIG_SECCOMP"),
 )
@@ -238,6 +249,8 @@ def _overlay_append() -> tuple[bool, str]:
     if "\toverlay\n" not in f"{_read('/proc/filesystems') or ''}\n":
         return False, "no overlay that could be asked"
     # A parser of before 6.5 takes every option here and refuses it at the mount.
+    if userns.is_needed():
+        return False, "only root can ask for it"
     if kernel.overlay_option("nobody-knows-this", "1"):
         return False, "options are not checked one by one"
     taken = kernel.overlay_option("lowerdir+", "/")
@@ -261,6 +274,15 @@ def _device(path: str) -> Callable[[], tuple[bool, str]]:
     return ask
 
 
+def _device_knob(path: str, module: str) -> Callable[[], str]:
+    def knob() -> str:
+        if not os.path.exists(path):
+            return module
+        return f"as root: give this user the group of {path}, or: chmod 666 {path}"
+
+    return knob
+
+
 _FILES: Final = (
     Row(
         "overlay",
@@ -281,7 +303,7 @@ _FILES: Final = (
         _device("/dev/fuse"),
         "file systems of programs, where a later version uses some",
         "overlays of the kernel alone",
-        "modprobe fuse",
+        _device_knob("/dev/fuse", "modprobe fuse"),
     ),
 )
 
@@ -326,15 +348,16 @@ _REST: Final = (
         _unprivileged_user_namespaces,
         "containers started by ordinary users",
         "containers need root",
-        "sysctl kernel.unprivileged_userns_clone=1,"
-        " sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+        lambda: (
+            ", ".join(f"sysctl {name}={good}" for name, _, good in forbidden.knobs()) or _FILTER
+        ),
     ),
     Row(
         "subordinate ids",
         _subordinate_ids,
         "users and groups beside root in containers of ordinary users",
         "user 0 alone, who is the caller: files of others become its own, user= raises",
-        userns.GRANT,
+        subids.knob,
     ),
     Row(
         "nested",
@@ -355,7 +378,9 @@ _REST: Final = (
         _device("/dev/kvm"),
         "nothing yet: containers share the host's kernel",
         "namespaces, as everywhere",
-        "modprobe kvm-intel or kvm-amd; nested virtualization in a virtual machine",
+        _device_knob(
+            "/dev/kvm", "modprobe kvm-intel or kvm-amd; nested virtualization in a virtual machine"
+        ),
     ),
     Row(
         "memfd exec",

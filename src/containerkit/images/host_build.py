@@ -19,6 +19,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from containerkit.errors import refusals
 from containerkit.images import host_etc, host_ref
 from containerkit.images.host_layout import Layout, LayoutBuilder, Mounts, within
 from containerkit.images.host_python import PythonFacts
@@ -110,6 +111,7 @@ class Skeleton:
         self._hash.update(b"\0".join(os.fsencode(field) for field in fields) + b"\0\n")
 
 
+@refusals("make the host image")
 def build(
     root: Path,
     stamp: str,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from containerkit.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from containerkit.images.images import Images
@@ -171,6 +172,9 @@ class Image:
 
     def __hash__(self) -> int:
         return hash((self._images.root, self.digest))
+
+    def __reduce__(self) -> tuple[Callable[[str, str], Image] | None, tuple[str, str]]:
+        return self._images.reopen, (str(self._images.root), self.digest)
 
     def __repr__(self) -> str:
         name = self.references[0] if self.references else "no name"

@@ -70,6 +70,7 @@ class Images:
         self._snapshots = snapshots
         self._make_client = client
         self._clients: dict[int, RegistryClient] = {}
+        self.reopen: Callable[[str, str], Image] | None = None  # what a pickle of an image calls
         self._mirrors = tuple(mirrors)
         self._limits = limits
 
@@ -101,8 +102,7 @@ class Images:
         memo = self._catalog.memo()
         found: Image | None = memo.get(name)
         if found is None:
-            found = self._load(self._find(name), str(name))
-            memo[name] = found
+            found = memo[name] = self._load(self._find(name), str(name))
         return found
 
     def list(self) -> tuple[Image, ...]:
@@ -287,21 +287,22 @@ class Images:
             ImageNotFound: none is called so.
             InUse: it has several names, and *force* is not given.
         """
-        image = self.get(name)
-        digest = Digest.parse(image.digest)
+        digest = Digest.parse(self.get(name).digest)
+        image = self._load(digest, str(name))  # with the names that it has now
         reference = None if isinstance(name, Image) else _reference_or_none(name)
         known = None if reference is None else records.find_name(self._catalog, str(reference))
-        if known is not None and known.image == digest:
-            if len(image.references) > 1:
-                records.forget_name(self._catalog, str(reference), digest)
-                image._tell("untag", str(reference))
-                return
-        elif len(image.references) > 1 and not force:
+        whole = known is None or known.image != digest
+        if not whole and len(image.references) > 1:
+            records.forget_name(self._catalog, str(reference), digest)
+            image._tell("untag", str(reference))
+            return
+        names = None if whole and force else image.references
+        if names is not None and len(names) > 1:
             raise InUse(
-                f"cannot remove image {image.id}: it has the names {', '.join(image.references)}",
+                f"cannot remove image {image.id}: it has the names {', '.join(names)}",
                 hint="remove them one by one, or use force=True",
             )
-        if not records.forget(self._catalog, digest, image.references) and not force:
+        if not records.forget(self._catalog, digest, names):
             raise InUse(f"cannot remove image {image.id}: it was given another name meanwhile")
         image._tell("delete", None if reference is None else str(reference))
         self.gc(debris=False)

@@ -26,6 +26,7 @@ from containerkit.errors import (
     HostError,
     ImageNotFound,
     InvalidSpec,
+    SizeMismatch,
 )
 from containerkit.images import records
 from containerkit.images.layer import Store, bring_layer
@@ -131,6 +132,7 @@ class Pull:
             pin.add([chosen.digest])
             kept = self._kept(chosen.digest, self.limits.manifest)
             data, descriptor = self.source.manifest(chosen) if kept is None else (kept, chosen)
+            _check_size(chosen, len(data))
         raise InvalidSpec(f"an index within an index, {_INDEX_DEPTH} deep, is not followed")
 
     def _known_source(self) -> Digest | None:
@@ -163,6 +165,7 @@ class Pull:
         data = self._kept(descriptor.digest, self.limits.config)
         if data is None:
             data = self._fetch_config(descriptor)
+        _check_size(descriptor, len(data))
         return ImageConfig.parse(data, limit=self.limits.config, layers=self.limits.layers)
 
     def _fetch_config(self, descriptor: Descriptor) -> bytes:
@@ -273,6 +276,17 @@ class Pull:
                 None if layer is None else layer.size,
                 detail,
             )
+        )
+
+
+def _check_size(descriptor: Descriptor, size: int) -> None:
+    """Refuse content that was here already under another size than it is said to have."""
+    if size != descriptor.size:
+        raise SizeMismatch(
+            f"{descriptor.digest} has {size} bytes, not the {descriptor.size} that it is said to have",
+            hint="who made the image, or the registry, has changed what refers to it",
+            expected=descriptor.size,
+            actual=size,
         )
 
 

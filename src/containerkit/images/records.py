@@ -214,11 +214,11 @@ def forget_name(catalog: Catalog, reference: str, image: Digest) -> bool:
         return gone.rowcount == 1
 
 
-def forget(catalog: Catalog, image: Digest, names: Sequence[str]) -> bool:
-    """Remove an image and its names, provided that it has no other names than these by now."""
+def forget(catalog: Catalog, image: Digest, names: Sequence[str] | None) -> bool:
+    """Remove an image and its names, provided that it has no other names than these, if given."""
     with catalog.transaction(frees=True) as db:
         rows = db.execute("SELECT reference FROM names WHERE image = ?", (str(image),)).fetchall()
-        if not {row[0] for row in rows} <= set(names):
+        if names is not None and not {row[0] for row in rows} <= set(names):
             return False
         db.execute("DELETE FROM images WHERE digest = ?", (str(image),))
     return True

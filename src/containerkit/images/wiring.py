@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from containerkit.images.image import Image
     from containerkit.images.images import Images
     from containerkit.model.engine_config import Pace
     from containerkit.model.image_limits import ImageLimits
@@ -29,6 +30,7 @@ class Stores:
         mirrors: registries asked before docker.io.
         limits: what an image that is pulled may be; None: the usual ones.
         realms: hosts that the login of any registry may be sent to, for a token.
+        reopen: a function of a module, for pickles of images: (root, digest) → image.
         pace: bytes a second, and the seconds to count them over, that a registry has to keep.
     """
 
@@ -42,6 +44,7 @@ class Stores:
         "_mirrors",
         "_pace",
         "_realms",
+        "_reopen",
         "_root",
     )
 
@@ -53,12 +56,14 @@ class Stores:
         limits: ImageLimits | None = None,
         realms: tuple[str, ...] = (),
         pace: Pace | None = None,
+        reopen: Callable[[str, str], Image] | None = None,
     ) -> None:
         self._root = root
         self._mirrors = mirrors
         self._limits = limits
         self._realms = realms
         self._pace = pace
+        self._reopen = reopen
         self._catalog: Catalog | None = None
         self._images: Images | None = None
         self._credentials: Credentials | None = None
@@ -102,7 +107,7 @@ class Stores:
         content = ContentStore(self.path)
         snapshots = Snapshots(self._root, catalog, content)
         self._closers.append(snapshots.close)
-        return Images(
+        images = Images(
             self._root,
             catalog,
             content,
@@ -111,6 +116,8 @@ class Stores:
             mirrors=self._mirrors,
             limits=self._limits,
         )
+        images.reopen = self._reopen
+        return images
 
     def _client(self) -> RegistryClient:
         from containerkit.registry.client import RegistryClient

@@ -316,7 +316,7 @@ def enclose(
     if not network:
         steps.append(Op(Code.SECCOMP, arena=(_no_network(facts.machine), None, None)))
         notes.append("no network: sockets of the kind AF_UNIX only, abstract ones of others too")
-    steps += filter_steps(security, held, facts.machine, notes)
+    steps += filter_steps(security, held, facts, notes)
     return [*steps, defaults.INIT]
 
 

@@ -308,7 +308,7 @@ class _Compiler:
         available = self.facts.capabilities if self.ids is None else ALL_MASK
         bounding = bounding_set(self.security, available, self.notes)
         child += confine(
-            self.security, self.identity, bounding, self.workdir, self.facts.machine, self.notes
+            self.security, self.identity, bounding, self.workdir, self.facts, self.notes
         )
 
     def _execute(self, child: list[Op]) -> None:

@@ -27,6 +27,7 @@ from containerkit.model.security import DEFAULT_CAPABILITIES
 
 if TYPE_CHECKING:
     from containerkit.launch.identity import Identity
+    from containerkit.launch.request import HostFacts
     from containerkit.model.security import Security
 
 
@@ -40,7 +41,7 @@ def confine(
     identity: Identity,
     bounding: int,
     workdir: str,
-    machine: str,
+    facts: HostFacts,
     notes: list[str],
 ) -> list[Op]:
     """Return the steps from all rights to the container's own, in its working directory.
@@ -50,7 +51,7 @@ def confine(
         identity: who it becomes.
         bounding: capabilities it may ever have; user 0 holds them all.
         workdir: entered with the user's own rights.
-        machine: as uname(2) says it.
+        facts: the machine and the kernel are read.
         notes: gets a sentence about the filter.
 
     Raises:
@@ -65,12 +66,12 @@ def confine(
     steps.append(Op(Code.IDS, value=(identity.uid, identity.gid)))
     # Without no_new_privs only CAP_SYS_ADMIN may load a filter: before CAPS drops it.
     if not security.no_new_privileges:
-        steps += filter_steps(security, bounding, machine, notes)
+        steps += filter_steps(security, bounding, facts, notes)
     held = bounding if identity.uid == 0 else 0
     steps.append(Op(Code.CAPS, value=(bounding, held)))
     steps.append(Op(Code.CHDIR, arena=(workdir, None, None)))
     if security.no_new_privileges:
-        steps += filter_steps(security, bounding, machine, notes)
+        steps += filter_steps(security, bounding, facts, notes)
     return steps
 
 
@@ -103,13 +104,13 @@ def bounding_set(security: Security, available: int, notes: list[str]) -> int:
     return wanted & ~missing
 
 
-def filter_steps(security: Security, bounding: int, machine: str, notes: list[str]) -> list[Op]:
+def filter_steps(security: Security, bounding: int, facts: HostFacts, notes: list[str]) -> list[Op]:
     """Return the step that loads the filter of a container, if it has one.
 
     Args:
         security: the policy.
         bounding: the capabilities that it may have.
-        machine: as uname(2) says it.
+        facts: the machine and the kernel are read.
         notes: gets a sentence about the filter.
 
     Raises:
@@ -118,9 +119,10 @@ def filter_steps(security: Security, bounding: int, machine: str, notes: list[st
     policy = security.seccomp
     program = program_of(
         policy,
-        machine=machine,
+        machine=facts.machine,
         capabilities=names_of(bounding),
         own_userns=security.userns != "host",
+        kernel=facts.kernel,
     )
     if program is None:
         notes.append("no filter of system calls: it is unconfined")

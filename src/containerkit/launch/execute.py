@@ -35,7 +35,7 @@ from containerkit.launch.process import (
     host_name,
     working_directory,
 )
-from containerkit.launch.request import STREAMS, HostFacts
+from containerkit.launch.request import STREAMS, HostFacts, check_shapes
 from containerkit.launch.wire import packed
 from containerkit.model.options import Command, ContainerOptions
 from containerkit.model.security import Security
@@ -129,6 +129,7 @@ def exec_plan(base: ExecBase, request: ExecRequest) -> Plan:
             is not absolute.
         MissingFeature: capabilities that the container was given are not there any more.
     """
+    check_shapes({"env": request.env, "workdir": request.workdir})
     key = request.tty, request.privileged, request.streams
     common = request.user is None and request.workdir is None
     frame = base._frames.get(key) if common else None
@@ -176,7 +177,7 @@ def _frame(base: ExecBase, request: ExecRequest) -> _Frame:
     if ids is not None:
         child.append(userns.join_step(ids, identity))
     child.append(defaults.UMASK)
-    child += confine(security, identity, bounding, workdir, facts.machine, notes)
+    child += confine(security, identity, bounding, workdir, facts, notes)
     steps = tuple([packed(op) if op.arena == _NO_ARGUMENTS else op for op in child])
     inputs = () if request.tty else tuple([Input(kind) for kind in request.streams])
     return _Frame(inputs, steps, identity.home, tuple(notes))

@@ -315,6 +315,7 @@ _HINTS: Final[dict[tuple[int, int], str]] = {
     (Code.MOUNT_FS, errno.ENODEV): "the kernel lacks this file system",
     (Code.MOUNT_FS, errno.EINVAL): "the kernel refused an option of the mount",
     (Code.MOVE_MOUNT, errno.ENOTDIR): "one of source and target is a file, the other a directory",
+    (Code.MOVE_MOUNT, errno.EINVAL): "one of source and target is a file, the other a directory",
     (Code.COPY_FD, errno.ENOSPC): "the secrets are larger than their tmpfs",
     (
         Code.RLIMIT,
@@ -322,6 +323,10 @@ _HINTS: Final[dict[tuple[int, int], str]] = {
     ): "the hard limit can not be raised without CAP_SYS_RESOURCE: ask for at most the caller's own",
     (Code.SYSCTL, errno.ENOENT): "the kernel has no such setting, or not in this namespace",
     (Code.SYSCTL, errno.EINVAL): "the kernel refused the value",
+    (
+        Code.SYSCTL,
+        errno.EACCES,
+    ): "this setting can only be read in a namespace that is not the host's",
     (Code.OOM_SCORE, errno.EACCES): "oom_score_adj can not be lowered without CAP_SYS_RESOURCE",
     (
         Code.KEYRING,
@@ -332,6 +337,7 @@ _HINTS: Final[dict[tuple[int, int], str]] = {
     (Code.CHDIR, errno.EACCES): "the container's user may not enter the workdir",
     (Code.CHDIR, errno.ENOENT): "the container has no such directory: make it first",
     (Code.CHDIR, errno.ENOTDIR): "the workdir is a file in the image",
+    (Code.CHDIR, errno.ELOOP): "the workdir is a link of /proc, or leads to itself",
     (
         Code.EXEC,
         errno.ENOENT,
@@ -344,6 +350,10 @@ _HINTS: Final[dict[tuple[int, int], str]] = {
         Code.EXEC,
         errno.EACCES,
     ): "the file is not executable, is a directory, or lies on a noexec mount",
+    (
+        Code.EXEC,
+        errno.EPERM,
+    ): "the filter of system calls refuses to execute anything, or a security module does",
     (Code.EXEC, errno.ENOEXEC): "the file has no #! line, or is made for another architecture",
     (Code.EXEC, errno.ELOOP): "the command is a link that leads to itself",
     (Code.EXEC, errno.E2BIG): "command and environment are too long for the kernel",
@@ -354,6 +364,7 @@ _GENERAL: Final[dict[int, str]] = {
     errno.EMFILE: "too many open files: raise ulimit -n",
     errno.ENFILE: "too many open files on the host",
     errno.ENOMEM: "too little memory, on the host or in the control group",
+    errno.ENAMETOOLONG: "a name has at most 255 bytes, a path 4,095",
     errno.ENOSPC: "no space left, or a limit of user namespaces, mounts or inotify is reached",
     errno.ENOSYS: "the kernel is too old, or a filter around this process hides the call: see Engine.probe()",
 }

@@ -26,6 +26,9 @@ GROUPS_MAX: Final = 1 << 16
 ID_MAX: Final = (1 << 31) - 1
 _FILE_ID_MAX: Final = (1 << 32) - 2
 
+# Of a path; the kernel would refuse a longer one, or an environment with much more, at exec.
+_HOME_MAX: Final = 4095
+
 _NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,9}")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.@\\-]{0,255}\$?")
 _HINT: Final = 'as "name", "uid", "name:group" or "uid:gid"'
@@ -70,7 +73,7 @@ def _lines(data: bytes, what: str) -> list[list[str]]:
 
 def _file_id(text: str) -> int | None:
     """Return the number in an id field, None for anything that is not plainly one."""
-    if not (text.isascii() and text.isdigit()) or len(text) > 10:
+    if not (text.isascii() and text.isdigit()) or len(text) > 10 or text != str(int(text)):
         return None
     number = int(text)
     return number if number <= _FILE_ID_MAX else None
@@ -86,7 +89,7 @@ def _users(data: bytes) -> tuple[_User, ...]:
         uid, gid = _file_id(fields[2]), _file_id(fields[3])
         if uid is not None and gid is not None:
             home = fields[5] if fields[5].startswith("/") and "\0" not in fields[5] else "/"
-            found.append(_User(fields[0], uid, gid, home))
+            found.append(_User(fields[0], uid, gid, home if len(home) <= _HOME_MAX else "/"))
     return tuple(found)
 
 
@@ -120,7 +123,7 @@ def _number(text: str, whole: str) -> int | None:
 
 
 def _known(names: list[str]) -> str | None:
-    shown = [name for name in names if _NAME.fullmatch(name)][:8]
+    shown = list(dict.fromkeys(name for name in names if _NAME.fullmatch(name)))[:8]
     return f"the image knows {', '.join(shown)}" if shown else "use numbers: the image names none"
 
 

@@ -72,6 +72,7 @@ _RATES: Final = (
     ("read_iops", "blkio.throttle.read_iops_device", "riops"),
     ("write_iops", "blkio.throttle.write_iops_device", "wiops"),
 )
+_TOTAL: Final = ("memory", "memory.memsw.limit_in_bytes", "")
 _LIFTED: Final = {
     "pids.max": "max",
     "memory.limit_in_bytes": "-1",
@@ -197,12 +198,20 @@ def changed_settings(
     before, after = _settings(old, facts, devices), _settings(new, facts, devices)
     changes = {key: value for key, value in after.items() if before.get(key) != value}
     lifted = {key: _LIFTED[key[1]] for key in before if key not in after}
-    total = ("memory", "memory.memsw.limit_in_bytes", "")
     order = [*lifted, *changes]
-    if total in order and _memory(new) > _total(old):
-        order.sort(key=lambda key: key != total)
+    if _TOTAL in order and _memory(new) > _total(old):
+        order.sort(key=lambda key: key != _TOTAL)
     changes |= lifted
     return _triples({key: changes[key] for key in order})
+
+
+def anew_settings(
+    new: Limits, facts: HostFacts, devices: Mapping[str, str] = _NO_DEVICES
+) -> tuple[str, ...]:
+    """Return all that holds *new*, whatever holds before: what would be in its way is lifted."""
+    settings = _settings(new, facts, devices)
+    lifted = {_TOTAL: _LIFTED[_TOTAL[1]]} if _TOTAL in settings else {}
+    return (*_triples(lifted), *_triples(settings))
 
 
 def _triples(settings: Settings) -> tuple[str, ...]:

@@ -103,10 +103,7 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 def _check_values(options: Mapping[str, Any]) -> None:
     """Refuse values that are used only later, or not at all in a `run`."""
-    for name, (kinds, hint) in _SHAPES.items():
-        value = options.get(name)
-        if value is not None and not isinstance(value, kinds):
-            raise ConfigError(f"{name} has the wrong type, {type(value).__name__}", hint=hint)
+    check_shapes(options)
     for mount in options.get("mounts") or ():
         if not isinstance(mount, Mount):
             raise ConfigError(
@@ -122,6 +119,18 @@ def _check_values(options: Mapping[str, Any]) -> None:
         raise ConfigError(f"stop_grace {grace!r} is not a number of seconds")
     if grace is not None and not grace >= 0:
         raise ConfigError(f"stop_grace {grace!r} is not a number of seconds")
+
+
+def check_shapes(options: Mapping[str, Any]) -> None:
+    """Refuse values of another type than what they are looked into for.
+
+    Raises:
+        ConfigError: one of them is.
+    """
+    for name, (kinds, hint) in _SHAPES.items():
+        value = options.get(name)
+        if value is not None and not isinstance(value, kinds):
+            raise ConfigError(f"{name} has the wrong type, {type(value).__name__}", hint=hint)
 
 
 def _names(value: Iterable[str]) -> frozenset[str]:
@@ -175,6 +184,7 @@ class HostFacts:
         euid, egid: of the caller.
         hostname: of the host, for containers in its network.
         machine: as uname(2) says it, whose numbers of system calls a filter needs.
+        kernel: the first two numbers of its version, which a filter may ask for.
         hardware: paths of /sys that are hidden beside the default ones, of this host's devices.
         bare: there are no namespaces to be had; see `launch.bare`.
         devices: device nodes can be made in the store, and opened there.
@@ -191,6 +201,7 @@ class HostFacts:
     egid: int = 0
     hostname: str = ""
     machine: str = "x86_64"
+    kernel: tuple[int, int] = (6, 18)
     hardware: tuple[str, ...] = ()
     bare: bool = False
     devices: bool = True

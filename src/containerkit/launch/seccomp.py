@@ -8,6 +8,9 @@ What is not in the rules, in every policy whose default refuses:
   back to an older one; so does clone3, whose flags lie in memory that no filter can see;
 - a known call says what the policy's default is (EPERM);
 - calls of another ABI (32 bits, x32) say ENOSYS, or end the process where a policy wants that.
+
+In every policy the one call that the launcher makes between loading the filter and executing the
+program is let through in its very form: marking its descriptors.  Older profiles do not know it.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from containerkit.launch.seccomp_policies import POLICIES
 from containerkit.launch.syscalls import ARCHITECTURES, INT_ARGUMENTS, Architecture
 
 if TYPE_CHECKING:
-    from containerkit.model.seccomp import Action, Condition, Rule, SeccompProfile
+    from containerkit.model.seccomp import Action, Condition, Rule, SeccompProfile, Version
 
 # linux/seccomp.h; errno and trace take data in their low 16 bits
 _RETURNS: Final[dict[Action, int]] = {
@@ -36,6 +39,16 @@ _RETURNS: Final[dict[Action, int]] = {
     "allow": 0x7FFF0000,
 }
 _NOT_THERE: Final = _RETURNS["errno"] | errno.ENOSYS
+_LETS_PASS: Final = frozenset[str](("allow", "log", "trace"))
+"""A tracer answers for newer calls by itself."""
+
+_SWEEP: Final = bpf.Clause(
+    tuple(bpf.Test(n, "eq", value, 0, wide=False) for n, value in enumerate((3, 0xFFFFFFFF, 4))),
+    _RETURNS["allow"],
+)
+"""close_range(3, ~0U, CLOSE_RANGE_CLOEXEC)."""
+
+_YOUNGEST: Final = (1 << 16, 0)
 
 
 def program_of(
@@ -44,6 +57,7 @@ def program_of(
     machine: str,
     capabilities: Iterable[str],
     own_userns: bool,
+    kernel: Version = _YOUNGEST,
 ) -> bytes | None:
     """Return the filter of a container, None for none.
 
@@ -52,6 +66,7 @@ def program_of(
         machine: as ``platform.machine()`` has it.
         capabilities: of the container's bounding set.
         own_userns: the container has a user namespace of its own.
+        kernel: its version; left out: younger than any that a profile names.
 
     Raises:
         ConfigError: there is no policy by that name; the policy is too long for the kernel.
@@ -74,7 +89,7 @@ def program_of(
             feature="seccomp",
         )
     return compile_profile(
-        seccomp, architecture.name, frozenset(capabilities), own_userns=own_userns
+        seccomp, architecture.name, frozenset(capabilities), own_userns=own_userns, kernel=kernel
     )
 
 
@@ -86,7 +101,12 @@ def _finished(program: bytes) -> bytes:
 
 @lru_cache(maxsize=64)
 def compile_profile(
-    profile: SeccompProfile, machine: str, capabilities: frozenset[str], *, own_userns: bool
+    profile: SeccompProfile,
+    machine: str,
+    capabilities: frozenset[str],
+    *,
+    own_userns: bool,
+    kernel: Version = _YOUNGEST,
 ) -> bytes:
     """Return the program of a profile: struct sock_filter each.
 
@@ -95,12 +115,20 @@ def compile_profile(
         machine: a key of `ARCHITECTURES`.
         capabilities: those that the container may hold.
         own_userns: it has a user namespace of its own, where capabilities reach no host.
+        kernel: the version of the host's.
     """
     architecture = ARCHITECTURES[machine]
     default = _return(profile.default, profile.default_errno)
-    rules = [rule for rule in profile.rules if not (rule.host and own_userns)]
+    rules = [
+        rule
+        for rule in profile.rules
+        if not (rule.host and own_userns)
+        and (rule.since is None or kernel >= rule.since)
+        and (rule.until is None or kernel < rule.until)
+    ]
     clauses = _clauses(rules, architecture, capabilities)
-    refuses = profile.default != "allow"
+    clauses.setdefault(architecture.numbers["close_range"], []).insert(0, _SWEEP)
+    refuses = profile.default not in _LETS_PASS
     if refuses and architecture.numbers["clone3"] not in clauses:
         clauses[architecture.numbers["clone3"]] = [bpf.Clause((), _NOT_THERE)]
     others = (bpf.Clause((), default),)

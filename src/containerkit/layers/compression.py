@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import IO, Final, cast
 
-from containerkit.errors import ArchiveError, UnsupportedMediaType
+from containerkit._native import BROKEN_HINT
+from containerkit.errors import LIMIT_HINT, ArchiveError, UnsupportedMediaType
 from containerkit.model.image_limits import ZSTD_WINDOW
 
 CHUNK: Final = 1 << 20
@@ -99,9 +100,9 @@ def gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
                     at -= len(member.unconsumed_tail)
                     step = min(2 * step, CHUNK)
     except broken as error:
-        raise ArchiveError(f"cannot inflate layer: {error}") from error
+        raise ArchiveError(f"cannot inflate layer: {error}", hint=BROKEN_HINT) from error
     if member is not None or not members:
-        raise ArchiveError("cannot inflate layer: the gzip stream ends too early")
+        raise ArchiveError("cannot inflate layer: the gzip stream ends too early", hint=BROKEN_HINT)
 
 
 def gzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -137,9 +138,10 @@ def unzstd(chunks: Iterable[bytes], *, window: int = ZSTD_WINDOW) -> Iterator[by
         while made := reader.read(CHUNK):
             yield made
     except zstandard.ZstdError as error:
-        raise ArchiveError(f"cannot decompress layer: {error}") from error
+        hint = LIMIT_HINT if "too much memory" in str(error) else BROKEN_HINT
+        raise ArchiveError(f"cannot decompress layer: {error}", hint=hint) from error
     if not source.used:
-        raise ArchiveError("cannot decompress layer: the zstd stream is empty")
+        raise ArchiveError("cannot decompress layer: the zstd stream is empty", hint=BROKEN_HINT)
 
 
 class _Reader:

@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Self
 
 from containerkit._native.applier import Applier
-from containerkit.errors import HostError
+from containerkit.errors import ContainerKitError, HostError
 from containerkit.state.inside import Inside
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ def apply(directory: int, options: dict[str, Any]) -> tuple[int, int]:
         try:
             while data := sys.stdin.buffer.read(_CHUNK):
                 applier.feed(data)
+        except ContainerKitError:
+            raise
         except OSError as error:
             raise HostError(
                 f"cannot unpack a layer: {error.strerror}", errno=error.errno

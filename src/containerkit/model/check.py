@@ -16,6 +16,7 @@ ProblemKind = Literal[
     "unknown tree",
     "broken image",
     "unknown container",
+    "damaged record",
 ]
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno as errnos
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, Self
 
@@ -20,6 +21,7 @@ from containerkit.errors import ConfigError
 
 Action = Literal["allow", "errno", "kill_process", "kill_thread", "trap", "log", "trace"]
 Comparison = Literal["eq", "ne", "lt", "le", "gt", "ge", "masked_eq"]
+Version = tuple[int, int]
 
 _ACTIONS: Final[Mapping[str, Action]] = {
     "SCMP_ACT_ALLOW": "allow",
@@ -40,6 +42,7 @@ _COMPARISONS: Final[Mapping[str, Comparison]] = {
     "SCMP_CMP_GE": "ge",
     "SCMP_CMP_MASKED_EQ": "masked_eq",
 }
+_VERSION: Final = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})")
 _U64: Final = (1 << 64) - 1
 _RULES_MAX: Final = 4096
 _NAMES_MAX: Final = 8192
@@ -106,6 +109,8 @@ class Rule:
         without: the rule is there only when the container holds none of these.
         arches: it is there only on these (Docker's names: "amd64"); none: on all.
         not_arches: it is on none of these.
+        since: it is there only from this version of the kernel on, (6, 1) for 6.1.
+        until: it is there only on older ones.
         host: the rule is there only when the container shares the host's user namespace.
     """
 
@@ -117,6 +122,8 @@ class Rule:
     without: frozenset[str] = attrs.field(default=frozenset(), converter=_set)
     arches: frozenset[str] = attrs.field(default=frozenset(), converter=_set)
     not_arches: frozenset[str] = attrs.field(default=frozenset(), converter=_set)
+    since: Version | None = None
+    until: Version | None = None
     host: bool = False
 
     def __attrs_post_init__(self) -> None:
@@ -156,7 +163,8 @@ class SeccompProfile:
                 raise ConfigError(f"seccomp: the profile is not JSON: {error}") from error
         if not isinstance(profile, Mapping):
             raise ConfigError("seccomp: a profile is a JSON object")
-        rules = profile.get("syscalls", [])
+        rules = profile.get("syscalls")
+        rules = [] if rules is None else rules
         if not isinstance(rules, list) or len(rules) > _RULES_MAX:
             raise ConfigError(f"seccomp: syscalls is not a list of at most {_RULES_MAX} rules")
         default = _action(profile.get("defaultAction"))
@@ -200,7 +208,7 @@ def _read_rule(given: object) -> list[Rule]:
     """Return the rules that one of a profile stands for.
 
     Where one argument has several conditions, any of them is enough, as runc has it: each becomes a
-    rule.  ``minKernel`` holds: no profile names one that is younger than what this library needs.
+    rule.
     """
     rule = _object(given, "a rule")
     names = _texts(rule.get("names"), "names", _NAMES_MAX)
@@ -221,6 +229,8 @@ def _read_rule(given: object) -> list[Rule]:
         without=_capabilities(excludes),
         arches=frozenset(_texts(includes.get("arches"), "arches", 64)),
         not_arches=frozenset(_texts(excludes.get("arches"), "arches", 64)),
+        since=_version(includes.get("minKernel")),
+        until=_version(excludes.get("minKernel")),
     )
     indices = {condition.index for condition in made.conditions}
     if len(indices) == len(made.conditions):
@@ -232,6 +242,15 @@ def _capabilities(where: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(
         name.upper().removeprefix("CAP_") for name in _texts(where.get("caps"), "caps", 64)
     )
+
+
+def _version(given: object) -> Version | None:
+    if given is None or given == "":
+        return None
+    found = _VERSION.fullmatch(given) if isinstance(given, str) else None
+    if found is None:
+        raise ConfigError(f"seccomp: minKernel {given!r} is not a version", hint='as "4.8"')
+    return int(found[1]), int(found[2])
 
 
 def _condition(given: object) -> Condition:

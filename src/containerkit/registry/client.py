@@ -33,7 +33,7 @@ from containerkit.registry import protocol, retry
 from containerkit.registry.credentials import Credentials
 from containerkit.registry.fetch import BlobStream
 from containerkit.registry.session import Access, Auth, Certificates, Session
-from containerkit.registry.transport import Transport
+from containerkit.registry.transport import Answer, Transport
 
 USER_AGENT: Final = "containerkit"
 
@@ -177,6 +177,7 @@ class RegistryClient:
         with self._session.send(access, "GET", path, headers) as answer:
             if answer.status != 200:
                 raise self._session.refusal(access, answer, ImageNotFound)
+            _check_encoding(answer, f"cannot pull {reference}")
             announced = protocol.content_length(answer.headers) or 0
             most = self._limits.manifest
             data = b"" if announced > most else answer.read(most)
@@ -255,17 +256,22 @@ class RegistryClient:
         try:
             if answer.status not in (200, 206):
                 raise self._session.refusal(access, answer, BlobNotFound)
-            if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
-                raise TransportError(
-                    f"cannot download {descriptor.digest}: the answer is compressed on the way,"
-                    " which was not asked for",
-                    request=answer.request,
-                )
+            _check_encoding(answer, f"cannot download {descriptor.digest}")
             granted = protocol.granted_offset(answer.status, answer.headers, asked, descriptor)
         except BaseException:
             answer.finish()
             raise
         return BlobStream(answer, descriptor, granted, cancelled)
+
+
+def _check_encoding(answer: Answer, attempt: str) -> None:
+    """Refuse bytes that are others than those that were stored."""
+    if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise TransportError(
+            f"{attempt}: the answer is compressed on the way, which was not asked for",
+            hint="what stands between here and the registry changes what it says",
+            request=answer.request,
+        )
 
 
 def _other_digest(reference: Reference, expected: Digest, actual: Digest) -> DigestMismatch:

@@ -37,6 +37,7 @@ HELPER_TIMEOUT: Final = 30.0
 _HELPER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 # What docker wrote into config files before registries had plain names.
 _DOCKER_HUB_KEYS = ("https://index.docker.io/v1/", DEFAULT_REGISTRY, "registry-1.docker.io")
+_MEND = "docker login writes this file; mend or move it"
 # The helper protocol has no code for "I have none": this text of docker-credential-helpers is it.
 _NO_CREDENTIALS = "credentials not found"
 
@@ -141,7 +142,7 @@ class Credentials:
             # The decoder's own message quotes no content.
             raise ConfigError(
                 f"cannot read {path}: {error}",
-                hint="docker login writes this file; mend or move it",
+                hint=_MEND,
             ) from error
         return config
 
@@ -185,16 +186,25 @@ def _from_entry(entry: Mapping[str, Any], registry: str) -> Login | None:
             decoded = base64.b64decode(encoded, validate=True).decode("utf-8").rstrip("\0")
         except (binascii.Error, ValueError):
             raise ConfigError(
-                f"cannot read docker's login for {registry!a}: its auth is not base64 text"
+                f"cannot read docker's login for {registry!a}: its auth is not base64 text",
+                hint=_MEND,
             ) from None
-        username, _, password = decoded.partition(":")
+        username, colon, password = decoded.partition(":")
+        if not colon and not identity:
+            # Not shown: what stands there alone is more likely a token than a name.
+            raise ConfigError(
+                f"cannot read docker's login for {registry!a}: its auth is no name and password",
+                hint=_MEND,
+            )
     login = None
     if isinstance(identity, str) and identity:
         login = Login(username if isinstance(username, str) else "", "", identity)
     elif isinstance(username, str) and isinstance(password, str) and username:
         login = Login(username, password)
     if login is not None and not _is_text(login.username, login.password, identity):
-        raise ConfigError(f"cannot read docker's login for {registry!a}: it is no text in UTF-8")
+        raise ConfigError(
+            f"cannot read docker's login for {registry!a}: it is no text in UTF-8", hint=_MEND
+        )
     return login
 
 

@@ -165,7 +165,7 @@ def redirect_target(url: str, location: str) -> str:
     Raises:
         RegistryError: not HTTP, with credentials in it, or from TLS down to plain HTTP.
     """
-    target = ""
+    target = location
     try:
         target = urljoin(url, location)
         parts = urlsplit(target)
@@ -319,6 +319,10 @@ def status_error(
     if status in (401, 403):
         return Unauthorized(text, hint=hint, **details)
     if status == 404:
+        if missing is RegistryError:
+            return RegistryError(
+                text, hint="the registry says that tokens come from there", **details
+            )
         return missing(text, hint="check the name and the tag", **details)
     if status == 429:
         wait = retry_after(headers.get("Retry-After"), now=now)
@@ -326,4 +330,5 @@ def status_error(
         return RateLimited(text, hint=hint, retry_after=wait, retryable=True, **details)
     retryable = status in (408, 425) or (status >= 500 and status not in (501, 505))
     wait = retry_after(headers.get("Retry-After"), now=now) if retryable else None
-    return RegistryError(text, retryable=retryable, retry_after=wait, **details)
+    hint = "the registry is out of order; try again later" if retryable else None
+    return RegistryError(text, hint=hint, retryable=retryable, retry_after=wait, **details)

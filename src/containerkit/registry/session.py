@@ -85,6 +85,9 @@ class Session:
         self._transport = transport
         self._tokens = Tokens()
         self._origins: dict[tuple[str, bool | None, bool], protocol.Origin] = {}
+        # By registry and generation: who we were when it last asked.  A helper that takes half a
+        # minute is not asked again to say what went wrong.
+        self._said: dict[tuple[str, int], str] = {}
 
     def send(self, access: Access, method: str, path: str, headers: Mapping[str, str]) -> Answer:
         """Send a request to the registry; answer its challenge once."""
@@ -127,7 +130,7 @@ class Session:
             present = self._tokens.get(key)
             if present is not None:
                 return present  # another thread asked while we waited
-            login = access.login or self._find(access).login
+            login = access.login or self._look_up(access).login
             if "bearer" in schemes:
                 token = self._exchange(access, origin, schemes["bearer"], login)
             elif "basic" in schemes and login is not None and login.identity_token is None:
@@ -187,8 +190,11 @@ class Session:
         except ValueError:  # no URL: it is refused when it comes to be used
             return False
 
-    def _find(self, access: Access) -> Found:
-        return self.credentials.find(access.reference.registry)
+    def _look_up(self, access: Access) -> Found:
+        registry, generation = access.reference.registry, self.credentials.generation
+        found = self.credentials.find(registry)
+        self._said[registry, generation] = _who(registry, found)
+        return found
 
     def _origin(self, access: Access) -> protocol.Origin:
         """Return the place that speaks for the registry; asked once where there are several."""
@@ -251,18 +257,25 @@ class Session:
         )
 
     def _hint(self, access: Access) -> str:
-        try:
-            found = self._find(access) if access.login is None else Found(access.login)
-        except ConfigError as error:
-            found = Found(problem=str(error))
         registry = access.reference.registry
-        if found.problem is not None:
-            return found.problem
-        if found.login is None:
-            return (
-                f"no login is known for {registry}: engine.login({registry!r}, username=…,"
-                " password=…), if the image exists at all"
-            )
+        if access.login is not None:
+            return _who(registry, Found(access.login))
+        said = self._said.get((registry, self.credentials.generation))
+        if said is not None:
+            return said
+        try:
+            return _who(registry, self._look_up(access))
+        except ConfigError as error:
+            return str(error)
+
+
+def _who(registry: str, found: Found) -> str:
+    """Say what a registry that refuses us was told; nothing of it is secret."""
+    if found.problem is not None:
+        return found.problem
+    if found.login is None:
         return (
-            f"the login of {found.login.username!a} does not allow it, or the image does not exist"
+            f"no login is known for {registry}: engine.login({registry!r}, username=…,"
+            " password=…), if the image exists at all"
         )
+    return f"the login of {found.login.username!a} does not allow it, or the image does not exist"

@@ -10,6 +10,7 @@ starts wait for.  Neighbours: `recover` writes the records.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import select
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from containerkit.errors import refusals
+from containerkit.state.atomic import open_regular
 
 _LOOKS: Final = 3
 """Others who look hold the lock for an instant."""
@@ -42,9 +44,13 @@ def _look(root: Path, launcher_id: str, found: Callable[[int], bool]) -> bool:
     if not launcher_id or "/" in launcher_id:
         return False
     try:
-        fd = os.open(f"{root}/owners/{launcher_id}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = open_regular(f"{root}/owners/{launcher_id}", os.O_RDONLY)
     except FileNotFoundError:
         return False
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ELOOP):  # something else is there
+            return False
+        raise
     try:
         for _ in range(_LOOKS):
             with contextlib.suppress(BlockingIOError):

@@ -11,9 +11,7 @@ Must not: start or judge anything.  Neighbours: `process` is the handle, `follow
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import stat
 import threading
 import time
 import weakref
@@ -24,16 +22,18 @@ import attrs
 from containerkit.errors import ConfigError, ContainerKitError, InvalidStatus, Timeout, refusals
 from containerkit.model.log import log_of
 from containerkit.model.result import Usage
+from containerkit.model.signals import signal_number
 from containerkit.runtime import packets
 from containerkit.runtime import status as words
 from containerkit.runtime.birth import Kept
+from containerkit.runtime.entrance import opening_input, write_all
 from containerkit.runtime.following import Following
 from containerkit.runtime.process import Ends, Process
 from containerkit.runtime.terminal import resize, typed
 from containerkit.stdio.follow import Follower
 from containerkit.stdio.logfiles import LogFiles
 from containerkit.stdio.together import together
-from containerkit.stdio.waiting import WRITE, Wait, Waiting, drive, until_readable
+from containerkit.stdio.waiting import Wait, Waiting, deadline_of, drive, until_readable
 from containerkit.stdio.watch import Watch
 
 if TYPE_CHECKING:
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from containerkit.runtime.verbs import Verbs
 
 _CHUNK: Final = 64 << 10
-_STARTING_SECONDS: Final = 0.002
-_CLOSED: Final = frozenset({errno.EPIPE, errno.EIO})
 _living: weakref.WeakSet[_Pump] = weakref.WeakSet()
 
 
@@ -115,10 +113,12 @@ class _Pump:
     def _run(self) -> None:
         moves = [self._write_out(*each) for each in self._followers]
         if self._input >= 0:
-            moves.append(self._write_in(self._input))
+            moves.append(self._move_in(self._input))
         try:
-            with contextlib.suppress(_Detached, ContainerKitError):  # the latter is noted
+            with contextlib.suppress(ContainerKitError):  # it is noted
                 drive(together(moves, guards=[self._until_stopped()]))
+        except _Detached:
+            self._pass_on()
         finally:
             self._close()
 
@@ -133,7 +133,7 @@ class _Pump:
         try:
             while records := (yield from follower.take()):
                 data = b"".join([r.data for r in records if r.stream == stream])
-                if data and not (yield from _write(pipe, data)):
+                if data and not (yield from write_all(pipe, data)):
                     return
         except ContainerKitError as error:
             self.failure = error  # before the pipes end: who reads them asks then
@@ -144,6 +144,10 @@ class _Pump:
 
     # ---- in
 
+    def _move_in(self, pipe: int) -> Waiting[None]:
+        yield from self._write_in(pipe)
+        self._drop(pipe)
+
     def _write_in(self, pipe: int) -> Waiting[None]:
         """Write what comes from a pipe to the container, then close its input."""
         target = -1
@@ -153,7 +157,7 @@ class _Pump:
                 data = os.read(pipe, _CHUNK)
                 if target < 0:
                     target = yield from self._reach()
-                if target < 0 or (data and not (yield from _write(target, data))):
+                if target < 0 or (data and not (yield from write_all(target, data))):
                     return
                 if not data:
                     self._ask(packets.CLOSE_INPUT)
@@ -164,7 +168,26 @@ class _Pump:
         finally:
             if target >= 0:
                 os.close(target)
-            self._drop(pipe)
+
+    def _pass_on(self) -> None:
+        """Pass on what was written before its process was closed, as far as it is taken at once."""
+        if self._input not in self._fds:
+            return
+        os.set_blocking(self._input, False)
+        target = -1
+        try:
+            with contextlib.suppress(ContainerKitError, OSError):  # nothing more, or nobody
+                data = os.read(self._input, _CHUNK)
+                if self._container.status == "created":
+                    return
+                target = drive(opening_input(self._container))
+                while data:
+                    os.write(target, data)
+                    data = os.read(self._input, _CHUNK)
+                self._ask(packets.CLOSE_INPUT)
+        finally:
+            if target >= 0:
+                os.close(target)
 
     def _reach(self) -> Waiting[int]:
         """Return a descriptor of its input once it runs; -1 when it will not."""
@@ -217,43 +240,6 @@ class _Pump:
         self._close()
 
 
-def _write(fd: int, data: bytes) -> Waiting[bool]:
-    """Write all of *data* to a descriptor that does not block; False when nobody reads it."""
-    rest = memoryview(data)
-    while rest:
-        try:
-            rest = rest[os.write(fd, rest) :]
-        except BlockingIOError:
-            yield Wait(((fd, WRITE),))
-        except OSError as error:
-            if error.errno not in _CLOSED:
-                raise
-            return False
-    return True
-
-
-def opening_input(container: Verbs) -> Waiting[int]:
-    """Return a descriptor of a container's input, or of its terminal; writing never blocks.
-
-    Raises:
-        InvalidStatus: it does not run, or its input is closed.
-    """
-    event, fds = container._ask(packets.ATTACH)
-    while event is not None and event.errnum == errno.EAGAIN:  # its terminal is being made
-        yield Wait((), time.monotonic() + _STARTING_SECONDS)
-        event, fds = container._ask(packets.ATTACH)
-    if event is None or event.kind != packets.DONE or not fds:
-        raise container._refusal("write to", container.status, *words.LIVE)
-    if not stat.S_ISFIFO(os.fstat(fds[0]).st_mode):  # opening a terminal's master makes another
-        return fds[0]
-    try:
-        # Another open file, so that it is nobody else's affair how it is written to.
-        with refusals("open the container's input"):
-            return os.open(f"/proc/self/fd/{fds[0]}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    finally:
-        os.close(fds[0])
-
-
 class Attached(Process[bytes]):
     """A container's first process, made by `Container.attach`.
 
@@ -300,7 +286,7 @@ class Attached(Process[bytes]):
     def send_signal(self, signal: str | int) -> None:
         """Send the container's first process a signal; one that has ended gets none."""
         with contextlib.suppress(InvalidStatus):
-            self._container.kill(signal)
+            self._container._sent(signal_number(signal))
 
     def resize(self, rows: int, cols: int) -> None:
         """Say how large its terminal's window is; what runs in it gets SIGWINCH.
@@ -326,7 +312,7 @@ class Attached(Process[bytes]):
         timeout: float | None = None,
     ) -> Waiting[Result[bytes]]:
         """Do `communicate`, in whichever face."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = deadline_of(timeout)
         self._take_input(typed(input) if self._tty and input is not None else input)
         while interest := self._exchange():
             if not (yield Wait(interest, deadline)):

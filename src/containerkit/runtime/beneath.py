@@ -59,8 +59,8 @@ _KINDS: Final[dict[int, type[FileError]]] = {
 _DENIED: Final = frozenset((errno.EACCES, errno.EPERM, errno.EROFS))
 _HINTS: Final = {
     errno.EROFS: "it lies on a read-only mount",
-    errno.ELOOP: "too many links, or one of /proc that leads elsewhere",
-    errno.ENOTEMPTY: "recursive=True removes what is in it",
+    errno.ELOOP: "too many links or directories in each other, or a link of /proc",
+    errno.ENOTEMPTY: "recursive=True removes what is in it, as long as nothing is added",
     errno.EXDEV: "the two lie on different mounts; copy it",
     errno.EBUSY: "something is mounted there",
     errno.ENOSPC: "the file system is full",

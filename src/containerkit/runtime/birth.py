@@ -369,8 +369,10 @@ def unmake(keeper: Keeper, row_id: str, *, stalled: bool = False) -> bool:
     directory = keeper.directory(row_id)
     lock = FileLock(directory / record.NAME)
     try:
-        # Without a directory there is nothing to lock, nor on a full disk a file to be made.
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError, HostError):
+        # Without a directory there is nothing to lock, nor on a full disk a file to be made, nor
+        # where something else is.
+        answers = (FileNotFoundError, NotADirectoryError, IsADirectoryError, HostError)
+        with contextlib.suppress(*answers):
             if not stalled and not lock.try_acquire():
                 raise BlockingIOError(errno.EAGAIN, "supervised", str(directory))
         ids = None

@@ -81,6 +81,8 @@ def _encode(value: object) -> Any:
     kind = type(value)
     if kind.__module__.startswith(_MODEL):
         return {"$": f"{kind.__module__[len(_MODEL) :]}.{kind.__qualname__}", "v": _fields(value)}
+    if isinstance(value, Enum) and isinstance(value, int | str):  # as signal.SIGTERM
+        return value.value
     if isinstance(value, bytes | bytearray | memoryview):
         return {"$": "bytes", "v": bytes(value).hex()}
     if isinstance(value, timedelta):

@@ -277,6 +277,8 @@ def _await_ready(
 
 def until_ready(container: Container, ready: Ready, timeout: float) -> Waiting[Container]:
     """Wait until a container that was just started is ready, in whichever face."""
+    if not hasattr(ready, "port"):
+        raise ConfigError(f"ready {ready!r} is no Ready", hint="as Ready(port=6379)")
     return container.waiting_ready(
         port=None if ready.port is None else str(ready.port),
         log=ready.log,

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from containerkit.errors import ContainerNotFound, HostError, InvalidStatus
 from containerkit.model.idmap import IdMap
-from containerkit.runtime import begin, helper, idranges, nested, packets, pausing, subordinate
+from containerkit.runtime import begin, freezing, helper, idranges, nested, packets, subordinate
 from containerkit.runtime import status as words
 from containerkit.runtime.alive import pid_of
 from containerkit.runtime.beneath import DIRECTORY, attempt
@@ -157,7 +157,7 @@ def held_still(container: Handle) -> Iterator[None]:
                 event, _fds = channel.receive()
                 if event is not None and event.kind == packets.DONE:
                     with contextlib.suppress(HostError):
-                        pausing.wait_frozen(container)
+                        freezing.wait_frozen(container)
         yield
 
 

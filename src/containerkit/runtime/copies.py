@@ -222,6 +222,11 @@ class Copier:
         # Of sources with several names: where the copy is, and which file that was.
         self._links: dict[tuple[int, int], tuple[str, tuple[int, int]]] = {}
 
+    @property
+    def trusted(self) -> bool:
+        """Whether what is copied is the caller's own."""
+        return self._rules.trusted
+
     def result(self) -> Copied:
         """Return what was copied."""
         return Copied(self._entries, self._size, tuple(self._left_out))

@@ -114,25 +114,51 @@ def _stat(pid: int) -> tuple[str, int] | None:
 
 
 def _holder(directory: Path) -> int:
-    """Return the process that holds a container's own lock, 0 where it is not told (proc_locks(5))."""
+    """Return the process that holds a container's own lock, 0 where it is not told."""
+    return next(_holders(directory / record.NAME), 0)
+
+
+def _holders(path: Path) -> Iterator[int]:
+    """Yield the processes that hold a file's lock, 0 for those that we do not see (proc_locks(5))."""
     with contextlib.suppress(FileNotFoundError):
-        status = os.stat(directory / record.NAME)
+        status = os.stat(path)
         device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
         for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
             fields = line.split()
             if fields[1] == "FLOCK" and fields[5] == f"{device}:{status.st_ino}":
-                return int(fields[4])
-    return 0
+                yield int(fields[4])
+
+
+def supervised(root: Path, directory: Path) -> State:
+    """Return what stands for a damaged record: who holds its lock runs the container.
+
+    Args:
+        root: the engine's root directory.
+        directory: of the container.
+    """
+    pid = _holder(directory)
+    for name in os.listdir(root / "owners") if pid else ():
+        if pid in _holders(root / "owners" / name):
+            return record.unknown(name)
+    return record.unknown()
 
 
 @contextmanager
 def stalled(container: Handle) -> Iterator[int | None]:
-    """Hold the first process of a running container whose launcher is stopped.
+    """Hold the first process of a container whose lock is held, if its launcher is stopped.
+
+    A record that was emptied says afterwards that it runs, and by which launcher; one that has just
+    begun a start writes its own over it.
 
     Returns:
         A pidfd, -1 when that process has ended; None: its launcher goes on, or it does not run.
     """
     state = container._look().state
+    if (
+        state is None
+        and (found := supervised(container._keeper.root, container._directory)).launcher
+    ):
+        record.write(container._directory / record.NAME, found)
     if state is None or not state.is_live or state.status == record.RESTARTING:
         yield None
         return

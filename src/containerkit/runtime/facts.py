@@ -1,12 +1,14 @@
 """What this host and caller can do, as the plan compiler asks it.
 
-Owns the reading of it.  Probes features, never versions; decides nothing.
+Owns the reading of it.  Probes features, never versions (a profile of system calls may ask for the
+kernel's); decides nothing.
 """
 
 from __future__ import annotations
 
 import glob
 import os
+import re
 import resource
 from functools import cache
 from pathlib import Path
@@ -49,6 +51,11 @@ class Given(NamedTuple):
     ids: Ids | None = None
 
 
+def _kernel() -> tuple[int, int]:
+    found = re.match(r"([0-9]+)\.([0-9]+)", os.uname().release)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
 def gather(launcher: Launcher) -> HostFacts:
     """Return the facts that hold for containers of this launcher."""
     group = launcher.group
@@ -64,6 +71,7 @@ def gather(launcher: Launcher) -> HostFacts:
         egid=os.getegid(),
         hostname=os.uname().nodename,
         machine=os.uname().machine,
+        kernel=_kernel(),
         hardware=hardware(),
         bare=launcher.bare,
         devices=not launcher.bare or has_devices(launcher.root),
@@ -161,5 +169,6 @@ def of_caller(found: Given | None = None) -> HostFacts:
         egid=os.getegid(),
         hostname=os.uname().nodename,
         machine=os.uname().machine,
+        kernel=_kernel(),
         bare=is_bare(),
     )

@@ -300,7 +300,7 @@ class Files:
         written outside of *local*, whatever is copied.
 
         Args:
-            remote: in the container; a link is copied as a link.
+            remote: in the container; of a link, what it leads to in there. Links beneath stay links.
             local: on this host; what is above it exists.
             owner: of the copies; None: this process's user; "keep": the numbers in the container.
             max_size: bytes of content in all, or a size; more raise `FileTooLarge`.

@@ -4,6 +4,10 @@ Owns where it is, who may enter it, listening and connecting.  Must not: know wh
 socket.  Neighbours: `launcher` listens for its launcher, which removes its socket at its end;
 `channel` connects; `recover` removes what dead launchers left.
 
+An ordinary user's is in the root, and not where XDG_RUNTIME_DIR says: that is missing from cron and
+from a service, is another user's after su(1), and is removed when a session ends, while what is
+detached lives on.  Whoever opens the root has to find the same one.
+
 A socket's path may have 107 bytes only (unix(7)), so a longer one is named through a descriptor of
 its directory.
 """
@@ -12,17 +16,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import stat
 import struct
 from pathlib import Path
 
-from containerkit.errors import PermissionDenied, refusals
+from containerkit.errors import HostError, PermissionDenied, refusals
+from containerkit.state.atomic import make_directories, remove_tree
 from containerkit.state.root import boot_id
 from containerkit.state.userns import is_within
 
 _BACKLOG = 128
 _PATH_MAX = 107
+_BOOT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -32,15 +39,16 @@ def run_directory(root: Path) -> Path:
 
     Named by device and inode of the root, in hexadecimal, so that every path to it leads here.
     """
-    return Path(_run_directory(root))
+    try:
+        return Path(_run_directory(root))
+    except FileNotFoundError as error:
+        raise HostError(f"cannot find root {root}: it is gone", errno=error.errno) from error
 
 
 def _run_directory(root: Path) -> str:
     status = os.stat(root)
     if os.geteuid() == 0 and not is_within():  # whose /run it is, too
         base = "/run/containerkit"
-    elif runtime := os.environ.get("XDG_RUNTIME_DIR"):
-        base = f"{runtime}/containerkit"
     else:
         base = f"{root}/run/{boot_id()}"
     return f"{base}/{status.st_dev:x}:{status.st_ino:x}"
@@ -60,9 +68,7 @@ def listen(root: Path, launcher_id: str) -> tuple[socket.socket, int]:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
     try:
         while True:
-            directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with contextlib.suppress(FileExistsError):
-                directory.mkdir(mode=0o700)
+            make_directories(directory, 0o700)
             with contextlib.suppress(FileNotFoundError):  # removed since, as it was empty
                 fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
                 try:
@@ -135,3 +141,11 @@ def forget(directory: Path, launcher_id: str) -> None:
         (directory / f"{launcher_id}.sock").unlink()
     with contextlib.suppress(OSError):  # others have theirs there
         directory.rmdir()
+
+
+def forget_boots(root: Path) -> None:
+    """Remove what launchers of earlier boots left of their sockets in a root."""
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(root / "run"):
+            if _BOOT.fullmatch(name) and name != boot_id():
+                remove_tree(root / "run" / name)

@@ -28,7 +28,7 @@ from containerkit.errors import HostError, MissingFeature, refusals
 from containerkit.runtime import subordinate
 from containerkit.runtime.alive import is_alive
 from containerkit.state import userns
-from containerkit.state.atomic import publish_file
+from containerkit.state.atomic import make_directories, publish_file
 from containerkit.state.lock import FileLock
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def locked(root: Path) -> Iterator[Path]:
     """Be the only one that looks at claims and changes them meanwhile."""
     place = place_of(root)
     with refusals("choose ids for the container"):
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directories(place, 0o700)
         lock = FileLock(place / "lock")
         with lock.holding(deadline=time.monotonic() + _LOCK_SECONDS):
             yield place

@@ -48,11 +48,13 @@ _SILENT: Final = "cannot set up the launcher: it ended without a word"
 _SETUP_SECONDS: Final = 30.0
 _END_SECONDS: Final = 20.0
 _F_SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+_F_SEAL_EXEC: Final = 0x20
 _MFD_EXEC: Final = 0x10
 
 _living: weakref.WeakSet[Launcher] = weakref.WeakSet()
 _program_lock = threading.Lock()
 _program_fd = -1
+_program_made = 0
 
 
 class Launcher:
@@ -162,12 +164,15 @@ class Launcher:
         from containerkit import _native
 
         within = _native.NO_NAMESPACES if self.bare else userns.namespace(self.root)
+        program = _program()
         try:
-            self.pid, self._pidfd = _native.spawn_launcher(_program(), control, within)
+            self.pid, self._pidfd = _native.spawn_launcher(program, control, within)
         except OSError as error:
             if error.errno != errno.EPERM:
                 raise
             raise forbidden.refused(errno.EPERM) from error
+        finally:
+            os.close(program)
 
     @refusals("set up the launcher")
     def _say_hello(
@@ -340,23 +345,29 @@ os.register_at_fork(after_in_child=_abandon_all)
 
 
 def _program() -> int:
-    """Return a descriptor to execute the launcher from: a sealed copy in memory where possible, else
-    its file, on a read-only mount.
+    """Return a descriptor to execute the launcher from, the caller's to close: of a sealed copy in
+    memory where possible, else of its file, on a read-only mount.
 
-    So nothing that runs in a container can ever write to it (CVE-2019-5736).
+    So nothing that runs in a container can ever write to it (CVE-2019-5736).  A container whose root
+    is the caller can change the mode of a copy that it was once executed from, where the kernel has
+    no seal for that, and its owner: there is another one then.
     """
-    global _program_fd
+    global _program_fd, _program_made
     with _program_lock:
+        if _program_fd >= 0 and os.fstat(_program_fd).st_ctime_ns != _program_made:
+            os.close(_program_fd)
+            _program_fd = -1
         if _program_fd < 0:
             _program_fd = _sealed_copy()
-        return _program_fd
+            _program_made = os.fstat(_program_fd).st_ctime_ns
+        return os.dup(_program_fd)
 
 
 @refusals("copy the launcher into memory")
 def _sealed_copy() -> int:
     try:
         content = PROGRAM.read_bytes()
-    except OSError as error:
+    except FileNotFoundError as error:
         raise HostError(
             f"cannot read the launcher {PROGRAM}: {error.strerror}",
             errno=error.errno,
@@ -373,6 +384,8 @@ def _sealed_copy() -> int:
         try:
             with open(fd, "wb", closefd=False) as file:
                 file.write(content)
+            with contextlib.suppress(OSError):  # kernels before 6.3 do not know it
+                fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _F_SEAL_EXEC)
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _F_SEALS)
         except BaseException:
             os.close(fd)

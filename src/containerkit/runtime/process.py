@@ -24,13 +24,16 @@ from containerkit.runtime.ends import duration_of, exit_of, usage_of
 from containerkit.runtime.inputs import duplicated
 from containerkit.runtime.terminal import resize, typed
 from containerkit.stdio.pipes import Reader, Writer, encoded
-from containerkit.stdio.waiting import READ, WRITE, Interest, Wait, Waiting, drive
+from containerkit.stdio.waiting import READ, WRITE, Interest, Wait, Waiting, deadline_of, drive
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from containerkit.model.exit import Exit
     from containerkit.runtime.channel import Channel
+
+MaybeNone = Any
+"""Beside a type: None only in cases that a caller knows, so that type checkers ask for no check."""
 
 _DRAIN_SECONDS: Final = 0.25
 _KILL_SECONDS: Final = 10.0
@@ -58,7 +61,8 @@ class Process(Generic[AnyStr]):
     Leaving a ``with`` block kills it, with all it has started, if it runs, and closes its streams.
 
     Attributes:
-        stdin: a file to write to; closing it is the end of the process's input.
+        stdin: a file to write to; closing it is the end of the process's input.  None when attached
+            to one without ``stdin_open``.
         stdout: lines when iterated, chunks by ``read1``; with a terminal all output is here.
         stderr: as ``stdout``; None with a terminal.
         pid: as this process sees it; -1 when it was attached to before it was started.
@@ -102,9 +106,9 @@ class Process(Generic[AnyStr]):
         self._image_digest = image_digest
         self._rest: memoryview | None = None
         self._said: dict[str, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
-        self.stdin: Writer[AnyStr] | None = _end(Writer, ends.stdin, text=text)
-        self.stdout: Reader[AnyStr] | None = _end(Reader, ends.stdout, text=text)
-        self.stderr: Reader[AnyStr] | None = _end(Reader, ends.stderr, text=text)
+        self.stdin: Writer[AnyStr] | MaybeNone = _end(Writer, ends.stdin, text=text)
+        self.stdout: Reader[AnyStr] = _end(Reader, ends.stdout, text=text)
+        self.stderr: Reader[AnyStr] | MaybeNone = _end(Reader, ends.stderr, text=text)
         self.pid = pid
         self.argv = argv
         _living.add(self)
@@ -140,7 +144,7 @@ class Process(Generic[AnyStr]):
 
     def waiting(self, timeout: float | None = None) -> Waiting[Exit]:
         """Do `wait`, in whichever face."""
-        deadline = _deadline(timeout)
+        deadline = deadline_of(timeout)
         while True:
             with self._guard:
                 self._look()
@@ -240,7 +244,7 @@ class Process(Generic[AnyStr]):
         timeout: float | None = None,
     ) -> Waiting[Result[AnyStr]]:
         """Do `communicate`, in whichever face."""
-        deadline = _deadline(timeout)
+        deadline = deadline_of(timeout)
         self._take_input(input)
         with self._guard:
             self._look()
@@ -377,10 +381,6 @@ class Process(Generic[AnyStr]):
 
 def _end(kind: Any, fd: int, *, text: bool) -> Any:
     return None if fd < 0 else kind(fd, text=text)
-
-
-def _deadline(timeout: float | None) -> float | None:
-    return None if timeout is None else time.monotonic() + timeout
 
 
 def _is_ready(fd: int, events: int) -> bool:

@@ -30,12 +30,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from containerkit.errors import ContainerKitError, HostError, refusals
 from containerkit.runtime import cgroups, home, idclaims, leases, marks
 from containerkit.runtime.alive import belonging, lost_its_owner
-from containerkit.state import events, record
-from containerkit.state.atomic import open_regular, remove_tree, write_all_at
+from containerkit.state import events, pin, record
+from containerkit.state.atomic import names_in, open_regular, remove_tree, write_all_at
 from containerkit.state.lock import FileLock
 
 if TYPE_CHECKING:
     from containerkit.runtime.records import Records
+    from containerkit.state.catalog import Catalog
 
 AHEAD: Final = "."
 """A directory that a launcher made ahead begins with this and the launcher's id."""
@@ -66,7 +67,7 @@ def recover(root: Path) -> Recovered:
     Atomicity: may run in any number of processes at once.
     """
     launchers, living, ending = [], set(), []
-    for name in os.listdir(root / "owners"):
+    for name in names_in(root / "owners"):
         with _free(f"{root}/owners/{name}") as (free, fd):
             if free:
                 _bury(root, name)
@@ -83,6 +84,9 @@ def recover(root: Path) -> Recovered:
             living.add(name)
     containers = tuple(_recover_containers(root, living))
     idclaims.sweep(root)
+    if pin.are_left(root / "ingest"):
+        _drop_pins(root)
+    home.forget_boots(root)
     return Recovered(tuple(launchers), containers)
 
 
@@ -159,7 +163,7 @@ def _remove_groups(path: Path) -> bool:
 
 
 def _remove_ahead(root: Path, launcher_id: str) -> None:
-    for name in os.listdir(root / "containers"):
+    for name in names_in(root / "containers"):
         if name.startswith(f"{AHEAD}{launcher_id}-"):
             remove_tree(root / "containers" / name)
 
@@ -170,7 +174,7 @@ def _remove_ahead(root: Path, launcher_id: str) -> None:
 def _recover_containers(root: Path, living: set[str]) -> Iterator[str]:
     """Yield the ids of those that are removed."""
     with_rows, unsure = [], {}
-    for name in os.listdir(root / "containers"):
+    for name in names_in(root / "containers"):
         if name.startswith(AHEAD):
             continue
         mark = marks.read(f"{root}/containers/{name}")
@@ -226,7 +230,7 @@ def _removed(directory: Path) -> bool:
 
 def _remove_owned(root: Path, name: str, mark: str) -> bool:
     """Remove what belonged to a dead launcher; False when it has come to another one since."""
-    if str(marks.owner_of(mark)) in os.listdir(root / "owners"):  # a new one, since the walk
+    if str(marks.owner_of(mark)) in names_in(root / "owners"):  # a new one, since the walk
         return False
     with _untouched(root, name, mark) as directory:
         if directory is None:
@@ -280,14 +284,14 @@ def _remove_without_row(root: Path, unsure: dict[str, str]) -> Iterator[str]:
 def look_for_lost(root: Path, name: str, living: Collection[str] = ()) -> None:
     """Write down that a container was lost, when its launcher died before it could tell its end.
 
-    Or, if that is not among the *living* ones, when the disk refused what it told.
+    Or, if that is not among the *living* ones, when the disk refused what it told; or it is damaged.
     """
     directory = f"{root}/containers/{name}"
-    state = record.read(directory)
+    state = record.read(directory, damaged=record.unknown)
     if state is None or not state.is_live or state.launcher in living:
         return
     with _free(f"{directory}/{record.NAME}") as (free, _fd):
-        state = record.read(directory) if free else None
+        state = record.read(directory, damaged=record.unknown) if free else None
         if state is not None and state.is_live:
             record.write(Path(directory, record.NAME), record.lost(state, time.time_ns()))
             events.append(root, "die", name, cause="lost")
@@ -299,14 +303,27 @@ def _forget_rows(root: Path, names: list[str]) -> None:
         records.forget(names)
 
 
+def _drop_pins(root: Path) -> None:
+    # On a disk so full that it can not be, the next collection does.
+    with contextlib.suppress(ContainerKitError), _catalog(root) as catalog:
+        pin.drop_dead_pins(root / "ingest", catalog)
+
+
 @contextmanager
 def _records(root: Path) -> Iterator[Records]:
     from containerkit.runtime.records import Records
+
+    with _catalog(root) as catalog:
+        yield Records(catalog)
+
+
+@contextmanager
+def _catalog(root: Path) -> Iterator[Catalog]:
     from containerkit.state.catalog import Catalog
 
     catalog = Catalog(root / "catalog.sqlite")
     try:
-        yield Records(catalog)
+        yield catalog
     finally:
         catalog.close()
 

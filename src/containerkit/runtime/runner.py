@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from containerkit.errors import LaunchError, NotReady
+from containerkit.errors import HostError, LaunchError, NotReady
 from containerkit.launch.compile import compile_plan, user_of
 from containerkit.launch.identity import resolve_user
 from containerkit.launch.presets import default_user, is_strict
@@ -162,8 +162,11 @@ class Runner:
             self.lowers.close()
             assert ranges is not None
             ranges.close()
-            with contextlib.suppress(FileNotFoundError):  # the whole root is gone already
+            try:
                 recover(self.root)
+            except HostError:
+                if self.root.exists():  # else all of it is gone already
+                    raise
 
     # ---- start
 

@@ -24,7 +24,7 @@ from containerkit.runtime.inputs import close, close_all, make_pipes
 from containerkit.runtime.lowers import MustCopy
 from containerkit.runtime.terminal import master_of, typed
 from containerkit.stdio.collect import Collected, collect
-from containerkit.stdio.waiting import drive
+from containerkit.stdio.waiting import deadline_of, drive
 
 if TYPE_CHECKING:
     from containerkit.model.options import Command, ContainerOptions
@@ -84,7 +84,8 @@ def exchange(
     data = input.encode() if isinstance(input, str) else input
     if data is not None and not isinstance(data, bytes | bytearray | memoryview):
         raise ConfigError(f"input is {type(data).__name__}, neither bytes nor text")
-    if timeout is not None and not timeout >= 0:
+    deadline_of(timeout)  # it is a number
+    if timeout is not None and timeout < 0:
         raise ConfigError(f"timeout {timeout!r} is not a number of seconds")
     return Exchange(data, text, check, timeout, limit, on_output)
 

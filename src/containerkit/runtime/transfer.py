@@ -24,11 +24,14 @@ _OPEN: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 def transfer(source: Side, path: str, target: Side, to: str, copier: Copier) -> None:
     """Copy what *path* is on one side to *to* on the other.
 
+    A container's link is not copied under a name that the caller gave or will give again: the next
+    copy to that name would go through it, to where the container wants.  What it leads to is copied.
+
     Raises:
         OSError: one of them can not be used so.
         FileTooLarge: it is more than the copier may copy.
     """
-    flags = os.O_PATH if path.endswith("/") else LEAF
+    flags = LEAF if copier.trusted and not path.endswith("/") else os.O_PATH
     with closing(source.open(path, flags)) as found:
         is_directory = stat.S_ISDIR(os.fstat(found).st_mode)
         name = _own_name(path)

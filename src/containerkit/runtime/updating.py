@@ -2,7 +2,7 @@
 
 Owns the writing to its control groups, and the undoing of that.  Must not: know what a limit means
 (`launch.limits`).
-Neighbours: `verbs` calls it; `pausing` finds them; `records` keeps the limits.
+Neighbours: `verbs` calls it; `freezing` finds them; `records` keeps the limits.
 
 Atomicity: the row changes after the kernel has taken all of them; one that it refuses puts those
 before it back.
@@ -10,15 +10,15 @@ before it back.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from containerkit.errors import ConfigError, HostError, InvalidStatus, refusals
 from containerkit.launch.limits import (
     OPTIONAL_FILES,
+    anew_settings,
     cgroup_settings,
     changed_settings,
     merged,
@@ -27,7 +27,7 @@ from containerkit.launch.limits import (
 from containerkit.launch.presets import changes_of, limits_of
 from containerkit.launch.request import HostFacts
 from containerkit.model.limits import Limits
-from containerkit.runtime import begin, birth, cgroups, pausing
+from containerkit.runtime import begin, birth, cgroups, freezing
 from containerkit.runtime.devices import block_devices
 
 if TYPE_CHECKING:
@@ -69,11 +69,17 @@ def update(container: Verbs, limits: Limits) -> None:
             facts = _facts(container)
             settings = update_settings(old, new, facts, devices)
             undo = changed_settings(new, old, facts, devices)
-            _write(container, pausing.groups_of(container), settings, undo)
+            _write(container, settings, undo, anew=anew_settings(new, facts, devices))
         else:
             cgroup_settings(new, keeper.runner.launcher()[1], [], devices)
+            undo = ()
         options: ContainerOptions = {**kept.options, "limits": new}
-        keeper.records.configure(container.id, kept._replace(options=options).dump())
+        try:
+            keeper.records.configure(container.id, kept._replace(options=options).dump())
+        except BaseException:
+            if undo:
+                _write_all(freezing.groups_of(container), undo)
+            raise
 
 
 @refusals("read what the container's groups can do")
@@ -109,27 +115,47 @@ def _is_ours(directory: Path) -> bool:
 
 
 def _write(
-    container: Verbs, places: Sequence[str], settings: Sequence[str], undo: Sequence[str]
+    container: Verbs, settings: Sequence[str], undo: Sequence[str], *, anew: Sequence[str]
 ) -> None:
-    """Write (controller, file, value), one after the other, to the groups of a container.
+    """Write the settings to its control groups, or those before them again.
 
     One that has ended has none: then the limits are for its next start.
+
+    Args:
+        container: it runs.
+        settings: what changes: (controller, file, value) in a row.
+        undo: what takes that back.
+        anew: all of them, whatever the kernel has: who was killed in an update has left its own.
     """
+    places = freezing.groups_of(container)
+    refused = _write_all(places, settings)
+    if refused is not None and refused.error.errno == errno.EINVAL:
+        refused = refused if _write_all(places, anew) else None
+    if refused is None or not container._look().is_live:
+        return
+    _write_all(places, undo)
+    raise HostError(
+        f"cannot update container {container.id[:12]}: {refused.file} can not be {refused.value}: "
+        f"{refused.error.strerror}",
+        errno=refused.error.errno,
+        hint=_HINTS.get(refused.error.errno or 0),
+    )
+
+
+class _Refused(NamedTuple):
+    file: str
+    value: str
+    error: OSError
+
+
+def _write_all(places: Sequence[str], settings: Sequence[str]) -> _Refused | None:
+    """Write settings one after the other; return the first that is refused."""
     for file, value in zip(settings[1::3], settings[2::3], strict=True):
         try:
             _write_file(places, file, value)
         except OSError as error:
-            if not container._look().is_live:
-                return
-            for before, old in zip(undo[1::3], undo[2::3], strict=True):
-                with contextlib.suppress(OSError):
-                    _write_file(places, before, old)
-            raise HostError(
-                f"cannot update container {container.id[:12]}: {file} can not be {value}: "
-                f"{error.strerror}",
-                errno=error.errno,
-                hint=_HINTS.get(error.errno or 0),
-            ) from None
+            return _Refused(file, value, error)
+    return None
 
 
 def _write_file(places: Sequence[str], file: str, value: str) -> None:

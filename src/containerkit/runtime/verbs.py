@@ -24,20 +24,21 @@ from containerkit.errors import (
     Timeout,
 )
 from containerkit.model.signals import signal_number
-from containerkit.runtime import begin, birth, direct, packets, pausing
+from containerkit.runtime import begin, birth, direct, freezing, packets
 from containerkit.runtime import status as words
 from containerkit.runtime.handle import Handle
 from containerkit.runtime.listeners import takes_signal
 from containerkit.runtime.names import check_name
 from containerkit.runtime.recover import look_for_lost
 from containerkit.state import events
-from containerkit.stdio.waiting import READ, Wait, Waiting, drive
+from containerkit.stdio.waiting import READ, Wait, Waiting, deadline_of, drive
 
 if TYPE_CHECKING:
     from containerkit.model.exit import Exit
     from containerkit.model.limits import Limits
 
 DEFAULT_GRACE: Final = 10.0
+_KILL_SECONDS: Final = 10.0
 _RETRY_SECONDS: Final = 0.005
 _REMOVE_SECONDS: Final = 25.0
 _REMOVED: Final = packets.CAUSES.index("removed")
@@ -71,8 +72,8 @@ class Verbs(Handle):
     def stop(self, *, grace: float | None = None) -> None:
         """Ask it to end, then kill it; stopping one that has ended is harmless.
 
-        It is not started again by its restart policy.  A first process that does not handle the
-        stop signal is killed at once: the kernel would not deliver it.  One whose launcher is itself
+        It is not started again by its restart policy.  A first process that neither handles nor
+        ignores the stop signal is killed at once: the kernel would not deliver it.  One whose launcher is itself
         stopped (SIGSTOP) ends all the same; its status says so when that goes on.
 
         Args:
@@ -88,7 +89,8 @@ class Verbs(Handle):
 
     def waiting_stopped(self, *, grace: float | None = None) -> Waiting[None]:
         """Do `stop`, in whichever face; interrupted, it has only asked."""
-        if grace is not None and not grace >= 0:
+        deadline_of(grace, what="grace")  # it is a number
+        if grace is not None and grace < 0:
             raise ConfigError(f"grace {grace!r} is not a number of seconds")
         look = self._require("stop", "stopped", *words.LIVE)
         if not look.is_live:
@@ -123,14 +125,28 @@ class Verbs(Handle):
         Raises:
             InvalidStatus: it does not run.
             ConfigError: there is no such signal.
+
+        Blocking: for SIGKILL, until it has ended, at most 10 s.
         """
-        number = signal_number(signal)
+        drive(self.waiting_killed(signal))
+
+    def waiting_killed(self, signal: str | int = "KILL") -> Waiting[None]:
+        """Do `kill`, in whichever face."""
+        if self._sent(signal_number(signal)):
+            with contextlib.suppress(Timeout, InvalidStatus):
+                yield from self.waiting(timeout=_KILL_SECONDS)
+
+    def _sent(self, number: int) -> bool:
+        """Send a signal for `kill`; say whether its launcher will tell of the end soon."""
         look = self._require("kill", *words.LIVE)
         ends = number in (signals.SIGKILL, self._stopping(None)[0])
         thaw = look.status == "paused" and number == signals.SIGKILL
         flags = packets.STOP_ASKED if ends else 0
-        if not direct.signal(self, number, flags) and not self._signal(number, flags, thaw=thaw):
+        if direct.signal(self, number, flags):
+            return False
+        if not self._signal(number, flags, thaw=thaw):
             raise self._refusal("kill", self._look().status, *words.LIVE)
+        return number == signals.SIGKILL
 
     def restart(self, *, grace: float | None = None) -> None:
         """Stop it and start it again.
@@ -156,8 +172,8 @@ class Verbs(Handle):
         Blocking: until they are frozen.
         """
         self._require("pause", "running")
-        pausing.demand(self, "pause", packets.FREEZE, "running")
-        pausing.wait_frozen(self)
+        freezing.demand(self, "pause", packets.FREEZE, "running")
+        freezing.wait_frozen(self)
 
     def unpause(self) -> None:
         """Let its processes go on.
@@ -166,7 +182,7 @@ class Verbs(Handle):
             InvalidStatus: it is not paused.
         """
         self._require("unpause", "paused")
-        pausing.demand(self, "unpause", packets.THAW, "paused")
+        freezing.demand(self, "unpause", packets.THAW, "paused")
 
     # ---- wait
 
@@ -184,7 +200,7 @@ class Verbs(Handle):
 
     def waiting(self, *, timeout: float | None = None) -> Waiting[Exit]:
         """Do `wait`, in whichever face."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = deadline_of(timeout)
         while True:
             found = self.exit
             if found is not None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from containerkit.errors import BlobNotFound, ConfigError
 from containerkit.model.collected import Collected
 from containerkit.model.digest import Digest
+from containerkit.state.atomic import names_in
 from containerkit.state.pin import drop_dead_pins
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def collect(
     """
     snapshots.drop_idle()
     deadline = time.monotonic() + _SWEEP_SECONDS
+    names_in(root.path)  # it is there, or that is told
     with root.sweep_lock(shared=False).holding(deadline=deadline):
         drop_dead_pins(root.ingest, catalog)
         layers, freed = _sweep_layers(root, catalog, snapshots)
@@ -82,7 +84,7 @@ def collect(
 def _sweep_layers(root: StoreRoot, catalog: Catalog, snapshots: Snapshots) -> tuple[int, int]:
     needed = {row[0] for row in catalog.rows(_LAYERS)}
     sizes: dict[str, int] = dict(catalog.rows("SELECT chain_id, size FROM layers"))
-    there = {f"sha256:{path.name}" for path in root.layers.iterdir() if path.name[0] != "."}
+    there = {f"sha256:{name}" for name in names_in(root.layers) if name[0] != "."}
     gone: list[str] = []
     for name in (there | sizes.keys()) - needed:
         with contextlib.suppress(ConfigError):

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from containerkit.errors import ContainerKitError, HostError, ImageNotFound, refusals
 from containerkit.snapshots.durable import sync_file_system
-from containerkit.state.atomic import remove_tree
+from containerkit.state.atomic import names_in, remove_tree
 from containerkit.state.lock import FileLock
 from containerkit.state.root import boot_id
 
@@ -151,7 +151,7 @@ class Snapshots:
         """Return the ChainIDs of all trees that have their names, whole or not."""
         from containerkit.model.digest import Digest
 
-        names = [path.name for path in self._directory.iterdir() if path.name[0] != "."]
+        names = [name for name in names_in(self._directory) if name[0] != "."]
         return tuple(Digest("sha256", name) for name in sorted(names))
 
     @contextmanager
@@ -178,6 +178,7 @@ class Snapshots:
         """
         destination = self._directory / f".ingest-{chain_id.encoded}"
         lock = FileLock(self._directory / f".lock-{chain_id.encoded}")
+        names_in(self._directory)  # it is there, or that is told
         lock.acquire(deadline=deadline, cancelled=cancelled)
         try:
             unpacking = Unpacking(self, chain_id, destination)

@@ -13,7 +13,7 @@ import secrets
 import stat
 from pathlib import Path
 
-from containerkit.errors import refusals
+from containerkit.errors import HostError, refusals
 
 
 def open_regular(
@@ -33,6 +33,23 @@ def open_regular(
         return fd
     os.close(fd)
     raise OSError(errno.EINVAL, "it is no regular file", os.fspath(path))
+
+
+def names_in(part: Path) -> list[str]:
+    """Return the names in a directory that every root has.
+
+    Raises:
+        HostError: it can not be read, or is gone.
+    """
+    with refusals("read the root"):
+        try:
+            return os.listdir(part)
+        except FileNotFoundError as error:
+            raise HostError(
+                f"cannot read {part}: it is gone",
+                errno=error.errno,
+                hint="somebody has moved or removed the engine's root; open it where it is",
+            ) from error
 
 
 @refusals("write a file")
@@ -66,6 +83,16 @@ def publish_file(
         raise
     if durable:
         sync_directory(directory)
+
+
+def make_directories(path: Path, mode: int) -> None:
+    """Make a directory and those above it that are missing, none of them wider than *mode*.
+
+    `Path.mkdir` gives those above what the umask leaves, which may be a place that all can write to.
+    """
+    for one in reversed([one for one in (path, *path.parents) if not one.exists()]):
+        with contextlib.suppress(FileExistsError):
+            one.mkdir(mode)
 
 
 def write_all_at(fd: int, data: bytes | memoryview, offset: int) -> None:

@@ -23,8 +23,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from containerkit.errors import ConfigError, CorruptContent, HostError, Timeout
+from containerkit.errors import ConfigError, CorruptContent, HostError, Timeout, refusals
 from containerkit.state.forking import no_fork
+from containerkit.state.headroom import Headroom
 from containerkit.state.lock import FileLock
 from containerkit.state.schema import MIGRATIONS, VERSION, statements
 from containerkit.state.userns import marks
@@ -38,8 +39,6 @@ Row = tuple[Any, ...]
 # Readers and writers of other processes are waited for this long, in seconds: transactions hold no
 # kernel call and no wait, so a second is already a sign of a stopped (SIGSTOP) writer.
 BUSY_SECONDS: Final = 30.0
-# Bytes set aside so that removing something can still be recorded when no byte is free.
-_HEADROOM = 512 * 1024
 # Pages (of 4 KiB) that the write-ahead log may hold before a checkpoint folds them in.
 _CHECKPOINT_PAGES = 1000
 
@@ -90,7 +89,7 @@ class Catalog:
 
     def __init__(self, path: Path, *, formats: dict[str, str] | None = None) -> None:
         self._path = path
-        self._headroom = path.with_name(".headroom")
+        self._headroom = Headroom(path.parent)
         self._formats = own_formats() if formats is None else dict(formats)
         self._local = threading.local()
         self._own: weakref.WeakSet[_Connection] = weakref.WeakSet()
@@ -142,8 +141,8 @@ class Catalog:
         """
         connection = self._connection()
         assert connection.depth == 0, "transactions do not nest"
-        if frees and self._free() < _HEADROOM:
-            self._headroom.unlink(missing_ok=True)
+        if frees and self._headroom.is_wanted():
+            self._headroom.give_all()
         with self._translated("write"):
             if connection.durable != durable:
                 # Not allowed inside a transaction.
@@ -184,21 +183,7 @@ class Catalog:
         with contextlib.suppress(HostError, FileNotFoundError), self._translated("checkpoint"):
             if Path(f"{self._path}-wal").stat().st_size > _CHECKPOINT_PAGES * 4096:
                 self._connection().raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-        self._keep_headroom()
-
-    def _free(self) -> int:
-        status = os.statvfs(self._path.parent)
-        return status.f_bavail * status.f_frsize
-
-    def _keep_headroom(self) -> None:
-        with contextlib.suppress(OSError):
-            if self._headroom.exists() or self._free() <= 2 * _HEADROOM:
-                return
-            fd = os.open(self._headroom, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                os.posix_fallocate(fd, 0, _HEADROOM)
-            finally:
-                os.close(fd)
+        self._headroom.keep()
 
     def close(self) -> None:
         """Close the connections of all threads; using the catalog afterwards raises."""
@@ -215,11 +200,23 @@ class Catalog:
             return connection
         if self._closed:
             raise ConfigError("cannot use the catalog: its engine is closed")
-        connection = _Connection(self._open())
+        connection = _Connection(self._open_with_room())
         self._local.connection = connection
         self._own.add(connection)
         _connections.add(connection)
         return connection
+
+    def _open_with_room(self) -> sqlite3.Connection:
+        """Open it, on a full disk with the room that is set aside for that."""
+        while True:
+            try:
+                raw = self._open()
+                self._headroom.keep()
+                return raw
+            except HostError:
+                with refusals("give up what is set aside in the root"):
+                    if not (self._headroom.is_wanted() and self._headroom.give()):
+                        raise
 
     def _open(self) -> sqlite3.Connection:
         import sqlite3
@@ -252,12 +249,14 @@ class Catalog:
         # the first openers of a root queue here.
         lock = FileLock(self._path.with_name(".migrate"))
         with lock.holding(deadline=time.monotonic() + BUSY_SECONDS):
-            self._keep_headroom()
+            self._headroom.keep()
             raw.execute("PRAGMA journal_mode=WAL").fetchone()
             raw.execute("PRAGMA synchronous=FULL")
             raw.execute("BEGIN IMMEDIATE")
             try:
                 version = raw.execute("PRAGMA user_version").fetchone()[0]
+                if version == 0:
+                    self._refuse_an_emptied_one()
                 for script in MIGRATIONS[version:]:
                     for statement in statements(script):
                         raw.execute(statement)
@@ -268,6 +267,15 @@ class Catalog:
             except BaseException:
                 raw.execute("ROLLBACK")
                 raise
+
+    def _refuse_an_emptied_one(self) -> None:
+        """Layers are unpacked only once the catalog is there."""
+        layers = self._path.with_name("layers")
+        if layers.is_dir() and any(name[0] != "." for name in os.listdir(layers)):
+            raise CorruptContent(
+                f"cannot open {self._path}: it is empty or new, and the root has layers",
+                hint="put back a copy of it, or move the root away",
+            )
 
     def _check_formats(self, raw: sqlite3.Connection) -> None:
         kept = dict(raw.execute("SELECT key, value FROM format").fetchall())

@@ -20,6 +20,7 @@ KNOBS: Final = (
 )
 """Settings of the host, the value that forbids user namespaces, and one that allows them."""
 
+_SETFCAP: Final = 1 << 31
 REFUSALS: Final = frozenset((errno.EPERM, errno.EACCES))
 _AROUND: Final = (
     "a seccomp filter or a security module around us refuses (in Docker: --security-opt"
@@ -40,6 +41,12 @@ def refused(number: int) -> HostError:
     elif number == errno.ENOSPC:
         why = "there are as many as user.max_user_namespaces allows, or 32 within each other"
         hint = "as root: raise it with sysctl"
+    elif number == errno.EAGAIN:
+        why = f"{os.strerror(number)}: this user has as many processes as it may"
+        hint = "raise the limit of processes (ulimit -u)"
+    elif number == errno.EPERM and os.geteuid() == 0 and not _may_be_root():
+        why = "root without the capability SETFCAP may not be root in another one"
+        hint = "give it that (in Docker: --cap-add SETFCAP), or run as another user"
     else:
         why = os.strerror(number)
         hint = f"{_AROUND}: allow clone and unshare with CLONE_NEWUSER, or run as root"
@@ -49,6 +56,14 @@ def refused(number: int) -> HostError:
         errno=number,
         hint=hint,
     )
+
+
+def _may_be_root() -> bool:
+    """Whether a namespace that this process makes may have its root in it (user_namespaces(7))."""
+    with contextlib.suppress(OSError):
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return bool(int(status.partition("\nCapEff:\t")[2].split()[0], 16) & _SETFCAP)
+    return True
 
 
 def not_set_up(step: str, number: int) -> HostError:

@@ -65,6 +65,16 @@ class Pin:
             self._lock.release(unlink=True)
 
 
+def are_left(ingest: Path) -> bool:
+    """Whether a killed pull or commit has left a pin."""
+    for path in ingest.glob(f"{_PREFIX}*"):
+        lock = FileLock(path)
+        if lock.try_acquire():
+            lock.release()
+            return True
+    return False
+
+
 def drop_dead_pins(ingest: Path, catalog: Catalog) -> None:
     """Forget the pins whose process is gone."""
     known = {row[0] for row in catalog.rows("SELECT DISTINCT lease FROM leases")}

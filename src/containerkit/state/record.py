@@ -13,6 +13,7 @@ import errno
 import os
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -101,8 +102,15 @@ def parse(data: bytes) -> State | None:
 
 
 @refusals("read the record of a container")
-def read(directory: str | os.PathLike[str]) -> State | None:
-    """Return the record of the container in *directory*; None for one that never ran."""
+def read(
+    directory: str | os.PathLike[str], *, damaged: Callable[[], State | None] = lambda: None
+) -> State | None:
+    """Return the record of the container in *directory*; None for one that never ran.
+
+    Args:
+        directory: of the container.
+        damaged: says what to return for a record that is not whole.
+    """
     try:
         fd = open_regular(f"{os.fspath(directory)}/{NAME}", os.O_RDONLY)
     except FileNotFoundError:
@@ -119,7 +127,12 @@ def read(directory: str | os.PathLike[str]) -> State | None:
                 return state
     finally:
         os.close(fd)
-    return None
+    return damaged()
+
+
+def unknown(launcher: str = "") -> State:
+    """Return what stands for a record that is damaged: it runs, if that launcher lives."""
+    return State(RUNNING, launcher)
 
 
 def lost(state: State, now_ns: int) -> State:

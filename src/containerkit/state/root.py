@@ -7,6 +7,7 @@ the catalog, `content` and `snapshots`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from functools import cache
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from containerkit.errors import ConfigError, HostError, MissingFeature, PermissionDenied, refusals
+from containerkit.state.atomic import make_directories
 from containerkit.state.lock import FileLock
 
 # flock, rename and SQLite's shared memory hold between processes of one host only; on these file
@@ -63,13 +65,15 @@ class StoreRoot:
             PermissionDenied: it or a part of it belongs to another user, other users may have written
                 there, or it can not be made.
             MissingFeature: it is on a network file system.
-            ConfigError: the path names something else than a directory, or one that others use.
+            ConfigError: the path names something else than a directory, or one that others use; or this
+                process has a umask that keeps itself out.
         """
         if path is not None and not os.fspath(path):
             raise ConfigError("cannot open root '': the path is empty", hint="name a directory")
         wanted = default_root() if path is None else Path(os.path.abspath(os.fspath(path)))
+        _check_umask()
         try:
-            wanted.parent.mkdir(parents=True, exist_ok=True)
+            make_directories(wanted.parent, 0o755)
             _make_directory(wanted)
             fd = os.open(wanted, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except (FileExistsError, NotADirectoryError) as e:
@@ -116,13 +120,33 @@ class StoreRoot:
 
 
 def default_root() -> Path:
-    """Return where the store is when nobody says: ``$CONTAINERKIT_ROOT``, else by user."""
+    """Return where the store is when nobody says: ``$CONTAINERKIT_ROOT``, else by user.
+
+    Raises:
+        ConfigError: this user has no home directory.
+    """
     if named := os.environ.get("CONTAINERKIT_ROOT"):
         return Path(os.path.abspath(named))
     if os.geteuid() == 0:
         return Path("/var/lib/containerkit")
-    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    data = os.environ.get("XDG_DATA_HOME", "")
+    if not os.path.isabs(data):  # to be ignored (XDG Base Directory Specification)
+        data = f"{_home()}/.local/share"
     return Path(os.path.abspath(data)) / "containerkit"
+
+
+def _home() -> str:
+    import pwd
+
+    home = os.environ.get("HOME", "")
+    with contextlib.suppress(KeyError):
+        home = home if os.path.isabs(home) else pwd.getpwuid(os.getuid()).pw_dir
+    if not os.path.isabs(home):
+        raise ConfigError(
+            f"cannot find the root directory of user {os.getuid()}: it has no home directory",
+            hint="set CONTAINERKIT_ROOT, or name a directory",
+        )
+    return home
 
 
 @cache
@@ -170,6 +194,23 @@ def check_file_system(kind: str | None, path: Path) -> None:
             feature="local file system",
             hint="put the root on a local disk",
         )
+
+
+def _check_umask() -> None:
+    """Refuse to make what this process could not open again.  Root can open anything."""
+    if os.geteuid() == 0:
+        return
+    with contextlib.suppress(
+        OSError
+    ):  # it can only be read there without being changed for all threads
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        umask = int(status.partition("\nUmask:\t")[2].split("\n")[0] or "0", 8)
+        if umask & stat.S_IRWXU:
+            raise ConfigError(
+                f"cannot open a root with the umask {umask:04o}: it takes from new files what their"
+                " owner may do",
+                hint="os.umask(0o077) first",
+            )
 
 
 def _make_directory(path: Path) -> None:

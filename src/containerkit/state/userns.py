@@ -5,18 +5,18 @@ it.  Must not: start anything in it.
 Neighbours: `forbidden` says why the host refuses, `runtime.launcher` starts the launcher in it,
 `layers` unpacks with its ids.
 
-Where /etc/subuid and /etc/subgid grant ranges and newuidmap(1) is there, the user is 0 in it and
-the range follows; else the user's own id is all there is.
+Where the host grants ranges (`subids`), the user is 0 in it and the range follows; else the user's
+own id is all there is.
 
-Spec: user_namespaces(7), subuid(5), newuidmap(1).
+Spec: user_namespaces(7), newuidmap(1).
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
-import pwd
 import signal
 import threading
 import time
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 from containerkit.errors import ConfigError, PermissionDenied, refusals
-from containerkit.state import forbidden
+from containerkit.state import forbidden, subids
 from containerkit.state.atomic import publish_file
 
 IdMap = tuple[tuple[int, int, int], ...]
@@ -34,16 +34,13 @@ IdMap = tuple[tuple[int, int, int], ...]
 WHOLE: Final[IdMap] = ((0, 0, (1 << 32) - 1),)
 """The map of the initial user namespace."""
 
-GRANT: Final = (
-    "as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER (/etc/subuid,"
-    " /etc/subgid), and install newuidmap (package uidmap)"
-)
-"""What gives a user more ids than one."""
-
 _RID_SECONDS: Final = 5.0
 _RECORD: Final = "ids"
 _CHOWN: Final = 1 << 0
-_SYS_ADMIN: Final = 1 << 21
+_NEEDED: Final = sum(1 << n for n in (0, 1, 3, 6, 7, 8, 12, 18, 21))
+"""What the launcher needs: CHOWN, DAC_OVERRIDE, FOWNER, SETGID, SETUID, SETPCAP, NET_ADMIN, SYS_CHROOT,
+SYS_ADMIN (capabilities(7)).  With less, a user namespace of its own gives all."""
+_NS_GET_USERNS: Final = 0xB701
 _WALL: Final = 0x40000000  # __WALL of waitpid(2): it has no exit signal
 
 
@@ -59,9 +56,14 @@ class Ids(NamedTuple):
         return len(self.uids) == 1 == len(self.gids)
 
 
+def is_administrator() -> bool:
+    """Return whether this process may make mounts and namespaces as it is."""
+    return _rights(os.geteuid())[0]
+
+
 def is_needed() -> bool:
     """Return whether this process has to make a user namespace before anything else."""
-    return not _rights(os.geteuid())[0] and not is_bare()
+    return not is_administrator() and not is_bare()
 
 
 def is_bare() -> bool:
@@ -84,9 +86,12 @@ def missing() -> Literal["", "namespaces", "mounts"]:
 
 
 def has_one_id() -> bool:
-    """Return whether all files are this process's own here: no namespaces, nor anybody else to be."""
+    """Return whether all files are this process's own here, as there is nobody else to be.
+
+    So where no namespaces are to be had, and for who is root in a namespace of one id.
+    """
     if not is_bare():
-        return False
+        return is_administrator() and sum(row[2] for row in read_map("/proc/self/uid_map")) == 1
     status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     effective = int(status.partition("\nCapEff:\t")[2].split()[0], 16)
     return not effective & _CHOWN or sum(row[2] for row in read_map("/proc/self/uid_map")) == 1
@@ -149,14 +154,35 @@ def is_within() -> bool:
 
 @lru_cache(maxsize=4)
 def _rights(_euid: int) -> tuple[bool, bool]:
-    """Return whether this process has CAP_SYS_ADMIN, and whether the host's own."""
+    """Return whether this process may make mounts and namespaces, and whether the host's own."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         own = read_map("/proc/self/uid_map")
     except OSError:  # no /proc to ask
         return os.geteuid() == 0, True
     found = dict(line.partition(":\t")[::2] for line in status.split("\n"))
-    return bool(int(found.get("CapEff", "0"), 16) & _SYS_ADMIN), own == WHOLE
+    missing = _NEEDED & ~int(found.get("CapEff", "0"), 16)
+    return not missing and _owns_mounts(), own == WHOLE
+
+
+def _owns_mounts() -> bool:
+    """Whether rights in this user namespace are rights over its mounts (ioctl_ns(2)).
+
+    Who has entered a user namespace alone, as by ``unshare -r``, still has the mounts of the one above.
+    """
+    with contextlib.suppress(OSError):
+        mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            owner = fcntl.ioctl(mounts, _NS_GET_USERNS)
+        except PermissionError:  # it is none that this process could be told of
+            return False
+        finally:
+            os.close(mounts)
+        try:
+            return os.path.samestat(os.fstat(owner), os.stat("/proc/self/ns/user"))
+        finally:
+            os.close(owner)
+    return True
 
 
 def read_map(path: str | Path) -> IdMap:
@@ -196,17 +222,16 @@ def _read(text: str) -> Ids:
     for line in text.splitlines():
         kind, *words = line.split()
         inside, outside, count = map(int, words)
-        if kind not in maps or min(inside, outside) < 0 or not _fits(max(inside, outside), count):
+        if (
+            kind not in maps
+            or min(inside, outside) < 0
+            or not subids.fits(max(inside, outside), count)
+        ):
             raise ValueError(line)
         maps[kind].append((inside, outside, count))
     if not all(rows and rows[0][0] == 0 for rows in maps.values()):
         raise ValueError("no root")
     return Ids(tuple(maps["uid"]), tuple(maps["gid"]))
-
-
-def _fits(first: int, count: int) -> bool:
-    """Whether so many ids can be had from one on; the last number of 32 bits is none."""
-    return count > 0 and 0 <= first < first + count < 1 << 32
 
 
 def _written(ids: Ids) -> bytes:
@@ -220,36 +245,10 @@ def _own() -> Ids:
 
 def granted() -> Ids | None:
     """Return the ids that the host grants this user beside its own; None: no others."""
-    ranges = []
-    for kind in ("uid", "gid"):
-        found = _range(Path(f"/etc/sub{kind}"))
-        if found is None or _program(f"new{kind}map") is None:
-            return None
-        ranges.append(found)
+    if subids.withheld():
+        return None
     own = _own()
-    return Ids(*((mine[0], (1, *found)) for mine, found in zip(own, ranges, strict=True)))
-
-
-def _range(path: Path) -> tuple[int, int] | None:
-    """Return the first range of this user in a file like subuid(5): first id, how many."""
-    uid = os.getuid()
-    names = {str(uid)}
-    with contextlib.suppress(KeyError):
-        names.add(pwd.getpwuid(uid).pw_name)
-    with contextlib.suppress(OSError, ValueError):
-        for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
-            name, *numbers = line.strip().split(":")
-            if name in names and len(numbers) == 2:
-                first, count = map(int, numbers)
-                if _fits(first, count):
-                    return first, count
-    return None
-
-
-def _program(name: str) -> str | None:
-    import shutil
-
-    return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/bin:/bin")
+    return Ids(*((mine[0], (1, *found)) for mine, found in zip(own, subids.ranges(), strict=True)))
 
 
 # ---- the namespace itself
@@ -337,9 +336,9 @@ def _have_maps_written(pid: int, ids: Ids) -> None:
     import subprocess
 
     for kind, rows in (("uid", ids.uids), ("gid", ids.gids)):
-        program = _program(f"new{kind}map")
+        program = subids.program(f"new{kind}map")
         words = [str(number) for row in rows for number in row]
-        said = "it is not installed"
+        said = f"new{kind}map is not installed"
         if program is not None:
             said = subprocess.run(
                 [program, str(pid), *words], capture_output=True, text=True, check=False
@@ -347,9 +346,11 @@ def _have_maps_written(pid: int, ids: Ids) -> None:
         # Its exit code may have been taken by a wait() of the embedding program.
         if not read_map(f"/proc/{pid}/{kind}_map"):
             raise PermissionDenied(
-                f"cannot use the ids that this root was made with: new{kind}map: {said}",
+                f"cannot use the ids that this root was made with: {subids.in_the_way() or said}",
                 errno=errno.EPERM,
-                hint="install newuidmap (package uidmap), or use another root"
+                hint="start this program without that, or use another root"
+                if subids.in_the_way()
+                else "install newuidmap (package uidmap), or use another root"
                 if program is None
                 else f"grant them again in /etc/sub{kind}: user {os.getuid()}, first id"
                 f" {rows[-1][1]}, {rows[-1][2]} ids; or use another root",

@@ -14,6 +14,7 @@ import codecs
 import errno
 import os
 import threading
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, AnyStr, Final, Generic, Self
 
@@ -138,6 +139,17 @@ class Reader(Generic[AnyStr]):
                 self.fill()
             return self._given(at + 1 if at >= 0 else len(self._held))
 
+    def readlines(self) -> list[AnyStr]:
+        """Read all lines that come, each with its newline.
+
+        Blocking: until the stream has ended.
+        """
+        return list(self)
+
+    def readable(self) -> bool:
+        """Return True: it can be read."""
+        return True
+
     def fill(self) -> None:
         """Read ahead once.
 
@@ -248,6 +260,15 @@ class Writer(Generic[AnyStr]):
             while rest:
                 rest = rest[os.write(self._end.fileno(), rest) :]
         return len(data)
+
+    def writelines(self, lines: Iterable[AnyStr]) -> None:
+        """Write one after the other; no newlines are added."""
+        for line in lines:
+            self.write(line)
+
+    def writable(self) -> bool:
+        """Return True: it can be written to."""
+        return True
 
     def flush(self) -> None:
         """Do nothing: all that was written is on its way."""

@@ -17,6 +17,8 @@ import time
 from collections.abc import Generator
 from typing import Any, NamedTuple, TypeVar
 
+from containerkit.errors import ConfigError
+
 READ = select.POLLIN
 WRITE = select.POLLOUT
 
@@ -43,6 +45,20 @@ class Wait(NamedTuple):
 
 Waiting = Generator[Wait, Ready, T]
 """A generator that yields waits and returns a T."""
+
+
+def deadline_of(timeout: float | None, *, what: str = "timeout") -> float | None:
+    """Return when a wait of so many seconds is over that begins now; None: never.
+
+    Raises:
+        ConfigError: it is no number.
+    """
+    if timeout is None:
+        return None
+    given: Any = timeout
+    if isinstance(given, str) or not hasattr(given, "__float__") or math.isnan(given):
+        raise ConfigError(f"{what} {timeout!r} is not a number of seconds")
+    return time.monotonic() + float(timeout)
 
 
 def drive(waiting: Waiting[T]) -> T:

@@ -54,10 +54,10 @@ def test_its_launcher_is_killed(engine: ck.Engine, busybox: str) -> None:
     with ck.Engine.open(engine.root) as other:
         box = other.start(busybox, ["sleep", "9999"])
         process = box.popen("echo up; exec sleep 9999")
-        assert next(process.stdout) == b"up\n"  # type: ignore[arg-type]
+        assert next(process.stdout) == b"up\n"
         os.kill(launcher_of(other).pid, signal.SIGKILL)
         assert process.wait(timeout=60) == ck.Exit(code=None, cause="lost")
-        assert process.stdout.read() == b""  # type: ignore[union-attr]
+        assert process.stdout.read() == b""
         process.close()
         with pytest.raises(InvalidStatus):
             box.exec(["true"])

@@ -43,7 +43,7 @@ def test_a_timeout_ends_the_whole_tree(box: ck.Container) -> None:
 @pytest.mark.needs("control groups")
 def test_kill_ends_the_whole_tree(box: ck.Container) -> None:
     with box.popen(TREE) as process:
-        assert next(process.stdout) == b"up\n"  # type: ignore[arg-type]
+        assert next(process.stdout) == b"up\n"
         process.kill()
         assert process.wait(timeout=60) == ck.Exit.by_signal(9)
         assert sleepers(box) == 0
@@ -55,7 +55,7 @@ def test_another_signal_goes_to_the_first_process_alone(box: ck.Container) -> No
         assert process.stdout is not None
         assert next(process.stdout) == "up\n"
         process.send_signal(signal.SIGUSR1)
-        process.stdin.close()  # type: ignore[union-attr]
+        process.stdin.close()
         assert process.stdout.read() == "got it\n"
         assert process.wait(timeout=60).code == 5
 
@@ -82,7 +82,7 @@ def test_a_group_within_its_own_holds_up_no_end(engine: ck.Engine, box: ck.Conta
 @pytest.mark.needs("control groups")
 def test_leaving_the_block_kills(box: ck.Container) -> None:
     with box.popen(TREE) as process:
-        assert next(process.stdout) == b"up\n"  # type: ignore[arg-type]
+        assert next(process.stdout) == b"up\n"
     assert process.exit is not None
     assert sleepers(box) == 0
 
@@ -100,7 +100,7 @@ def test_an_interrupted_exec_leaves_nothing(box: ck.Container) -> None:
 def test_a_dropped_process_ends(box: ck.Container) -> None:
     """Without a close: the end of its channel is the end of the exec."""
     process = box.popen(TREE)
-    assert next(process.stdout) == b"up\n"  # type: ignore[arg-type]
+    assert next(process.stdout) == b"up\n"
     pidfd = os.pidfd_open(process.pid)
     del process
     assert select.select([pidfd], [], [], 60)[0]
@@ -184,7 +184,7 @@ def test_a_container_that_ends_for_memory_says_so(engine: ck.Engine) -> None:
 
 def test_execs_end_with_the_container(box: ck.Container) -> None:
     with box.popen(TREE) as first, box.popen(TREE) as second:
-        assert next(first.stdout) == next(second.stdout) == b"up\n"  # type: ignore[arg-type]
+        assert next(first.stdout) == next(second.stdout) == b"up\n"
         box.kill()
         assert first.wait(timeout=60).signal == second.wait(timeout=60).signal == 9
     assert box.wait(timeout=60).signal == 9
@@ -193,7 +193,7 @@ def test_execs_end_with_the_container(box: ck.Container) -> None:
 def test_an_engine_that_closes_ends_its_execs(engine: ck.Engine, busybox: str) -> None:
     with ck.Engine.open(engine.root) as other:
         process = other.start(busybox, ["sleep", "9999"]).popen(TREE)
-        assert next(process.stdout) == b"up\n"  # type: ignore[arg-type]
+        assert next(process.stdout) == b"up\n"
     assert process.wait(timeout=60).signal == 9
     process.close()
 

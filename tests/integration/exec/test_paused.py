@@ -23,9 +23,9 @@ def test_none_begins_in_a_paused_container(box: ck.Container) -> None:
 def test_one_is_paused_with_its_container_and_goes_on(box: ck.Container) -> None:
     with box.popen(["cat"]) as process:
         box.pause()
-        process.stdin.write(b"later\n")  # type: ignore[union-attr]
+        process.stdin.write(b"later\n")
         box.unpause()
-        assert next(process.stdout) == b"later\n"  # type: ignore[arg-type]
+        assert next(process.stdout) == b"later\n"
 
 
 def test_one_that_is_killed_meanwhile_ends_with_the_pause(box: ck.Container) -> None:

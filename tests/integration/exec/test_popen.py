@@ -51,7 +51,7 @@ def test_communicate(box: ck.Container) -> None:
 def test_communicate_out_of_time_loses_nothing(box: ck.Container) -> None:
     with box.popen("echo first; read line; echo second") as process:
         # Its input is held open by another descriptor, so that it can not end.
-        held = os.dup(process.stdin.fileno())  # type: ignore[union-attr]
+        held = os.dup(process.stdin.fileno())
         with pytest.raises(Timeout) as caught:
             process.communicate(timeout=0.3)
         assert caught.value.result is None
@@ -65,7 +65,7 @@ def test_wait_out_of_time_kills_nothing(box: ck.Container) -> None:
         with pytest.raises(Timeout):
             process.wait(timeout=0.05)
         assert process.poll() is None
-        process.stdin.close()  # type: ignore[union-attr]
+        process.stdin.close()
         assert process.wait(timeout=60).ok
 
 
@@ -78,7 +78,7 @@ def test_several_threads_see_its_end(box: ck.Container) -> None:
         ]
         for thread in threads:
             thread.start()
-        process.stdin.close()  # type: ignore[union-attr]
+        process.stdin.close()
         for thread in threads:
             thread.join()
     assert found == [ck.Exit(code=0)] * 8
@@ -87,7 +87,7 @@ def test_several_threads_see_its_end(box: ck.Container) -> None:
 def test_a_reader_that_waits_is_freed_by_kill(box: ck.Container) -> None:
     read: list[bytes] = []
     with box.popen(["cat"]) as process:
-        thread = threading.Thread(target=lambda: read.append(process.stdout.read()))  # type: ignore[union-attr]
+        thread = threading.Thread(target=lambda: read.append(process.stdout.read()))
         thread.start()
         process.kill()
         thread.join()
@@ -111,7 +111,7 @@ def test_closing_early_and_again(box: ck.Container) -> None:
 
 def test_the_wrong_kind_of_input(box: ck.Container) -> None:
     with box.popen(["cat"]) as process, pytest.raises(TypeError, match="bytes"):
-        process.stdin.write("text")  # type: ignore[union-attr, arg-type]
+        process.stdin.write("text")  # type: ignore[arg-type]
 
 
 def test_what_can_not_start(box: ck.Container) -> None:
@@ -129,14 +129,14 @@ def test_a_forked_child_owns_nothing(box: ck.Container) -> None:
         pid = os.fork()
         if pid == 0:
             try:
-                seen = process.stdin.closed, process.stdout.closed, process.poll()  # type: ignore[union-attr]
+                seen = process.stdin.closed, process.stdout.closed, process.poll()
                 process.close()
                 os._exit(0 if seen == (True, True, ck.Exit(code=None, cause="lost")) else 1)
             finally:
                 os._exit(2)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         process.stdin.write(b"still here\n")
-        assert next(process.stdout) == b"still here\n"  # type: ignore[arg-type]
+        assert next(process.stdout) == b"still here\n"
         process.stdin.close()  # a copy in the child would keep it open
         assert process.wait(timeout=60).ok
 
@@ -168,8 +168,8 @@ def test_a_terminal_for_one_command(box: ck.Container) -> None:
 
 def test_control_c_reaches_it(box: ck.Container) -> None:
     with box.popen("echo up; sleep 1000", tty=True) as process:
-        assert next(process.stdout) == b"up\r\n"  # type: ignore[arg-type]
-        process.stdin.write(b"\x03")  # type: ignore[union-attr]
+        assert next(process.stdout) == b"up\r\n"
+        process.stdin.write(b"\x03")
         assert process.wait(timeout=60).signal == 2
 
 

@@ -21,6 +21,7 @@ from containerkit.errors import (
     ArchiveError,
     CorruptContent,
     FileError,
+    FileNotFound,
     NotADirectory,
     SpecialFile,
     UnsafePath,
@@ -210,6 +211,43 @@ def test_what_has_nothing_to_read_yet_does_not_block(files: Files) -> None:
 
 
 # ---- on our side
+
+
+def test_a_name_is_no_link_the_second_time(
+    box: ck.Container, files: Files, canary: Path, tmp_path: Path
+) -> None:
+    """A link under the name that the caller gave would be where its next copy goes."""
+    for name, target in {"file": canary / "secret", "dir": canary, "new": canary / "new"}.items():
+        remote, local = f"/tmp/{name}", tmp_path / name
+        os.symlink(target, inside(box, remote))
+        with pytest.raises(FileNotFound):
+            files.get(remote, local)
+        with pytest.raises(FileNotFound):
+            files.get(remote, tmp_path)
+        assert not os.path.lexists(local)
+        files.remove(remote)
+        if name == "dir":
+            files.mkdir(remote)
+        files.write_text(f"{remote}/secret" if name == "dir" else remote, "changed")
+        files.get(remote, local)
+    (tmp_path / "control").symlink_to(tmp_path / "victim")  # a link there is followed, as by cp
+    files.get("/tmp/file", tmp_path / "control")
+    assert (tmp_path / "victim").read_text() == "changed"
+
+
+def test_what_a_link_leads_to_is_copied(box: ck.Container, files: Files, tmp_path: Path) -> None:
+    files.mkdir("/tmp/real")
+    files.write_text("/tmp/real/file", "inside")
+    os.symlink("file", inside(box, "/tmp/real/beneath"))
+    os.symlink("/tmp/real", inside(box, "/tmp/dir"))
+    os.symlink("real/file", inside(box, "/tmp/link"))
+    for there in (tmp_path / "dir", tmp_path):
+        files.get("/tmp/dir", there)
+        assert (tmp_path / "dir/file").read_text() == "inside"
+        assert os.readlink(tmp_path / "dir/beneath") == "file"
+    files.get("/tmp/link", tmp_path)
+    assert not (tmp_path / "link").is_symlink()
+    assert (tmp_path / "link").read_text() == "inside"
 
 
 def test_a_copy_does_not_follow_local_links(files: Files, canary: Path, tmp_path: Path) -> None:

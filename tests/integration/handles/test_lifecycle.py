@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -92,6 +92,8 @@ def test_stop_with_a_handler(engine: ck.Engine, busybox: str) -> None:
     script = "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done"
     with engine.start(busybox, ["sh", "-c", script]) as one:
         one.wait_ready(log="up")
+        with pytest.raises(ck.ConfigError, match="grace 'long' is not a number of seconds"):
+            one.stop(grace=cast("Any", "long"))
         one.stop(grace=120)
         assert one.exit == ck.Exit(3)
         assert one.log_text(tail=1) == "bye\n"
@@ -116,8 +118,9 @@ def test_stop_of_one_that_waits_for_signals(engine: ck.Engine) -> None:
         assert one.exit == ck.Exit(6)
 
 
-def test_stop_of_one_that_does_not_listen(engine: ck.Engine, busybox: str) -> None:
-    script = "trap 'echo no' TERM; echo up; while :; do sleep 0.05; done"
+@pytest.mark.parametrize("answer", ["echo no", ""], ids=["handled", "ignored"])
+def test_stop_of_one_that_does_not_listen(engine: ck.Engine, busybox: str, answer: str) -> None:
+    script = f"trap '{answer}' TERM; echo up; while :; do sleep 0.05; done"
     with engine.start(busybox, ["sh", "-c", script], stop_grace=0.3) as one:
         one.wait_ready(log="up")
         one.stop()
@@ -134,6 +137,29 @@ def test_its_own_stop_signal(engine: ck.Engine, busybox: str) -> None:
         one.wait_ready(log="up")
         one.stop(grace=120)
         assert one.exit == ck.Exit(7)
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, "SIGRTMIN+3"])
+def test_other_ways_to_say_a_stop_signal(
+    engine: ck.Engine, busybox: str, number: str | int
+) -> None:
+    script = "trap 'exit 7' USR1 37; echo up; while :; do sleep 0.05; done"
+    with engine.start(busybox, ["sh", "-c", script], stop_signal=number) as one:
+        one.wait_ready(log="up")
+        one.stop(grace=120)
+        assert one.exit == ck.Exit(7)
+
+
+@pytest.mark.parametrize(
+    "paused", [False, pytest.param(True, marks=pytest.mark.needs("control groups"))]
+)
+def test_a_killed_one_has_ended(engine: ck.Engine, busybox: str, paused: bool) -> None:
+    with engine.start(busybox, FOREVER) as one:
+        if paused:
+            one.pause()
+        one.kill()
+        assert (one.status, one.exit) == ("stopped", ck.Exit.by_signal(signal.SIGKILL))
+        one.remove()
 
 
 @pytest.mark.needs("control groups")
@@ -265,6 +291,16 @@ def test_handles_are_equal_by_root_and_id(engine: ck.Engine, busybox: str) -> No
         assert one != one.id
         assert len({one, again, two}) == 2
         assert again.status == "created"
+
+
+def test_engines_and_images_pickle_too(engine: ck.Engine, busybox: str) -> None:
+    image = engine.images.get(busybox)
+    again = pickle.loads(pickle.dumps(image))
+    assert (again, hash(again), again.config) == (image, hash(image), image.config)
+    with pickle.loads(pickle.dumps(engine)) as other:
+        assert (type(other), other.root, other is engine) == (ck.Engine, engine.root, False)
+        assert other.images.get(busybox) == again
+    assert engine.containers.list() == ()  # it is open still
 
 
 @pytest.mark.parametrize("what", ["start", "create"])

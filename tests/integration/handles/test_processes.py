@@ -59,6 +59,20 @@ def test_a_pickle_in_another_process(engine: ck.Engine, busybox: str) -> None:
         assert python(UNPICKLED, engine.root, busybox, pickle.dumps(one).hex(), check=False) == ""
 
 
+UNPICKLED_IMAGE = """
+one = pickle.loads(bytes.fromhex(sys.argv[3]))
+print(one == pickle.loads(bytes.fromhex(sys.argv[3])), one.config.architecture == one.platform.architecture)
+print(ck.Engine.open(root).run(one, ["true"]).returncode)
+"""
+
+
+def test_a_pickled_image_in_another_process(engine: ck.Engine, busybox: str) -> None:
+    image = engine.images.get(busybox)
+    assert pickle.loads(pickle.dumps(image)) == image
+    said = python(UNPICKLED_IMAGE, engine.root, busybox, pickle.dumps(image).hex())
+    assert said.split() == ["True", "True", "0"]
+
+
 def test_waiting_for_one_of_another_process(engine: ck.Engine, busybox: str) -> None:
     waiter = "one = ck.Engine.open(root).containers.get(sys.argv[3]); print('up', flush=True)\n"
     waiter += "print(one.wait(timeout=120).code)"

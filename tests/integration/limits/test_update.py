@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import containerkit as ck
+from containerkit.runtime.records import Records
 from tests.integration.limits.support import VERSION, eventually, has, value, whole_disk
 
 pytestmark = pytest.mark.needs("control groups")
@@ -143,6 +144,36 @@ def test_what_the_kernel_refuses_changes_nothing(engine: ck.Engine, busybox: str
         container.stop(grace=0)
         container.start()
         assert value(container, "pids.max") == "7"
+
+
+def test_what_can_not_be_kept_is_taken_back(
+    engine: ck.Engine, busybox: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interrupt, or a full disk, between the kernel and the catalog."""
+    with engine.start(busybox, SLEEP, limits=ck.Limits(memory="64m")) as container:
+        with monkeypatch.context() as patch:
+            patch.setattr(Records, "configure", _interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                container.update(limits=ck.Limits(memory="96m", memory_swap="96m"))
+        assert memory_of(container) == (64, 128)
+        container.update(limits=ck.Limits(memory="32m"))
+        assert memory_of(container) == (32, 64)
+
+
+def test_limits_that_nobody_wrote_down(
+    engine: ck.Engine, busybox: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was killed in an update leaves the kernel with others than the catalog has."""
+    with engine.start(busybox, SLEEP, limits=ck.Limits(memory="16m")) as container:
+        with monkeypatch.context() as patch:
+            patch.setattr(Records, "configure", lambda *_: None)
+            container.update(limits=ck.Limits(memory="96m", memory_swap="96m"))
+        container.update(limits=ck.Limits(memory="24m"))
+        assert memory_of(container) == (24, 48)
+
+
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_of_one_that_was_removed(engine: ck.Engine, busybox: str) -> None:

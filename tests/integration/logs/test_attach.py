@@ -93,6 +93,18 @@ def test_letting_go_ends_nothing(engine: Engine, busybox: str) -> None:
         assert threading.active_count() <= before
 
 
+def test_what_was_written_before_letting_go_arrives(engine: Engine, busybox: str) -> None:
+    with engine.start(busybox, ["cat"], stdin_open=True) as container:
+        for number in range(3):
+            with container.attach() as process:
+                process.stdin.write(b"%d\n" % number)
+        with container.attach() as process:
+            process.stdin.write(b"last")
+            process.stdin.close()
+        assert container.wait(timeout=120).ok
+        assert container.log_text() == "0\n1\n2\nlast"
+
+
 def test_two_at_once(engine: Engine, busybox: str) -> None:
     with (
         engine.start(busybox, ["cat"], stdin_open=True) as container,

@@ -288,6 +288,19 @@ def test_force_removes_an_image_with_several_names(store: Store, registry: Regis
     assert store.is_empty()
 
 
+def test_a_handle_removes_its_image_with_the_names_that_it_was_given_since(
+    store: Store, registry: RegistryServer
+) -> None:
+    image = store.images.pull(registry.push("since/a", layered()))
+    image.tag("other")
+    with pytest.raises(InUse, match=r"other.*force=True"):
+        image.remove()
+    image.remove(force=True)
+    assert store.is_empty()
+    with pytest.raises(ImageNotFound, match="removed meanwhile"):
+        image.remove(force=True)
+
+
 def test_untagging_the_last_name_keeps_the_image(store: Store, registry: RegistryServer) -> None:
     reference = registry.push("untag/a", layered())
     image = store.images.pull(reference)

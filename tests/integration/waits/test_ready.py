@@ -9,7 +9,7 @@ import re
 import socket
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -137,6 +137,13 @@ def test_its_end_is_told_at_once_with_its_last_words(engine: ck.Engine, busybox:
     assert caught.value.exit == ck.Exit(code=3)
     assert caught.value.log == ("one", "cannot bind")
     assert "port 1/tcp" in str(caught.value)
+    assert containers_of(engine) == before
+
+
+def test_what_is_no_ready(engine: ck.Engine, busybox: str) -> None:
+    before, anything = containers_of(engine), cast("Any", 6379)
+    with pytest.raises(ck.ConfigError, match="6379 is no Ready"):
+        engine.start(busybox, ["sleep", "1000"], ready=anything)
     assert containers_of(engine) == before
 
 

@@ -136,6 +136,8 @@ def test_a_user_of_its_own() -> None:
         ({"user": ""}, "empty"),
         ({"user": True}, "neither text nor a number"),
         ({"workdir": "relative"}, "workdir"),
+        ({"workdir": 5}, "workdir has the wrong type"),
+        ({"env": ["A=1"]}, "env has the wrong type"),
         ({"workdir": "/a/../b"}, "workdir"),
         ({"env": {"A=B": "1"}}, "not a variable"),
         ({"command": ()}, "no command"),

@@ -69,7 +69,9 @@ def test_digits_are_never_looked_up_as_a_name() -> None:
     assert resolve_user("1234:1234", passwd, group) == Identity(1234, 1234, (1234,), "/")
 
 
-@pytest.mark.parametrize("text", ["-1", "4294967296", "00000000000", "", "x", "0 ", "4294967295"])
+@pytest.mark.parametrize(
+    "text", ["-1", "4294967296", "00000000000", "00", "01", "", "x", "0 ", "4294967295"]
+)
 def test_entries_with_bad_ids_are_no_entries(text: str) -> None:
     passwd = f"app:x:{text}:5::/:/bin/sh\n".encode()
     with pytest.raises(ConfigError, match="no user 'app'"):
@@ -112,3 +114,14 @@ def test_files_are_bounded() -> None:
 
 def test_a_home_is_absolute() -> None:
     assert resolve_user("app", b"app:x:7:7::home:/bin/sh\n", b"").home == "/"
+
+
+def test_a_home_is_a_path_that_the_kernel_takes() -> None:
+    for length, home in ((4095, "/" + "h" * 4094), (4096, "/")):
+        passwd = f"app:x:7:7::/{'h' * (length - 1)}:/bin/sh\n".encode()
+        assert resolve_user("app", passwd, b"").home == home
+
+
+def test_names_that_an_image_has_often_are_said_once() -> None:
+    with pytest.raises(ConfigError, match=r"the image knows x, y$"):
+        resolve_user("app", b"x:x:1:1::/:\n" * 9 + b"y:x:2:2::/:\n", b"")

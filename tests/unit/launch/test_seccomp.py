@@ -333,6 +333,48 @@ def test_dockers_format() -> None:
         assert verdict(admin, "clone", 0x10000000) == ALLOW
 
 
+def test_a_profile_may_ask_for_the_kernel() -> None:
+    rules = [
+        {"names": ["ptrace"], "action": "SCMP_ACT_ALLOW", "includes": {"minKernel": "4.8"}},
+        {"names": ["kcmp"], "action": "SCMP_ACT_ALLOW", "excludes": {"minKernel": "5.0"}},
+        {"names": ["read"], "action": "SCMP_ACT_ALLOW", "includes": {"minKernel": ""}},
+    ]
+    profile = SeccompProfile.parse(docker(syscalls=rules))
+    for kernel, ptrace, kcmp in (
+        ((4, 7), EPERM, ALLOW),
+        ((4, 8), ALLOW, ALLOW),
+        ((4, 19), ALLOW, ALLOW),
+        ((5, 0), ALLOW, EPERM),
+        ((6, 1), ALLOW, EPERM),
+    ):
+        program = program_of(
+            profile, machine="x86_64", capabilities=(), own_userns=False, kernel=kernel
+        )
+        assert program is not None
+        assert [verdict(program, name) for name in ("ptrace", "kcmp", "read")] == [
+            ptrace, kcmp, ALLOW,
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("action", ["ALLOW", "LOG", "TRACE", "ERRNO", "KILL"])
+def test_what_is_newer_is_let_through_where_everything_is(action: str) -> None:
+    program = compiled(
+        SeccompProfile.parse({"defaultAction": f"SCMP_ACT_{action}", "syscalls": None})
+    )
+    passes = action in {"ALLOW", "LOG", "TRACE"}
+    for number in (X86.numbers["clone3"], X86.newest + 1):
+        assert (bpf.run(program, X86.audit, number, ()) == ENOSYS) != passes
+
+
+def test_the_launchers_own_call_is_let_through_and_no_other() -> None:
+    rules = [{"names": ["close_range"], "action": "SCMP_ACT_KILL"}]
+    for default in ("SCMP_ACT_ERRNO", "SCMP_ACT_ALLOW"):
+        program = compiled(SeccompProfile.parse({"defaultAction": default, "syscalls": rules}))
+        assert verdict(program, "close_range", 3, 0xFFFFFFFF, 4) == ALLOW
+        for others in ((4, 0xFFFFFFFF, 4), (3, 0xFFFFFFFE, 4), (3, 0xFFFFFFFF, 0)):
+            assert verdict(program, "close_range", *others) == 0
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -341,6 +383,8 @@ def test_dockers_format() -> None:
         docker(syscalls=[{"names": "read", "action": "SCMP_ACT_ALLOW"}]),
         docker(syscalls=[{"names": [1], "action": "SCMP_ACT_ALLOW"}]),
         docker(syscalls=[{"names": ["read"]}]),
+        docker(syscalls=[{"names": ["read"], "action": "SCMP_ACT_ALLOW", "includes": {"minKernel": "6"}}]),
+        docker(syscalls=[{"names": ["read"], "action": "SCMP_ACT_ALLOW", "excludes": {"minKernel": 6.1}}]),
         docker(syscalls=[{"names": ["read"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 6, "op": "SCMP_CMP_EQ"}]}]),
         docker(syscalls=[{"names": ["read"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "op": {}}]}]),
         docker(syscalls=[{"names": ["read"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 1 << 64, "op": "SCMP_CMP_EQ"}]}]),

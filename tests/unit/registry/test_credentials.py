@@ -128,6 +128,13 @@ def test_a_user_name_that_can_not_be_sent(username: str) -> None:
         Credentials().login("reg.example", username=username, password="x")
 
 
+def test_what_is_no_name_and_password_is_not_taken_for_a_name(write: Write) -> None:
+    credentials = write({"auths": {"reg.example": basic("a-token-alone")}})
+    with pytest.raises(ConfigError, match="no name and password") as caught:
+        credentials.find("reg.example")
+    assert "a-token" not in str(caught.value)
+
+
 def test_a_helper_is_called_for_the_registry_in_use_only(
     write: Write, helper: Callable[[str, str], Path]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -75,3 +76,9 @@ def test_what_a_later_version_wrote_is_refused_by_name() -> None:
         codec.load('{"$": "limits.Later", "v": {}}')
     with pytest.raises(ck.ConfigError, match="later version"):
         codec.load('{"$": "limits.Limits", "v": {"later": 1}}')
+
+
+def test_a_signal_is_kept_as_its_number() -> None:
+    found = codec.load(codec.dump({"stop_signal": signal.SIGUSR1}))
+    assert found == {"stop_signal": 10}
+    assert type(found["stop_signal"]) is int

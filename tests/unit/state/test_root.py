@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import pwd
 import stat
+import subprocess
+import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -90,6 +94,76 @@ def test_network_file_systems_are_refused(tmp_path: Path) -> None:
 def test_the_environment_names_the_default_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONTAINERKIT_ROOT", "/somewhere/else")
     assert default_root() == Path("/somewhere/else")
+
+
+@pytest.fixture
+def ordinary(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    monkeypatch.setattr(os, "geteuid", lambda: 4321)
+    monkeypatch.setattr(os, "getuid", lambda: 4321)
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: mock.Mock(pw_dir="/home/me"))
+    for name in ("CONTAINERKIT_ROOT", "XDG_DATA_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+@pytest.mark.parametrize(
+    ("home", "data", "found"),
+    [
+        (None, None, "/home/me/.local/share/containerkit"),
+        ("", "", "/home/me/.local/share/containerkit"),
+        (
+            "here",
+            "there",
+            "/home/me/.local/share/containerkit",
+        ),  # no directory is in the present one
+        ("/h", "there", "/h/.local/share/containerkit"),
+        ("/h", "/d", "/d/containerkit"),
+    ],
+)
+def test_an_ordinary_users_root_is_in_its_home(
+    ordinary: pytest.MonkeyPatch, home: str | None, data: str | None, found: str
+) -> None:
+    for name, value in (("HOME", home), ("XDG_DATA_HOME", data)):
+        if value is not None:
+            ordinary.setenv(name, value)
+    assert default_root() == Path(found)
+
+
+def test_who_has_no_home_is_told_so(ordinary: pytest.MonkeyPatch) -> None:
+    ordinary.setattr(pwd, "getpwuid", mock.Mock(side_effect=KeyError))
+    with pytest.raises(ConfigError, match="4321: it has no home") as caught:
+        StoreRoot.open()
+    assert "CONTAINERKIT_ROOT" in str(caught.value.hint)
+
+
+UMASK = """
+import os, sys
+from containerkit.errors import ConfigError
+from containerkit.state.root import StoreRoot
+os.umask(int(sys.argv[2], 8))
+try:
+    StoreRoot.open(sys.argv[1])
+except ConfigError as error:
+    print(error)
+"""
+
+
+def opened_with(umask: str, path: Path, *, uid: int = os.geteuid()) -> str:
+    code = f"import os; os.geteuid = lambda: {uid}\n{UMASK}"
+    command = [sys.executable, "-c", code, str(path), umask]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_no_umask_opens_what_is_made_on_the_way_to_everybody(tmp_path: Path) -> None:
+    assert opened_with("0", tmp_path / "a/b/root") == ""
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "a/b", "a/b/root")]
+    assert modes == [0o755, 0o755, 0o700]
+
+
+def test_a_umask_that_keeps_the_owner_out_is_refused(tmp_path: Path) -> None:
+    said = opened_with("0777", tmp_path / "root", uid=os.geteuid() or 4321)
+    assert "umask 0777" in said
+    assert not (tmp_path / "root").exists()
 
 
 def test_a_boot_has_one_id() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import pwd
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,38 +32,6 @@ def test_ids_are_fixed_when_a_root_is_first_used(
 def test_without_a_grant_there_is_one_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(userns, "granted", lambda: None)
     assert userns.ids_of(tmp_path) == Ids(((0, os.geteuid(), 1),), ((0, os.getegid(), 1),))
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("", None),
-        ("somebody:100000:65536\n", None),
-        ("me:100000:65536\nme:300000:65536\n", (100000, 65536)),
-        ("4321:200000:10\n", (200000, 10)),
-        ("me:none:65536\n", None),
-        ("me:100000:0\n", None),
-        ("me:100000\n", None),
-    ],
-)
-def test_ranges_are_read_as_newuidmap_reads_them(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    text: str,
-    found: tuple[int, int] | None,
-) -> None:
-    class Me:
-        pw_name = "me"
-
-    monkeypatch.setattr(os, "getuid", lambda: 4321)
-    monkeypatch.setattr(pwd, "getpwuid", lambda _uid: Me)
-    path = tmp_path / "subuid"
-    path.write_text(text)
-    assert userns._range(path) == found
-
-
-def test_no_file_of_ranges_grants_nothing(tmp_path: Path) -> None:
-    assert userns._range(tmp_path / "subuid") is None
 
 
 def test_a_refusal_names_the_setting_and_its_value(
@@ -107,3 +76,38 @@ def test_a_refusal_without_a_setting_says_what_else_it_may_be(
     assert type(error) is kind
     assert error.errno == number
     assert words in str(error)
+
+
+def test_as_many_processes_as_may_be_are_not_called_a_filter() -> None:
+    hint = str(forbidden.refused(errno.EAGAIN).hint)
+    assert "ulimit -u" in hint
+    assert "seccomp" not in hint
+
+
+def test_root_that_may_not_be_root_is_told_the_capability(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(forbidden, "_may_be_root", lambda: False)
+    assert "SETFCAP" in str(forbidden.refused(errno.EPERM).hint)
+
+
+SOME_RIGHTS = """
+import os, sys
+from containerkit.state import userns
+print(userns.is_administrator(), userns.is_within(), userns.marks())
+"""
+
+
+@pytest.mark.needs("host root")
+@pytest.mark.parametrize(
+    ("around", "said"),
+    [
+        ([], "True False trusted"),
+        (["setpriv", "--bounding-set", "-net_admin"], "False True user"),
+        (["unshare", "--user", "--map-root-user"], "False True user"),  # the mounts are the host's
+        (["unshare", "--user", "--map-root-user", "--mount"], "True True user"),
+    ],
+)
+def test_who_is_not_root_of_all_it_takes_makes_a_namespace(around: list[str], said: str) -> None:
+    command = [*around, sys.executable, "-c", SOME_RIGHTS]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == said

@@ -133,3 +133,11 @@ def test_what_was_read_ahead_can_be_taken(pipe: tuple[Reader[bytes], Writer[byte
     writer.write(b"one\ntwo\n")
     assert reader.readline() == b"one\n"
     assert (reader.drain(), reader.drain()) == (b"two\n", b"")
+
+
+def test_several_lines_at_once(pipe: tuple[Reader[bytes], Writer[bytes]]) -> None:
+    reader, writer = pipe
+    writer.writelines([b"one\n", b"two\n", b"three"])
+    writer.close()
+    assert (reader.readable(), writer.writable()) == (True, True)
+    assert reader.readlines() == [b"one\n", b"two\n", b"three"]

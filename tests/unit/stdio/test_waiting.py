@@ -7,10 +7,20 @@ import select
 import signal
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from containerkit.stdio.waiting import READ, WRITE, Wait, Waiting, drive, until_readable
+from containerkit.errors import ConfigError
+from containerkit.stdio.waiting import (
+    READ,
+    WRITE,
+    Wait,
+    Waiting,
+    deadline_of,
+    drive,
+    until_readable,
+)
 
 
 @pytest.fixture
@@ -126,3 +136,13 @@ def test_an_error_of_the_generator_comes_out(pipe: tuple[int, int]) -> None:
 
     with pytest.raises(KeyError, match="its own"):
         drive(wait())
+
+
+@pytest.mark.parametrize("timeout", ["5", b"5", float("nan"), object(), [1]])
+def test_what_is_no_number_of_seconds(timeout: Any) -> None:
+    with pytest.raises(ConfigError, match="is not a number of seconds"):
+        deadline_of(timeout)
+
+
+def test_a_wait_without_a_deadline() -> None:
+    assert deadline_of(None) is None
