@@ -329,7 +329,8 @@ def test_a_message_is_one_printable_line(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError) as raised:
         unpack(entry(b"a\x1b[2J\nb\xff/f", b"Z") + END, tmp_path)
     assert str(raised.value) == (
-        r"cannot unpack layer: entry 1 (a\x1b[2J\nb\xff/f): an unknown type of entry"
+        r"cannot unpack layer: entry 1 (a\x1b[2J\nb\xff/f): an unknown type of entry; "
+        "hint: the archive is hostile or broken"
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 
@@ -42,12 +44,14 @@ def test_a_thread_is_named_until_it_ends() -> None:
 
 def test_a_group_counts_when_it_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another program's is gone sooner."""
-    monkeypatch.setattr(leaks, "PATIENCE", 0.2)
+    clock = SimpleNamespace(monotonic=count().__next__, sleep=lambda _seconds: None)
+    monkeypatch.setattr(leaks, "time", clock)
+    monkeypatch.setattr(leaks, "PATIENCE", 9)
     seen = iter([{"left"}, {"left", "another's"}, {"left"}])
     last = {"left", "a third"}
     monkeypatch.setattr(leaks, "cgroups", lambda: next(seen, last))
     nothing = leaks.take()._replace(cgroups=frozenset())
-    assert leaks.settle(nothing, 0.2) == ["cgroup left"]
+    assert leaks.settle(nothing, 9) == ["cgroup left"]
 
 
 @pytest.mark.needs("host root")

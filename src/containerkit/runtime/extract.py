@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any, Final, NamedTuple, cast
 
-from containerkit.errors import ArchiveError, FileTooLarge, UnsafePath
+from containerkit.errors import ArchiveError, ContainerKitError, FileTooLarge, UnsafePath
 from containerkit.runtime import hands
 from containerkit.runtime.archive import XATTR
 from containerkit.runtime.beneath import (
@@ -377,5 +377,7 @@ def _reading(entry: str = "") -> Iterator[None]:
     """Name what is wrong with a tar."""
     try:
         yield
+    except ContainerKitError:
+        raise
     except _BROKEN as error:
         raise ArchiveError(f"cannot read the tar: {error}", entry=entry) from error

@@ -94,6 +94,7 @@ def test_a_second_unpacking_waits_and_finds_it_done(store: Store) -> None:
 
 
 def test_a_tree_without_a_row_is_made_again(store: Store) -> None:
+    assert store.snapshots.usable(CHAIN) == frozenset()
     path = store.snapshots.path(CHAIN[0])
     path.mkdir()
     (path / "half").touch()
