@@ -24,7 +24,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from containerkit.errors import ConfigError, PermissionDenied, refusals
+from containerkit.errors import ConfigError, HostError, PermissionDenied, refusals
 from containerkit.state import forbidden, subids
 from containerkit.state.atomic import publish_file
 
@@ -200,6 +200,7 @@ def ids_of(root: Path) -> Ids:
 
     Raises:
         PermissionDenied: those that it was made with are not granted any more.
+        HostError: the root is gone.
         ConfigError: what was written down is not ours.
     """
     path = root / _RECORD
@@ -207,7 +208,10 @@ def ids_of(root: Path) -> Ids:
         text = path.read_text(encoding="ascii", errors="replace")
     except FileNotFoundError:
         ids = granted() or _own()
-        publish_file(root, _RECORD, _written(ids))
+        try:
+            publish_file(root, _RECORD, _written(ids))
+        except FileNotFoundError as error:
+            raise HostError(f"cannot use {root}: it is gone", errno=errno.ENOENT) from error
         return ids
     try:
         return _read(text)
