@@ -214,10 +214,9 @@ class Applier:
         named = self._result.entry
         entry = os.fsdecode(ffi.string(named)) if named else ""
         error = as_exception(self._err, self._attempt, entry=entry)
+        # chown(2) says so; all else that could be invalid is checked before
         if isinstance(error, HostError) and error.errno == errno.EINVAL and _are_ids_missing():
-            error.hint = (
-                _NO_SUCH_ID  # of chown(2); all else that could be invalid is checked before
-            )
+            error.hint = _NO_SUCH_ID
         raise error
 
 
