@@ -11,9 +11,9 @@ from tests.faults import sweep_faults, sweep_kills
 from tests.faults.build import FaultBuild, build
 from tests.faults.operations import OPERATIONS
 
-EACH = int(os.environ.get("CONTAINERKIT_FAULT_POINTS", "8"))
+EACH = int(os.environ.get("CONTAINERKIT_FAULT_POINTS", "6"))
 """Points of each operation: so many, on a fast machine and on a slow one."""
-POINTS = int(os.environ.get("CONTAINERKIT_KILL_POINTS", "28"))
+POINTS = int(os.environ.get("CONTAINERKIT_KILL_POINTS", "24"))
 
 
 @pytest.fixture(scope="module")

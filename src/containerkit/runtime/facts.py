@@ -20,6 +20,7 @@ from containerkit.launch.request import HostFacts, Ids
 from containerkit.runtime.inputs import host_file
 from containerkit.runtime.nested import has_devices
 from containerkit.runtime.rootfiles import Accounts, accounts
+from containerkit.state.procstatus import status_of
 from containerkit.state.userns import WHOLE, is_bare, read_map
 
 if TYPE_CHECKING:
@@ -106,11 +107,9 @@ def _rlimit(text: str) -> int:
 def _status(process: int | str) -> dict[str, str]:
     """Return the lines of proc_pid_status(5); of a process that has ended, none."""
     try:
-        text = Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace")
+        return status_of(process)
     except (FileNotFoundError, ProcessLookupError):
         return {}
-    # A process's name may hold any other character that ends a line.
-    return dict(line.partition(":\t")[::2] for line in text.split("\n"))
 
 
 def capabilities(process: int | str = "self") -> int:

@@ -22,8 +22,8 @@ import stat
 import struct
 from pathlib import Path
 
-from containerkit.errors import HostError, PermissionDenied, refusals
-from containerkit.state.atomic import make_directories, remove_tree
+from containerkit.errors import PermissionDenied, refusals
+from containerkit.state.atomic import gone, make_directories, remove_tree
 from containerkit.state.root import boot_id
 from containerkit.state.userns import is_within
 
@@ -42,7 +42,7 @@ def run_directory(root: Path) -> Path:
     try:
         return Path(_run_directory(root))
     except FileNotFoundError as error:
-        raise HostError(f"cannot find root {root}: it is gone", errno=error.errno) from error
+        raise gone(root) from error
 
 
 def _run_directory(root: Path) -> str:

@@ -45,11 +45,16 @@ def names_in(part: Path) -> list[str]:
         try:
             return os.listdir(part)
         except FileNotFoundError as error:
-            raise HostError(
-                f"cannot read {part}: it is gone",
-                errno=error.errno,
-                hint="somebody has moved or removed the engine's root; open it where it is",
-            ) from error
+            raise gone(part) from error
+
+
+def gone(part: Path) -> HostError:
+    """Return the error of a root, or of a part that every root has, that is not there any more."""
+    return HostError(
+        f"cannot read {part}: it is gone",
+        errno=errno.ENOENT,
+        hint="somebody has moved or removed the engine's root; open it where it is",
+    )
 
 
 @refusals("write a file")

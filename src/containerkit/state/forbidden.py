@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from containerkit.errors import HostError, PermissionDenied
+from containerkit.state.procstatus import effective_capabilities
 
 KNOBS: Final = (
     ("kernel.unprivileged_userns_clone", "0", "1"),
@@ -61,8 +62,7 @@ def refused(number: int) -> HostError:
 def _may_be_root() -> bool:
     """Whether a namespace that this process makes may have its root in it (user_namespaces(7))."""
     with contextlib.suppress(OSError):
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-        return bool(int(status.partition("\nCapEff:\t")[2].split()[0], 16) & _SETFCAP)
+        return bool(effective_capabilities() & _SETFCAP)
     return True
 
 

@@ -17,6 +17,7 @@ from typing import Final
 from containerkit.errors import ConfigError, HostError, MissingFeature, PermissionDenied, refusals
 from containerkit.state.atomic import make_directories
 from containerkit.state.lock import FileLock
+from containerkit.state.procstatus import status_of
 
 # flock, rename and SQLite's shared memory hold between processes of one host only; on these file
 # systems several hosts see the files, and the locks of some do not reach the others.
@@ -200,11 +201,9 @@ def _check_umask() -> None:
     """Refuse to make what this process could not open again.  Root can open anything."""
     if os.geteuid() == 0:
         return
-    with contextlib.suppress(
-        OSError
-    ):  # it can only be read there without being changed for all threads
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-        umask = int(status.partition("\nUmask:\t")[2].split("\n")[0] or "0", 8)
+    # umask(2) would change it, for all threads, to tell it.
+    with contextlib.suppress(OSError):
+        umask = int(status_of().get("Umask", "0"), 8)
         if umask & stat.S_IRWXU:
             raise ConfigError(
                 f"cannot open a root with the umask {umask:04o}: it takes from new files what their"

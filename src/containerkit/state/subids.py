@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from containerkit.state.procstatus import status_of
+
 _FILES: Final = (Path("/etc/subuid"), Path("/etc/subgid"))
 _SET_IDS: Final = 1 << 6 | 1 << 7
 """CAP_SETGID and CAP_SETUID, which newuidmap writes maps by."""
@@ -42,8 +44,7 @@ def withheld() -> str:
 def in_the_way() -> str:
     """Say what keeps newuidmap(1) from doing its work for this process; empty: nothing known."""
     with contextlib.suppress(OSError):
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-        found = dict(line.partition(":\t")[::2] for line in status.split("\n"))
+        found = status_of()
         if found.get("NoNewPrivs") == "1":
             return "no_new_privs is set for this process, so newuidmap has no rights"
         if ~int(found.get("CapBnd", "0"), 16) & _SET_IDS:

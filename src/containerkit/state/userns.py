@@ -26,7 +26,8 @@ from typing import Final, Literal, NamedTuple
 
 from containerkit.errors import ConfigError, PermissionDenied, refusals
 from containerkit.state import forbidden, subids
-from containerkit.state.atomic import publish_file
+from containerkit.state.atomic import gone, publish_file
+from containerkit.state.procstatus import effective_capabilities, status_of
 
 IdMap = tuple[tuple[int, int, int], ...]
 """(first inside, first outside, how many) of each range, as in user_namespaces(7)."""
@@ -92,9 +93,10 @@ def has_one_id() -> bool:
     """
     if not is_bare():
         return is_administrator() and sum(row[2] for row in read_map("/proc/self/uid_map")) == 1
-    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-    effective = int(status.partition("\nCapEff:\t")[2].split()[0], 16)
-    return not effective & _CHOWN or sum(row[2] for row in read_map("/proc/self/uid_map")) == 1
+    return (
+        not effective_capabilities() & _CHOWN
+        or sum(row[2] for row in read_map("/proc/self/uid_map")) == 1
+    )
 
 
 @lru_cache(maxsize=4)
@@ -134,8 +136,7 @@ def _is_covered() -> bool:
 
 def _is_filtered() -> bool:
     with contextlib.suppress(OSError):
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-        return "\nSeccomp:\t2\n" in status
+        return status_of().get("Seccomp") == "2"
     return False
 
 
@@ -156,12 +157,10 @@ def is_within() -> bool:
 def _rights(_euid: int) -> tuple[bool, bool]:
     """Return whether this process may make mounts and namespaces, and whether the host's own."""
     try:
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        missing = _NEEDED & ~effective_capabilities()
         own = read_map("/proc/self/uid_map")
     except OSError:  # no /proc to ask
         return os.geteuid() == 0, True
-    found = dict(line.partition(":\t")[::2] for line in status.split("\n"))
-    missing = _NEEDED & ~int(found.get("CapEff", "0"), 16)
     return not missing and _owns_mounts(), own == WHOLE
 
 
@@ -200,6 +199,7 @@ def ids_of(root: Path) -> Ids:
 
     Raises:
         PermissionDenied: those that it was made with are not granted any more.
+        HostError: the root is gone.
         ConfigError: what was written down is not ours.
     """
     path = root / _RECORD
@@ -207,7 +207,10 @@ def ids_of(root: Path) -> Ids:
         text = path.read_text(encoding="ascii", errors="replace")
     except FileNotFoundError:
         ids = granted() or _own()
-        publish_file(root, _RECORD, _written(ids))
+        try:
+            publish_file(root, _RECORD, _written(ids))
+        except FileNotFoundError as error:
+            raise gone(root) from error
         return ids
     try:
         return _read(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -136,15 +137,14 @@ def test_its_launcher_dies(engine: ck.Engine, busybox: str) -> None:
 
 def launchers_of(launcher: str) -> list[int]:
     """Return the processes that hold a launcher's record open."""
-    found = []
+    found = set()
     for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            fds = [os.readlink(f"/proc/{name}/fd/{fd}") for fd in os.listdir(f"/proc/{name}/fd")]
-        except OSError:
-            continue
-        if any(fd.endswith(f"/owners/{launcher}") for fd in fds):
-            found.append(int(name))
-    return found
+        with contextlib.suppress(OSError):  # it has ended since
+            for fd in os.listdir(f"/proc/{name}/fd"):
+                with contextlib.suppress(OSError):  # that one was closed since
+                    if os.readlink(f"/proc/{name}/fd/{fd}").endswith(f"/owners/{launcher}"):
+                        found.add(int(name))
+    return sorted(found)
 
 
 # ---- restarts
