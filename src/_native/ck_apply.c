@@ -155,11 +155,15 @@ static void leave(struct ck_applier *a, unsigned keep)
     a->stale = false;
 }
 
+static bool is_whiteout(const struct stat *st)
+{
+    return S_ISCHR(st->st_mode) && st->st_rdev == 0;
+}
+
 /* Make leaf when it is missing; a whiteout of this layer becomes a directory that hides the lower
- * one, and with `replace` anything else gives way too. */
+ * one, and with `replace` anything else does too. */
 static int make_dir(struct ck_applier *a, int dir, const char *leaf, bool replace)
 {
-    bool whiteout;
     struct stat st;
     int error = ck_mkdirat(dir, leaf, 0755);
 
@@ -168,12 +172,11 @@ static int make_dir(struct ck_applier *a, int dir, const char *leaf, bool replac
     CK_TRY(ck_fstatat(dir, leaf, &st, AT_SYMLINK_NOFOLLOW));
     if (S_ISDIR(st.st_mode))
         return 0;
-    whiteout = S_ISCHR(st.st_mode) && st.st_rdev == 0;
-    if (!whiteout && !replace)
+    if (!is_whiteout(&st) && !replace)
         return -ENOTDIR;
     CK_TRY(clear(a, dir, leaf));
     CK_TRY(ck_mkdirat(dir, leaf, 0755));
-    return whiteout ? set_opaque(a, dir, leaf) : 0;
+    return set_opaque(a, dir, leaf); /* whatever lower one it was that this layer hid */
 }
 
 /* Open the directory that is to follow in dirs, made when it is missing. */
@@ -290,14 +293,18 @@ static int make_link(const struct ck_applier *a, int dir, const char *leaf)
     const struct name *source = &a->source;
     const char *parent = *source->parent ? source->parent : ".";
     /* not from the cache: dir is in it and must stay */
-    CK_CLEANUP_FD int from = ck_path_open(a->root, parent, O_PATH | O_DIRECTORY, a->how);
     struct stat there, here;
-    int error = from < 0 ? from : ck_linkat(from, source->leaf, dir, leaf, 0);
+    int error;
 
-    if (error == -EEXIST && ck_fstatat(from, source->leaf, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
-        ck_fstatat(dir, leaf, &here, AT_SYMLINK_NOFOLLOW) == 0 && there.st_ino == here.st_ino)
-        error = S_ISDIR(there.st_mode) ? -EISDIR : 0;
-    return error == -EPERM ? -EISDIR : error;
+    CK_OPEN(from, ck_path_open(a->root, parent, O_PATH | O_DIRECTORY, a->how));
+    CK_TRY(ck_fstatat(from, source->leaf, &there, AT_SYMLINK_NOFOLLOW));
+    if (S_ISDIR(there.st_mode) || is_whiteout(&there)) /* which is no file of the layer's */
+        return S_ISDIR(there.st_mode) ? -EISDIR : -ENOENT;
+    error = ck_linkat(from, source->leaf, dir, leaf, 0);
+    if (error == -EEXIST && ck_fstatat(dir, leaf, &here, AT_SYMLINK_NOFOLLOW) == 0 &&
+        there.st_ino == here.st_ino)
+        error = 0;
+    return error;
 }
 
 /* Make what the entry says, empty; a->file is opened for a file. */

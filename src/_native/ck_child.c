@@ -15,13 +15,19 @@ int ck_child_tell(int socket, uint16_t section, int index, uint16_t code, int er
 _Noreturn void ck_child_run(struct ck_child *child)
 {
     const struct ck_op *ops = child->plan.ops[CK_CHILD];
-    int n = child->plan.header->n_ops[CK_CHILD], error = 0;
+    const int last = child->plan.header->n_ops[CK_CHILD] - 1;
+    const bool exec = ops[last].code == CK_OP_EXEC;
+    int about = last, error = exec ? ck_child_ready(child, &ops[last]) : 0;
 
-    for (int i = 0; i < n && error >= 0; i++) {
+    if (error < 0)
+        ck_child_tell(child->report, CK_CHILD, last, CK_OP_EXEC, error, 0);
+    for (int i = 0; exec && i < last; i++)
+        if (ops[i].code == CK_OP_SECCOMP) /* it may refuse all but the exec itself, and an init's */
+            about = i;
+    for (int i = 0; i <= last && error >= 0; i++) {
         const uint16_t code = ops[i].code;
         child->aux = 0;
-        if ((code == CK_OP_EXEC || code == CK_OP_PARK) && /* about to: a failure says more */
-            ck_child_tell(child->report, CK_CHILD, i, code, 0, 0) < 0)
+        if (i == about && ck_child_tell(child->report, CK_CHILD, last, ops[last].code, 0, 0) < 0)
             break; /* not unseen: who waits would wait for ever */
         error = handlers[code](child, &ops[i]);
         if (code != CK_OP_RLIMIT && ops[i].flags & CK_F_OPTIONAL)

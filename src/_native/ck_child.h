@@ -2,7 +2,8 @@
  *
  * The child is single-threaded, allocates nothing, and talks only through its report socket: one
  * ck_report with errnum 0 right before exec (then end-of-file says that exec happened), or one
- * that names the failed step.
+ * that names the failed step.  Between the last filter of system calls and the exec it makes
+ * no call, unless it leaves an init.
  */
 #pragma once
 
@@ -21,6 +22,7 @@ struct ck_child {
     void *memory;        /* the launcher's table, in this copy of it */
     size_t memory_size;
     int32_t aux;         /* the running op's own detail for the report */
+    char **argv, **envp; /* once it is ready for the exec */
 };
 
 typedef int ck_handler(struct ck_child *child, const struct ck_op *op);
@@ -50,6 +52,8 @@ int ck_fill_dev(int dir, const char *from);
 void ck_end_orphans(int children);
 /* Kill all that a file lists, or the orphans of ours among them; returns one of them, 0: none. */
 pid_t ck_kill_listed(int file, bool orphans);
+/* Map what an EXEC hands over, mark all descriptors to be closed by it. */
+int ck_child_ready(struct ck_child *child, const struct ck_op *op);
 _Noreturn void ck_child_run(struct ck_child *child);
 int ck_child_tell(int socket, uint16_t section, int index, uint16_t code, int error, int32_t aux);
 

@@ -66,11 +66,14 @@ bool ck_launcher_is_packet(const struct ck_packet *packet, ssize_t got)
            packet->version == CK_WIRE_VERSION && packet->size == (size_t)got - sizeof *packet;
 }
 
-void *ck_launcher_map_plan(int memfd, size_t *size)
+void *ck_launcher_plan(void *behind, bool sealed, const int *fds, int *n, size_t *size)
 {
     const int seals = 2 | 4 | 8; /* F_SEAL_SHRINK, GROW, WRITE: nobody can change it any more */
+    const int memfd = sealed && *n > 0 ? fds[--*n] : -1;
     struct stat st = {0};
 
+    if (!sealed)
+        return *size > CK_PLAN_INLINE ? NULL : behind;
     if (ck_fstat(memfd, &st) < 0 || st.st_size > CK_PLAN_MAX || (ck_seals(memfd) & seals) != seals)
         return NULL;
     *size = (size_t)st.st_size;
@@ -79,14 +82,13 @@ void *ck_launcher_map_plan(int memfd, size_t *size)
 
 static void start_request(struct ck_launcher *l, const struct ck_packet *packet, int *fds, int n)
 {
+    const bool sealed = packet->value == 1;
     size_t size = packet->size;
-    void *map = NULL;
+    void *plan = ck_launcher_plan(l->packet + sizeof *packet, sealed, fds, &n, &size);
 
-    if (packet->value == 1 && n > 1) /* its channel comes first */
-        map = ck_launcher_map_plan(fds[--n], &size);
-    ck_launcher_start(l, packet->value == 1 ? map : packet + 1, size, fds, n);
-    if (map)
-        ck_unmap(map, size);
+    ck_launcher_start(l, plan, size, fds, n);
+    if (sealed && plan)
+        ck_unmap(plan, size);
 }
 
 /* The engine lets go: from now on it lives for its containers alone, or for its owner still. */
@@ -142,7 +144,7 @@ static void on_channel(struct ck_launcher *l, struct ck_container *c)
  * he must be given. */
 static void on_started(struct ck_launcher *l, struct ck_container *c, int parked)
 {
-    const struct ck_event event = {.started_ns = c->state.started_ns};
+    const struct ck_event event = {.state = c->state};
     int error;
 
     if (c->status != CK_STARTING)
@@ -350,7 +352,6 @@ int main(void)
     ck_set_cloexec(CK_CONTROL_FD);
     error = set_up(l);
     ready.report = (struct ck_report){CK_PREPARE, 0, 0, (uint16_t)-error, l->step};
-    ready.features = l->features;
     ck_launcher_tell(l->control, CK_READY, &ready, -1, -1);
     if (error < 0)
         return 1;

@@ -159,7 +159,6 @@ struct ck_launcher {
     int orphans;             /* BARE: proc_tid_children(5) of ourselves, else -1 */
     int n_controllers, controllers[CK_CONTROLLERS];
     int unified;             /* index of the cgroup v2 controller directory or -1 */
-    uint32_t features;
     int32_t step;            /* how far set-up came, for READY */
     uint32_t last_number;
     uint32_t live;           /* containers that are starting, or run to their end */
@@ -219,10 +218,11 @@ int ck_pool_read_cgroup(const struct ck_launcher *l, uint32_t number, const char
 int ck_pool_netns(struct ck_launcher *l);
 /* One made by a child; with sysfs, a mount of it that shows that network. */
 int ck_pool_netns_apart(struct ck_launcher *l, int *sysfs);
-int ck_pool_make_dir(struct ck_launcher *l, uint32_t number);
-void ck_pool_drop_ahead(struct ck_launcher *l, uint32_t number);
+/* What a container's directory is called before it has the container's name: made, locked. */
+const char *ck_pool_ahead(const struct ck_launcher *l, uint32_t number, char name[96]);
+/* Its lock; after a failure to make it, whoever calls drops what there is. */
+int ck_pool_lock_dir(struct ck_launcher *l, const char *dir, bool make);
 void ck_pool_drop_dir(struct ck_launcher *l, const char *dir);
-int ck_pool_move_dir(struct ck_launcher *l, uint32_t number, const char *dir, int back);
 bool ck_pool_is_charged(const struct ck_launcher *l, const struct ck_place *place);
 int ck_pool_keep(struct ck_launcher *l, struct ck_container *c);
 void ck_pool_close(struct ck_launcher *l);
@@ -307,8 +307,9 @@ _Noreturn void ck_launcher_shutdown(struct ck_launcher *l);
 struct ck_container *ck_launcher_new(struct ck_launcher *l, int channel); /* an entry; NULL: no room */
 void ck_launcher_hear(struct ck_launcher *l, struct ck_container *c, bool ended); /* its reports */
 bool ck_launcher_is_packet(const struct ck_packet *packet, ssize_t got);
-/* The plan in a sealed memfd, to be unmapped; NULL: it is none to be trusted. */
-void *ck_launcher_map_plan(int memfd, size_t *size);
+/* The plan behind a request, or that in a sealed memfd, its last descriptor, to be unmapped; NULL: it
+ * is none to be trusted. */
+void *ck_launcher_plan(void *behind, bool sealed, const int *fds, int *n, size_t *size);
 int ck_launcher_watch(struct ck_launcher *l, int fd, int kind, uint32_t generation, size_t index);
 int ck_container_watch(struct ck_launcher *l, const struct ck_container *c, int fd, int kind);
 /* Of an event: */

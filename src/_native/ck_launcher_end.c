@@ -24,14 +24,7 @@ static void drop_sources(struct ck_container *c)
 /* Let nothing remain of a container, then tell its caller so. */
 void ck_launcher_release(struct ck_launcher *l, struct ck_container *c, uint16_t kind)
 {
-    const struct ck_state *state = &c->state;
-    const struct ck_event event = {.report = c->failed,
-                                   .code = state->code,
-                                   .signal = state->signal,
-                                   .cause = state->cause,
-                                   .started_ns = state->started_ns,
-                                   .finished_ns = state->finished_ns,
-                                   .usage = state->usage};
+    const struct ck_event event = {.report = c->failed, .state = c->state};
 
     ck_life_forget(l, c);
     ck_exec_drop_all(l, c);
@@ -59,7 +52,7 @@ void ck_launcher_release(struct ck_launcher *l, struct ck_container *c, uint16_t
 
 /* ---- how it ended */
 
-/* Whether a count in the container's cgroup has grown, and how far. */
+/* Whether a count in the container's cgroup has grown since it was last asked, and how far. */
 static bool has_grown(const struct ck_launcher *l, const struct ck_container *c,
                       const char *controller, const char *file, const char *name, uint32_t *count)
 {
@@ -73,21 +66,17 @@ static bool has_grown(const struct ck_launcher *l, const struct ck_container *c,
     return *count > before;
 }
 
-/* Whether the OOM killer killed in it, in either version, since that was last asked. */
-static bool was_oom(const struct ck_launcher *l, struct ck_container *c)
-{
-    return has_grown(l, c, "memory", l->unified >= 0 ? "memory.events" : "memory.oom_control",
-                     "oom_kill ", &c->oom_kills);
-}
-
 /* Without a limit of its own, a kill that nobody asked for may be due to one of a group above; that of
  * an exec, to its container's end.  What was refused a process has ended of that if it ended badly, and
  * nobody killed it or asked it to. */
 static uint32_t cause_of(const struct ck_launcher *l, struct ck_container *c)
 {
+    struct ck_container *whole = c->within ? c->within : c;
+    const char *file = l->unified >= 0 ? "memory.events" : "memory.oom_control";
     const bool killed = c->state.signal == SIGKILL, failed = c->state.signal || c->state.code;
-    const bool odd = c->within && killed && !c->cause && !ck_exec_is_ending(c->within);
-    const bool oom = (!c->within || odd) && was_oom(l, c->within ? c->within : c);
+    const bool odd = c->within && killed && !c->cause && !ck_exec_is_ending(whole);
+    const bool oom =
+        (!c->within || odd) && has_grown(l, whole, "memory", file, "oom_kill ", &whole->oom_kills);
     const bool refused = !c->within && has_grown(l, c, "pids", "pids.events", "max ", &c->refused);
 
     if (oom || refused) /* the count stays: no group for another container */

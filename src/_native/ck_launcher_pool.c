@@ -209,9 +209,10 @@ int ck_pool_netns(struct ck_launcher *l)
 
 /* ---- the container's directory, made and locked under another name, renamed by the start */
 
-static void ahead_name(const struct ck_launcher *l, uint32_t number, char name[96])
+const char *ck_pool_ahead(const struct ck_launcher *l, uint32_t number, char name[96])
 {
-    snprintf(name, 90, "containers/.%s-%u", l->hello.id, number);
+    snprintf(name, 96, "containers/.%s-%u", l->hello.id, number);
+    return name;
 }
 
 /* A container's directory that holds nothing but its lock. */
@@ -224,35 +225,15 @@ void ck_pool_drop_dir(struct ck_launcher *l, const char *dir)
     ck_unlinkat(l->store, dir, AT_REMOVEDIR);
 }
 
-void ck_pool_drop_ahead(struct ck_launcher *l, uint32_t number)
+int ck_pool_lock_dir(struct ck_launcher *l, const char *dir, bool make)
 {
-    char name[96];
+    char name[112];
 
-    ahead_name(l, number, name);
-    ck_pool_drop_dir(l, name);
-}
-
-/* Returns its lock; whoever calls drops what was made before a failure. */
-int ck_pool_make_dir(struct ck_launcher *l, uint32_t number)
-{
-    char name[96];
-
-    ahead_name(l, number, name);
-    CK_TRY(ck_mkdirat(l->store, name, 0700));
-    strcat(name, "/lock");
-    CK_OPEN(lock, ck_openat(l->store, name, O_CREAT | O_EXCL | O_RDWR, 0600));
+    snprintf(name, sizeof name, "%s/lock", dir);
+    CK_TRY(make ? ck_mkdirat(l->store, dir, 0700) : 0);
+    CK_OPEN(lock, ck_openat(l->store, name, O_CREAT | O_RDWR | O_NOFOLLOW, 0600));
     CK_TRY(ck_flock(lock, LOCK_EX | LOCK_NB));
     return ck_steal_fd(&lock);
-}
-
-/* Give the directory the container's name, or take it back. */
-int ck_pool_move_dir(struct ck_launcher *l, uint32_t number, const char *dir, int back)
-{
-    char name[96];
-
-    ahead_name(l, number, name);
-    return back ? ck_renameat(l->store, dir, l->store, name)
-                : ck_renameat(l->store, name, l->store, dir);
 }
 
 /* Keep an ended container's directory and cgroup for the next spare: making and removing them costs
@@ -261,10 +242,11 @@ int ck_pool_move_dir(struct ck_launcher *l, uint32_t number, const char *dir, in
 int ck_pool_keep(struct ck_launcher *l, struct ck_container *c)
 {
     const uint16_t must = CK_REL_DIR | CK_HAS_CGROUP;
+    char ahead[96];
 
     if ((c->release & (must | CK_SPOILT)) != must || !c->dir[0] ||
         !(c->flags & CK_PLAN_EPHEMERAL) || l->n_kept == CK_KEPT || l->unified >= 0 ||
-        ck_pool_move_dir(l, c->number, c->dir, 1) < 0)
+        ck_renameat(l->store, c->dir, l->store, ck_pool_ahead(l, c->number, ahead)) < 0)
         return 0;
     l->kept[l->n_kept++] =
         (struct ck_place){c->number, ck_steal_fd(&c->lock), 1, c->release & CK_TUNED};
@@ -305,14 +287,18 @@ static int clear_place(struct ck_launcher *l, const struct ck_place *place)
 
 static void drop_place(struct ck_launcher *l, const struct ck_place *place)
 {
+    char ahead[96];
+
     ck_close_at(&(int){place->lock});
-    ck_pool_drop_ahead(l, place->number);
+    ck_pool_drop_dir(l, ck_pool_ahead(l, place->number, ahead));
     ck_pool_trash_cgroup(l, place->number);
 }
 
 /* An empty place: a kept one, or a new one. */
 static int find_place(struct ck_launcher *l, struct ck_place *place)
 {
+    char ahead[96];
+
     while (l->n_kept > 0) {
         *place = l->kept[--l->n_kept];
         if (clear_place(l, place) >= 0)
@@ -321,8 +307,9 @@ static int find_place(struct ck_launcher *l, struct ck_place *place)
     }
     *place = (struct ck_place){.number = ++l->last_number, .lock = -1};
     CK_TRY(ck_pool_make_cgroup(l, place->number));
-    /* what a lone launcher runs has a directory */
-    return l->hello.flags & CK_LONE ? 0 : (place->lock = ck_pool_make_dir(l, place->number));
+    if (l->hello.flags & CK_LONE) /* what it runs has a directory */
+        return 0;
+    return place->lock = ck_pool_lock_dir(l, ck_pool_ahead(l, place->number, ahead), true);
 }
 
 /* ---- the spare child */
@@ -391,7 +378,8 @@ void ck_pool_end_spare(struct ck_launcher *l, struct ck_spare *spare)
 /* Nothing is made ahead any more, and what is left of it goes. */
 void ck_pool_close(struct ck_launcher *l)
 {
-    l->features &= ~(uint32_t)(CK_HAS_SPARE | CK_HAS_POOL);
+    l->hello.flags &= ~(uint32_t)CK_SPARES;
+    l->hello.netns_pool = 0;
     ck_pool_end_spare(l, &l->spare);
     while (l->n_kept)
         drop_place(l, &l->kept[--l->n_kept]);
@@ -403,13 +391,13 @@ void ck_pool_close(struct ck_launcher *l)
 
 static int wants_spare(const struct ck_launcher *l)
 {
-    return l->features & CK_HAS_SPARE && !l->spare.ready;
+    return l->hello.flags & CK_SPARES && !l->spare.ready;
 }
 
 /* 2: urgently. */
 static int wants_netns(const struct ck_launcher *l)
 {
-    if (!(l->features & CK_HAS_POOL) || l->pooled >= l->hello.netns_pool)
+    if (l->pooled >= l->hello.netns_pool)
         return 0;
     return l->pooled < CK_POOL_LOW ? 2 : 1;
 }
@@ -431,7 +419,7 @@ void ck_pool_work(struct ck_launcher *l)
     if (wants_spare(l)) {
         if (make_spare(l) < 0) { /* starts clone for themselves from now on */
             ck_pool_end_spare(l, &l->spare);
-            l->features &= ~(uint32_t)CK_HAS_SPARE;
+            l->hello.flags &= ~(uint32_t)CK_SPARES;
         }
     } else if (l->spare.ready && !l->spare.joined) {
         l->spare.joined = 1;
@@ -449,6 +437,6 @@ void ck_pool_work(struct ck_launcher *l)
         if (fd >= 0)
             l->pool[l->pooled++] = fd;
         if (fd < 0 || ck_launcher_is_full(fd))
-            l->features &= ~(uint32_t)CK_HAS_POOL;
+            l->hello.netns_pool = 0;
     }
 }

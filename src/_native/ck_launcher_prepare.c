@@ -31,29 +31,29 @@ static int do_lock(struct ck_start *start, const struct ck_op *op)
     struct ck_launcher *l = start->launcher;
     struct ck_container *c = start->container;
     const char *dir = text(start, op, 0);
-    char name[96];
-    int error;
+    char ahead[96];
+    int error = 0;
 
     if (start->again)
         return 0;
     if (!good_name(dir) || c->dir[0])
         return -EINVAL;
-    if (!(op->flags & CK_F_CREATE)) {
-        if (start->spare.ready) { /* the parked child's own is not wanted */
-            ck_close_at(&start->spare.place.lock);
-            ck_pool_drop_ahead(l, c->number);
-        }
-        snprintf(name, sizeof name, "%s/lock", dir);
-        CK_TRY(c->lock = ck_openat(l->store, name, O_CREAT | O_RDWR | O_NOFOLLOW, 0600));
-        CK_TRY(ck_flock(c->lock, LOCK_EX | LOCK_NB));
+    ck_pool_ahead(l, c->number, ahead);
+    if (start->spare.ready)
+        c->lock = ck_steal_fd(&start->spare.place.lock);
+    if (!(op->flags & CK_F_CREATE)) { /* the parked child's own is not wanted */
+        ck_close_at(&c->lock);
+        ck_pool_drop_dir(l, ahead);
+        CK_TRY(c->lock = ck_pool_lock_dir(l, dir, false));
     } else {
-        error = c->lock = start->spare.ready ? ck_steal_fd(&start->spare.place.lock)
-                                             : ck_pool_make_dir(l, c->number);
+        if (c->lock < 0)
+            error = c->lock = ck_pool_lock_dir(l, ahead, true);
         if (error >= 0)
-            error = ck_pool_move_dir(l, c->number, dir, 0);
+            error = ck_renameat(l->store, ahead, l->store, dir);
         if (error < 0)
-            ck_pool_drop_ahead(l, c->number);
+            ck_pool_drop_dir(l, ahead);
         CK_TRY(error);
+        c->release |= CK_REL_DIR;
     }
     snprintf(c->dir, sizeof c->dir, "%s", dir);
     return 0;
@@ -390,24 +390,25 @@ static int overlay(struct ck_start *start, const struct ck_op *op, bool append)
 
 static int do_overlay(struct ck_start *start, const struct ck_op *op)
 {
-    const bool append = start->launcher->features & CK_HAS_OVERLAY_APPEND;
-    CK_CLEANUP_FD int mount = -1;
+    const bool classic = start->launcher->hello.flags & CK_CLASSIC_OVERLAY;
+    int mount = classic ? -EINVAL : overlay(start, op, true);
     char name[16] = "0";
 
-    if (!append)
+    if (mount == -EINVAL) { /* as before Linux 6.5, by mount(2)'s own rules */
         CK_TRY(ck_chdir("/l"));
-    mount = overlay(start, op, append);
-    for (uint32_t i = 1; !append && ck_unlinkat(AT_FDCWD, name, 0) == 0; i++)
-        snprintf(name, sizeof name, "%x", i);
-    if (!append)
-        CK_TRY(ck_chdir("/"));
-    return fill_slot(start, op->fd[0], ck_steal_fd(&mount));
+        mount = overlay(start, op, false);
+        for (uint32_t i = 1; ck_unlinkat(AT_FDCWD, name, 0) == 0; i++)
+            snprintf(name, sizeof name, "%x", i);
+        ck_chdir("/");
+    }
+    return fill_slot(start, op->fd[0], mount);
 }
 
 /* A file of the container's own that can be mounted on a path; it lives beside the upper, so that
  * what is written to it counts there. */
 static int do_file(struct ck_start *start, const struct ck_op *op)
 {
+    const int flags = O_CREAT | O_TRUNC | O_WRONLY | O_NOFOLLOW | O_NONBLOCK; /* a FIFO waits */
     uint32_t length;
     const void *bytes = ck_plan_list(&start->plan, op->arena[0], &length);
     char path[160];
@@ -415,7 +416,7 @@ static int do_file(struct ck_start *start, const struct ck_op *op)
     if (!start->upper[0])
         return -EINVAL;
     snprintf(path, sizeof path, "%s/files/%u", start->upper, start->files++);
-    CK_OPEN(file, ck_openat(AT_FDCWD, path, O_CREAT | O_TRUNC | O_WRONLY | O_NOFOLLOW, 0600));
+    CK_OPEN(file, ck_openat(AT_FDCWD, path, flags, 0600));
     CK_TRY(ck_write_all(file, bytes, length));
     if (start->container->user >= 0)
         CK_TRY(ck_fchownat(file, "", (uint32_t)(start->container->owner >> 32),

@@ -68,7 +68,7 @@ static void wait_for(struct ck_connection *at, struct ck_container *c, uint16_t 
 
 static void watch(struct ck_launcher *l, struct ck_connection *at, struct ck_container *c)
 {
-    const struct ck_event event = {.started_ns = c->state.started_ns};
+    const struct ck_event event = {.state = c->state};
 
     wait_for(at, c, CK_WATCH);
     if (c->status != CK_STARTING || c->state.restarts)
@@ -78,17 +78,15 @@ static void watch(struct ck_launcher *l, struct ck_connection *at, struct ck_con
 static void exec(struct ck_launcher *l, struct ck_connection *at, struct ck_container *c,
                  const struct ck_request *request, size_t size, const int *fds, int n)
 {
-    const void *plan = size > CK_PLAN_INLINE ? NULL : request + 1; /* else it must be a memfd */
-    void *map = NULL;
+    const bool sealed = request->value[0] == 1;
+    void *plan = ck_launcher_plan(l->packet + sizeof *request, sealed, fds, &n, &size);
     int channel = ck_steal_fd(&at->fd);
 
     ck_epoll_set(l->epoll, EPOLL_CTL_DEL, channel, 0, 0);
     drop(l, at);
-    if (request->value[0] == 1 && n > 0)
-        plan = map = ck_launcher_map_plan(fds[--n], &size);
     ck_exec_start(l, c, plan, size, fds, n, channel, request->value[1] == 1);
-    if (map)
-        ck_unmap(map, size);
+    if (sealed && plan)
+        ck_unmap(plan, size);
 }
 
 static void handle(struct ck_launcher *l, struct ck_connection *at,
@@ -110,7 +108,7 @@ static void handle(struct ck_launcher *l, struct ck_connection *at,
         error = ck_life_freeze(l, c, request->packet.kind == CK_FREEZE);
         if (error == 0 && request->value[0] == 1) {
             wait_for(at, c, CK_FREEZE);
-            return ck_launcher_tell(at->fd, CK_DONE, &(struct ck_event){.code = 0}, -1, -1);
+            return ck_launcher_tell(at->fd, CK_DONE, &(struct ck_event){.reserved = 0}, -1, -1);
         }
     } else if (request->packet.kind == CK_ATTACH)
         error = fd = ck_log_input(l, c);

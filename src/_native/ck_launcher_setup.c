@@ -89,7 +89,7 @@ static int open_store(struct ck_launcher *l)
 /* Replace the host's tree by a tmpfs that holds nothing but the store. */
 static int enter_root(struct ck_launcher *l, int store)
 {
-    static const char *const dirs[] = {"store", "src", "up", "new", "tmpl", "l"};
+    static const char *const dirs[] = {"store", "src", "up", "new", "tmpl", "l", "proc", "sys"};
 
     l->step = 3;
     CK_OPEN(root, ck_new_mount("tmpfs", "size=4m\0mode=0755", 2, DEVICES));
@@ -136,22 +136,6 @@ void ck_launcher_leave_group(const struct ck_launcher *l)
     ck_unlinkat(l->controllers[l->unified], "self", AT_REMOVEDIR);
 }
 
-/* Does overlayfs take its lowers one by one (6.5)?  Before it had a parser of its own it took every
- * option here and refused them at mount: so one that nobody knows is tried too. */
-static bool probe_overlay_append(void)
-{
-    CK_CLEANUP_FD int fs = ck_fs_open("overlay");
-
-    return ck_fs_set(fs, "nobody-knows-this", "1") < 0 &&
-           ck_fs_set(fs, "lowerdir+", CK_TEMPLATE_DIR) >= 0;
-}
-
-static int attach(int mount, const char *path)
-{
-    CK_TRY(ck_mkdirat(AT_FDCWD, path, 0555));
-    return ck_move_mount(mount, AT_FDCWD, path);
-}
-
 /* A user namespace has no right to the network that we are in: neither to come back to it, nor to a
  * sysfs that shows it.  And it may mount proc and sysfs where others are seen only, so: while the
  * host's are, and before any container's. */
@@ -169,8 +153,8 @@ static int enter_proc(struct ck_launcher *l)
     CK_OPEN(store, open_store(l));
     CK_TRY(enter_root(l, store));
     l->step = 6;
-    CK_TRY(l->apart ? attach(sysfs, "/sys") : 0);
-    return attach(proc, "/proc");
+    CK_TRY(l->apart ? ck_move_mount(sysfs, AT_FDCWD, "/sys") : 0);
+    return ck_move_mount(proc, AT_FDCWD, "/proc");
 }
 
 /* Nothing of its own but that all orphans of its containers are its children. */
@@ -194,9 +178,5 @@ int ck_launcher_enter(struct ck_launcher *l)
     CK_TRY(l->store = ck_openat(AT_FDCWD, "/store", O_RDONLY | O_DIRECTORY, 0));
     l->step = 8;
     CK_TRY(claim_owner_record(l));
-    CK_TRY(enter_group(l));
-    if (!(l->hello.flags & CK_CLASSIC_OVERLAY) && probe_overlay_append())
-        l->features |= CK_HAS_OVERLAY_APPEND;
-    l->features |= CK_HAS_POOL | (l->hello.flags & CK_SPARES ? (unsigned)CK_HAS_SPARE : 0);
-    return 0;
+    return enter_group(l);
 }

@@ -121,19 +121,13 @@ static void take_spare(struct ck_start *start)
     start->container->release |= CK_HAS_CGROUP;
 }
 
-/* What a plan asks for that outlives it here: its undo list, and what its limits leave behind. */
-static uint16_t release_bits(const struct ck_plan *plan)
+/* What the limits of a plan leave behind. */
+static uint16_t group_bits(const struct ck_plan *plan)
 {
-    uint16_t bits = 0;
-
-    for (int i = 0; i < plan->header->n_ops[CK_PREPARE]; i++) {
-        const struct ck_op *op = &plan->ops[CK_PREPARE][i];
-        if (op->code == CK_OP_LOCK && op->flags & CK_F_CREATE)
-            bits |= CK_REL_DIR;
-        if (op->code == CK_OP_CGROUP)
-            bits |= op->flags & (CK_TUNED | CK_UNCOMMON | CK_SPOILT);
-    }
-    return bits;
+    for (int i = 0; i < plan->header->n_ops[CK_PREPARE]; i++)
+        if (plan->ops[CK_PREPARE][i].code == CK_OP_CGROUP)
+            return plan->ops[CK_PREPARE][i].flags & (CK_TUNED | CK_UNCOMMON | CK_SPOILT);
+    return 0;
 }
 
 /* What is left half done after a failure, whoever calls ends. */
@@ -162,7 +156,7 @@ static void start_container(struct ck_start *start)
 
     if (!start->again) {
         c->flags = start->plan.header->flags;
-        c->release = release_bits(&start->plan);
+        c->release = group_bits(&start->plan);
         take_spare(start);
         c->number = start->spare.ready ? start->spare.place.number : ++l->last_number;
     }

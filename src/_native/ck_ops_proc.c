@@ -71,14 +71,14 @@ static void fill_vector(char **vector, const char *item, uint32_t n)
 /* Try the candidates as execvp(3) does: keep looking past what is not there, remember what was
  * there but may not be executed.  aux: the candidate that errno belongs to, counted from 1; it is
  * there even with ENOENT, when its interpreter is not. */
-static int try_candidates(struct ck_child *child, const struct ck_op *op, char **argv, char **envp)
+int ck_op_exec(struct ck_child *child, const struct ck_op *op)
 {
     uint32_t n;
     const char *path = ck_plan_list(&child->plan, op->arena[0], &n);
     int error = -ENOENT;
 
     for (uint32_t i = 0; i < n; i++, path = ck_plan_next(path)) {
-        int now = ck_execve(path, argv, envp);
+        int now = ck_execve(path, child->argv, child->envp);
         struct stat st;
         if (now == -ENOTDIR || (now == -ENOENT && ck_fstatat(AT_FDCWD, path, &st, 0) < 0))
             continue;
@@ -90,17 +90,17 @@ static int try_candidates(struct ck_child *child, const struct ck_op *op, char *
     return error;
 }
 
-int ck_op_exec(struct ck_child *child, const struct ck_op *op)
+int ck_child_ready(struct ck_child *child, const struct ck_op *op)
 {
     uint32_t argc, envc;
     const char *args = ck_plan_list(&child->plan, op->arena[1], &argc);
     const char *env = ck_plan_list(&child->plan, op->arena[2], &envc);
-    char **vector = ck_map(-1, ((size_t)argc + envc + 2) * sizeof *vector);
 
-    if (!vector)
+    child->argv = ck_map(-1, ((size_t)argc + envc + 2) * sizeof *child->argv);
+    if (!child->argv)
         return -ENOMEM;
-    CK_TRY(ck_close_range(3, ~0U, 1));
-    fill_vector(vector, args, argc);
-    fill_vector(vector + argc + 1, env, envc);
-    return try_candidates(child, op, vector, vector + argc + 1);
+    child->envp = child->argv + argc + 1;
+    fill_vector(child->argv, args, argc);
+    fill_vector(child->envp, env, envc);
+    return ck_close_range(3, ~0U, 1);
 }

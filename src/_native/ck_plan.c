@@ -32,18 +32,12 @@ const char *ck_plan_text(const struct ck_plan *plan, uint32_t offset)
     return offset ? plan->arena + offset : NULL;
 }
 
-static uint32_t load_u32(const char *at)
-{
-    uint32_t value;
-
-    memcpy(&value, at, sizeof value);
-    return value;
-}
-
 const char *ck_plan_list(const struct ck_plan *plan, uint32_t offset, uint32_t *count)
 {
-    *count = offset ? load_u32(plan->arena + offset) : 0;
-    return offset ? plan->arena + offset + 4 : NULL;
+    const char *at = plan->arena + offset;
+
+    memcpy(count, at, sizeof *count); /* of what is absent: 0, as the arena begins */
+    return offset ? at + sizeof *count : NULL;
 }
 
 const char *ck_plan_next(const char *item)
@@ -64,8 +58,7 @@ static int check_argument(const struct ck_plan *plan, uint32_t offset, char kind
         return 0; /* the arena ends with NUL, so every text ends */
     if (offset % 4 || plan->arena_size - offset < 4)
         return -EINVAL;
-    count = load_u32(plan->arena + offset);
-    at = plan->arena + offset + 4;
+    at = ck_plan_list(plan, offset, &count);
     if (count > (size_t)(end - at))
         return -EINVAL;
     for (; (kind == 'l' || kind == 'L') && count > 0; count--) {
@@ -177,7 +170,8 @@ int ck_plan_check(const void *bytes, size_t size, struct ck_plan *out, uint32_t 
     out->header = header;
     out->arena = (const char *)(op + header->n_ops[0] + header->n_ops[1]);
     out->arena_size = header->arena_size;
-    if (out->arena_size < 4 || load_u32(out->arena) || out->arena[out->arena_size - 1])
+    if (out->arena_size < 4 || memcmp(out->arena, "\0\0\0", 4) != 0 ||
+        out->arena[out->arena_size - 1])
         return -EINVAL;
     now.rooted = now.pivoted = !header->namespaces; /* it stays where it is */
     now.filled = header->n_inputs == 64 ? ~0ULL : (1ULL << header->n_inputs) - 1;

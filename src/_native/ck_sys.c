@@ -38,19 +38,12 @@ int ck_fault(const char *name); /* 0 or a negative errno; tests/faults/ck_fault.
     type name parameters;                                                                          \
     type name parameters                                                                           \
     {                                                                                              \
-        const long fault = ck_fault(#name);                                                        \
-        return (type)(fault ? fault : result(call));                                               \
-    }
-#define CK_RETRY(type, name, parameters, call)                                                     \
-    type name parameters;                                                                          \
-    type name parameters                                                                           \
-    {                                                                                              \
-        long value;                                                                                \
+        long said_;                                                                                \
         do {                                                                                       \
-            value = ck_fault(#name);                                                               \
-            value = value ? value : result(call);                                                  \
-        } while (value == -EINTR);                                                                 \
-        return (type)value;                                                                        \
+            said_ = ck_fault(#name);                                                               \
+            said_ = said_ ? said_ : result(call);                                                  \
+        } while (said_ == -EINTR);                                                                 \
+        return (type)said_;                                                                        \
     }
 #include "ck_sys_ns.h" /* here its rows become functions */
 
@@ -196,13 +189,17 @@ void ck_set_signals(void (*handler)(int), uint64_t mask)
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, 8);
 }
 
-/* Addresses that do not vary, a stack that may be executed, a real-time policy: the containers would
- * inherit it all.  A priority below the usual one holds for them too, as limits do. */
+/* Addresses that do not vary, a stack that may be executed, a real-time policy, lazy timers, what is
+ * said of huge pages and of merged ones: the containers would inherit it all.  A priority below the
+ * usual one holds for them too, as limits do. */
 void ck_run_ordinarily(void)
 {
     const long policy = syscall(SYS_sched_getscheduler, 0);
 
     syscall(SYS_personality, 0);
+    prctl(PR_SET_TIMERSLACK, 50000, 0, 0, 0); /* ns: the kernel's default */
+    prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0);
+    prctl(67 /* PR_SET_MEMORY_MERGE, of Linux 6.4 */, 0, 0, 0, 0);
     if (policy == SCHED_FIFO || policy == SCHED_RR || policy == 6 /* SCHED_DEADLINE */)
         syscall(SYS_sched_setscheduler, 0, SCHED_OTHER, &(int){0});
     if (getpriority(PRIO_PROCESS, 0) < 0)
@@ -226,10 +223,10 @@ union control { /* aligned room for the descriptors of one packet */
     char room[CMSG_SPACE(sizeof(int) * CONTROL_FDS)];
 };
 
-CK_RETRY(ssize_t, ck_sendmsg, (int fd, const struct msghdr *message, int flags),
-         sendmsg(fd, message, flags))
-CK_RETRY(ssize_t, ck_recvmsg, (int fd, struct msghdr *message, int flags),
-         recvmsg(fd, message, flags))
+CK_CALL(ssize_t, ck_sendmsg, (int fd, const struct msghdr *message, int flags),
+        sendmsg(fd, message, flags))
+CK_CALL(ssize_t, ck_recvmsg, (int fd, struct msghdr *message, int flags),
+        recvmsg(fd, message, flags))
 
 ssize_t ck_send(int fd, const void *buf, size_t len, const int *fds, int n_fds)
 {

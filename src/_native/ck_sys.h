@@ -2,7 +2,7 @@
  *
  * ck_sys.c is the only file of the core that makes system calls.  Most are a row of the tables here
  * and in ck_sys_ns.h: CK_CALL(type, name, parameters, call) declares `type name parameters`, and
- * defines it in ck_sys.c.  CK_RETRY rows are tried again after EINTR.
+ * defines it in ck_sys.c: tried again after EINTR.
  */
 #pragma once
 
@@ -21,7 +21,6 @@ struct statfs;
 
 #ifndef CK_CALL
 #define CK_CALL(type, name, parameters, call) type name parameters;
-#define CK_RETRY(type, name, parameters, call) type name parameters;
 #endif
 
 /* Return what a call says when it says that it failed. */
@@ -44,18 +43,19 @@ int ck_write_all(int fd, const void *buf, size_t len);
 
 /* clang-format off */
 /* ---- descriptors */
-CK_CALL(int, ck_close, (int fd), close(fd)) /* never retried: it is gone either way */
-CK_RETRY(int, ck_openat, (int dirfd, const char *path, int flags, mode_t mode),
+CK_CALL(int, ck_close, (int fd), /* after EINTR, too, it is gone */
+        close(fd) < 0 && errno != EINTR ? -1 : 0)
+CK_CALL(int, ck_openat, (int dirfd, const char *path, int flags, mode_t mode),
          openat(dirfd, path, flags | O_CLOEXEC, mode))
-CK_RETRY(ssize_t, ck_read, (int fd, void *buf, size_t len), read(fd, buf, len))
-CK_RETRY(ssize_t, ck_write, (int fd, const void *buf, size_t len), write(fd, buf, len))
-CK_RETRY(ssize_t, ck_pread, (int fd, void *buf, size_t len, off_t offset),
+CK_CALL(ssize_t, ck_read, (int fd, void *buf, size_t len), read(fd, buf, len))
+CK_CALL(ssize_t, ck_write, (int fd, const void *buf, size_t len), write(fd, buf, len))
+CK_CALL(ssize_t, ck_pread, (int fd, void *buf, size_t len, off_t offset),
          pread(fd, buf, len, offset))
-CK_RETRY(ssize_t, ck_pwrite, (int fd, const void *buf, size_t len, off_t offset),
+CK_CALL(ssize_t, ck_pwrite, (int fd, const void *buf, size_t len, off_t offset),
          pwrite(fd, buf, len, offset))
 CK_CALL(off_t, ck_lseek, (int fd, off_t offset, int whence), lseek(fd, offset, whence))
-CK_RETRY(int, ck_ftruncate, (int fd, off_t size), ftruncate(fd, size))
-CK_RETRY(int, ck_flock, (int fd, int operation), flock(fd, operation))
+CK_CALL(int, ck_ftruncate, (int fd, off_t size), ftruncate(fd, size))
+CK_CALL(int, ck_flock, (int fd, int operation), flock(fd, operation))
 CK_CALL(int, ck_fchdir, (int fd), fchdir(fd))
 CK_CALL(int, ck_chdir, (const char *path), chdir(path))
 /* ---- names */

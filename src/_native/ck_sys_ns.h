@@ -57,7 +57,7 @@ CK_CALL(int, ck_adopt_orphans, (void), prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 CK_CALL(int, ck_signal_at_parents_end, (int signal), prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0))
 CK_CALL(pid_t, ck_getppid, (void), getppid())
 CK_CALL(int, ck_chroot, (const char *path), chroot(path))
-CK_RETRY(int, ck_next_signal, (void), /* of those that are held */
+CK_CALL(int, ck_next_signal, (void), /* of those that are held */
          syscall(SYS_rt_sigtimedwait, (&(uint64_t){~0ULL}), NULL, NULL, 8))
 CK_CALL(int, ck_name_process, (const char *name), prctl(PR_SET_NAME, name, 0, 0, 0))
 CK_CALL(int, ck_pidfd_open, (pid_t pid), syscall(SYS_pidfd_open, pid, 0))
@@ -86,10 +86,10 @@ CK_CALL(int, ck_accept, (int listener), accept4(listener, NULL, NULL, SOCK_CLOEX
 CK_CALL(int, ck_epoll, (void), epoll_create1(EPOLL_CLOEXEC))
 CK_CALL(int, ck_epoll_set, (int epoll, int op, int fd, uint32_t events, uint64_t data),
         epoll_ctl(epoll, op, fd, &(struct epoll_event){.events = events, .data.u64 = data}))
-CK_RETRY(int, ck_epoll_wait, (int epoll, struct epoll_event *events, int n, int timeout_ms),
+CK_CALL(int, ck_epoll_wait, (int epoll, struct epoll_event *events, int n, int timeout_ms),
          epoll_wait(epoll, events, n, timeout_ms))
 CK_CALL(int, ck_shutdown, (int socket, int how), shutdown(socket, how))
-CK_RETRY(int, ck_wait_for, (int fd, short events, int timeout_ms), /* 0: it timed out */
+CK_CALL(int, ck_wait_for, (int fd, short events, int timeout_ms), /* 0: it timed out */
          poll(&(struct pollfd){.fd = fd, .events = events}, 1, timeout_ms))
 /* ---- identity and limits */
 CK_CALL(int, ck_set_groups, (size_t n, const uint32_t *groups), syscall(SYS_setgroups, n, groups))

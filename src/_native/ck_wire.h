@@ -83,7 +83,7 @@ struct ck_hello {
 };
 
 enum ck_hello_flag {
-    CK_CLASSIC_OVERLAY = 1, /* overlays by mount(2), as before Linux 6.5: for tests */
+    CK_CLASSIC_OVERLAY = 1, /* overlays as before Linux 6.5, where it is later: for tests */
     CK_OUTSIDE = 2,         /* cgroup v2: it is to live in its group too, not in its owner's */
     CK_LONE = 4,            /* it runs one container; cgroup v1: whose groups are its own */
     CK_USER_MARKS = 8,      /* overlays by user.* attributes: those of trusted.* are not ours */
@@ -97,19 +97,6 @@ enum ck_cause {
 };
 
 struct ck_usage { uint64_t user_us, system_us, max_rss_kib; };
-
-struct ck_event { /* 120 bytes: READY, STARTED, FAILED, EXITED, DONE */
-    struct ck_packet packet;
-    struct ck_report report;    /* FAILED; READY: errnum of the launcher's own set-up */
-    int32_t code, signal;       /* EXITED */
-    uint32_t cause;
-    uint32_t features;          /* READY: enum ck_feature */
-    uint64_t started_ns, finished_ns; /* CLOCK_REALTIME */
-    struct ck_usage usage;
-    uint64_t reserved[4];
-};
-
-enum ck_feature { CK_HAS_OVERLAY_APPEND = 1, CK_HAS_SPARE = 2, CK_HAS_POOL = 4 };
 
 /* containers/ID/lock: one record in the file whose lock says that somebody supervises it. */
 struct ck_state { /* 128 bytes */
@@ -130,6 +117,13 @@ struct ck_state { /* 128 bytes */
     uint32_t checksum;          /* Adler-32 of the 124 bytes before */
 };
 
+struct ck_event { /* 160 bytes: READY, STARTED, FAILED, EXITED, DONE */
+    struct ck_packet packet;
+    struct ck_report report;    /* FAILED; READY: errnum of the launcher's own set-up */
+    uint32_t reserved;
+    struct ck_state state;      /* STARTED, EXITED */
+};
+
 enum ck_state_status { CK_STATE_RUNNING = 1, CK_STATE_STOPPED, CK_STATE_RESTARTING, CK_STATE_PAUSED };
 enum ck_state_flag { CK_STATE_STOP_ASKED = 1 };
 enum ck_health { CK_HEALTH_NONE, CK_HEALTH_STARTING, CK_HEALTHY, CK_UNHEALTHY };
@@ -137,5 +131,5 @@ enum ck_health { CK_HEALTH_NONE, CK_HEALTH_STARTING, CK_HEALTHY, CK_UNHEALTHY };
 _Static_assert(sizeof(struct ck_packet) == 16, "runtime/packets.py: PACKET");
 _Static_assert(sizeof(struct ck_hello) == 4432, "runtime/packets.py: HELLO");
 _Static_assert(sizeof(struct ck_request) == 96, "runtime/packets.py: REQUEST");
-_Static_assert(sizeof(struct ck_event) == 120, "runtime/packets.py: EVENT");
+_Static_assert(sizeof(struct ck_event) == 160, "runtime/packets.py: EVENT");
 _Static_assert(sizeof(struct ck_state) == 128, "the record on disk");

@@ -298,15 +298,23 @@ def test_a_profile_in_dockers_format(engine: ck.Engine, hostile: str) -> None:
         assert result.exit.signal == signal.SIGSYS
 
 
-def test_a_profile_that_is_older_than_what_the_launcher_calls(
-    engine: ck.Engine, hostile: str
+@pytest.mark.parametrize("init", [False, True])
+def test_a_profile_that_refuses_what_the_launcher_calls(
+    engine: ck.Engine, hostile: str, init: bool
 ) -> None:
-    rule = {"names": ["close_range"], "action": "SCMP_ACT_KILL_PROCESS"}
+    """It says what it has to, and marks its descriptors, before the filter is there."""
+    names = ["sendmsg"] if init else ["sendmsg", "close_range"]
+    rule = {"names": names, "action": "SCMP_ACT_KILL_PROCESS"}
     security = ck.Security(seccomp={"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]})
-    calls = [str(NUMBERS["getppid"]), "--", str(NUMBERS["close_range"]), "3", "3", "0"]
-    result = engine.run(hostile, ["/attacks/call", *calls], text=True, security=security)
-    assert result.stdout == "0\n"
-    assert result.exit.signal == signal.SIGSYS
+    attacks = [["/attacks/call", str(NUMBERS["getppid"]), "--", str(NUMBERS[n])] for n in names]
+    for attack in attacks:
+        result = engine.run(hostile, attack, text=True, security=security, init=init)
+        assert result.stdout == f"{int(init)}\n"
+        assert result.exit.code == 128 + signal.SIGSYS
+    waits = ["/attacks/call", "--", str(NUMBERS["ppoll"]), "0", "0", "0", "0", "0"]
+    with engine.start(hostile, waits, security=security, init=init) as box:
+        for attack in attacks:
+            assert box.exec(attack).exit.code == 128 + signal.SIGSYS
 
 
 def test_a_finished_program(engine: ck.Engine, hostile: str) -> None:

@@ -180,7 +180,6 @@ class HostFacts:
             unlimited.
         capabilities: the bounding set a container can be given.
         ids: those of the launcher's user namespace; None: all.
-        features: names of kernel features, as in the probe's report.
         euid, egid: of the caller.
         hostname: of the host, for containers in its network.
         machine: as uname(2) says it, whose numbers of system calls a filter needs.
@@ -196,7 +195,6 @@ class HostFacts:
     rlimits: tuple[tuple[int, int, int], ...] = attrs.field(default=(), converter=_rlimits)
     capabilities: int = ALL_MASK
     ids: Ids | None = None
-    features: frozenset[str] = attrs.field(default=frozenset(), converter=_names)
     euid: int = 0
     egid: int = 0
     hostname: str = ""

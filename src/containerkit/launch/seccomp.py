@@ -9,8 +9,8 @@ What is not in the rules, in every policy whose default refuses:
 - a known call says what the policy's default is (EPERM);
 - calls of another ABI (32 bits, x32) say ENOSYS, or end the process where a policy wants that.
 
-In every policy the one call that the launcher makes between loading the filter and executing the
-program is let through in its very form: marking its descriptors.  Older profiles do not know it.
+Between loading the filter and executing the program the launcher makes no call that one could refuse,
+unless there is an init, which a process of its own becomes.
 """
 
 from __future__ import annotations
@@ -41,12 +41,6 @@ _RETURNS: Final[dict[Action, int]] = {
 _NOT_THERE: Final = _RETURNS["errno"] | errno.ENOSYS
 _LETS_PASS: Final = frozenset[str](("allow", "log", "trace"))
 """A tracer answers for newer calls by itself."""
-
-_SWEEP: Final = bpf.Clause(
-    tuple(bpf.Test(n, "eq", value, 0, wide=False) for n, value in enumerate((3, 0xFFFFFFFF, 4))),
-    _RETURNS["allow"],
-)
-"""close_range(3, ~0U, CLOSE_RANGE_CLOEXEC)."""
 
 _YOUNGEST: Final = (1 << 16, 0)
 
@@ -127,7 +121,6 @@ def compile_profile(
         and (rule.until is None or kernel < rule.until)
     ]
     clauses = _clauses(rules, architecture, capabilities)
-    clauses.setdefault(architecture.numbers["close_range"], []).insert(0, _SWEEP)
     refuses = profile.default not in _LETS_PASS
     if refuses and architecture.numbers["clone3"] not in clauses:
         clauses[architecture.numbers["clone3"]] = [bpf.Clause((), _NOT_THERE)]

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from containerkit.model.rootfs import Rootfs
     from containerkit.runtime.launcher import Launcher
 
-# The launcher's `enum ck_feature`, by the names that notes and reports use.
-_FEATURES = {1: "overlay lowerdir+", 2: "spare child", 4: "network namespace pool"}
 _RESOURCES = 16
 
 HARDWARE: Final = ("/sys/devices/system/cpu/cpu*/thermal_throttle",)
@@ -67,7 +65,6 @@ def gather(launcher: Launcher) -> HostFacts:
         rlimits=tuple((number, *resource.getrlimit(number)) for number in range(_RESOURCES)),
         capabilities=capabilities(launcher.pid),
         ids=ids_of(launcher.pid),
-        features=frozenset(name for bit, name in _FEATURES.items() if launcher.features & bit),
         euid=os.geteuid(),
         egid=os.getegid(),
         hostname=os.uname().nodename,

@@ -113,7 +113,7 @@ class Launcher:
     ) -> None:
         self.id = os.urandom(12).hex()
         self._pidfd = self.pid = -1
-        self._ready, self.features = False, 0
+        self._ready = False
         self.group = cgroups.NO_GROUP
         hierarchies = cgroups.find()
         self.version = hierarchies.version
@@ -220,7 +220,6 @@ class Launcher:
         if event.errnum:
             step = _SETUP_STEPS[min(event.aux, len(_SETUP_STEPS) - 1)]
             raise forbidden.not_set_up(step, event.errnum)
-        self.features = event.features
         self._record.release()  # the launcher holds it by now
         self._ready = True
 

@@ -54,7 +54,8 @@ LONE: Final = 4
 PACKET: Final = struct.Struct("<IHHII")
 _HELLO: Final = struct.Struct(f"<32s{16 * CONTROLLERS_MAX}sQQIIII4096s")
 REQUEST: Final = struct.Struct("<IHHII 64s 4I")
-EVENT: Final = struct.Struct("<IHHII HHHHi iiII 4x QQQQQ 32x")
+EVENT: Final = struct.Struct("<IHHII HHHHi 44x iiI 4x QQ 24x QQQ 8x")
+"""A header, the report of a step, and of the container's record what tells an end."""
 
 CAUSES: Final = (
     "exited",
@@ -82,7 +83,6 @@ class Event(NamedTuple):
     exit_code: int
     signal: int
     cause: int
-    features: int
     started_ns: int
     finished_ns: int
     user_us: int

@@ -366,15 +366,6 @@ def test_what_is_newer_is_let_through_where_everything_is(action: str) -> None:
         assert (bpf.run(program, X86.audit, number, ()) == ENOSYS) != passes
 
 
-def test_the_launchers_own_call_is_let_through_and_no_other() -> None:
-    rules = [{"names": ["close_range"], "action": "SCMP_ACT_KILL"}]
-    for default in ("SCMP_ACT_ERRNO", "SCMP_ACT_ALLOW"):
-        program = compiled(SeccompProfile.parse({"defaultAction": default, "syscalls": rules}))
-        assert verdict(program, "close_range", 3, 0xFFFFFFFF, 4) == ALLOW
-        for others in ((4, 0xFFFFFFFF, 4), (3, 0xFFFFFFFE, 4), (3, 0xFFFFFFFF, 0)):
-            assert verdict(program, "close_range", *others) == 0
-
-
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -19,9 +19,7 @@ NOWHERE = 0xFFFF
 
 
 def event(section: int, step: int, code: int, errnum: int, aux: int = 0) -> packets.Event:
-    return packets.Event(
-        packets.FAILED, section, step, code, errnum, aux, 0, 0, 0, 0, 0, 0, 0, 0, 0
-    )
+    return packets.Event(packets.FAILED, section, step, code, errnum, aux, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 def failed(plan: Plan, section: int, code: Code, errnum: int, aux: int = 0) -> Exception:

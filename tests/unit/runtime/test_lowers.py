@@ -37,7 +37,7 @@ def plan(*, copied: str | None = None, **changes: Any) -> Plan:
 
 
 def failed(code: Code, errnum: int, kind: int = packets.FAILED) -> packets.Event:
-    return packets.Event(kind, 0, 0, int(code), errnum, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    return packets.Event(kind, 0, 0, int(code), errnum, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 @pytest.fixture
