@@ -250,7 +250,7 @@ int ck_life_remember(struct ck_start *start);
 void ck_life_forget(struct ck_launcher *l, struct ck_container *c);
 int ck_life_started(struct ck_launcher *l, struct ck_container *c);
 bool ck_life_ended(struct ck_launcher *l, struct ck_container *c);
-void ck_life_free_group(struct ck_launcher *l, const struct ck_container *c); /* if it was paused */
+int ck_life_set_freezer(struct ck_launcher *l, const struct ck_container *c, bool frozen);
 void ck_life_kill(struct ck_launcher *l, struct ck_container *c, int signal, uint32_t cause);
 int ck_life_signal(struct ck_launcher *l, struct ck_container *c, const uint32_t value[4]);
 int ck_life_freeze(struct ck_launcher *l, struct ck_container *c, bool frozen);

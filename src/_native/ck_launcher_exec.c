@@ -185,7 +185,8 @@ int ck_exec_start(struct ck_launcher *l, struct ck_container *c, const void *pla
  * another one in. */
 void ck_exec_drop_all(struct ck_launcher *l, struct ck_container *c)
 {
-    ck_life_free_group(l, c); /* what is frozen neither dies nor starts again */
+    if (c->life.frozen) /* so it neither dies nor starts again */
+        ck_life_set_freezer(l, c, false);
     ck_agent_end(c);
     for (struct ck_container *e = l->containers; e < l->containers + l->used; e++) {
         if (e->status == CK_FREE || e->within != c)

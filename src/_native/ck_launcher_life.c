@@ -36,7 +36,7 @@ void ck_event_write(struct ck_launcher *l, const char *kind, const struct ck_con
 
 /* ---- pauses; who asked waits until the kernel has frozen them all */
 
-static int write_freezer(struct ck_launcher *l, const struct ck_container *c, bool frozen)
+int ck_life_set_freezer(struct ck_launcher *l, const struct ck_container *c, bool frozen)
 {
     char group[128];
 
@@ -50,17 +50,11 @@ static int set_status(struct ck_container *c, uint16_t status)
     return ck_launcher_write_state(c);
 }
 
-void ck_life_free_group(struct ck_launcher *l, const struct ck_container *c)
-{
-    if (c->life.frozen)
-        write_freezer(l, c, 0);
-}
-
 static void thaw(struct ck_launcher *l, struct ck_container *c)
 {
     if (!c->life.frozen)
         return;
-    write_freezer(l, c, 0);
+    ck_life_set_freezer(l, c, false);
     c->life.frozen = false;
     set_status(c, CK_STATE_RUNNING);
     ck_event_write(l, "unpause", c, "%s", "");
@@ -78,7 +72,7 @@ int ck_life_freeze(struct ck_launcher *l, struct ck_container *c, bool frozen)
         return -EINTR;
     if (!frozen)
         return thaw(l, c), 0;
-    CK_TRY(write_freezer(l, c, 1));
+    CK_TRY(ck_life_set_freezer(l, c, true));
     c->life.frozen = true;
     set_status(c, CK_STATE_PAUSED);
     ck_event_write(l, "pause", c, "%s", "");

@@ -56,9 +56,16 @@ int ck_fill_dev(int dir, const char *from)
     return ck_mknodat(dir, "console", S_IFREG | 0600, 0);
 }
 
-/* What containers clone or are covered with: a directory, and a mount of it that is read-only.  It has
- * no file system of its own: the more of them there are, the dearer each control group is, since memory
- * is accounted by both. */
+static int mount_template(const char *path, uint64_t attrs)
+{
+    CK_OPEN(tree, ck_open_tree(AT_FDCWD, path, AT_RECURSIVE));
+    CK_TRY(ck_mount_set(tree, attrs | MOUNT_ATTR_RDONLY, AT_RECURSIVE));
+    return ck_move_mount(tree, AT_FDCWD, path);
+}
+
+/* What containers clone or are covered with: directories, and mounts of them that are read-only.  They
+ * have no file system of their own: the more of them there are, the dearer each control group is, since
+ * memory is accounted by both. */
 static int make_templates(void)
 {
     CK_TRY(ck_mkdirat(AT_FDCWD, "tmpl/mask", 0755));
@@ -67,9 +74,8 @@ static int make_templates(void)
     CK_TRY(ck_mkdirat(AT_FDCWD, "tmpl/dev", 0755));
     CK_OPEN(dev, ck_openat(AT_FDCWD, "tmpl/dev", O_RDONLY | O_DIRECTORY, 0));
     CK_TRY(ck_fill_dev(dev, "/dev"));
-    CK_OPEN(tree, ck_open_tree(AT_FDCWD, "tmpl", AT_RECURSIVE));
-    CK_TRY(ck_mount_set(tree, DEVICES | MOUNT_ATTR_RDONLY, AT_RECURSIVE));
-    return ck_move_mount(tree, AT_FDCWD, "tmpl");
+    CK_TRY(mount_template("tmpl/mask", INERT));
+    return mount_template("tmpl/dev", DEVICES);
 }
 
 /* The engine's root directory as a tree of its own; checked to be the one the engine has open. */
