@@ -300,6 +300,7 @@ _HINTS: Final[dict[tuple[int, int], str]] = {
         errno.ENOENT,
     ): "a layer is missing from the store: run Engine.check(repair=True)",
     (Code.OVERLAY, errno.ENODEV): "the kernel has no overlay file system: load the module overlay",
+    (Code.OVERLAY, errno.E2BIG): "before Linux 6.5 an overlay has at most 90 layers",
     (Code.OVERLAY, errno.ESTALE): "the upper directory belongs to other layers",
     (
         Code.UPPER_TMPFS,

@@ -75,8 +75,8 @@ _RATES: Final = (
 _TOTAL: Final = ("memory", "memory.memsw.limit_in_bytes", "")
 _LIFTED: Final = {
     "pids.max": "max",
+    "memory.memsw.limit_in_bytes": "-1",  # before the other, as the kernel takes them
     "memory.limit_in_bytes": "-1",
-    "memory.memsw.limit_in_bytes": "-1",
     _SOCKETS: "-1",
     "memory.max": "max",
     "memory.swap.max": "max",
@@ -91,6 +91,9 @@ _LIFTED: Final = {
     "io.max": "rbps=max wbps=max riops=max wiops=max",
 } | {file: "0" for _field, file, _key in _RATES}
 """What a file holds before anybody writes to it."""
+
+TOTAL_LIFTED: Final = (*_TOTAL[:2], "-1")
+"""What makes room, in version 1, for any limit on memory."""
 
 DEFAULTS: Final = Limits()
 
@@ -208,10 +211,15 @@ def changed_settings(
 def anew_settings(
     new: Limits, facts: HostFacts, devices: Mapping[str, str] = _NO_DEVICES
 ) -> tuple[str, ...]:
-    """Return all that holds *new*, whatever holds before: what would be in its way is lifted."""
+    """Return all that holds *new*, whatever holds before; some of its files may not be there."""
     settings = _settings(new, facts, devices)
-    lifted = {_TOTAL: _LIFTED[_TOTAL[1]]} if _TOTAL in settings else {}
-    return (*_triples(lifted), *_triples(settings))
+    skip = {file for _, file, _ in settings} | {_SOCKETS}  # to write that has a cost
+    lifted = ((file, value) for file, value in _LIFTED.items() if file not in skip)
+    common = ("pids.", "memory.", "cpu.")
+    return (
+        *(text for one in lifted if one[0].startswith(common) for text in ("", *one)),
+        *_triples(settings),
+    )
 
 
 def _triples(settings: Settings) -> tuple[str, ...]:

@@ -38,15 +38,16 @@ def groups_of(container: Handle) -> tuple[str, ...]:
     return groups.of_container(container._keeper.root, state.launcher, state.group, alone=alone)
 
 
-def is_frozen(places: Iterable[str]) -> bool:
-    """Whether the kernel has frozen all that is in a container's groups."""
+def is_frozen(places: Iterable[str]) -> bool | None:
+    """Whether the kernel has frozen all that is in a container's groups; None: none of them tells."""
     for place in places:
         state = groups.text_of(f"{place}/freezer.state")
         if state is not None:
             return state.startswith("FROZEN")
-        if "frozen 1" in (groups.text_of(f"{place}/cgroup.events") or "").splitlines():
-            return True
-    return False
+        events = groups.text_of(f"{place}/cgroup.events")
+        if events is not None:
+            return "frozen 1" in events.splitlines()
+    return None
 
 
 def demand(container: Handle, attempt: str, kind: int, allowed: words.Status) -> None:
@@ -96,6 +97,9 @@ def _refused(container: Handle, attempt: str, error: int) -> HostError:
 def wait_frozen(container: Handle) -> None:
     """Wait until all processes of a container are frozen, which was asked for.
 
+    Where this process does not see the container's groups, there is nothing to look at: it is left to
+    the kernel.
+
     Raises:
         InvalidStatus: it was ended, or let go on, meanwhile.
         HostError: the kernel did not freeze all of them in time; they go on.
@@ -104,10 +108,12 @@ def wait_frozen(container: Handle) -> None:
     """
     places = groups_of(container)
     deadline = time.monotonic() + _FREEZE_SECONDS
-    while not is_frozen(places):
+    while not (frozen := is_frozen(places)):
         status = container._look().status
         if status != "paused":
             raise _meanwhile(container, status)
+        if frozen is None:
+            return
         if time.monotonic() > deadline:
             container._ask(packets.THAW)
             raise _refused(container, "pause", errno.ETIMEDOUT)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from containerkit.errors import ConfigError, HostError, InvalidStatus, refusals
 from containerkit.launch.limits import (
     OPTIONAL_FILES,
+    TOTAL_LIFTED,
     anew_settings,
     cgroup_settings,
     changed_settings,
@@ -65,18 +66,20 @@ def update(container: Verbs, limits: Limits) -> None:
         old = limits_of(kept.options)
         new = merged(old, changes_of(kept.options, limits))
         devices = block_devices(old) | block_devices(new)
+        settings: Sequence[str] = ()
+        anew = undo = settings
         if container._look().is_live:
             facts = _facts(container)
             settings = update_settings(old, new, facts, devices)
+            anew = anew_settings(new, facts, devices)
             undo = changed_settings(new, old, facts, devices)
-            _write(container, settings, undo, anew=anew_settings(new, facts, devices))
         else:
             cgroup_settings(new, keeper.runner.launcher()[1], [], devices)
-            undo = ()
         options: ContainerOptions = {**kept.options, "limits": new}
         try:
+            _write(container, settings, anew)
             keeper.records.configure(container.id, kept._replace(options=options).dump())
-        except BaseException:
+        except BaseException:  # an interrupt, too, may come between two writes
             if undo:
                 _write_all(freezing.groups_of(container), undo)
             raise
@@ -114,26 +117,24 @@ def _is_ours(directory: Path) -> bool:
     return f"/{cgroups.PREFIX}" in str(directory)
 
 
-def _write(
-    container: Verbs, settings: Sequence[str], undo: Sequence[str], *, anew: Sequence[str]
-) -> None:
-    """Write the settings to its control groups, or those before them again.
+def _write(container: Verbs, settings: Sequence[str], anew: Sequence[str]) -> None:
+    """Write the settings to its control groups.
 
     One that has ended has none: then the limits are for its next start.
 
     Args:
         container: it runs.
         settings: what changes: (controller, file, value) in a row.
-        undo: what takes that back.
         anew: all of them, whatever the kernel has: who was killed in an update has left its own.
     """
     places = freezing.groups_of(container)
-    refused = _write_all(places, settings)
+    anew = _there(places, anew)
+    refused = _write_all(places, settings) or _write_all(places, anew)
     if refused is not None and refused.error.errno == errno.EINVAL:
-        refused = refused if _write_all(places, anew) else None
+        room = _there(places, TOTAL_LIFTED)
+        refused = refused if _write_all(places, (*room, *anew)) else None
     if refused is None or not container._look().is_live:
         return
-    _write_all(places, undo)
     raise HostError(
         f"cannot update container {container.id[:12]}: {refused.file} can not be {refused.value}: "
         f"{refused.error.strerror}",
@@ -156,6 +157,16 @@ def _write_all(places: Sequence[str], settings: Sequence[str]) -> _Refused | Non
         except OSError as error:
             return _Refused(file, value, error)
     return None
+
+
+def _there(places: Sequence[str], settings: Sequence[str]) -> Sequence[str]:
+    """Return those of the settings whose files are there."""
+    return [
+        text
+        for at in range(0, len(settings), 3)
+        if any(os.path.exists(f"{place}/{settings[at + 1]}") for place in places)
+        for text in settings[at : at + 3]
+    ]
 
 
 def _write_file(places: Sequence[str], file: str, value: str) -> None:

@@ -65,6 +65,30 @@ def test_without_control_groups(shared_root: Path, busybox: str) -> None:
     assert found == REFUSED
 
 
+PAUSE = """
+import sys, containerkit as ck
+with ck.Engine.open(sys.argv[1]) as engine:
+    container = engine.containers.get(sys.argv[2])
+    container.pause()
+    print(container.status)
+    container.unpause()
+    print(container.status)
+"""
+
+
+@pytest.mark.needs("mounts", "control groups")
+def test_a_pause_by_who_sees_no_control_groups(
+    engine: ck.Engine, shared_root: Path, busybox: str
+) -> None:
+    """The launcher does it; whether the last process is frozen by now can not be seen from there."""
+    hide = 'umount -l -R /sys/fs/cgroup && exec "$@"'
+    with engine.start(busybox, ["sleep", "1000"]) as container:
+        command = [sys.executable, "-c", PAUSE, str(shared_root), container.id]
+        before = ["unshare", "-m", "sh", "-c", hide, "sh"]
+        done = subprocess.run([*before, *command], capture_output=True, text=True, check=False)
+    assert (done.stderr, done.stdout.split()) == ("", ["paused", "running"])
+
+
 @pytest.fixture
 def parent() -> Iterator[Path]:
     """A group without processes, with a leaf."""

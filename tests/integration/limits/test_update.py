@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 import containerkit as ck
+from containerkit.runtime import updating
 from containerkit.runtime.records import Records
 from tests.integration.limits.support import VERSION, eventually, has, value, whole_disk
 
@@ -170,6 +172,46 @@ def test_limits_that_nobody_wrote_down(
             container.update(limits=ck.Limits(memory="96m", memory_swap="96m"))
         container.update(limits=ck.Limits(memory="24m"))
         assert memory_of(container) == (24, 48)
+
+
+def test_who_was_killed_between_two_writes(
+    engine: ck.Engine, busybox: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next update, of anything, ends with what the catalog has."""
+    cpu, weight = ("cpu.max", "cpu.weight") if V2 else ("cpu.cfs_quota_us", "cpu.shares")
+    with engine.start(busybox, SLEEP, limits=ck.Limits(memory="64m")) as container:
+        fresh = value(container, cpu), value(container, weight)
+        with monkeypatch.context() as patch:
+            patch.setattr(Records, "configure", lambda *_: None)
+            container.update(limits=ck.Limits(cpus=0.5, cpu_shares=10, memory="16m"))
+        assert value(container, cpu) != fresh[0]
+        container.update(limits=ck.Limits(pids=9))
+        assert (value(container, cpu), value(container, weight)) == fresh
+        assert (memory_of(container), value(container, "pids.max")) == ((64, 128), "9")
+
+
+def test_an_interrupt_between_two_writes(
+    engine: ck.Engine, busybox: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with engine.start(busybox, SLEEP, limits=ck.Limits(memory="64m", pids=7)) as container:
+        with monkeypatch.context() as patch:
+            patch.setattr(updating, "_write_file", _interrupted_at("pids.max"))
+            with pytest.raises(KeyboardInterrupt):
+                container.update(limits=ck.Limits(memory="32m", pids=8))
+        assert (memory_of(container), value(container, "pids.max")) == ((64, 128), "7")
+
+
+def _interrupted_at(file: str) -> Callable[[Sequence[str], str, str], None]:
+    """Return what writes as ever, but for an interrupt after the first time that it writes a file."""
+    write, left = updating._write_file, [file]
+
+    def interrupted(places: Sequence[str], file: str, value: str) -> None:
+        write(places, file, value)
+        if file in left:
+            left.remove(file)
+            raise KeyboardInterrupt
+
+    return interrupted
 
 
 def _interrupted(*_: object) -> None:

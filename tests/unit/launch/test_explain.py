@@ -58,6 +58,7 @@ def test_every_op_has_words(code: int) -> None:
         (Code.EXEC, errno.ENOENT, "interpreter"),
         (Code.EXEC, errno.EACCES, "not executable"),
         (Code.OVERLAY, errno.ENODEV, "module overlay"),
+        (Code.OVERLAY, errno.E2BIG, "90 layers"),
         (Code.RLIMIT, errno.EPERM, "CAP_SYS_RESOURCE"),
         (Code.MOUNT_FS, errno.ELOOP, "link"),
         (Code.MKDIR, errno.EROFS, "read-only"),
