@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _OVERHEAD = 16 << 20
 """Bytes that headers and padding may have in any archive."""
 
+_MAPS = 64 << 20
+"""Bytes that all sparse maps of a layer may have: Python takes its time for them."""
+
 _NO_SUCH_ID = "its owner is no id here; /etc/subuid and /etc/subgid grant more to a new root"
 
 _ARCHIVES_FAULT = frozenset(
@@ -31,13 +34,26 @@ _ARCHIVES_FAULT = frozenset(
 
 def _remove_tree(directory: int, name: Any) -> int:
     """Remove a directory that another entry of its archive replaces."""
-    from shutil import rmtree
-
     try:
-        rmtree(ffi.string(name), dir_fd=directory)
+        _remove(directory, ffi.string(name))
     except OSError as error:
         return -(error.errno or errno.EIO)
     return 0
+
+
+def _remove(parent: int, name: bytes | str) -> None:
+    # Not by shutil: this thread has a umask of 0, which files that an import makes would get.
+    try:
+        os.unlink(name, dir_fd=parent)
+    except IsADirectoryError:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        directory = os.open(name, flags, dir_fd=parent)
+        try:
+            for below in os.listdir(directory):
+                _remove(directory, below)
+        finally:
+            os.close(directory)
+        os.rmdir(name, dir_fd=parent)
 
 
 ffi.def_extern("ck_remove_tree", error=-errno.EIO)(_remove_tree)
@@ -101,7 +117,7 @@ class Applier:
         self._fed = 0
         self._most = max_bytes
         self._sparse: sparse.Taking | None = None
-        self._due = 0
+        self._due = self._maps = 0
         try:
             root = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
         except OSError as error:
@@ -202,6 +218,9 @@ class Applier:
         header = bytes(ffi.buffer(left.header, sparse.BLOCK))
         records = bytes(ffi.buffer(left.records, left.records_size)) if left.records_size else b""
         found = yield from sparse.read_map(header, records, size)
+        self._maps += len(records) + 16 * len(found.segments)
+        if self._maps > _MAPS:
+            raise self._bad("the layer's sparse maps are too long together")
         if found.size > self._most - left.bytes:
             raise self._bad("the layer's files are too large together", LIMIT_HINT)
         left.bytes += found.size
@@ -234,7 +253,7 @@ class Applier:
         return os.fsdecode(ffi.string(named)) if named else ""
 
     def _bad(self, why: str, hint: str = BROKEN_HINT) -> ArchiveError:
-        self._failed = True
+        self._failed, self._sparse = True, None
         entry = self._entry
         return ArchiveError(f"{self._attempt}: {_shown(entry)}: {why}", hint=hint, entry=entry)
 

@@ -113,12 +113,15 @@ def _old_map(block: bytes) -> Generator[int, memoryview, list[int]]:
     numbers: list[int] = []
     first, after = 386, 482
     while len(numbers) <= NUMBERS:
+        known = len(numbers)
         for at in range(first, after, 12):
             if not block[at]:
                 break
             numbers.append(_field(block[at : at + 12]))
         if not block[after]:
             break
+        if not first and len(numbers) == known:
+            raise BadMap(BAD_MAP)  # there is no end to what says nothing
         block = yield from _block()
         first, after = 0, 504
     return numbers
@@ -149,7 +152,7 @@ def _read_records(records: bytes) -> tuple[int, int, list[int]]:
     numbers: list[int] = []
     while at < len(records):
         space = records.index(b" ", at)
-        end = at + int(records[at:space])
+        end = at + int(records[at:space].lstrip(b"0"))  # which Python counts as digits
         key, _, value = records[space + 1 : end - 1].partition(b"\0")
         at = end
         if key in {b"GNU.sparse.size", b"GNU.sparse.realsize"}:
@@ -157,15 +160,18 @@ def _read_records(records: bytes) -> tuple[int, int, list[int]]:
         elif key == b"GNU.sparse.major":
             major = _decimal(value, 0, 1)
         elif key in {b"GNU.sparse.map", b"GNU.sparse.offset", b"GNU.sparse.numbytes"}:
-            numbers += _list(value + b"\0")
+            _add_numbers(value + b"\0", numbers)
     return real, major, numbers
 
 
-def _list(text: bytes) -> list[int]:
-    numbers = [int(number) for number in _NUMBER.findall(text)]
-    if not numbers or _NUMBER.sub(b"", text):
-        raise BadMap(BAD_MAP)
-    return numbers
+def _add_numbers(text: bytes, numbers: list[int]) -> None:
+    at = 0
+    while at < len(text):
+        found = _NUMBER.match(text, at)
+        if not found or len(numbers) >= NUMBERS:
+            raise BadMap(BAD_MAP)
+        numbers.append(int(found[1]))
+        at = found.end()
 
 
 def _decimal(text: bytes, least: int, most: int) -> int:

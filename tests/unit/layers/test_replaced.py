@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import shutil
+import os
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def test_a_refusal_is_the_hosts(
     def refuse(path: bytes, *, dir_fd: int) -> Any:
         raise error
 
-    monkeypatch.setattr(shutil, "rmtree", refuse)
+    monkeypatch.setattr(os, "rmdir", refuse)
     with pytest.raises(HostError) as caught:
         unpack(b"".join(TREE) + entry(b"d", data=b"z") + END, tmp_path)
     assert caught.value.errno == (error.errno or errno.EIO)

@@ -152,6 +152,31 @@ def test_a_map_has_an_end() -> None:
     on_and_on = (b"".join(a + b for a, b in octal(*[0] * 42)) + b"\1".ljust(8, b"\0")) * 20_000
     with pytest.raises(sparse.BadMap):
         read(block, b"", 0, on_and_on, 512)
+    with pytest.raises(sparse.BadMap):
+        read(block, b"", 0, bytes(504) + b"\1".ljust(8, b"\0"), 512)
+    numbers = ("GNU.sparse.map", b"0," * (sparse.NUMBERS // 2) + b"0")
+    with pytest.raises(sparse.BadMap):
+        read(header(b"s"), as_in_c([("GNU.sparse.size", b"1"), numbers, numbers]), 0)
+
+
+def test_the_maps_of_a_layer_have_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("containerkit._native.applier._MAPS", 400)
+    fields = {"GNU.sparse.size": b"100", "GNU.sparse.map": b"0,5,50,5"}
+    file = pax(fields) + entry(b"s", data=b"0123456789")
+    within, beyond = tmp_path / "within", tmp_path / "beyond"
+    within.mkdir()
+    beyond.mkdir()
+    unpack(file * 4 + END, within)
+    with pytest.raises(ArchiveError, match="maps are too long together"):
+        unpack(file * 5 + END, beyond)
+
+
+def test_a_length_of_many_digits(tmp_path: Path) -> None:
+    length = b"%05000d" % 5010
+    said = length + b" comment=\n" + records([("GNU.sparse.name", b"s")])
+    archive = header(b"x", b"x", size=len(said)) + padded(said) + entry(b"t", data=b"x") + END
+    assert unpack(archive, tmp_path) == (1, 1)
+    assert (tmp_path / "s").read_bytes() == b"x"
 
 
 FRAGMENTS = st.lists(
