@@ -89,11 +89,11 @@ void ck_exec_finish(struct ck_launcher *l, struct ck_container *e)
 
 void ck_exec_kill(struct ck_launcher *l, struct ck_container *e, int signal)
 {
-    ck_pidfd_kill(e->pidfd, signal);
-    if (signal != SIGKILL)
-        return;
-    e->life.dying = true;
-    kill_group(l, e);
+    if (e->status != CK_ENDED) /* then it is of somebody else */
+        ck_pidfd_kill(e->pidfd, signal);
+    e->life.dying |= signal == SIGKILL;
+    if (signal == SIGKILL)
+        kill_group(l, e);
 }
 
 /* ---- its first process */

@@ -136,9 +136,8 @@ void ck_request_event(struct ck_launcher *l, uint64_t tag)
     if (got == -EAGAIN)
         return;
     if (waits_for(at, at->container, CK_FREEZE))
-        ck_life_freeze(l, at->container, false); /* which may drop it */
-    if (at->fd <= 0 || at->kind || got < (ssize_t)sizeof *request ||
-        !ck_launcher_is_packet(&request->packet, got))
+        ck_life_freeze(l, at->container, false);
+    if (at->kind || got < (ssize_t)sizeof *request || !ck_launcher_is_packet(&request->packet, got))
         drop(l, at);
     else
         handle(l, at, request, (size_t)got, fds, n);

@@ -149,15 +149,15 @@ def held_still(container: Handle) -> Iterator[None]:
         with contextlib.suppress(ContainerNotFound):
             stack.enter_context(begin.Operation(container._keeper, container.id))
         status = container._require("look through", *words.STATUSES[:-1]).status
-        if status == "running":
-            with contextlib.suppress(InvalidStatus):  # it has just ended
+        with contextlib.suppress(InvalidStatus):  # it has just ended
+            if status == "running":
                 # Thawed with the connection's end, also when this process is killed meanwhile.
                 channel = container._connect(packets.FREEZE, values=(1,))
                 stack.callback(channel.finish)
-                event, _fds = channel.receive()
-                if event is not None and event.kind == packets.DONE:
-                    with contextlib.suppress(HostError):
-                        freezing.wait_frozen(container)
+                channel.receive()
+            if status in words.LIVE:  # somebody else may have asked for a pause just now
+                with contextlib.suppress(HostError):
+                    freezing.wait_frozen(container)
         yield
 
 

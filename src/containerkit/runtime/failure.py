@@ -165,7 +165,7 @@ def _end(event: Event) -> str:
 def _too_many(plan: Plan) -> LaunchError:
     return LaunchError(
         "cannot start the container: this process runs as many of them as its limit of open"
-        " files allows, or 4096",
+        " files allows, or 8192 with what is executed in them",
         errno=errno.EMFILE,
         hint="raise the hard limit (ulimit -Hn), or start fewer at once",
         plan=plan,

@@ -102,7 +102,7 @@ def wait_frozen(container: Handle) -> None:
 
     Raises:
         InvalidStatus: it was ended, or let go on, meanwhile.
-        HostError: the kernel did not freeze all of them in time; they go on.
+        HostError: the kernel did not freeze all of them in time.
 
     Blocking: at most 10 s; some may be slow to arrive where they can be frozen.
     """
@@ -115,6 +115,5 @@ def wait_frozen(container: Handle) -> None:
         if frozen is None:
             return
         if time.monotonic() > deadline:
-            container._ask(packets.THAW)
             raise _refused(container, "pause", errno.ETIMEDOUT)
         time.sleep(_POLL_SECONDS)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from containerkit.errors import (
     ConfigError,
     ContainerNotFound,
+    HostError,
     InvalidStatus,
     Timeout,
 )
@@ -173,7 +174,11 @@ class Verbs(Handle):
         """
         self._require("pause", "running")
         freezing.demand(self, "pause", packets.FREEZE, "running")
-        freezing.wait_frozen(self)
+        try:
+            freezing.wait_frozen(self)
+        except HostError:
+            self._ask(packets.THAW)
+            raise
 
     def unpause(self) -> None:
         """Let its processes go on.

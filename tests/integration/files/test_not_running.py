@@ -9,7 +9,8 @@ import pytest
 
 import containerkit as ck
 from containerkit.errors import ConfigError, InvalidStatus
-from containerkit.runtime import begin
+from containerkit.runtime import begin, freezing
+from containerkit.runtime.contents import held_still
 from containerkit.state import record
 from containerkit.state.lock import FileLock
 
@@ -97,6 +98,22 @@ def test_the_files_of_a_paused_one(engine: ck.Engine, busybox: str) -> None:
         assert box.diff()
         assert str(box.status) == "paused"
         box.unpause()
+
+
+@pytest.mark.needs("control groups")
+def test_those_of_one_that_is_being_paused(
+    engine: ck.Engine, busybox: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says that it is paused before the kernel has frozen all of it: that is waited for."""
+    answers = [True, False, False]
+
+    with engine.start(busybox, ["sleep", "1000"]) as box:
+        box.pause()
+        with monkeypatch.context() as patch:
+            patch.setattr(freezing, "is_frozen", lambda _places: answers.pop())
+            with held_still(box):
+                assert answers == []
+            assert str(box.status) == "paused"
 
 
 def test_a_removed_one_has_none(engine: ck.Engine, busybox: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 import containerkit as ck
 from containerkit.model.limits import Limits
-from containerkit.runtime import home, packets
+from containerkit.runtime import freezing, home, packets
 from containerkit.runtime.launcher import Launcher
 from containerkit.state import record
 from tests.integration.life.support import Kept, begin, receive
@@ -113,9 +113,11 @@ def test_pause_and_go_on(engine: ck.Engine, busybox: str, launcher: Launcher) ->
     one = begin(engine, busybox, ["sh", "-c", script], launcher)
     file = one.directory / "upper" / "0" / "n"
     until(file.exists)
+    groups = [str(group) for path in launcher.group.paths for group in path.glob("[0-9]*")]
     for _ in range(3):
         one.done(packets.FREEZE)
         one.done(packets.FREEZE)
+        until(lambda: freezing.is_frozen(groups))
         size = file.stat().st_size
         state = one.state()
         assert state is not None

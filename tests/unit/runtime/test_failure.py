@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import pickle
+import re
+from pathlib import Path
 
 import pytest
 
@@ -94,6 +96,10 @@ def test_no_room() -> None:
     error = launch_error(PLAN, event(NOWHERE, 0, 0, errno.EMFILE))
     assert isinstance(error, LaunchError)
     assert error.hint
+    header = (Path(__file__).parents[3] / "src" / "_native" / "ck_launcher.h").read_text()
+    found = re.search(r"CK_CONTAINERS = (\d+)", header)
+    assert found is not None
+    assert found[1] in str(error)
 
 
 def test_they_pickle() -> None:
