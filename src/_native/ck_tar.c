@@ -258,7 +258,7 @@ static int take_entry(struct ck_tar *tar, char type)
 
     CK_TRY(take_names(tar));
     e->type = type == 0 || type == '7' || type == 'S' ? '0' : type;
-    if (e->type == '0' && *e->path && e->path[strlen(e->path) - 1] == '/')
+    if (e->type == '0' && type != 'S' && *e->path && e->path[strlen(e->path) - 1] == '/')
         e->type = '5'; /* v7 had no other way to say directory */
     if (e->type < '0' || e->type > '6')
         return ck_tar_bad(tar, "an unknown type of entry");

@@ -128,6 +128,13 @@ def test_an_old_map_goes_on_in_blocks_of_its_own() -> None:
     assert read(old_header(binary), b"", 10).segments == [(5, 10)]
 
 
+def test_what_an_old_map_tells_of_is_no_directory(tmp_path: Path) -> None:
+    tail = old_header(octal(0, 10))[345:]
+    archive = entry(b"s/", b"S", b"0123456789", magic=b"ustar  \0", tail=tail) + END
+    assert unpack(archive, tmp_path) == (1, 1000)
+    assert (tmp_path / "s").read_bytes() == b"0123456789".ljust(1000, b"\0")
+
+
 def test_old_maps_that_are_none() -> None:
     ten = b"%011o\0" % 10
     for pairs, real in (
