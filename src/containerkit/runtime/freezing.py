@@ -14,7 +14,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
-from containerkit.errors import HostError, InvalidStatus, MissingFeature
+from containerkit.errors import HostError, InvalidStatus, MissingFeature, refusals
 from containerkit.runtime import groups, packets
 from containerkit.runtime import status as words
 
@@ -28,6 +28,7 @@ _POLL_SECONDS: Final = 0.001
 _GONE: Final = frozenset({errno.ESRCH, errno.ENOENT})
 
 
+@refusals("find the container's control groups")
 def groups_of(container: Handle) -> tuple[str, ...]:
     """Return the directories of a container's control groups; none where it has none now."""
     state = container._look().state
@@ -94,6 +95,7 @@ def _refused(container: Handle, attempt: str, error: int) -> HostError:
     )
 
 
+@refusals("see whether the container is frozen")
 def wait_frozen(container: Handle) -> None:
     """Wait until all processes of a container are frozen, which was asked for.
 
@@ -102,7 +104,7 @@ def wait_frozen(container: Handle) -> None:
 
     Raises:
         InvalidStatus: it was ended, or let go on, meanwhile.
-        HostError: the kernel did not freeze all of them in time.
+        HostError: the kernel did not freeze all of them in time, or does not tell.
 
     Blocking: at most 10 s; some may be slow to arrive where they can be frozen.
     """

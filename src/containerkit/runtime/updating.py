@@ -67,21 +67,21 @@ def update(container: Verbs, limits: Limits) -> None:
         new = merged(old, changes_of(kept.options, limits))
         devices = block_devices(old) | block_devices(new)
         settings: Sequence[str] = ()
-        anew = undo = settings
+        anew = undo = places = settings
         if container._look().is_live:
             facts = _facts(container)
             settings = update_settings(old, new, facts, devices)
             anew = anew_settings(new, facts, devices)
             undo = changed_settings(new, old, facts, devices)
+            places = freezing.groups_of(container)
         else:
             cgroup_settings(new, keeper.runner.launcher()[1], [], devices)
         options: ContainerOptions = {**kept.options, "limits": new}
         try:
-            _write(container, settings, anew)
+            _write(container, places, settings, anew)
             keeper.records.configure(container.id, kept._replace(options=options).dump())
         except BaseException:  # an interrupt, too, may come between two writes
-            if undo:
-                _write_all(freezing.groups_of(container), undo)
+            _write_all(places, undo)
             raise
 
 
@@ -117,17 +117,19 @@ def _is_ours(directory: Path) -> bool:
     return f"/{cgroups.PREFIX}" in str(directory)
 
 
-def _write(container: Verbs, settings: Sequence[str], anew: Sequence[str]) -> None:
+def _write(
+    container: Verbs, places: Sequence[str], settings: Sequence[str], anew: Sequence[str]
+) -> None:
     """Write the settings to its control groups.
 
     One that has ended has none: then the limits are for its next start.
 
     Args:
         container: it runs.
+        places: its groups.
         settings: what changes: (controller, file, value) in a row.
         anew: all of them, whatever the kernel has: who was killed in an update has left its own.
     """
-    places = freezing.groups_of(container)
     anew = _there(places, anew)
     refused = _write_all(places, settings) or _write_all(places, anew)
     if refused is not None and refused.error.errno == errno.EINVAL:
