@@ -390,8 +390,8 @@ static int overlay(struct ck_start *start, const struct ck_op *op, bool append)
 
 static int do_overlay(struct ck_start *start, const struct ck_op *op)
 {
-    const bool classic = start->launcher->hello.flags & CK_CLASSIC_OVERLAY;
-    int mount = classic ? -EINVAL : overlay(start, op, true);
+    uint32_t *flags = &start->launcher->hello.flags;
+    int mount = *flags & CK_CLASSIC_OVERLAY ? -EINVAL : overlay(start, op, true);
     char name[16] = "0";
 
     if (mount == -EINVAL) { /* as before Linux 6.5, by mount(2)'s own rules */
@@ -400,6 +400,8 @@ static int do_overlay(struct ck_start *start, const struct ck_op *op)
         for (uint32_t i = 1; ck_unlinkat(AT_FDCWD, name, 0) == 0; i++)
             snprintf(name, sizeof name, "%x", i);
         ck_chdir("/");
+        if (mount >= 0) /* the kernel's log gets a line for each that is tried in vain */
+            *flags |= CK_CLASSIC_OVERLAY;
     }
     return fill_slot(start, op->fd[0], mount);
 }
