@@ -1,6 +1,6 @@
 """Limits as the kernel wants them: files of control groups, version 1 and 2, and rlimits.
 
-Owns that mapping, for a start and for a change while it runs.  Must not write anything.  What is
+Owns that mapping, for a start; `updates` has what changes while it runs.  Must not write anything.  What is
 set only by default is left out, with a note, where the host can not do it; what was asked for
 raises.
 
@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
-
-import attrs
 
 from containerkit.errors import ConfigError, MissingFeature
 from containerkit.launch.capabilities import mask_of
@@ -47,11 +45,11 @@ _DELEGATE: Final = (
     " limits=Limits(memory=UNLIMITED, cpus=UNLIMITED, pids=UNLIMITED, ulimits={'nproc': 128})"
 )
 
-_SOCKETS: Final = "memory.kmem.tcp.limit_in_bytes"
+SOCKETS: Final = "memory.kmem.tcp.limit_in_bytes"
 """What TCP and UDP have in buffers: version 1 counts that apart from memory, and only where it is limited."""
 
 OPTIONAL_FILES: Final = (
-    _SOCKETS,
+    SOCKETS,
     "memory.memsw.limit_in_bytes",  # CONFIG_SWAP, and swapaccount=1 before Linux 5.8
     "memory.swap.max",
     "cpu.cfs_quota_us",  # CONFIG_CFS_BANDWIDTH
@@ -65,36 +63,14 @@ OPTIONAL_FILES: Final = (
 )
 """Files of control groups that a kernel with their controller may lack."""
 
-_PERIOD_US: Final = 100_000
-_RATES: Final = (
+PERIOD_US: Final = 100_000
+RATES: Final = (
     ("read_bps", "blkio.throttle.read_bps_device", "rbps"),
     ("write_bps", "blkio.throttle.write_bps_device", "wbps"),
     ("read_iops", "blkio.throttle.read_iops_device", "riops"),
     ("write_iops", "blkio.throttle.write_iops_device", "wiops"),
 )
-_TOTAL: Final = ("memory", "memory.memsw.limit_in_bytes", "")
-_LIFTED: Final = {
-    "pids.max": "max",
-    "memory.memsw.limit_in_bytes": "-1",  # before the other, as the kernel takes them
-    "memory.limit_in_bytes": "-1",
-    _SOCKETS: "-1",
-    "memory.max": "max",
-    "memory.swap.max": "max",
-    "cpu.cfs_quota_us": "-1",
-    "cpu.max": f"max {_PERIOD_US}",
-    "cpu.shares": "1024",
-    "cpu.weight": "100",
-    "blkio.weight": "500",
-    "blkio.bfq.weight": "100",
-    "io.weight": "100",
-    "io.bfq.weight": "100",
-    "io.max": "rbps=max wbps=max riops=max wiops=max",
-} | {file: "0" for _field, file, _key in _RATES}
-"""What a file holds before anybody writes to it."""
-
-TOTAL_LIFTED: Final = (*_TOTAL[:2], "-1")
-"""What makes room, in version 1, for any limit on memory."""
-
+TOTAL: Final = ("memory", "memory.memsw.limit_in_bytes", "")
 DEFAULTS: Final = Limits()
 
 LIFTED: Final = Limits(
@@ -130,99 +106,15 @@ def cgroup_settings(
     """
     if limits.pids is None and "pids" not in facts.controllers:
         notes.append("no limit on processes: the host has no pids controller to use")
-    settings = _settings(limits, facts, devices)
+    settings = settings_of(limits, facts, devices)
     if limits is not DEFAULTS:
-        _require(settings, facts, limits)
+        require(settings, facts, limits)
         _check_ulimits(limits.ulimits, facts)
-    return _triples(settings)
+    return triples(settings)
 
 
-def merged(old: Limits, new: Limits) -> Limits:
-    """Return the limits after an update: what *new* leaves out, and each device, stays as it was.
-
-    Raises:
-        ConfigError: together they have no meaning.
-    """
-    changes = {
-        field.name: value
-        for field in attrs.fields(Limits)
-        if (value := getattr(new, field.name)) not in {None, ()}
-    }
-    if "io" in changes:
-        changes["io"] = tuple(({one.device: one for one in (*old.io, *new.io)}).values())
-    if "ulimits" in changes:
-        changes["ulimits"] = tuple({one.name: one for one in (*old.ulimits, *new.ulimits)}.values())
-    if isinstance(new.memory, Unlimited) and new.memory_swap is None:
-        changes["memory_swap"] = None
-    return attrs.evolve(old, **changes)
-
-
-def update_settings(
-    old: Limits,
-    new: Limits,
-    facts: HostFacts,
-    devices: Mapping[str, str] = _NO_DEVICES,
-) -> tuple[str, ...]:
-    """Return what to write, as `cgroup_settings` does, to change a running container's limits.
-
-    In an order that the kernel takes: it refuses, in version 1, a limit on memory above the one on
-    memory and swap together, at any moment.
-
-    Args:
-        old: what it runs with.
-        new: what it shall run with, all of it (see `merged`).
-        facts: of the host it runs on.
-        devices: the numbers of the block devices of both that are named by path.
-
-    Raises:
-        ConfigError: a device that is none.
-        MissingFeature: the host can not hold it, or not of a running container.
-    """
-    for field in ("shm_size", "disk", "ulimits"):
-        if getattr(new, field) != getattr(old, field):
-            raise MissingFeature(
-                f"cannot change {field} of a running container: it is set when it starts",
-                hint="stop it, update, start it again",
-                feature=f"update {field}",
-            )
-    before, after = _settings(old, facts, devices), _settings(new, facts, devices)
-    _require(after, facts, new)
-    _check_begun(before, after, facts)
-    return changed_settings(old, new, facts, devices)
-
-
-def changed_settings(
-    old: Limits,
-    new: Limits,
-    facts: HostFacts,
-    devices: Mapping[str, str] = _NO_DEVICES,
-) -> tuple[str, ...]:
-    """Return what `update_settings` does, of limits that have both held already."""
-    before, after = _settings(old, facts, devices), _settings(new, facts, devices)
-    changes = {key: value for key, value in after.items() if before.get(key) != value}
-    lifted = {key: _LIFTED[key[1]] for key in before if key not in after}
-    order = [*lifted, *changes]
-    if _TOTAL in order and _memory(new) > _total(old):
-        order.sort(key=lambda key: key != _TOTAL)
-    changes |= lifted
-    return _triples({key: changes[key] for key in order})
-
-
-def anew_settings(
-    new: Limits, facts: HostFacts, devices: Mapping[str, str] = _NO_DEVICES
-) -> tuple[str, ...]:
-    """Return all that holds *new*, whatever holds before; some of its files may not be there."""
-    settings = _settings(new, facts, devices)
-    skip = {file for _, file, _ in settings} | {_SOCKETS}  # to write that has a cost
-    lifted = ((file, value) for file, value in _LIFTED.items() if file not in skip)
-    common = ("pids.", "memory.", "cpu.")
-    return (
-        *(text for one in lifted if one[0].startswith(common) for text in ("", *one)),
-        *_triples(settings),
-    )
-
-
-def _triples(settings: Settings) -> tuple[str, ...]:
+def triples(settings: Settings) -> tuple[str, ...]:
+    """Return settings as (controller, file, value) in a row."""
     return tuple(
         text
         for (controller, file, device), value in settings.items()
@@ -230,7 +122,8 @@ def _triples(settings: Settings) -> tuple[str, ...]:
     )
 
 
-def _settings(limits: Limits, facts: HostFacts, devices: Mapping[str, str]) -> Settings:
+def settings_of(limits: Limits, facts: HostFacts, devices: Mapping[str, str]) -> Settings:
+    """Return what holds the limits, whether this host can or not."""
     found: Settings = {}
     if limits.pids is None:
         if "pids" in facts.controllers:
@@ -245,15 +138,16 @@ def _settings(limits: Limits, facts: HostFacts, devices: Mapping[str, str]) -> S
     return found
 
 
-def _memory(limits: Limits) -> float:
+def memory_of(limits: Limits) -> float:
+    """Return the limit on memory, in bytes."""
     return limits.memory if isinstance(limits.memory, int) else float("inf")
 
 
-def _total(limits: Limits) -> float:
+def total_of(limits: Limits) -> float:
     """Return memory and swap together; twice the memory by default, as Docker."""
     if isinstance(limits.memory_swap, int):
         return limits.memory_swap
-    return float("inf") if limits.memory_swap is not None else 2 * _memory(limits)
+    return float("inf") if limits.memory_swap is not None else 2 * memory_of(limits)
 
 
 def _add_memory(found: Settings, limits: Limits, facts: HostFacts, version: int) -> None:
@@ -262,19 +156,19 @@ def _add_memory(found: Settings, limits: Limits, facts: HostFacts, version: int)
     name = "memory.max" if version == 2 else "memory.limit_in_bytes"
     found["memory", name, ""] = str(limits.memory)
     name = "memory.swap.max" if version == 2 else "memory.memsw.limit_in_bytes"
-    total = _total(limits)
+    total = total_of(limits)
     if total < float("inf") and (limits.memory_swap is not None or name in facts.cgroup_files):
         # After the other: version 1 refuses a sum below memory.
         found["memory", name, ""] = str(int(total) - (limits.memory if version == 2 else 0))
-    if version == 1 and _SOCKETS in facts.cgroup_files:
-        found["memory", _SOCKETS, ""] = str(limits.memory)
+    if version == 1 and SOCKETS in facts.cgroup_files:
+        found["memory", SOCKETS, ""] = str(limits.memory)
 
 
 def _add_cpu(found: Settings, limits: Limits, version: int) -> None:
     if isinstance(limits.cpus, float):
-        quota = max(1000, round(limits.cpus * _PERIOD_US))
+        quota = max(1000, round(limits.cpus * PERIOD_US))
         if version == 2:
-            found["cpu", "cpu.max", ""] = f"{quota} {_PERIOD_US}"
+            found["cpu", "cpu.max", ""] = f"{quota} {PERIOD_US}"
         else:  # its period is this one in every new group
             found["cpu", "cpu.cfs_quota_us", ""] = str(quota)
     if isinstance(limits.cpu_shares, int):
@@ -291,7 +185,7 @@ def _add_cpu(found: Settings, limits: Limits, version: int) -> None:
 def _add_io(found: Settings, limits: Limits, facts: HostFacts, devices: Mapping[str, str]) -> None:
     for limit in limits.io:
         number = _number(limit, devices)
-        rates = [(getattr(limit, field), file, key) for field, file, key in _RATES]
+        rates = [(getattr(limit, field), file, key) for field, file, key in RATES]
         if facts.cgroup == "v2":
             texts = (f"{key}={'max' if rate is None else rate}" for rate, _, key in rates)
             found["io", "io.max", number] = " ".join(texts)
@@ -318,7 +212,8 @@ def _number(limit: IoLimit, devices: Mapping[str, str]) -> str:
     return number
 
 
-def _require(settings: Settings, facts: HostFacts, limits: Limits) -> None:
+def require(settings: Settings, facts: HostFacts, limits: Limits) -> None:
+    """Raise `MissingFeature` for the first setting that this host can not hold."""
     for (controller, file, _), value in settings.items():
         if controller not in facts.controllers:
             raise MissingFeature(
@@ -335,23 +230,6 @@ def _require(settings: Settings, facts: HostFacts, limits: Limits) -> None:
             )
     if limits.memory_swap is not None and facts.cgroup is None:
         raise MissingFeature("cannot limit swap: there are no control groups", feature="cgroup")
-
-
-def _check_begun(before: Settings, after: Settings, facts: HostFacts) -> None:
-    """Refuse, in version 1, a limit of a kind that the running container has no group for."""
-    if facts.cgroup == "v2":
-        return
-    had = {controller for controller, _, _ in before}
-    for controller in ("cpuset", "blkio"):
-        if controller not in had and any(key[0] == controller for key in after):
-            raise MissingFeature(
-                f"cannot begin to limit {controller} while the container runs: in cgroup version 1"
-                " it is in no such group",
-                hint="stop it, update, start it again",
-                feature=f"update {controller}",
-            )
-    if ("cpuset", "cpuset.cpus", "") in before.keys() - after.keys():
-        raise ConfigError("cpuset can not be lifted while the container runs: name all processors")
 
 
 def _check_ulimits(ulimits: tuple[Ulimit, ...], facts: HostFacts) -> None:

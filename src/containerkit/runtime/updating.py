@@ -1,7 +1,7 @@
 """New limits for a container: of a running one now, of any for its next start.
 
 Owns the writing to its control groups, and the undoing of that.  Must not: know what a limit means
-(`launch.limits`).
+(`launch.limits`, `launch.updates`).
 Neighbours: `verbs` calls it; `freezing` finds them; `records` keeps the limits.
 
 Atomicity: the row changes after the kernel has taken all of them; one that it refuses puts those
@@ -16,19 +16,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from containerkit.errors import ConfigError, HostError, InvalidStatus, refusals
-from containerkit.launch.limits import (
-    OPTIONAL_FILES,
+from containerkit.launch.limits import OPTIONAL_FILES, cgroup_settings
+from containerkit.launch.presets import changes_of, limits_of
+from containerkit.launch.request import HostFacts
+from containerkit.launch.updates import (
     TOTAL_LIFTED,
     anew_settings,
-    cgroup_settings,
     changed_settings,
     merged,
     update_settings,
 )
-from containerkit.launch.presets import changes_of, limits_of
-from containerkit.launch.request import HostFacts
 from containerkit.model.limits import Limits
-from containerkit.runtime import begin, birth, cgroups, freezing
+from containerkit.runtime import begin, birth, cgroups, entering, freezing
 from containerkit.runtime.devices import block_devices
 
 if TYPE_CHECKING:
@@ -70,18 +69,23 @@ def update(container: Verbs, limits: Limits) -> None:
         anew = undo = places = settings
         if container._look().is_live:
             facts = _facts(container)
-            settings = update_settings(old, new, facts, devices)
+            places = freezing.groups_of(container)
+            can_have = entering.possible(container, places) if facts.cgroup != "v2" else ()
+            settings = update_settings(old, new, facts, devices, groups=can_have)
             anew = anew_settings(new, facts, devices)
             undo = changed_settings(new, old, facts, devices)
-            places = freezing.groups_of(container)
         else:
             cgroup_settings(new, keeper.runner.launcher()[1], [], devices)
         options: ContainerOptions = {**kept.options, "limits": new}
+        made: Sequence[str] = ()
         try:
-            _write(container, places, settings, anew)
+            made = entering.make(container, places, settings[::3])
+            _write(container, (*places, *made), settings, anew)
+            entering.move((*places, *made), settings[::3])
             keeper.records.configure(container.id, kept._replace(options=options).dump())
         except BaseException:  # an interrupt, too, may come between two writes
-            _write_all(places, undo)
+            _write_all((*places, *made), undo)
+            entering.undo(made)
             raise
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,7 +11,14 @@ import pytest
 import containerkit as ck
 from containerkit.runtime import updating
 from containerkit.runtime.records import Records
-from tests.integration.limits.support import VERSION, eventually, has, value, whole_disk
+from tests.integration.limits.support import (
+    VERSION,
+    eventually,
+    groups,
+    has,
+    value,
+    whole_disk,
+)
 
 pytestmark = pytest.mark.needs("control groups")
 
@@ -25,6 +33,13 @@ def memory_of(container: ck.Container) -> tuple[int, int]:
     """Return memory, and memory and swap together, in MiB."""
     memory, total = int(value(container, MEMORY)), int(value(container, TOTAL))
     return memory // MIB, (total + (memory if V2 else 0)) // MIB
+
+
+def processes_of(container: ck.Container) -> list[int]:
+    """Return all that run in it, and what makes its execs."""
+    group = groups(container)["unified" if V2 else "pids"]
+    files = [group / "cgroup.procs", *group.glob("*/cgroup.procs")]
+    return [int(pid) for file in files for pid in file.read_text(encoding="ascii").split()]
 
 
 def test_memory_shrinks_and_grows(engine: ck.Engine, busybox: str) -> None:
@@ -83,12 +98,59 @@ def test_rates_of_devices(engine: ck.Engine, busybox: str) -> None:
             assert value(container, "blkio.throttle.read_bps_device") == ""
             assert value(container, "blkio.throttle.write_bps_device") == f"{device} 2097152"
     with engine.start(busybox, SLEEP) as container:
+        container.update(limits=limits)
+        file = "io.max" if V2 else "blkio.throttle.read_bps_device"
+        assert value(container, file).startswith(device)
+    one = engine.start(busybox, SLEEP, lifetime="detached")
+    try:
         if V2:
-            container.update(limits=limits)
-            assert value(container, "io.max").startswith(device)
+            one.update(limits=limits)
         else:
             with pytest.raises(ck.MissingFeature, match="cannot begin to limit blkio"):
-                container.update(limits=limits)
+                one.update(limits=limits)
+    finally:
+        one.remove(force=True)
+
+
+def test_processors_of_what_runs_already(engine: ck.Engine, busybox: str) -> None:
+    """All of it is moved, what an exec has begun too; and so is what is started later."""
+    if not has("cpuset"):
+        pytest.skip("no cpuset controller")
+    first, last = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
+    script = "sleep 1000 & exec sleep 1000"
+    with (
+        engine.start(busybox, ["sh", "-c", script], limits=ck.Limits(pids=9)) as container,
+        container.popen(["sh", "-c", script]),
+    ):
+        eventually(lambda: len(processes_of(container)) == 5, "all are there")
+        with pytest.raises(ck.HostError, match="cpuset"):
+            container.update(limits=ck.Limits(pids=8, cpuset="9999"))
+        assert value(container, "pids.max") == "9"
+        for only in (last, first):
+            container.update(limits=ck.Limits(cpuset=str(only)))
+            assert {frozenset(os.sched_getaffinity(pid)) for pid in processes_of(container)} == {
+                frozenset((only,))
+            }
+            shown = container.exec(["grep", "Cpus_allowed_list", "/proc/self/status"], text=True)
+            assert shown.stdout.split()[1] == str(only)
+        container.restart(grace=0)
+        assert container.pid is not None
+        assert os.sched_getaffinity(container.pid) == {first}
+
+
+def test_processors_that_can_not_be_kept(
+    engine: ck.Engine, busybox: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not has("cpuset"):
+        pytest.skip("no cpuset controller")
+    every = os.sched_getaffinity(0)
+    with engine.start(busybox, SLEEP) as container:
+        assert container.pid is not None
+        with monkeypatch.context() as patch:
+            patch.setattr(Records, "configure", _interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                container.update(limits=ck.Limits(cpuset=str(max(every))))
+        assert os.sched_getaffinity(container.pid) == every
 
 
 def test_they_hold_for_later_starts_too(engine: ck.Engine, busybox: str) -> None:

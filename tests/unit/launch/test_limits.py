@@ -7,8 +7,9 @@ import pytest
 
 from containerkit.errors import ConfigError, MissingFeature
 from containerkit.launch.capabilities import mask_of
-from containerkit.launch.limits import DEFAULT_PIDS, cgroup_settings, merged, update_settings
+from containerkit.launch.limits import DEFAULT_PIDS, cgroup_settings
 from containerkit.launch.request import HostFacts
+from containerkit.launch.updates import changed_settings, merged, update_settings
 from containerkit.model.limits import UNLIMITED, IoLimit, Limits, Unlimited
 from tests.unit.launch.plans import BARE, V1, V2
 
@@ -244,11 +245,14 @@ def test_what_is_set_at_the_start_only(new: Limits) -> None:
 
 
 def test_groups_that_it_is_not_in() -> None:
-    """Version 1: a container is in a group of these only if it had such a limit from the start."""
+    """Version 1: a container is in a group of these only if it had such a limit, or can be given one."""
     for new in (Limits(cpuset="0"), Limits(io_weight=10), Limits(io=IoLimit("8:0", read_bps=1))):
         with pytest.raises(MissingFeature, match="cannot begin"):
             update_settings(Limits(), new, V1)
+        assert update_settings(Limits(), new, V1, groups={"cpuset", "blkio"})
         assert update_settings(Limits(), new, V2)
+        assert changed_settings(new, Limits(), V2)
+    assert not changed_settings(Limits(cpuset="0"), Limits(), V1)
     assert update_settings(Limits(cpuset="1"), Limits(cpuset="0"), V1)
 
 

@@ -7,10 +7,10 @@ import pytest
 
 from containerkit.errors import ConfigError, MissingFeature
 from containerkit.launch.execute import ExecBase, ExecRequest, exec_plan
-from containerkit.launch.limits import merged
 from containerkit.launch.ops import Code
 from containerkit.launch.presets import STRICT, changes_of, limits_of
 from containerkit.launch.request import HostFacts
+from containerkit.launch.updates import merged
 from containerkit.model.limits import RESOURCES, UNLIMITED, Limits
 from containerkit.model.options import ContainerOptions
 from containerkit.model.security import Security
