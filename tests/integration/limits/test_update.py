@@ -115,9 +115,9 @@ def test_rates_of_devices(engine: ck.Engine, busybox: str) -> None:
 def test_processors_of_what_runs_already(engine: ck.Engine, busybox: str) -> None:
     """All of it is moved, what an exec has begun too; and so is what is started later."""
     if not has("cpuset"):
-        with engine.start(busybox, SLEEP) as container:
-            with pytest.raises(ck.MissingFeature, match="no cpuset controller"):
-                container.update(limits=ck.Limits(cpuset="0"))
+        refused = pytest.raises(ck.MissingFeature, match="no cpuset controller")
+        with engine.start(busybox, SLEEP) as container, refused:
+            container.update(limits=ck.Limits(cpuset="0"))
         return
     first, last = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
     script = "sleep 1000 & exec sleep 1000"
