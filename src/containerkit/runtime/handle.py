@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from containerkit.errors import ContainerNotFound, InvalidStatus
@@ -228,7 +227,10 @@ class Handle:
         is_alive = is_alive or self._keeper.is_alive
         has_owner = has_owner or self._keeper.has_owner
         directory = f"{self._keeper.root}/containers/{self.id}"
-        damaged = partial(direct.supervised, self._keeper.root, self._directory)
+
+        def damaged() -> State | None:
+            return direct.supervised(self._keeper.root, self._directory)
+
         state = record.read(directory, damaged=damaged)
         alive = True
         if state is not None and state.is_live and not is_alive(state.launcher):
