@@ -53,3 +53,35 @@ def test_a_refusal_is_the_hosts(
     with pytest.raises(HostError) as caught:
         unpack(b"".join(TREE) + entry(b"d", data=b"z") + END, tmp_path)
     assert caught.value.errno == (error.errno or errno.EIO)
+
+
+# ---- directories, and whiteouts, that take the place of something
+
+
+MARK = f"{'user' if os.geteuid() else 'trusted'}.overlay.opaque"
+
+
+@pytest.mark.parametrize(
+    ("before", "opaque"),
+    [
+        ([], False),
+        ([entry(b"d/", b"5")], False),
+        ([entry(b"d")], True),
+        ([entry(b"d", b"2", link=b"e")], True),
+        ([entry(b".wh.d")], True),
+        ([entry(b"d"), entry(b"d/", b"5"), entry(b"d", data=b"x")], True),
+    ],
+)
+def test_a_directory_hides_what_its_layer_hid(
+    tmp_path: Path, before: list[bytes], opaque: bool
+) -> None:
+    """As if the layer were unpacked over the lower one: what it replaced there does not come back."""
+    unpack(b"".join(before) + entry(b"d/", b"5") + END, tmp_path)
+    assert (MARK in os.listxattr(tmp_path / "d")) is opaque
+
+
+def test_a_whiteout_is_no_file_to_link_to(tmp_path: Path) -> None:
+    with pytest.raises(ArchiveError) as caught:
+        unpack(entry(b".wh.f") + entry(b"g", b"1", link=b"f") + END, tmp_path)
+    assert caught.value.entry == "g"
+    assert not (tmp_path / "g").exists()
