@@ -67,7 +67,8 @@ class _Pump:
         self._guard = threading.Lock()
         self.failure: ContainerKitError | None = None
         """What ended it, if that was not the container or its user."""
-        self._stop = os.eventfd(0, os.EFD_CLOEXEC)
+        with refusals("attach to the container"):
+            self._stop = os.eventfd(0, os.EFD_CLOEXEC)
         self._fds = [self._stop]
         self._followers: list[tuple[Follower, int, int]] = []
         stdin = stdout = stderr = -1
@@ -76,7 +77,8 @@ class _Pump:
             if not tty:
                 stderr = self._follow(2)
             if with_input:
-                self._input, stdin = os.pipe()
+                with refusals("attach to the container"):
+                    self._input, stdin = os.pipe()
                 self._fds.append(self._input)
             self.ends = Ends(stdin, stdout, stderr)
             self._thread = threading.Thread(
