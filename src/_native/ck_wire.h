@@ -83,7 +83,7 @@ struct ck_hello {
 };
 
 enum ck_hello_flag {
-    CK_CLASSIC_OVERLAY = 1, /* overlays as before Linux 6.5, where it is later: for tests */
+    CK_CLASSIC_OVERLAY = 1, /* overlays as before Linux 6.5: for tests, or found out */
     CK_OUTSIDE = 2,         /* cgroup v2: it is to live in its group too, not in its owner's */
     CK_LONE = 4,            /* it runs one container; cgroup v1: whose groups are its own */
     CK_USER_MARKS = 8,      /* overlays by user.* attributes: those of trusted.* are not ours */
