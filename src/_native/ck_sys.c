@@ -197,11 +197,12 @@ void ck_run_ordinarily(void)
     const long policy = syscall(SYS_sched_getscheduler, 0);
 
     syscall(SYS_personality, 0);
-    prctl(PR_SET_TIMERSLACK, 50000, 0, 0, 0); /* ns: the kernel's default */
     prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0);
     prctl(67 /* PR_SET_MEMORY_MERGE, of Linux 6.4 */, 0, 0, 0, 0);
     if (policy == SCHED_FIFO || policy == SCHED_RR || policy == 6 /* SCHED_DEADLINE */)
         syscall(SYS_sched_setscheduler, 0, SCHED_OTHER, &(int){0});
+    /* ns, the default; under a real-time policy there is none to set */
+    prctl(PR_SET_TIMERSLACK, 50000, 0, 0, 0);
     if (getpriority(PRIO_PROCESS, 0) < 0)
         setpriority(PRIO_PROCESS, 0, 0);
 }

@@ -32,6 +32,9 @@ with contextlib.suppress(PermissionError):  # not in every control group
     os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
 libc.personality(0x0040000)  # ADDR_NO_RANDOMIZE
 libc.prctl(8, 1, 0, 0, 0)  # PR_SET_KEEPCAPS
+libc.prctl(29, 123456, 0, 0, 0)  # PR_SET_TIMERSLACK
+libc.prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE
+libc.prctl(67, 1, 0, 0, 0)  # PR_SET_MEMORY_MERGE
 libc.prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
 fd = os.open(sys.argv[-1], os.O_RDONLY)
 for number in (fd, 20, 300):
@@ -109,9 +112,11 @@ def test_it_would_be_seen(attacks: Path, tmp_path: Path) -> None:
         f"directory: {tmp_path}",
         "personality: 40000",
         "subreaper: 1",
+        "no huge pages: 1",
         "descriptor: 300",
     }
     if os.geteuid() == 0:
         expected |= {"Groups:\t4242 ", "niceness: -5"}
     assert expected <= set(lines)
+    assert "timer slack: 50000" not in lines  # 0 with a real-time policy
     assert {"SigBlk:\t0000000000000000", "SigIgn:\t0000000000000000"}.isdisjoint(lines)

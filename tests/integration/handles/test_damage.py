@@ -164,3 +164,15 @@ def test_the_pins_of_a_killed_pull_go_with_the_next_opening(
             engine.recover()
             assert catalog.row("SELECT count(DISTINCT lease) FROM leases") == (1,)
             assert len(os.listdir(root.ingest)) == 1
+
+
+def test_a_fifo_among_its_files_is_not_waited_for(own: ck.Engine, busybox: str) -> None:
+    """Its launcher goes on: it runs other containers, too."""
+    with own.containers.create(busybox, FOREVER) as container:
+        files = record_of(container).parent / "files"
+        files.mkdir()
+        for number in range(4):
+            os.mkfifo(files / str(number))
+        with pytest.raises(ck.LaunchError):
+            container.start()
+        assert own.run(busybox, ["true"]).exit.ok

@@ -67,6 +67,9 @@ int main(int argc, char **argv)
     printf("niceness: %d\n", getpriority(PRIO_PROCESS, 0));
     printf("io priority: %ld\n", syscall(SYS_ioprio_get, 1, 0));
     printf("secure bits: %x\n", (unsigned)prctl(PR_GET_SECUREBITS));
+    printf("timer slack: %d\n", prctl(PR_GET_TIMERSLACK));
+    printf("no huge pages: %d\n", prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0));
+    printf("merges pages: %d\n", prctl(68 /* PR_GET_MEMORY_MERGE */, 0, 0, 0, 0));
     printf("keeps capabilities: %d\n", prctl(PR_GET_KEEPCAPS));
     printf("death signal: %d\n", ({
                int number = 0;
