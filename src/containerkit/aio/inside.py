@@ -100,7 +100,7 @@ class Inside:
             max_output=max_output,
             on_output=on_output,
         )
-        request = ExecRequest(command, env, workdir, user, tty, privileged)
+        request = ExecRequest(command, env, workdir, user, tty, privileged, how.streams)
         begun = await self._workers.call(
             lambda: Exec(self._core._target(how.deadline()), request, how).begin(),
             undo=Exec.abandon,

@@ -12,7 +12,7 @@ Neighbours: `runtime.execute` sends the plan to the launcher that runs the conta
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 _SECURITY: Final = Security()
 _NO_ARGUMENTS: Final = (None, None, None)
+_PLANS_MAX: Final = 8
+"""Execs that a container remembers: what is asked again and again is compiled and encoded once."""
 
 
 class _Frame(NamedTuple):
@@ -86,6 +88,7 @@ class ExecBase:
     ids: IdMap | None = None
     in_place: bool = False
     _frames: dict[Any, _Frame] = attrs.field(factory=dict, init=False, eq=False, repr=False)
+    _plans: dict[Hashable, Plan] = attrs.field(factory=dict, init=False, eq=False, repr=False)
 
 
 @attrs.frozen
@@ -111,11 +114,22 @@ class ExecRequest:
     privileged: bool = False
     streams: tuple[str, ...] = STREAMS
 
-    def with_streams(self, streams: tuple[str, ...]) -> ExecRequest:
-        """Return the same with other streams."""
-        return ExecRequest(
-            self.command, self.env, self.workdir, self.user, self.tty, self.privileged, streams
-        )
+    def key(self) -> Hashable | None:
+        """Return all that a plan depends on beside its base; None where that can not be told."""
+        command, env = self.command, self.env
+        if self.user is not None or self.workdir is not None:
+            return None
+        if not isinstance(command, str):
+            if not isinstance(command, list | tuple) or {*map(type, command)} != {str}:
+                return None  # a generator is there but once, a path can be another next time
+            command = tuple(command)
+        given = None if env is None else tuple(env.items())
+        key = (command, given, self.tty, self.privileged, self.streams)
+        try:
+            hash(key)
+        except TypeError:
+            return None
+        return key
 
 
 def exec_plan(base: ExecBase, request: ExecRequest) -> Plan:
@@ -130,6 +144,18 @@ def exec_plan(base: ExecBase, request: ExecRequest) -> Plan:
         MissingFeature: capabilities that the container was given are not there any more.
     """
     check_shapes({"env": request.env, "workdir": request.workdir})
+    key = request.key()
+    plan = None if key is None else base._plans.get(key)
+    if plan is None:
+        plan = _compiled(base, request)
+        if key is not None:
+            if len(base._plans) >= _PLANS_MAX:
+                base._plans.clear()
+            base._plans[key] = plan
+    return plan
+
+
+def _compiled(base: ExecBase, request: ExecRequest) -> Plan:
     key = request.tty, request.privileged, request.streams
     common = request.user is None and request.workdir is None
     frame = base._frames.get(key) if common else None

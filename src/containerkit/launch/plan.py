@@ -64,7 +64,7 @@ class Plan:
         notes: what was wished implicitly and is not there, one sentence each; not on the wire.
     """
 
-    __slots__ = ("child", "inputs", "kind", "namespaces", "notes", "prepare")
+    __slots__ = ("_encoded", "child", "inputs", "kind", "namespaces", "notes", "prepare")
 
     def __init__(
         self,
@@ -82,6 +82,7 @@ class Plan:
         self.namespaces = namespaces
         self.kind: PlanKind = kind
         self.notes = tuple(notes)
+        self._encoded: bytes | None = None
 
     @property
     def sections(self) -> tuple[tuple[Op, ...], tuple[Op, ...]]:
@@ -91,7 +92,7 @@ class Plan:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Plan):
             return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__[1:])
 
     def __hash__(self) -> int:
         return hash((self.sections, self.namespaces))
@@ -103,17 +104,19 @@ class Plan:
         return f"<Plan: {counts} steps>"
 
     def encode(self) -> bytes:
-        """Encode for the launcher.
+        """Encode for the launcher; a plan does not change, so this is done once.
 
         Raises:
             InvalidSpec: it does not fit the format (a NUL in a text, more than 1 MiB).
         """
-        return wire.encode(
-            self.sections,
-            inputs=len(self.inputs),
-            namespaces=self.namespaces,
-            flags=_FLAGS[self.kind],
-        )
+        if self._encoded is None:
+            self._encoded = wire.encode(
+                self.sections,
+                inputs=len(self.inputs),
+                namespaces=self.namespaces,
+                flags=_FLAGS[self.kind],
+            )
+        return self._encoded
 
     @classmethod
     def decode(cls, data: bytes) -> Plan:

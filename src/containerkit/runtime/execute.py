@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 START_SECONDS: Final = 120.0
 """How long what is started to be talked with may take to begin, where it has no time of its own."""
 
-_OUTPUTS: Final = ("stdout", "stderr")
 _SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
@@ -87,7 +86,7 @@ class Exec:
 
     Args:
         target: the container.
-        request: the command, and what it may choose; its streams are set here.
+        request: the command, and what it may choose; its streams are those of *how*.
         how: its input, output and time.
 
     Raises:
@@ -97,11 +96,10 @@ class Exec:
     __slots__ = ("_channel", "_how", "_ours", "_plan", "_target", "_tty")
 
     def __init__(self, target: Target, request: ExecRequest, how: Exchange) -> None:
-        streams = _OUTPUTS if how.data is None else ("stdin", *_OUTPUTS)
         self._target = target
         self._how = how
         self._tty = request.tty
-        self._plan = planned(target, request.with_streams(streams))
+        self._plan = planned(target, request)
         self._ours: dict[str, int] = {}
         self._channel: Channel | None = None
 

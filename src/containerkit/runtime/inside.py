@@ -130,7 +130,7 @@ class Inside(Verbs):
             max_output=max_output,
             on_output=on_output,
         )
-        request = ExecRequest(command, env, workdir, user, tty, privileged)
+        request = ExecRequest(command, env, workdir, user, tty, privileged, how.streams)
         return exec_(self._target(how.deadline()), request, how)
 
     @overload

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from containerkit.errors import ConfigError, Timeout
+from containerkit.launch.request import STREAMS
 from containerkit.model.limits import parse_size
 from containerkit.model.result import Result, decoded
 from containerkit.runtime import packets
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from containerkit.stdio.waiting import Waiting
 
 _TIMEOUT: Final = packets.CAUSES.index("timeout")
-_OUTPUTS: Final = ("stdout", "stderr")
+_OUTPUTS: Final = STREAMS[1:]
 
 
 class Exchange(NamedTuple):
@@ -47,6 +48,11 @@ class Exchange(NamedTuple):
     timeout: float | None
     max_output: int | None
     on_output: Callable[[LogEntry], object] | None
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Which of its streams are pipes."""
+        return _OUTPUTS if self.data is None else STREAMS
 
     def deadline(self) -> float | None:
         """Return when it has had its time, if it begins now; on the clock of ``time.monotonic``."""
@@ -227,7 +233,7 @@ class Run:
             self._image,
             self._command,
             self._options,
-            streams=("stdin", *_OUTPUTS) if "stdin" in self._ours else _OUTPUTS,
+            streams=self._how.streams,
             ephemeral=True,
             container_id=started.id,
         )[1]

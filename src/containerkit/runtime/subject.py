@@ -114,7 +114,9 @@ class ContainerSubject:
         )
         result = (
             yield from Exec(
-                self._handle._target(how.deadline(), told=False), ExecRequest(command), how
+                self._handle._target(how.deadline(), told=False),
+                ExecRequest(command, streams=how.streams),
+                how,
             )
             .begin()
             .waiting()

@@ -14,6 +14,7 @@ import os
 import struct
 import zlib
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -88,6 +89,7 @@ def encode(state: State) -> bytes:
     return data[:_CHECKED] + struct.pack("<I", zlib.adler32(data[:_CHECKED]))
 
 
+@lru_cache(maxsize=2048)  # most are what they were when they were read before
 def parse(data: bytes) -> State | None:
     """Return the record in *data*; None when there is none, or none that is whole."""
     if len(data) != SIZE:

@@ -187,6 +187,58 @@ def test_no_namespaces_of_its_own() -> None:
         changed.check()
 
 
+def test_what_is_asked_again_is_compiled_and_encoded_once() -> None:
+    base = attrs.evolve(BASE)
+    plan = exec_plan(base, ExecRequest(["true"], env={"A": "1"}))
+    assert exec_plan(base, ExecRequest(("true",), env={"A": "1"})) is plan
+    assert plan.encode() is plan.encode()
+
+
+class _Path:
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __fspath__(self) -> str:
+        return self.text
+
+
+def test_what_can_be_another_next_time_is_compiled_each_time() -> None:
+    path = _Path("one")
+    command: Any = ["true", path]
+    before = exec_plan(BASE, ExecRequest(command))
+    path.text = "two"
+    assert argv(before) == ("true", "one")
+    assert argv(exec_plan(BASE, ExecRequest(command))) == ("true", "two")
+    assert argv(exec_plan(BASE, ExecRequest(iter(command)))) == ("true", "two")
+    with pytest.raises(ConfigError, match="the value of A"):
+        exec_plan(BASE, ExecRequest("true", env={"A": ["1"]}))  # type: ignore[dict-item]
+
+
+def argv(plan: Plan) -> Any:
+    return plan.child[-1].arena[1]
+
+
+WORDS = st.sampled_from(["true", "a b", "/x"])
+REQUESTS = st.builds(
+    ExecRequest,
+    WORDS | st.lists(WORDS, min_size=1, max_size=2),
+    st.none() | st.dictionaries(st.sampled_from(["A", "B"]), st.none() | WORDS),
+    st.none() | st.just("/srv"),
+    st.sampled_from([None, 0, "app"]),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([(), ("stdout", "stderr")]),
+)
+
+
+@given(st.lists(REQUESTS, max_size=20))
+def test_what_was_asked_before_changes_no_plan(requests: list[ExecRequest]) -> None:
+    base = attrs.evolve(BASE)
+    for one in requests:
+        assert exec_plan(base, one) == exec_plan(attrs.evolve(BASE), one)
+    assert len(base._plans) <= 8
+
+
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
 
 
