@@ -19,12 +19,13 @@ void ck_launcher_tell(int channel, uint16_t kind, const struct ck_event *event, 
         ck_shutdown(channel, SHUT_RDWR); /* it has gone, or is to see that it will not be told */
 }
 
-void ck_launcher_refuse(int channel, uint32_t at, int error)
+int ck_launcher_refuse(int channel, uint32_t at, int error)
 {
     const struct ck_report report = {(uint16_t)(at >> 16), (uint16_t)at, 0, (uint16_t)-error, 0};
 
     ck_launcher_tell(channel, CK_FAILED, &(struct ck_event){.report = report}, -1, -1);
     ck_close_at(&channel);
+    return error;
 }
 
 int ck_launcher_watch(struct ck_launcher *l, int fd, int kind, uint32_t generation, size_t index)
@@ -227,7 +228,7 @@ static void on_event(struct ck_launcher *l, uint64_t tag)
     if (kind == CK_WATCH_CHANNEL)
         return on_channel(l, c);
     if (kind == CK_WATCH_LOG_STDOUT || kind == CK_WATCH_LOG_STDERR)
-        return ck_log_event(l, c, kind);
+        return (void)ck_log_take(l, c, kind == CK_WATCH_LOG_STDERR);
     if (kind == CK_WATCH_PROBE)
         return ck_health_output(l, c);
     ck_launcher_hear(l, c, kind == CK_WATCH_PIDFD); /* what it said last comes before its end */
@@ -284,10 +285,8 @@ static _Noreturn void loop(struct ck_launcher *l)
             ck_launcher_shutdown(l);
         if (busy)
             l->idle_since = ck_now(CLOCK_MONOTONIC);
-        else if (pool_due(l) &&
-                 pool_due(l) <=
-                     ck_now(CLOCK_MONOTONIC)) /* also beside a container that never stops talking */
-            ck_pool_work(l);
+        else if (pool_due(l) && pool_due(l) <= ck_now(CLOCK_MONOTONIC))
+            ck_pool_work(l); /* also beside a container that never stops talking */
         ck_launcher_reap(l);
     }
     ck_launcher_shutdown(l);

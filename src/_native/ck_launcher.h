@@ -98,7 +98,7 @@ struct ck_life {
 };
 
 /* A container; or an exec, which is one more process of a container: what it starts is in a group of its
- * own, and it has neither directory, record nor release ops. */
+ * own, or for want of one in the namespace that is its lock; it has no directory, record, release ops. */
 struct ck_container {
     enum ck_status status;
     struct ck_container *within; /* of an exec; else NULL */
@@ -135,8 +135,7 @@ enum ck_release {
 /* A locked directory and a cgroup of the same number, empty and with every value at its default. */
 struct ck_place {
     uint32_t number;
-    int lock;
-    int used, tuned;         /* another container was here before, with limits on more than pids */
+    int lock, used, tuned;   /* another container was here before, with limits on more than pids */
 };
 
 /* A child cloned ahead, parked on its socket. */
@@ -160,7 +159,7 @@ struct ck_launcher {
     int n_controllers, controllers[CK_CONTROLLERS];
     int unified;             /* index of the cgroup v2 controller directory or -1 */
     int32_t step;            /* how far set-up came, for READY */
-    uint32_t last_number;
+    uint32_t last_number, last_exec; /* of a container, of an exec */
     uint32_t live;           /* containers that are starting, or run to their end */
     uint32_t first_free;     /* no entry of the table before this one is free */
     uint32_t used, present;  /* entries ever used; those in use */
@@ -177,7 +176,6 @@ struct ck_launcher {
     _Alignas(8) char packet[sizeof(struct ck_packet) + CK_PLAN_INLINE + 4096];
     struct ck_record record; /* the one buffer of all logs */
     uint64_t due;            /* CLOCK_MONOTONIC ns of the next timer; 0: none */
-    uint32_t last_exec;      /* its number */
     struct ck_connection connections[CK_CONNECTIONS];
     struct ck_container containers[CK_CONTAINERS];
 };
@@ -283,14 +281,15 @@ bool ck_exec_is_ending(const struct ck_container *c);    /* the container's firs
 /* Below whose groups each exec has one: a directory; -1 where there are none. */
 int ck_exec_hierarchy(const struct ck_launcher *l, const struct ck_container *c);
 /* To the container's agent, made when there is none; descriptors: the socket for reports, the exec's
- * group, the plan's inputs, the memfd of a plan above CK_PLAN_INLINE bytes. */
+ * group or namespace, the plan's inputs, the memfd of a plan above CK_PLAN_INLINE bytes. */
 int ck_agent_send(struct ck_launcher *l, struct ck_container *c, const void *plan, size_t size,
                   const int *fds, int n);
 void ck_agent_end(struct ck_container *c);
 
 /* log */
 int ck_log_open(struct ck_start *start, const struct ck_op *op); /* the op LOG */
-void ck_log_event(struct ck_launcher *l, struct ck_container *c, int kind); /* CK_WATCH_LOG_... */
+/* Read a stream once, 0: output, 1: error; 0 when it has nothing more now. */
+int ck_log_take(struct ck_launcher *l, struct ck_container *c, int stream);
 void ck_log_finish(struct ck_launcher *l, struct ck_container *c); /* drain, close */
 int ck_log_input(struct ck_launcher *l, struct ck_container *c); /* a new descriptor or an errno */
 int ck_log_close_input(struct ck_launcher *l, struct ck_container *c);
@@ -320,7 +319,7 @@ void ck_launcher_unwatch(struct ck_launcher *l, int *fd); /* and close it */
 bool ck_launcher_is_full(int fd); /* of descriptors, fd being a new one */
 /* fd, terminal: -1: none */
 void ck_launcher_tell(int channel, uint16_t kind, const struct ck_event *event, int fd, int terminal);
-void ck_launcher_refuse(int channel, uint32_t at, int error); /* a plan, and close the channel */
+int ck_launcher_refuse(int channel, uint32_t at, int error); /* a plan, and close the channel */
 
 /* What an event is about; from CK_WATCH_PIDFD on the index is a container's or an exec's. */
 enum {

@@ -28,7 +28,7 @@ static int enter(struct ck_launcher *l, const struct ck_container *c)
 /* The exec's first process.  It sends a pidfd of itself before anything else: from then on the
  * launcher knows it, whatever happens to the agent.  So does the agent, whom no process of the
  * container can stop.  For a plan in a memfd, which is the last descriptor, there is its size. */
-static _Noreturn void run(const void *plan, size_t size, const int *fds, int n, int tasks, int user)
+static _Noreturn void run(const void *plan, size_t size, const int *fds, int n, int way, int user)
 {
     struct ck_child child = {.root = -1, .last = -1, .user = user, .report = fds[0]};
     int self = ck_pidfd_open(ck_getpid()), error = self;
@@ -36,8 +36,8 @@ static _Noreturn void run(const void *plan, size_t size, const int *fds, int n, 
 
     if (error >= 0)
         error = (int)ck_send(child.report, "", 1, &self, 1);
-    if (error >= 0 && tasks >= 0)
-        error = ck_write_all(tasks, "0", 1);
+    if (error >= 0 && way >= 0 && ck_setns(way, CLONE_NEWCGROUP) < 0)
+        error = ck_write_all(way, "0", 1); /* no namespace: the tasks of a group */
     if (size == sizeof size) {
         memcpy(&size, plan, sizeof size);
         plan = ck_map(fds[n - 1], size);
@@ -53,8 +53,8 @@ static _Noreturn void run(const void *plan, size_t size, const int *fds, int n, 
     ck_exit(126);
 }
 
-/* One exec; its descriptors are the socket for reports, the way into its group, the plan's inputs, the
- * memfd. */
+/* One exec; its descriptors are the socket for reports, the way into its group or namespace, the plan's
+ * inputs, the memfd. */
 static void serve(struct ck_launcher *l, int grouped, int error)
 {
     int fds[CK_FDS_MAX + 2], n = CK_FDS_MAX + 2, pidfd = -1;
@@ -65,7 +65,7 @@ static void serve(struct ck_launcher *l, int grouped, int error)
     if (!error)
         error = ck_clone(CLONE_PARENT, grouped && l->unified >= 0 ? fds[1] : -1, &pidfd);
     if (!error)
-        run(l->packet, (size_t)got, fds, n, grouped && l->unified < 0 ? fds[1] : -1, AGENT_USER);
+        run(l->packet, (size_t)got, fds, n, grouped && l->unified >= 0 ? -1 : fds[1], AGENT_USER);
     if (error < 0)
         ck_child_tell(fds[0], CK_CHILD, 0, 0, error, 0);
     else
@@ -94,10 +94,9 @@ static _Noreturn void run_agent(struct ck_launcher *l, const struct ck_container
 static int make_agent(struct ck_launcher *l, struct ck_container *c)
 {
     const uint32_t group = c->release & CK_HAS_CGROUP ? c->number : 0;
-    pid_t pid;
 
     c->agent = (struct ck_agent){.pidfd = -1};
-    pid = ck_pool_clone(l, group, 0, &c->agent.pidfd, &c->agent.socket);
+    const pid_t pid = ck_pool_clone(l, group, 0, &c->agent.pidfd, &c->agent.socket);
     if (pid == 0)
         run_agent(l, c);
     return pid;

@@ -3,14 +3,16 @@
  * The container's agent clones an exec's first process.  What that starts stays in a group of its
  * own, "<container's number>/x<the exec's>", and is killed as a whole when the first process has
  * ended: what is left then is frozen, killed and thawed, until the group can be removed.
+ *
+ * Without groups it stays in a namespace of control groups of its own, which shows nothing else and
+ * is left with CAP_SYS_ADMIN only: whatever is in there is killed, until there is nothing.
  */
+#include <glob.h>
+#include <stdlib.h>
 
 #include "ck_launcher.h"
 
-enum {
-    RETRY_NS = 2000000,
-    LOST_MS = 100,
-};
+enum { RETRY_NS = 2000000, LOST_MS = 100 };
 
 int ck_exec_hierarchy(const struct ck_launcher *l, const struct ck_container *c)
 {
@@ -55,18 +57,37 @@ static void done(struct ck_launcher *l, struct ck_container *e)
         ck_life_probed(l, c, code);
 }
 
+/* Kill all that is in a namespace of control groups; returns one of them, 0: there is none. */
+static pid_t kill_marked(int namespace)
+{
+    struct stat wanted, its;
+    glob_t all = {0};
+    pid_t found = 0;
+
+    ck_fstat(namespace, &wanted);
+    glob("/proc/[0-9]*/ns/cgroup", GLOB_NOSORT, NULL, &all);
+    for (size_t i = 0; i < all.gl_pathc; i++) {
+        const pid_t pid = atoi(all.gl_pathv[i] + strlen("/proc/"));
+        if (ck_fstatat(AT_FDCWD, all.gl_pathv[i], &its, 0) == 0 && its.st_ino == wanted.st_ino &&
+            ck_kill(pid, SIGKILL) == 0)
+            found = pid;
+    }
+    globfree(&all);
+    return found;
+}
+
 /* Kill all that is in an exec's group now; returns one of them, 0 when it is empty. */
 static pid_t kill_group(struct ck_launcher *l, const struct ck_container *e)
 {
     const int dir = ck_exec_hierarchy(l, e->within);
-    CK_CLEANUP_FD int procs = -1;
     char path[128];
-    pid_t found;
 
+    if (e->lock >= 0)
+        return kill_marked(e->lock);
     ck_pool_freeze(l, group_path(l, e, path, ""), true);
-    procs = ck_openat(dir, group_path(l, e, path, "/cgroup.procs"), O_RDONLY, 0);
-    found = ck_kill_listed(procs, false);
-    ck_close_at(&procs); /* it may be the last descriptor that there is */
+    int list = ck_openat(dir, group_path(l, e, path, "/cgroup.procs"), O_RDONLY, 0);
+    const pid_t found = ck_kill_listed(list, false);
+    ck_close_at(&list); /* it may be the last descriptor that there is */
     ck_pool_freeze(l, group_path(l, e, path, ""), false);
     return found;
 }
@@ -80,7 +101,8 @@ void ck_exec_finish(struct ck_launcher *l, struct ck_container *e)
 
     e->status = CK_ENDED;
     ck_launcher_unwatch(l, &e->pidfd);
-    if (dir < 0 || ck_unlinkat(dir, group_path(l, e, path, ""), AT_REMOVEDIR) != -EBUSY)
+    if (e->lock >= 0 ? kill_group(l, e) == 0
+                     : ck_unlinkat(dir, group_path(l, e, path, ""), AT_REMOVEDIR) != -EBUSY)
         return done(l, e);
     e->pidfd = ck_pidfd_open(kill_group(l, e)); /* of 0 there is none */
     if (e->pidfd < 0 || ck_container_watch(l, e, e->pidfd, CK_WATCH_PIDFD) < 0)
@@ -133,12 +155,16 @@ static int begin(struct ck_launcher *l, struct ck_container *e, const void *plan
         CK_TRY(ck_mkdirat(dir, group_path(l, e, path, ""), 0755));
         CK_TRY(group = ck_openat(dir, group_path(l, e, path, v2 ? "" : "/tasks"),
                                  v2 ? O_PATH | O_DIRECTORY : O_WRONLY, 0));
+    } else if (!(l->hello.flags & CK_BARE)) {
+        CK_TRY(ck_unshare(CLONE_NEWCGROUP));
+        CK_TRY(e->lock = ck_openat(AT_FDCWD, "/proc/self/ns/cgroup", O_RDONLY, 0));
+        CK_TRY(ck_unshare(CLONE_NEWCGROUP)); /* what else we clone is not in that one */
     }
     if (e->channel >= 0)
         CK_TRY(ck_container_watch(l, e, e->channel, CK_WATCH_CHANNEL));
     CK_TRY(ck_container_watch(l, e, e->report, CK_WATCH_REPORT));
     out[0] = theirs;
-    out[1] = group < 0 ? theirs : group;
+    out[1] = group >= 0 ? group : e->lock >= 0 ? e->lock : theirs;
     n += size > CK_PLAN_INLINE; /* its memfd is behind the inputs */
     memcpy(out + 2, fds, sizeof *fds * (size_t)n);
     return ck_agent_send(l, c, plan, size, out, n + 2);
@@ -160,10 +186,8 @@ int ck_exec_start(struct ck_launcher *l, struct ck_container *c, const void *pla
         error = -EBUSY; /* its agent is frozen, too */
     else if (!error && !(e = ck_launcher_new(l, channel)))
         error = -EMFILE;
-    if (error) {
-        ck_launcher_refuse(channel, ~0U, error);
-        return error;
-    }
+    if (error)
+        return ck_launcher_refuse(channel, ~0U, error);
     e->within = c;
     e->flags = CK_PLAN_EXEC;
     e->release = CK_SETTLED | (quiet ? CK_QUIET : 0);

@@ -13,10 +13,10 @@ enum { DRAIN_MAX = 64 }; /* reads of a stream at the end: more than a pipe holds
 
 static void name_file(const struct ck_container *c, uint32_t number, char name[112])
 {
+    const int n = snprintf(name, 112, "%s/log", c->dir);
+
     if (number)
-        snprintf(name, 112, "%s/log.%u", c->dir, number);
-    else
-        snprintf(name, 112, "%s/log", c->dir);
+        snprintf(name + n, (size_t)(112 - n), ".%u", number);
 }
 
 static void rotate(const struct ck_launcher *l, struct ck_container *c)
@@ -70,8 +70,7 @@ static void append(struct ck_launcher *l, struct ck_container *c, uint32_t size)
 
 /* ---- streams */
 
-/* Read a stream once; 0 when it has nothing more now. */
-static int take(struct ck_launcher *l, struct ck_container *c, int stream)
+int ck_log_take(struct ck_launcher *l, struct ck_container *c, int stream)
 {
     struct ck_record *record = &l->record;
     ssize_t got;
@@ -94,16 +93,11 @@ static int take(struct ck_launcher *l, struct ck_container *c, int stream)
     return 1;
 }
 
-void ck_log_event(struct ck_launcher *l, struct ck_container *c, int kind)
-{
-    take(l, c, kind == CK_WATCH_LOG_STDERR);
-}
-
 /* All its processes are dead: what is in its pipes is all that comes. */
 void ck_log_finish(struct ck_launcher *l, struct ck_container *c)
 {
     for (int stream = 0; stream < 2; stream++) {
-        for (int reads = 0; c->log.max_bytes && reads < DRAIN_MAX && take(l, c, stream); reads++)
+        for (int n = 0; c->log.max_bytes && n < DRAIN_MAX && ck_log_take(l, c, stream); n++)
             continue;
         ck_launcher_unwatch(l, &c->log.output[stream]);
     }

@@ -125,7 +125,6 @@ static int do_cgroup(struct ck_start *start, const struct ck_op *op)
 static int do_devices(struct ck_start *start, const struct ck_op *op)
 {
     const struct ck_launcher *l = start->launcher;
-    const uint32_t number = start->container->number;
     uint32_t length;
     const void *program = ck_plan_list(&start->plan, op->arena[0], &length);
     char path[128];
@@ -134,8 +133,8 @@ static int do_devices(struct ck_start *start, const struct ck_op *op)
         return 0;
     if (l->unified < 0)
         return -EINVAL;
-    CK_OPEN(group, ck_openat(l->controllers[l->unified], ck_pool_group(l, number, "", path),
-                             O_RDONLY | O_DIRECTORY, 0));
+    CK_OPEN(group, ck_openat(l->controllers[l->unified],
+                             ck_pool_group(l, start->container->number, "", path), O_DIRECTORY, 0));
     return ck_limit_devices(group, program, length);
 }
 
@@ -166,8 +165,7 @@ static int attach(struct ck_container *c, int16_t slot, int tree)
     CK_TRY(ck_fstat(tree, &st));
     error = S_ISDIR(st.st_mode) ? ck_mkdirat(AT_FDCWD, path, 0700)
                                 : ck_mknodat(AT_FDCWD, path, S_IFREG | 0600, 0);
-    if (error < 0 &&
-        error != -EEXIST) /* of an earlier container of this number, if one was stuck */
+    if (error < 0 && error != -EEXIST) /* of an earlier one of this number, if that was stuck */
         return error;
     c->sources |= 1ULL << slot;
     return ck_move_mount(tree, AT_FDCWD, path);
@@ -260,8 +258,7 @@ static int do_tree(struct ck_start *start, const struct ck_op *op)
     if (!good_name(name))
         return -EINVAL;
     if (c->user < 0)
-        CK_TRY(c->user =
-                   ck_openat(start->launcher->store, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0));
+        CK_TRY(c->user = ck_openat(start->launcher->store, name, O_DIRECTORY | O_NOFOLLOW, 0));
     return fill_slot(start, op->fd[0], ck_dup_above(c->user, CK_CONTROL_FD + 1));
 }
 

@@ -68,13 +68,12 @@ static _Noreturn void run_clone(struct ck_start *start)
 /* No spare, or one of another kind than the plan wants: clone for this start alone. */
 static int clone_child(struct ck_start *start)
 {
-    struct ck_launcher *l = start->launcher;
     struct ck_container *c = start->container;
     uint64_t namespaces = start->plan.header->namespaces & ~(uint64_t)CLONE_NEWCGROUP;
     const uint32_t group = c->release & CK_HAS_CGROUP ? c->number : 0;
     int pid;
 
-    CK_TRY(pid = ck_pool_clone(l, group, namespaces, &c->pidfd, &c->report));
+    CK_TRY(pid = ck_pool_clone(start->launcher, group, namespaces, &c->pidfd, &c->report));
     if (pid == 0)
         run_clone(start);
     c->state.pid = (uint32_t)pid;

@@ -58,13 +58,12 @@ int ck_op_root(struct ck_child *child, const struct ck_op *op)
 int ck_op_mount_fs(struct ck_child *child, const struct ck_op *op)
 {
     const char *type = ck_child_text(child, op, 0);
-    const char *target = ck_child_text(child, op, 1);
     uint32_t n;
     const char *options = ck_plan_list(&child->plan, op->arena[2], &n);
 
     ck_close_at(&child->last);
     CK_TRY(child->last = ck_new_mount(type, options, n, (unsigned)op->value[0]));
-    return mount_on(child, child->last, target, op->flags,
+    return mount_on(child, child->last, ck_child_text(child, op, 1), op->flags,
                     op->flags & CK_F_OWN || strcmp(type, "tmpfs") != 0);
 }
 
@@ -84,7 +83,6 @@ static int cover(const struct ck_child *child, const struct ck_op *op, bool itse
 {
     CK_CLEANUP_FD int target = ck_path_open(child->root, ck_child_text(child, op, 0),
                                             O_PATH | O_NOFOLLOW, CK_PATH_NO_SYMLINKS);
-    const char *nothing = CK_TEMPLATE_FILE;
     struct stat st;
 
     if (target < 0)
@@ -92,8 +90,7 @@ static int cover(const struct ck_child *child, const struct ck_op *op, bool itse
     if (itself && op->flags & CK_F_OWN)
         return ck_mount_set(target, MOUNT_ATTR_RDONLY, 0);
     CK_TRY(ck_fstat(target, &st));
-    if (S_ISDIR(st.st_mode))
-        nothing = CK_TEMPLATE_DIR;
+    const char *nothing = S_ISDIR(st.st_mode) ? CK_TEMPLATE_DIR : CK_TEMPLATE_FILE;
     CK_OPEN(tree,
             itself ? ck_open_tree(target, "", AT_RECURSIVE) : ck_open_tree(AT_FDCWD, nothing, 0));
     CK_TRY(itself ? ck_mount_set(tree, MOUNT_ATTR_RDONLY, AT_RECURSIVE) : 0);

@@ -210,9 +210,8 @@ void ck_run_ordinarily(void)
 int ck_open_slave(int master, uint16_t rows, uint16_t columns)
 {
     const struct winsize size = {.ws_row = rows, .ws_col = columns};
-    const int unlocked = 0;
 
-    CK_TRY(result(ioctl(master, TIOCSPTLCK, &unlocked)));
+    CK_TRY(result(ioctl(master, TIOCSPTLCK, &(int){0})));
     CK_TRY(result(ioctl(master, TIOCSWINSZ, &size)));
     return (int)result(ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC));
 }

@@ -140,7 +140,11 @@ def test_exec_and_popen(engine_root: Path, busybox: str) -> None:
     with_engine(engine_root, busybox, main)
 
 
-@pytest.mark.needs("control groups")
+async def alive(container: aio.Container) -> int:
+    """Count its processes, without those that its first process does not reap."""
+    return sum(task.state != "Z" for task in await container.top())
+
+
 def test_a_cancelled_exec_kills_what_it_started(engine_root: Path, busybox: str) -> None:
     async def main(engine: aio.Engine) -> None:
         async with engine.start(busybox, ["sleep", "1000"]) as container:
@@ -150,14 +154,14 @@ def test_a_cancelled_exec_kills_what_it_started(engine_root: Path, busybox: str)
                 container.exec(["sh", "-c", script], on_output=lambda _: begun.set())
             )
             await begun.wait()
-            assert len(await container.top()) > 3
+            assert await alive(container) > 3
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert len(await container.top()) == 1
+            assert await alive(container) == 1
             process = await container.popen(["sleep", "1000"])
             await process.close()
-            assert len(await container.top()) == 1
+            assert await alive(container) == 1
 
     with_engine(engine_root, busybox, main)
 

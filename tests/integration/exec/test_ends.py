@@ -22,14 +22,12 @@ TREE = f"setsid sleep {MARK} & (sleep {MARK} &); echo up; exec sleep {MARK}"
 """A session of its own, an orphan, and the first process itself; three that sleep."""
 
 
-@pytest.mark.needs("control groups")
 def test_what_daemonised_ends_with_the_first_process(box: ck.Container) -> None:
     result = box.exec(f"setsid sleep {MARK} >/dev/null 2>&1 & (sleep {MARK} &) ; echo done")
     assert (result.stdout, result.exit.ok) == (b"done\n", True)
     assert sleepers(box) == 0
 
 
-@pytest.mark.needs("control groups")
 def test_a_timeout_ends_the_whole_tree(box: ck.Container) -> None:
     error = cut_short(
         lambda seconds: box.exec(TREE, timeout=seconds), lambda error: error.result.stdout
@@ -40,13 +38,24 @@ def test_a_timeout_ends_the_whole_tree(box: ck.Container) -> None:
     assert sleepers(box) == 0
 
 
-@pytest.mark.needs("control groups")
 def test_kill_ends_the_whole_tree(box: ck.Container) -> None:
     with box.popen(TREE) as process:
         assert next(process.stdout) == b"up\n"
         process.kill()
         assert process.wait(timeout=60) == ck.Exit.by_signal(9)
         assert sleepers(box) == 0
+
+
+def test_nothing_else_ends_with_it(engine: ck.Engine, busybox: str) -> None:
+    """Neither what the container has started itself, nor what another exec has."""
+    script = f"(sleep {MARK} &); exec sleep 100000"
+    with engine.start(busybox, ["sh", "-c", script]) as box:
+        until(lambda: sleepers(box) == 1)
+        with box.popen(TREE) as other:
+            assert next(other.stdout) == b"up\n"
+            box.exec(f"setsid sleep {MARK} & (sleep {MARK} &)", check=True)
+            until(lambda: sleepers(box) == 4)
+        assert sleepers(box) == 1
 
 
 def test_another_signal_goes_to_the_first_process_alone(box: ck.Container) -> None:
@@ -79,7 +88,6 @@ def test_a_group_within_its_own_holds_up_no_end(engine: ck.Engine, box: ck.Conta
             group.rmdir()
 
 
-@pytest.mark.needs("control groups")
 def test_leaving_the_block_kills(box: ck.Container) -> None:
     with box.popen(TREE) as process:
         assert next(process.stdout) == b"up\n"
@@ -87,7 +95,6 @@ def test_leaving_the_block_kills(box: ck.Container) -> None:
     assert sleepers(box) == 0
 
 
-@pytest.mark.needs("control groups")
 def test_an_interrupted_exec_leaves_nothing(box: ck.Container) -> None:
     def interrupt(_line: object) -> None:
         raise KeyboardInterrupt
@@ -117,7 +124,6 @@ with ck.Engine.open(sys.argv[1]) as engine:
 """
 
 
-@pytest.mark.needs("control groups")
 def test_it_ends_with_the_process_that_asked_for_it(engine: ck.Engine, box: ck.Container) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", CALLER, engine.root, box.id, TREE],
