@@ -284,8 +284,11 @@ def act(operation: Iterator[None], begin: Callable[[], object], end: Callable[[]
         end()
     if failure is None:
         next(operation, None)
-    else:
+        return
+    try:
         raise failure
+    finally:
+        del failure  # it holds this frame, and what the operation had open
 
 
 def undo(engine: ck.Engine) -> None:

@@ -303,6 +303,9 @@ def in_context(attempt: str) -> Iterator[None]:
         told = copy.copy(e)
         told.message = f"{attempt}: {e.message}"
         told.args = (told.message,)
-        raise told from e
+        try:
+            raise told from e
+        finally:
+            del told  # it holds this frame, and its cause what was open
     except OSError as e:
         raise HostError(f"{attempt}: {e.strerror or e}", errno=e.errno) from e

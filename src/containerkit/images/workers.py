@@ -80,8 +80,11 @@ def run_tasks(
         for thread in threads:
             if thread.ident is not None:
                 thread.join()
-    if errors:
-        raise errors[0]
+    try:
+        if errors:
+            raise errors[0]
+    finally:
+        errors.clear()  # it holds this frame, and with it what the tasks had open, alive
 
 
 def _start(threads: Sequence[threading.Thread]) -> int:

@@ -314,8 +314,11 @@ class _Translated:
         import sqlite3
 
         ours = self._ours(error) if isinstance(error, sqlite3.Error) else None
-        if ours is not None:
-            raise ours from error
+        try:
+            if ours is not None:
+                raise ours from error
+        finally:
+            del ours  # it holds this frame alive, and its cause the connection
         return False
 
     def _ours(self, error: sqlite3.Error) -> Exception | None:

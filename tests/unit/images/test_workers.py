@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -91,3 +93,24 @@ def test_without_a_thread_nothing_begins() -> None:
     with refused.threads(), pytest.raises(HostError, match="start a download"):
         run_tasks([task], workers=3, cancelled=threading.Event(), deliver=seen.append)
     assert seen == []
+
+
+class Opened:
+    """Something that a task has open."""
+
+
+def test_what_a_failed_task_had_open_goes_with_its_error() -> None:
+    left: list[weakref.ref[Opened]] = []
+
+    def task(_: Say) -> None:
+        opened = Opened()
+        left.append(weakref.ref(opened))
+        raise ZeroDivisionError
+
+    gc.disable()
+    try:
+        with pytest.raises(ZeroDivisionError):
+            run_tasks([task], workers=1, cancelled=threading.Event(), deliver=lambda _: None)
+        assert [one() for one in left] == [None]
+    finally:
+        gc.enable()

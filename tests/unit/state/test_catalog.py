@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import sqlite3
 import subprocess
@@ -13,7 +15,7 @@ from typing import Any, cast
 
 import pytest
 
-from containerkit.errors import ConfigError, CorruptContent
+from containerkit.errors import ConfigError, CorruptContent, HostError
 from containerkit.state.catalog import Catalog
 from containerkit.state.schema import MIGRATIONS, VERSION, statements
 
@@ -101,6 +103,26 @@ def test_threads_have_connections_of_their_own(catalog: Catalog) -> None:
     for thread in threads:
         thread.join()
     assert len(leases(catalog)) == 80
+
+
+def test_a_threads_connection_is_closed_at_its_end_after_an_error_too(catalog: Catalog) -> None:
+    """Nothing waits for the garbage collector: a pull that fails leaves no descriptor."""
+
+    def fail() -> None:
+        catalog.rows("SELECT 1")
+        with contextlib.suppress(HostError), catalog.transaction() as db:
+            db.execute("PRAGMA query_only=ON")
+            db.execute(LEASE, ("a", "1"))
+
+    gc.disable()
+    try:
+        catalog.rows("SELECT 1")
+        thread = threading.Thread(target=fail)
+        thread.start()
+        thread.join()
+        assert len(catalog._own) == 1
+    finally:
+        gc.enable()
 
 
 def test_the_memo_is_emptied_by_own_and_foreign_commits(catalog: Catalog, tmp_path: Path) -> None:
