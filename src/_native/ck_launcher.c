@@ -14,8 +14,7 @@ void ck_launcher_tell(int channel, uint16_t kind, const struct ck_event *event, 
 
     out.packet =
         (struct ck_packet){CK_WIRE_MAGIC, CK_WIRE_VERSION, kind, sizeof out - sizeof out.packet, 0};
-    if (channel >= 0 &&
-        ck_send(channel, &out, sizeof out, fds, (fd >= 0) + (fd >= 0 && terminal >= 0)) < 0)
+    if (ck_send(channel, &out, sizeof out, fds, (fd >= 0) + (fd >= 0 && terminal >= 0)) < 0)
         ck_shutdown(channel, SHUT_RDWR); /* it has gone, or is to see that it will not be told */
 }
 

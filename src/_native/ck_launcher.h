@@ -20,6 +20,8 @@
  */
 #pragma once
 
+#include <stdlib.h>
+
 #include "ck_child.h"
 #include "ck_wire.h"
 

@@ -1,6 +1,4 @@
 /* ck_launcher_end.c - from a container's end to nothing left of it. */
-#include <stdlib.h>
-
 #include "ck_launcher.h"
 
 enum { END_ROUNDS = 100000 }; /* of 1 ms; then the kernel ends what is left, with us */

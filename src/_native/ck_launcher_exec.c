@@ -7,10 +7,11 @@
  * Without groups it stays in a namespace of control groups of its own, which shows nothing else and
  * is left with CAP_SYS_ADMIN only: whatever is in there is killed, until there is nothing.
  */
-#include <glob.h>
-#include <stdlib.h>
+#include <dirent.h>
 
 #include "ck_launcher.h"
+
+#define ENTRY(at) ((const struct dirent *)(const void *)(at))
 
 enum { RETRY_NS = 2000000, LOST_MS = 100 };
 
@@ -60,19 +61,20 @@ static void done(struct ck_launcher *l, struct ck_container *e)
 /* Kill all that is in a namespace of control groups; returns one of them, 0: there is none. */
 static pid_t kill_marked(int namespace)
 {
+    CK_CLEANUP_FD int proc = ck_openat(AT_FDCWD, "/proc", O_RDONLY | O_DIRECTORY, 0);
+    _Alignas(8) char entries[4096], path[40];
     struct stat wanted, its;
-    glob_t all = {0};
     pid_t found = 0;
 
     ck_fstat(namespace, &wanted);
-    glob("/proc/[0-9]*/ns/cgroup", GLOB_NOSORT, NULL, &all);
-    for (size_t i = 0; i < all.gl_pathc; i++) {
-        const pid_t pid = atoi(all.gl_pathv[i] + strlen("/proc/"));
-        if (ck_fstatat(AT_FDCWD, all.gl_pathv[i], &its, 0) == 0 && its.st_ino == wanted.st_ino &&
-            ck_kill(pid, SIGKILL) == 0)
-            found = pid;
-    }
-    globfree(&all);
+    for (ssize_t n; (n = ck_getdents(proc, entries, sizeof entries)) > 0;)
+        for (const char *at = entries; at < entries + n; at += ENTRY(at)->d_reclen) {
+            const pid_t pid = atoi(ENTRY(at)->d_name); /* 0: no process */
+            snprintf(path, sizeof path, "%d/ns/cgroup", pid);
+            if (ck_fstatat(proc, path, &its, 0) == 0 && its.st_ino == wanted.st_ino &&
+                ck_kill(pid, SIGKILL) == 0)
+                found = pid;
+        }
     return found;
 }
 

@@ -74,7 +74,6 @@ int ck_log_take(struct ck_launcher *l, struct ck_container *c, int stream)
 {
     struct ck_record *record = &l->record;
     ssize_t got;
-    uint32_t size;
 
     if (c->log.output[stream] < 0)
         return 0;
@@ -83,7 +82,7 @@ int ck_log_take(struct ck_launcher *l, struct ck_container *c, int stream)
         ck_launcher_unwatch(l, &c->log.output[stream]);
     if (got <= 0)
         return 0;
-    size = (uint32_t)got;
+    const uint32_t size = (uint32_t)got;
     record->size = size;
     record->stream = (uint8_t)(stream + 1);
     record->magic = CK_RECORD_MAGIC;
