@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import shutil
 import stat
 import tarfile
@@ -72,13 +73,17 @@ class Model:
     def enter(self, info: tarfile.TarInfo, data: bytes) -> None:
         parent, _, leaf = info.name.rpartition("/")
         self._make_parents(parent)
+        if leaf == ".wh..wh..opq":
+            self.nodes[parent].opaque = True
+            return
         if leaf.startswith(".wh."):
             self._hide(parent, leaf.removeprefix(".wh."))
             return
         before = self.nodes.get(info.name)
         if info.isdir():
-            opaque = before is not None and (before.whiteout or before.opaque)
-            if before is None or not before.is_directory:
+            replaces = before is not None and not before.is_directory
+            opaque = before is not None and (replaces or before.opaque)
+            if before is None or replaces:
                 self._remove(info.name)
                 before = self.nodes[info.name] = Node(info)
             before.info, before.opaque = info, opaque
@@ -207,8 +212,7 @@ CHUNKS = st.sampled_from([1, 3, 511, 512, 513, 5000, 1 << 20])
 # ---- properties --------------------------------------------------------------------------------
 
 
-@given(ARCHIVES, st.sampled_from(sorted(FORMATS)), CHUNKS, st.booleans())
-def test_the_tree_is_the_models(
+def compare(
     entries: list[tuple[tarfile.TarInfo, bytes]], kind: str, chunk: int, openat2: bool
 ) -> None:
     data = archive_of(entries, kind)
@@ -232,6 +236,36 @@ def test_the_tree_is_the_models(
             tree = model.tree()
             assert observed(here.destination, tree) == tree
         assert not here.touched
+
+
+@given(ARCHIVES, st.sampled_from(sorted(FORMATS)), CHUNKS, st.booleans())
+def test_the_tree_is_the_models(
+    entries: list[tuple[tarfile.TarInfo, bytes]], kind: str, chunk: int, openat2: bool
+) -> None:
+    compare(entries, kind, chunk, openat2)
+
+
+def member(kind: bytes, name: str = "a", link: str = "") -> tuple[tarfile.TarInfo, bytes]:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.mode = kind, link, 0o755
+    return info, b""
+
+
+ABOUT_ONE_NAME = [
+    *(member(kind) for kind in (tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE)),
+    member(tarfile.REGTYPE, ".wh.a"),
+    member(tarfile.REGTYPE, "a/b"),
+    member(tarfile.REGTYPE, "a/.wh..wh..opq"),
+    member(tarfile.LNKTYPE, "a", "c"),
+    member(tarfile.REGTYPE, "c"),
+]
+
+
+@pytest.mark.parametrize("first", ABOUT_ONE_NAME, ids=lambda one: one[0].name + str(one[0].type))
+def test_all_that_three_entries_can_do_with_one_name(first: tuple[tarfile.TarInfo, bytes]) -> None:
+    """What random archives seldom have."""
+    for rest in itertools.product(ABOUT_ONE_NAME, repeat=2):
+        compare([first, *rest], "gnu", 1 << 20, openat2=True)
 
 
 @given(
