@@ -89,7 +89,9 @@ class Model:
             before.info, before.opaque = info, opaque
         elif info.islnk():
             source = self.nodes.get(info.linkname)
-            if source is None or source.is_directory:
+            if source is None or source.is_directory or source.whiteout:
+                raise Refused
+            if info.linkname.startswith(f"{info.name}/"):  # it would go with what it replaces
                 raise Refused
             if source is not before:
                 self._remove(info.name)
@@ -257,7 +259,9 @@ ABOUT_ONE_NAME = [
     member(tarfile.REGTYPE, "a/b"),
     member(tarfile.REGTYPE, "a/.wh..wh..opq"),
     member(tarfile.LNKTYPE, "a", "c"),
+    member(tarfile.LNKTYPE, "a", "a/b"),
     member(tarfile.REGTYPE, "c"),
+    member(tarfile.REGTYPE, ".wh.c"),
 ]
 
 
