@@ -69,9 +69,9 @@ static pid_t kill_marked(int namespace)
     ck_fstat(namespace, &wanted);
     for (ssize_t n; (n = ck_getdents(proc, entries, sizeof entries)) > 0;)
         for (const char *at = entries; at < entries + n; at += ENTRY(at)->d_reclen) {
-            const pid_t pid = atoi(ENTRY(at)->d_name); /* 0: no process */
+            const pid_t pid = atoi(ENTRY(at)->d_name); /* 0: none; 1: ourselves */
             snprintf(path, sizeof path, "%d/ns/cgroup", pid);
-            if (ck_fstatat(proc, path, &its, 0) == 0 && its.st_ino == wanted.st_ino &&
+            if (pid > 1 && ck_fstatat(proc, path, &its, 0) == 0 && its.st_ino == wanted.st_ino &&
                 ck_kill(pid, SIGKILL) == 0)
                 found = pid;
         }

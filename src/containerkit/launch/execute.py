@@ -12,7 +12,7 @@ Neighbours: `runtime.execute` sends the plan to the launcher that runs the conta
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -48,6 +48,12 @@ _SECURITY: Final = Security()
 _NO_ARGUMENTS: Final = (None, None, None)
 _PLANS_MAX: Final = 8
 """Execs that a container remembers: what is asked again and again is compiled and encoded once."""
+_BYTES_MAX: Final = 16 << 10
+"""Of the plan of one that is remembered."""
+_NONE: Final = type(None)
+
+_Pairs = tuple[tuple[str, str | None], ...]
+_Key = tuple[Any, _Pairs | None, bool, bool, tuple[str, ...]]
 
 
 class _Frame(NamedTuple):
@@ -88,7 +94,7 @@ class ExecBase:
     ids: IdMap | None = None
     in_place: bool = False
     _frames: dict[Any, _Frame] = attrs.field(factory=dict, init=False, eq=False, repr=False)
-    _plans: dict[Hashable, Plan] = attrs.field(factory=dict, init=False, eq=False, repr=False)
+    _plans: dict[_Key, Plan] = attrs.field(factory=dict, init=False, eq=False, repr=False)
 
 
 @attrs.frozen
@@ -114,22 +120,27 @@ class ExecRequest:
     privileged: bool = False
     streams: tuple[str, ...] = STREAMS
 
-    def key(self) -> Hashable | None:
-        """Return all that a plan depends on beside its base; None where that can not be told."""
+    def key(self) -> _Key | None:
+        """Return all that a plan depends on beside its base.
+
+        None where that can not be told: a generator is there but once, a path can be another next time,
+        a text of a type of its own may say something else as text.
+        """
         command, env = self.command, self.env
         if self.user is not None or self.workdir is not None:
             return None
-        if not isinstance(command, str):
-            if not isinstance(command, list | tuple) or {*map(type, command)} != {str}:
-                return None  # a generator is there but once, a path can be another next time
+        if type(command) is not str:
+            if not isinstance(command, list | tuple):
+                return None
             command = tuple(command)
-        given = None if env is None else tuple(env.items())
-        key = (command, given, self.tty, self.privileged, self.streams)
-        try:
-            hash(key)
-        except TypeError:
+            if {*map(type, command)} != {str}:
+                return None
+        if env is None:
+            return command, None, self.tty, self.privileged, self.streams
+        pairs = tuple(env.items())
+        if not {type(text) for pair in pairs for text in pair} <= {str, _NONE}:
             return None
-        return key
+        return command, pairs, self.tty, self.privileged, self.streams
 
 
 def exec_plan(base: ExecBase, request: ExecRequest) -> Plan:
@@ -145,12 +156,17 @@ def exec_plan(base: ExecBase, request: ExecRequest) -> Plan:
     """
     check_shapes({"env": request.env, "workdir": request.workdir})
     key = request.key()
-    plan = None if key is None else base._plans.get(key)
+    if key is None:
+        return _compiled(base, request)
+    plan = base._plans.get(key)
     if plan is None:
-        plan = _compiled(base, request)
-        if key is not None:
-            if len(base._plans) >= _PLANS_MAX:
-                base._plans.clear()
+        command, pairs, tty, privileged, streams = key  # the request may change meanwhile
+        env = None if pairs is None else dict(pairs)
+        frozen = ExecRequest(command, env, None, None, tty, privileged, streams)
+        plan = _compiled(base, frozen)
+        if len(base._plans) >= _PLANS_MAX:
+            base._plans.clear()
+        if len(plan.encode()) <= _BYTES_MAX:
             base._plans[key] = plan
     return plan
 

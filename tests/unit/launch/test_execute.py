@@ -214,6 +214,44 @@ def test_what_can_be_another_next_time_is_compiled_each_time() -> None:
         exec_plan(BASE, ExecRequest("true", env={"A": ["1"]}))  # type: ignore[dict-item]
 
 
+class _Odd(str):
+    """A text that is another one as text."""
+
+    __slots__ = ()
+
+    def __format__(self, spec: str) -> str:
+        return "odd"
+
+
+def test_a_text_of_another_type_is_never_mistaken() -> None:
+    base = attrs.evolve(BASE)
+    for value in ("1", _Odd("1"), "1", _Odd("1")):
+        plan = exec_plan(base, ExecRequest("true", env={"V": value}))
+        said: Any = plan.child[-1].arena[2]
+        assert f"V={value}" in said
+
+
+class _Changing(dict[str, Any]):
+    """An environment that somebody changes while it is read."""
+
+    def items(self) -> Any:
+        before = list(super().items())
+        self["V"] = "new"
+        return before
+
+
+def test_what_changes_meanwhile_is_remembered_as_it_was() -> None:
+    base = attrs.evolve(BASE)
+    exec_plan(base, ExecRequest("true", env=_Changing(V="old")))
+    assert "V=old" in str(exec_plan(base, ExecRequest("true", env={"V": "old"})).child[-1].arena)
+
+
+def test_a_large_one_is_not_remembered() -> None:
+    base = attrs.evolve(BASE)
+    exec_plan(base, ExecRequest(["true", "x" * 20_000]))
+    assert not base._plans
+
+
 def argv(plan: Plan) -> Any:
     return plan.child[-1].arena[1]
 
