@@ -13,6 +13,7 @@ import errno
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -86,9 +87,14 @@ def enter_cgroup(name: str) -> None:
 
 
 def remove_cgroups(run: str = RUN) -> None:
-    """Remove the cgroups that daemons leave behind, as soon as what dies in them is dead."""
+    """Remove the cgroups of a run, and kill what its daemons and peers have left in them."""
     name = f"{_PREFIX}{run}"
     roots = {path.resolve() for path in _MOUNTS.glob(f"*/{name}")} | {_MOUNTS / name}
+    for listed in {path for root in roots for path in root.rglob("cgroup.procs")}:
+        for pid in map(int, listed.read_text().split()):  # 0: not of our pid namespace
+            if pid > 1 and pid != os.getpid():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + _DIE_SECONDS
     while sum(map(_is_busy, roots)) and time.monotonic() < deadline:
         time.sleep(0.02)
