@@ -27,9 +27,13 @@ _Noreturn void ck_child_run(struct ck_child *child)
     for (int i = 0; i <= last && error >= 0; i++) {
         const uint16_t code = ops[i].code;
         child->aux = 0;
-        if (i == about && ck_child_tell(child->report, CK_CHILD, last, ops[last].code, 0, 0) < 0)
+        if (i == about && exec)
+            error = ck_child_close(child);
+        if (i == about && error >= 0 &&
+            ck_child_tell(child->report, CK_CHILD, last, ops[last].code, 0, 0) < 0)
             break; /* not unseen: who waits would wait for ever */
-        error = handlers[code](child, &ops[i]);
+        if (error >= 0)
+            error = handlers[code](child, &ops[i]);
         if (code != CK_OP_RLIMIT && ops[i].flags & CK_F_OPTIONAL)
             error = 0;
         if (error < 0)

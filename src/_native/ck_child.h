@@ -27,6 +27,8 @@ struct ck_child {
 
 typedef int ck_handler(struct ck_child *child, const struct ck_op *op);
 
+enum { CK_REPORT_FD = 3 }; /* the one descriptor beyond the streams that is open during execve */
+
 /* The handler of an op that is one call. */
 #define CK_OP_IS(name, call)                                                                       \
     int name(struct ck_child *child, const struct ck_op *op)                                       \
@@ -52,8 +54,10 @@ int ck_fill_dev(int dir, const char *from);
 void ck_end_orphans(int children);
 /* Kill all that a file lists, or the orphans of ours among them; returns one of them, 0: none. */
 pid_t ck_kill_listed(int file, bool orphans);
-/* Map what an EXEC hands over, mark all descriptors to be closed by it. */
+/* Map what an EXEC hands over. */
 int ck_child_ready(struct ck_child *child, const struct ck_op *op);
+/* Close all but the streams and what reports a failed exec.  No later step uses a slot. */
+int ck_child_close(struct ck_child *child);
 _Noreturn void ck_child_run(struct ck_child *child);
 int ck_child_tell(int socket, uint16_t section, int index, uint16_t code, int error, int32_t aux);
 

@@ -64,8 +64,11 @@ static void serve(struct ck_launcher *l, int grouped, int error)
         ck_exit(0);
     if (!error)
         error = ck_clone(CLONE_PARENT, grouped && l->unified >= 0 ? fds[1] : -1, &pidfd);
-    if (!error)
-        run(l->packet, (size_t)got, fds, n, grouped && l->unified >= 0 ? -1 : fds[1], AGENT_USER);
+    if (!error) {
+        if (grouped && l->unified >= 0) /* it is in the group: its directory leads to the host's */
+            ck_close_at(&fds[1]);
+        run(l->packet, (size_t)got, fds, n, fds[1], AGENT_USER);
+    }
     if (error < 0)
         ck_child_tell(fds[0], CK_CHILD, 0, 0, error, 0);
     else

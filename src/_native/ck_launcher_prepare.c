@@ -171,12 +171,15 @@ static int attach(struct ck_container *c, int16_t slot, int tree)
     return ck_move_mount(tree, AT_FDCWD, path);
 }
 
+/* The child gets clones, never the tree itself: from a mount that is attached here, ".." leads to the
+ * store and to the sources of others. */
 static int do_source(struct ck_start *start, const struct ck_op *op)
 {
     struct ck_container *c = start->container;
-    const int tree = start->slots[op->fd[0]];
+    CK_CLEANUP_FD int tree = start->slots[op->fd[0]];
     int error = -EINVAL;
 
+    start->slots[op->fd[0]] = -1;
     if (start->again)
         return 0;
     if (c->user >= 0 && !(op->flags & CK_F_AS_IS)) {
@@ -184,8 +187,8 @@ static int do_source(struct ck_start *start, const struct ck_op *op)
         if (error < 0 && !(op->flags & CK_F_OPTIONAL))
             return error;
     }
-    if (error < 0) /* no peer of the host's any more */
-        CK_TRY(ck_mount_set(tree, 0, AT_RECURSIVE));
+    if (error < 0 || op->value[0]) /* no peer of the host's any more */
+        CK_TRY(ck_mount_set(tree, op->value[0], AT_RECURSIVE));
     return attach(c, op->fd[0], tree);
 }
 

@@ -20,7 +20,8 @@ CK_PREPARE_OP(CGROUP, 2, ANY, "---", "L--", do_cgroup)
 /* value0 enum ck_netns; fd0 the slot it fills (POOLED) */
 CK_PREPARE_OP(NETNS, 3, ANY, "o--", "---", do_netns)
 /* fd0 input slot with a detached tree: attach it as source @fd0, with the ids of ID_MAP; OPTIONAL: or,
- * where its file system can not have others, with its own; AS_IS: always */
+ * where its file system cannot have others, with its own; AS_IS: always.  value0 MOUNT_ATTR_*.  The slot
+ * is empty then */
 CK_PREPARE_OP(SOURCE, 4, ANY, "i--", "---", do_source)
 /* fd0 the source's slot; fd1 slot to fill with a clone; value0 MOUNT_ATTR_* */
 CK_PREPARE_OP(CLONE, 5, ANY, "io-", "---", do_clone)

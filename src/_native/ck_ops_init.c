@@ -79,6 +79,8 @@ int ck_op_init(struct ck_child *child, const struct ck_op *op)
     CK_TRY(pid = ck_fork());
     if (pid > 0)
         serve(child, pid);
+    if (child->orphans)
+        CK_TRY(ck_close(child->orphans));
     ck_lead_group(); /* what its terminal sends comes to it alone, not through the first process again */
     ck_set_signals(NULL, 0);
     return 0;

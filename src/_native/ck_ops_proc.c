@@ -11,20 +11,25 @@ static int open_device(const char *path, unsigned major, unsigned minor)
 {
     struct stat st;
 
-    CK_OPEN(fd, ck_openat(AT_FDCWD, path, O_RDWR | O_NOFOLLOW | O_NOCTTY, 0));
+    CK_OPEN(fd, ck_path_open(AT_FDCWD, path, O_RDWR | O_NOCTTY, CK_PATH_NO_SYMLINKS));
     CK_TRY(ck_fstat(fd, &st));
     if (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(major, minor))
         return -ENODEV;
     return ck_steal_fd(&fd);
 }
 
+/* A stream that were a directory would stay open during execve, and lead out. */
 int ck_op_stdio(struct ck_child *child, const struct ck_op *op)
 {
+    struct stat st;
+
     for (int i = 0; i < 3; i++) {
         CK_CLEANUP_FD int null = -1;
         child->aux = i;
         if (op->fd[i] < 0)
             CK_TRY(null = open_device("/dev/null", 1, 3));
+        else if (ck_fstat(child->slots[op->fd[i]], &st) == 0 && S_ISDIR(st.st_mode))
+            return -EISDIR;
         CK_TRY(ck_dup_to(null < 0 ? child->slots[op->fd[i]] : null, i));
     }
     return 0;
@@ -102,5 +107,28 @@ int ck_child_ready(struct ck_child *child, const struct ck_op *op)
     child->envp = child->argv + argc + 1;
     fill_vector(child->argv, args, argc);
     fill_vector(child->envp, env, envc);
-    return ck_close_range(3, ~0U, 1);
+    return 0;
+}
+
+/* execve(2) opens the program, the interpreter of its "#!" line and its ELF interpreter while
+ * close-on-exec descriptors are still open: "/proc/self/fd/N/.." in any of these paths would lead out
+ * through a directory (CVE-2024-21626).  So all are closed here, but the socket for reports, which is no
+ * directory, and what INIT reads. */
+int ck_child_close(struct ck_child *child)
+{
+    unsigned first = CK_REPORT_FD + 1;
+
+    if (child->orphans) {
+        CK_TRY(child->orphans = ck_dup_above(child->orphans, CK_REPORT_FD + 1));
+        if ((unsigned)child->orphans > first)
+            CK_TRY(ck_close_range(first, (unsigned)child->orphans - 1, 0));
+        first = (unsigned)child->orphans + 1;
+    }
+    CK_TRY(ck_dup_to(child->report, CK_REPORT_FD));
+    child->report = CK_REPORT_FD;
+    CK_TRY(ck_set_cloexec(child->report));
+    for (int i = 0; i < CK_SLOTS; i++)
+        child->slots[i] = -1;
+    child->root = child->last = child->user = -1;
+    return ck_close_range(first, ~0U, 0);
 }

@@ -169,7 +169,7 @@ class _Compiler:
         self._execute(child)
         return Plan(
             inputs=self.slots.inputs,
-            prepare=prepare,
+            prepare=mount_steps.attached(prepare),
             child=child,
             namespaces=namespaces,
             kind="ephemeral" if request.ephemeral or request.park else "kept",

@@ -151,6 +151,23 @@ def add_inputs(
         slots.add(Input("secret", name))
 
 
+def attached(prepare: Iterable[Op]) -> list[Op]:
+    """Return the steps with each source attached read-only that no mount of the container writes to.
+
+    What reaches an attached tree by a way that it should not have finds nothing to write to.
+    """
+    steps = list(prepare)
+    written = {
+        op.fd[0]
+        for op in steps
+        if op.code == Code.CLONE and not op.value[0] & MOUNT_ATTR_RDONLY
+    }
+    for i, op in enumerate(steps):
+        if op.code == Code.SOURCE and op.fd[0] not in written:
+            steps[i] = Op(Code.SOURCE, flags=op.flags, fd=op.fd, value=(MOUNT_ATTR_RDONLY, 0))
+    return steps
+
+
 class RootSteps:
     """The steps for a root file system: prepare ones, and the slot of each of its mounts."""
 

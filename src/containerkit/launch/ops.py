@@ -239,7 +239,12 @@ _ROWS: Final[dict[Code, OpInfo]] = {
     ),
     Code.NETNS: OpInfo(PREPARE, 0, "use {v0}{fd0}", fd=("fill?", "", ""), value=("netns", "")),
     Code.SOURCE: OpInfo(
-        PREPARE, 0, "attach the tree of {fd0} as source @{s0}{flags}", _IN, flags=_SHOWN
+        PREPARE,
+        0,
+        "attach the tree of {fd0} as source @{s0}{v0}{flags}",
+        _IN,
+        value=("attrs", ""),
+        flags=_SHOWN,
     ),
     Code.CLONE: OpInfo(
         PREPARE,
