@@ -158,9 +158,7 @@ def attached(prepare: Iterable[Op]) -> list[Op]:
     """
     steps = list(prepare)
     written = {
-        op.fd[0]
-        for op in steps
-        if op.code == Code.CLONE and not op.value[0] & MOUNT_ATTR_RDONLY
+        op.fd[0] for op in steps if op.code == Code.CLONE and not op.value[0] & MOUNT_ATTR_RDONLY
     }
     for i, op in enumerate(steps):
         if op.code == Code.SOURCE and op.fd[0] not in written:
