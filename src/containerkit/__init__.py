@@ -10,7 +10,7 @@ costs next to nothing.
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # type checkers read it as true; importing typing would cost 10 ms
+TYPE_CHECKING = bool()  # noqa: UP018 -- to type checkers and jedi it is true; typing would cost 10 ms
 
 __version__ = "0.1.0"
 
@@ -65,6 +65,27 @@ _WHERE = {
     "Process": "runtime.process",
     "Stats": "model.stats",
     "Task": "model.stats",
+    "Command": "model.options",
+    "ImageLike": "images.like",
+    "Logs": "stdio.logs",
+    "Moment": "stdio.logs",
+    "Events": "stdio.events",
+    "Watch": "runtime.stats",
+    "Reader": "stdio.pipes",
+    "Writer": "stdio.pipes",
+    "CpuStats": "model.stats",
+    "MemoryStats": "model.stats",
+    "PidStats": "model.stats",
+    "IoStats": "model.stats",
+    "NetworkStats": "model.stats",
+    "Layer": "images.image",
+    "HistoryEntry": "model.image_config",
+    "ImageConfig": "model.image_config",
+    "Collected": "model.collected",
+    "Recovered": "runtime.recover",
+    "Labels": "runtime.containers",
+    "Status": "runtime.status",
+    "Health": "runtime.status",
 }
 
 _ERRORS = (
@@ -172,10 +193,13 @@ if TYPE_CHECKING:
     from containerkit.errors import VolumeNotFound as VolumeNotFound
     from containerkit.images.host import HostImage as HostImage
     from containerkit.images.image import Image as Image
+    from containerkit.images.image import Layer as Layer
     from containerkit.images.images import Images as Images
+    from containerkit.images.like import ImageLike as ImageLike
     from containerkit.launch.plan import Plan as Plan
     from containerkit.model.check import CheckReport as CheckReport
     from containerkit.model.check import Problem as Problem
+    from containerkit.model.collected import Collected as Collected
     from containerkit.model.digest import Digest as Digest
     from containerkit.model.engine_config import EngineConfig as EngineConfig
     from containerkit.model.event import Event as Event
@@ -185,6 +209,8 @@ if TYPE_CHECKING:
     from containerkit.model.host import HostFeature as HostFeature
     from containerkit.model.host import HostReport as HostReport
     from containerkit.model.idmap import IdMap as IdMap
+    from containerkit.model.image_config import HistoryEntry as HistoryEntry
+    from containerkit.model.image_config import ImageConfig as ImageConfig
     from containerkit.model.image_limits import ImageLimits as ImageLimits
     from containerkit.model.info import ContainerConfig as ContainerConfig
     from containerkit.model.info import ContainerInfo as ContainerInfo
@@ -193,6 +219,7 @@ if TYPE_CHECKING:
     from containerkit.model.limits import Limits as Limits
     from containerkit.model.log import Log as Log
     from containerkit.model.mount import Mount as Mount
+    from containerkit.model.options import Command as Command
     from containerkit.model.options import ContainerOptions as ContainerOptions
     from containerkit.model.platform import Platform as Platform
     from containerkit.model.progress import Progress as Progress
@@ -202,6 +229,11 @@ if TYPE_CHECKING:
     from containerkit.model.result import Result as Result
     from containerkit.model.result import Usage as Usage
     from containerkit.model.security import Security as Security
+    from containerkit.model.stats import CpuStats as CpuStats
+    from containerkit.model.stats import IoStats as IoStats
+    from containerkit.model.stats import MemoryStats as MemoryStats
+    from containerkit.model.stats import NetworkStats as NetworkStats
+    from containerkit.model.stats import PidStats as PidStats
     from containerkit.model.stats import Stats as Stats
     from containerkit.model.stats import Task as Task
     from containerkit.model.usage import DiskUsage as DiskUsage
@@ -210,11 +242,21 @@ if TYPE_CHECKING:
     from containerkit.runtime.changes import Change as Change
     from containerkit.runtime.container import Container as Container
     from containerkit.runtime.containers import Containers as Containers
+    from containerkit.runtime.containers import Labels as Labels
     from containerkit.runtime.copies import Copied as Copied
     from containerkit.runtime.fileinfo import FileInfo as FileInfo
     from containerkit.runtime.files import Files as Files
     from containerkit.runtime.process import Process as Process
+    from containerkit.runtime.recover import Recovered as Recovered
+    from containerkit.runtime.stats import Watch as Watch
+    from containerkit.runtime.status import Health as Health
+    from containerkit.runtime.status import Status as Status
     from containerkit.stdio.entry import LogEntry as LogEntry
+    from containerkit.stdio.events import Events as Events
+    from containerkit.stdio.logs import Logs as Logs
+    from containerkit.stdio.logs import Moment as Moment
+    from containerkit.stdio.pipes import Reader as Reader
+    from containerkit.stdio.pipes import Writer as Writer
 
 
 if not TYPE_CHECKING:  # so that a misspelt name is an error to them
@@ -228,6 +270,9 @@ if not TYPE_CHECKING:  # so that a misspelt name is an error to them
         if name not in _WHERE:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value: object = getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+        from containerkit.surface import present
+
+        present(value)
         globals()[name] = value
         return value
 

@@ -26,13 +26,14 @@ from containerkit.runtime.runner import Runner
 from containerkit.runtime.signature import READY_SECONDS, with_options
 from containerkit.state import forking as _forking  # noqa: F401  (for its hooks)
 from containerkit.state.root import StoreRoot
+from containerkit.surface import present
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from containerkit.images.host import HostImage
     from containerkit.images.image import Image
     from containerkit.images.images import Images
+    from containerkit.images.like import ImageLike
     from containerkit.launch.plan import Plan
     from containerkit.model.event import EventFilters
     from containerkit.model.options import Command, ContainerOptions
@@ -45,8 +46,6 @@ if TYPE_CHECKING:
     from containerkit.stdio.entry import LogEntry
     from containerkit.stdio.events import Events
     from containerkit.stdio.logs import Moment
-
-    ImageLike = str | Image | HostImage | None
 
 _STREAMS = ("stdout", "stderr")
 _MAX_OUTPUT = 64 << 20
@@ -280,13 +279,13 @@ class Engine(Caring):
             yield host_image(self.root) if image is None else cast("Startable", image)
             return
         images = self._stores.images
-        found = images.ensure(
+        found = images._ensure(
             cast("str | Image", image),
             pull=options.get("pull", "missing"),
             platform=options.get("platform"),
             progress=progress,
         )
-        with images.lease(found):
+        with images._lease(found):
             yield found
 
     # ---- life
@@ -358,6 +357,9 @@ class Engine(Caring):
 
     def __repr__(self) -> str:
         return f"<Engine {self.root}>"
+
+
+present(Engine)
 
 
 def opened(kind: type[Engine], root: str, config: EngineConfig) -> Engine:

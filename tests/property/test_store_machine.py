@@ -152,7 +152,7 @@ class StoreMachine(RuleBasedStateMachine):
         """A leased image is whole through a collection, removed or not."""
         if image in self.needs:
             found = self.store.images.get(image)
-            with self.store.images.lease(found):
+            with self.store.images._lease(found):
                 self.store.images.gc()
                 assert all(self.store.snapshots.path(one).is_dir() for one in found.chain_ids)
 

@@ -285,7 +285,7 @@ def test_each_limit_of_an_image(limit: str, engine_root: Path) -> None:
         image = store.images.get(reference)
         assert len(image.config.labels["much"]) == 2000
         store.catalog.row("SELECT 1")
-        with store.images.lease(image):
+        with store.images._lease(image):
             assert image.rootfs.mounts
 
 

@@ -259,7 +259,7 @@ with (
 def test_propagation(engine: ck.Engine, hostile: str, tmp_path: Path) -> None:
     top = tmp_path / "shared"
     top.mkdir()
-    engine.images.ensure(hostile)
+    engine.images._ensure(hostile)
     script = f'mount -t tmpfs tmpfs {top} && mount --make-rshared {top} && exec "$@"'
     command = ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, "-c", PROPAGATION]
     subprocess.run([*command, str(engine.root), hostile, str(top)], check=True)

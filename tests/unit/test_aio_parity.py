@@ -36,6 +36,7 @@ ITERATED = {
     "Logs": "Stream[LogEntry]",
     "Events": "Stream[Event]",
     "Watch": "Stream[Stats]",
+    "Engine": "Self",
 }
 """What is iterated here, and what there."""
 
@@ -60,16 +61,8 @@ NOT_AWAITED = {
 INTERNAL = {
     "Images.root": "a path that the engine has too",
     "Images.snapshots": "the engine's, for what containers need",
-    "Images.lease": "the engine's, around every start",
     "Image.rootfs": "for the engine alone",
     "Image.chain_ids": "for the engine alone",
-    "Container.waiting": "the generator of wait",
-    "Container.waiting_killed": "the generator of kill",
-    "Container.waiting_ready": "the generator of wait_ready",
-    "Container.waiting_stopped": "the generator of stop",
-    "Container.undo_at_exit": "what __exit__ does",
-    "Process.waiting": "the generator of wait",
-    "Process.communicating": "the generator of communicate",
     "Reader.fill": "what the reading is made of",
     "Reader.drain": "what the reading is made of",
     "Reader.forget": "for forked children",

@@ -16,6 +16,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 
 RANKS = {
     "errors": 0,
+    "surface": 0,
     "model": 0,
     "_native": 1,
     "state": 1,

@@ -23,8 +23,10 @@ from containerkit.aio.engine import Engine
 from containerkit.aio.face import Eventual
 from containerkit.aio.files import Files
 from containerkit.aio.images import Image, Images
+from containerkit.aio.like import ImageLike
 from containerkit.aio.process import Process, Reader, Writer
 from containerkit.aio.stream import Stream
+from containerkit.surface import present
 
 __all__ = [
     "Container",
@@ -33,6 +35,7 @@ __all__ = [
     "Eventual",
     "Files",
     "Image",
+    "ImageLike",
     "Images",
     "Process",
     "Reader",
@@ -42,3 +45,6 @@ __all__ = [
     "run",
     "start",
 ]
+
+for _name in __all__:
+    present(globals()[_name])

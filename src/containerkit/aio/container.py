@@ -134,11 +134,11 @@ class Container(Inside):
 
     async def stop(self, *, grace: float | None = None) -> None:
         """Ask it to end, then kill it; stopping one that has ended is harmless."""
-        await adrive(self._core.waiting_stopped(grace=grace))
+        await adrive(self._core._waiting_stopped(grace=grace))
 
     async def kill(self, signal: str | int = "KILL") -> None:
         """Send a signal to its first process."""
-        await adrive(self._core.waiting_killed(signal))
+        await adrive(self._core._waiting_killed(signal))
 
     async def restart(self, *, grace: float | None = None) -> None:
         """Stop it and start it again."""
@@ -156,7 +156,7 @@ class Container(Inside):
 
     async def wait(self, *, timeout: float | None = None) -> Exit:
         """Wait until it has ended for good; a restart policy's restarts are not its end."""
-        return await adrive(self._core.waiting(timeout=timeout))
+        return await adrive(self._core._waiting(timeout=timeout))
 
     async def rename(self, name: str) -> None:
         """Give it another name."""
@@ -198,7 +198,7 @@ class Container(Inside):
     ) -> Self:
         """Wait until all that is given holds, and return itself."""
         await adrive(
-            self._core.waiting_ready(
+            self._core._waiting_ready(
                 port=port,
                 log=log,
                 times=times,

@@ -18,6 +18,7 @@ from containerkit.runtime.signature import READY_SECONDS, with_options
 from containerkit.stdio.aiodrive import adrive
 
 if TYPE_CHECKING:
+    from containerkit.aio.like import ImageLike
     from containerkit.images import image as blocking_image
     from containerkit.images.host import HostImage
     from containerkit.model.options import Command, ContainerOptions
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from containerkit.runtime.containers import Labels
     from containerkit.stdio.threads import Workers
 
-    ImageLike = str | Image | blocking_image.Image | HostImage | None
     Tell = Callable[[Progress], object] | None
 
 

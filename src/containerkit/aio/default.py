@@ -35,7 +35,7 @@ async def default_engine() -> Engine:
 
 if TYPE_CHECKING:
     # The very signatures of the methods.
-    _typed = Engine.__new__(Engine)
+    _typed: Engine = Engine.__new__(Engine)
     run = _typed.run
     start = _typed.start
 else:

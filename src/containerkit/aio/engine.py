@@ -30,8 +30,7 @@ from containerkit.stdio.threads import Workers
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from containerkit.images import image as blocking_image
-    from containerkit.images.host import HostImage
+    from containerkit.aio.like import ImageLike
     from containerkit.launch.plan import Plan
     from containerkit.model.check import CheckReport
     from containerkit.model.collected import Collected
@@ -47,8 +46,6 @@ if TYPE_CHECKING:
     from containerkit.stdio.entry import LogEntry
     from containerkit.stdio.logs import Moment
 
-    ImageLike = str | Image | blocking_image.Image | HostImage | None
-
 _MAX_OUTPUT = 64 << 20
 
 
@@ -63,10 +60,10 @@ class Engine:
     @classmethod
     def open(
         cls, root: str | os.PathLike[str] | None = None, *, config: EngineConfig | None = None
-    ) -> Eventual[Self]:
+    ) -> Eventual[Engine]:
         """Open a root directory, creating it when missing, and clear away what a crash left."""
 
-        async def opened() -> Self:
+        async def opened() -> Engine:
             workers = Workers(1)
             try:
                 core = await workers.call(

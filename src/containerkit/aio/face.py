@@ -66,21 +66,23 @@ class Eventual(Awaitable[H], contextlib.AbstractAsyncContextManager[H], Generic[
         await self._handle.__aexit__(kind, error, trace)
 
 
-def face_of(blocking: type) -> Callable[[C], C]:
+class face_of:  # noqa: N801 -- used as a function; tools that only read see through this form
     """Let a class of this face, and its members, have the whole docstrings of their twins.
 
     What stands in the source is the summary line, which a test compares.
     """
 
-    def complete(own: C) -> C:
-        own.__doc__ = blocking.__doc__
+    def __init__(self, blocking: type) -> None:
+        self._blocking = blocking
+
+    def __call__(self, own: C) -> C:
+        """Complete a class, and return it."""
+        own.__doc__ = self._blocking.__doc__
         for name, member in vars(own).items():
-            twin = getattr(blocking, name, None)
+            twin = getattr(self._blocking, name, None)
             if not name.startswith("_") and twin is not None:
                 _document(member, twin)
         return own
-
-    return complete
 
 
 def like(blocking: Callable[..., Any]) -> Callable[[F], F]:

@@ -136,7 +136,7 @@ class Images:
         found = await self._workers.call(lambda: self._core().list())
         return tuple(self._wrap(one) for one in found)
 
-    async def ensure(
+    async def _ensure(
         self,
         name: str | Reference | Image,
         *,
@@ -147,7 +147,7 @@ class Images:
         """Return an image, pulling it as *pull* says."""
 
         def work(tell: Callable[[Progress], object] | None) -> blocking_image.Image:
-            return self._core().ensure(
+            return self._core()._ensure(
                 plain(name),
                 pull=pull,
                 platform=platform,

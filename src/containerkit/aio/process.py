@@ -196,7 +196,7 @@ class Process(Generic[AnyStr]):
 
     async def wait(self, *, timeout: float | None = None) -> Exit:
         """Wait until it has ended, and everything that it started with it."""
-        return await adrive(self._core.waiting(timeout))
+        return await adrive(self._core._waiting(timeout))
 
     def send_signal(self, signal: str | int) -> None:
         """Send it a signal; one that has ended gets none."""
@@ -221,7 +221,7 @@ class Process(Generic[AnyStr]):
         timeout: float | None = None,
     ) -> Result[AnyStr]:
         """Write *input* and close it, read all output, wait for the end."""
-        return await adrive(self._core.communicating(input, timeout=timeout))
+        return await adrive(self._core._communicating(input, timeout=timeout))
 
     async def close(self) -> None:
         """Kill it if it runs, with all it has started, and close its streams; harmless when repeated."""

@@ -109,7 +109,7 @@ class Images:
         """Return all images, the newest first."""
         return tuple(Image(self, record) for record in records.load(self._catalog))
 
-    def ensure(
+    def _ensure(
         self,
         name: str | Reference | Image,
         *,
@@ -135,7 +135,7 @@ class Images:
                     return found
         return self.pull(name, platform=platform, progress=progress)
 
-    def lease(self, image: Image) -> Lease:
+    def _lease(self, image: Image) -> Lease:
         """Keep the layers of *image* until the lease is released, making sure they are whole.
 
         A layer that the disk may not have kept over a reboot is unpacked again from its blob.

@@ -280,9 +280,9 @@ class Attached(Process[bytes]):
         if self._exit is None and self._container.status not in ("created", *words.LIVE):
             self._exit = self._container.exit
 
-    def waiting(self, timeout: float | None = None) -> Waiting[Exit]:
+    def _waiting(self, timeout: float | None = None) -> Waiting[Exit]:
         """Do `wait`, in whichever face."""
-        self._exit = yield from self._container.waiting(timeout=timeout)
+        self._exit = yield from self._container._waiting(timeout=timeout)
         return self._exit
 
     def send_signal(self, signal: str | int) -> None:
@@ -307,7 +307,7 @@ class Attached(Process[bytes]):
 
     # ---- all of it
 
-    def communicating(
+    def _communicating(
         self,
         input: bytes | None = None,  # noqa: A002  (subprocess's name for it)
         *,
@@ -322,7 +322,7 @@ class Attached(Process[bytes]):
         if self._pump.failure is not None:
             raise self._pump.failure
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        yield from self.waiting(left)
+        yield from self._waiting(left)
         return self._result()
 
     def _result(self) -> Result[bytes]:

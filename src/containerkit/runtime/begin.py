@@ -352,7 +352,7 @@ def leased(keeper: Keeper, kept: Kept) -> Iterator[None]:
         return
     images = keeper.stores.images
     try:
-        lease = images.lease(images.get(kept.digest))
+        lease = images._lease(images.get(kept.digest))
     except ImageNotFound:
         lease = images.snapshots.lease([Digest.parse(one) for one in kept.chain_ids])
     with lease:

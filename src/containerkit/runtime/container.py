@@ -6,7 +6,10 @@ Its parts, each a module: `handle` looks, `verbs` change it, `inside` talks with
 
 from __future__ import annotations
 
+from typing import Self
+
 from containerkit.runtime.observed import Observed
+from containerkit.surface import present
 
 
 class Container(Observed):
@@ -22,3 +25,9 @@ class Container(Observed):
     """
 
     __slots__ = ()
+
+    def __enter__(self) -> Self:  # here, so that tools which read only this know what it is
+        return self
+
+
+present(Container)

@@ -30,6 +30,7 @@ from containerkit.stdio.waiting import Waiting, drive
 if TYPE_CHECKING:
     from containerkit.images.host import HostImage
     from containerkit.images.image import Image
+    from containerkit.images.like import ImageLike
     from containerkit.model.options import Command, ContainerOptions
     from containerkit.model.progress import Progress
     from containerkit.model.ready import Ready
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from containerkit.runtime.records import Row
     from containerkit.runtime.starts import Startable
 
-    ImageLike = str | Image | HostImage | None
     Find = Callable[
         [ImageLike, ContainerOptions, Callable[[Progress], object] | None],
         AbstractContextManager[Startable],
@@ -173,7 +173,7 @@ class Containers:
     def _made(self, row: Row) -> Container:
         """Return the handle of a container that this call has made."""
         container = Container(self._keeper, row.id, row=row)
-        container._undo = container.undo_at_exit()
+        container._undo = container._undo_at_exit()
         return container
 
     # ---- find
@@ -279,7 +279,7 @@ def until_ready(container: Container, ready: Ready, timeout: float) -> Waiting[C
     """Wait until a container that was just started is ready, in whichever face."""
     if not hasattr(ready, "port"):
         raise ConfigError(f"ready {ready!r} is no Ready", hint="as Ready(port=6379)")
-    return container.waiting_ready(
+    return container._waiting_ready(
         port=None if ready.port is None else str(ready.port),
         log=ready.log,
         times=ready.times,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from containerkit.errors import ContainerNotFound, InvalidStatus
 from containerkit.runtime import codec, direct, marks, packets
@@ -375,9 +375,6 @@ class Handle:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._keeper.reopen, (str(self._keeper.root), self.id)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(
         self,

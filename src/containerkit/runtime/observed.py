@@ -112,13 +112,13 @@ class Observed(Inside):
             InvalidStatus: it was never started, or was removed.
         """
         return drive(
-            self.waiting_ready(
+            self._waiting_ready(
                 port=port, log=log, times=times, http=http, command=command, healthy=healthy,
                 timeout=timeout, interval=interval,
             )
         )  # fmt: skip
 
-    def waiting_ready(self, **conditions: Any) -> Waiting[Self]:
+    def _waiting_ready(self, **conditions: Any) -> Waiting[Self]:
         """Do `wait_ready`, in whichever face."""
         from containerkit.model.ready import Ready
         from containerkit.runtime.subject import ContainerSubject

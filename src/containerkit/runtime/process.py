@@ -140,9 +140,9 @@ class Process(Generic[AnyStr]):
 
         Blocking: for ever if its output fills a pipe that nobody reads; `communicate` reads it.
         """
-        return drive(self.waiting(timeout))
+        return drive(self._waiting(timeout))
 
-    def waiting(self, timeout: float | None = None) -> Waiting[Exit]:
+    def _waiting(self, timeout: float | None = None) -> Waiting[Exit]:
         """Do `wait`, in whichever face."""
         deadline = deadline_of(timeout)
         while True:
@@ -235,9 +235,9 @@ class Process(Generic[AnyStr]):
         Returns:
             What it said since it was started, less what was read from the streams before.
         """
-        return drive(self.communicating(input, timeout=timeout))
+        return drive(self._communicating(input, timeout=timeout))
 
-    def communicating(
+    def _communicating(
         self,
         input: AnyStr | None = None,  # noqa: A002  (subprocess's name for it)
         *,

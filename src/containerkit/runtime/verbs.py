@@ -86,9 +86,9 @@ class Verbs(Handle):
 
         Blocking: until it has ended.
         """
-        drive(self.waiting_stopped(grace=grace))
+        drive(self._waiting_stopped(grace=grace))
 
-    def waiting_stopped(self, *, grace: float | None = None) -> Waiting[None]:
+    def _waiting_stopped(self, *, grace: float | None = None) -> Waiting[None]:
         """Do `stop`, in whichever face; interrupted, it has only asked."""
         deadline_of(grace, what="grace")  # it is a number
         if grace is not None and grace < 0:
@@ -107,7 +107,7 @@ class Verbs(Handle):
             return
         try:
             if asked:
-                yield from self.waiting(timeout=seconds)
+                yield from self._waiting(timeout=seconds)
                 return
         except Timeout:
             pass
@@ -129,13 +129,13 @@ class Verbs(Handle):
 
         Blocking: for SIGKILL, until it has ended, at most 10 s.
         """
-        drive(self.waiting_killed(signal))
+        drive(self._waiting_killed(signal))
 
-    def waiting_killed(self, signal: str | int = "KILL") -> Waiting[None]:
+    def _waiting_killed(self, signal: str | int = "KILL") -> Waiting[None]:
         """Do `kill`, in whichever face."""
         if self._sent(signal_number(signal)):
             with contextlib.suppress(Timeout, InvalidStatus):
-                yield from self.waiting(timeout=_KILL_SECONDS)
+                yield from self._waiting(timeout=_KILL_SECONDS)
 
     def _sent(self, number: int) -> bool:
         """Send a signal for `kill`; say whether its launcher will tell of the end soon."""
@@ -201,9 +201,9 @@ class Verbs(Handle):
             Timeout: it still runs.
             InvalidStatus: it never ran, or was removed before.
         """
-        return drive(self.waiting(timeout=timeout))
+        return drive(self._waiting(timeout=timeout))
 
-    def waiting(self, *, timeout: float | None = None) -> Waiting[Exit]:
+    def _waiting(self, *, timeout: float | None = None) -> Waiting[Exit]:
         """Do `wait`, in whichever face."""
         deadline = deadline_of(timeout)
         while True:
@@ -321,7 +321,7 @@ class Verbs(Handle):
         while self._look().is_live and not (yield from direct.ending(self)):
             if self._signal(signals.SIGKILL, packets.STOP_ASKED, cause=cause, thaw=True):
                 with contextlib.suppress(InvalidStatus):
-                    yield from self.waiting()
+                    yield from self._waiting()
                 return
             if time.monotonic() > deadline:
                 raise Timeout(f"cannot end container {self.id[:12]}: its launcher does not answer")
@@ -376,7 +376,7 @@ class Verbs(Handle):
         """Undo a start or a create."""
         self.remove(force=True)
 
-    def undo_at_exit(self) -> Callable[[], object] | None:
+    def _undo_at_exit(self) -> Callable[[], object] | None:
         """Return what leaving a ``with`` block does for who has made it: nothing to a detached one.
 
         Nor does a forked child undo what its parent did.

@@ -102,7 +102,7 @@ def test_a_changed_tree_is_unpacked_again(
 
 def test_a_changed_tree_in_use_stays(store: Store, reference: str) -> None:
     image = store.images.pull(reference)
-    with store.images.lease(image):
+    with store.images._lease(image):
         (tree_of(store, image, 1) / "c").write_text("other")
         report = checked(store, repair=True)
         assert not report.ok
@@ -162,5 +162,5 @@ def test_a_tree_that_is_gone_is_unpacked_when_it_is_needed(store: Store, referen
     image = store.images.pull(reference)
     shutil.rmtree(tree_of(store, image, 0))
     assert checked(store).problems == ()
-    with store.images.lease(store.images.get(reference)):
+    with store.images._lease(store.images.get(reference)):
         assert (tree_of(store, image, 0) / "etc/a").exists()

@@ -25,7 +25,7 @@ from tests.support.registry import RegistryServer
 @asynccontextmanager
 async def opened(root: Path, image: str) -> AsyncIterator[aio.Engine]:
     async with aio.Engine.open(root) as engine:
-        await engine.images.ensure(image)
+        await engine.images._ensure(image)
         yield engine
 
 

@@ -26,7 +26,7 @@ MANY = 25
 def with_engine(root: Path, image: str, main: Callable[[aio.Engine], Awaitable[None]]) -> None:
     async def run() -> None:
         async with aio.Engine.open(root) as engine:
-            await engine.images.ensure(image)
+            await engine.images._ensure(image)
             await main(engine)
 
     asyncio.run(run())

@@ -14,7 +14,7 @@ from containerkit import aio
 def test_shared_by_two_engines(engine_root: Path, busybox: str) -> None:
     async def main() -> None:
         async with aio.Engine.open(engine_root) as one, aio.Engine.open(engine_root) as other:
-            await one.images.ensure(busybox)
+            await one.images._ensure(busybox)
             command = ["sh", "-c", "echo up; sleep 1000"]
             first = await one.containers.shared("key", busybox, command, ready=ck.Ready(log="up"))
             async with other.containers.shared("key", busybox, command) as second:
@@ -33,7 +33,7 @@ def test_shared_by_two_engines(engine_root: Path, busybox: str) -> None:
 def test_a_join_that_is_cancelled_leaves_nothing(engine_root: Path, busybox: str) -> None:
     async def main() -> None:
         async with aio.Engine.open(engine_root) as engine:
-            await engine.images.ensure(busybox)
+            await engine.images._ensure(busybox)
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.3):
                     await engine.containers.shared(

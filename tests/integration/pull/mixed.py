@@ -21,8 +21,8 @@ def step(store: Store, generator: random.Random, name: str) -> None:
     if action == "pull":
         store.images.pull(name)
     elif action == "use":
-        image = store.images.ensure(name)
-        with store.images.lease(image):
+        image = store.images._ensure(name)
+        with store.images._lease(image):
             check_trees(store, image)
     elif action == "remove":
         store.images.remove(name)

@@ -138,7 +138,7 @@ def test_many_processes_do_everything_at_once_while_some_are_killed(
         assert [process.wait() for process in running][1:] == [0, 0, 0]
         store.check_blobs()
         for image in store.images.list():
-            with store.images.lease(image):
+            with store.images._lease(image):
                 check_trees(store, image)
         store.images.gc()
         assert store.debris() == []

@@ -81,7 +81,7 @@ def test_an_image_for_another_platform_than_asked_for_is_refused(
 def test_an_image_without_layers(store: Store, registry: RegistryServer) -> None:
     image = store.images.pull(registry.push("empty/a", ocibuild.image([])))
     assert image.layers == ()
-    with store.images.lease(image):
+    with store.images._lease(image):
         assert image.rootfs.mounts[0].target == "/"
 
 
@@ -243,7 +243,7 @@ def test_a_layer_that_a_reboot_may_have_damaged_is_unpacked_from_its_blob(
     with store.catalog.transaction() as db:
         db.execute("UPDATE layers SET boot = 'another', durable = 0")
     (store.snapshots.path(image.chain_ids[1]) / "dir1/file").write_bytes(b"")
-    with store.images.lease(image):
+    with store.images._lease(image):
         check_layered(store, reference)
     assert store.debris() == []
 
@@ -314,7 +314,7 @@ def test_removing_an_image_in_use_leaves_its_layers_until_it_is_not(
     store: Store, registry: RegistryServer
 ) -> None:
     image = store.images.pull(registry.push("used/a", layered()))
-    lease = store.images.lease(image)
+    lease = store.images._lease(image)
     store.images.remove(image)
     assert len(store.trees()) == 4
     lease.release()
@@ -325,11 +325,11 @@ def test_removing_an_image_in_use_leaves_its_layers_until_it_is_not(
 def test_ensure_pulls_what_is_missing_only(store: Store, registry: RegistryServer) -> None:
     reference = registry.push("ensure/a", ocibuild.image([{"f": "1"}]))
     with pytest.raises(ImageNotFound):
-        store.images.ensure(reference, pull="never")
-    first = store.images.ensure(reference)
+        store.images._ensure(reference, pull="never")
+    first = store.images._ensure(reference)
     registry.push("ensure/a", ocibuild.image([{"f": "2"}]))
-    assert store.images.ensure(reference) == first
-    assert store.images.ensure(reference, pull="always") != first
+    assert store.images._ensure(reference) == first
+    assert store.images._ensure(reference, pull="always") != first
 
 
 def test_a_collection_waits_for_no_pull_and_takes_nothing_from_it(

@@ -23,8 +23,8 @@ content = ContentStore(root.path)
 snapshots = Snapshots(root, catalog, content)
 images = Images(root, catalog, content, snapshots, lambda: None)
 assert "sqlite3" not in sys.modules
-image = images.ensure(sys.argv[2])
-with images.lease(image):
+image = images._ensure(sys.argv[2])
+with images._lease(image):
     assert len(image.rootfs.mounts[0].lowers) == 4
     assert image.config.cmd == ("true",)
 print(*sys.modules)

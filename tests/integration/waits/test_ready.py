@@ -189,10 +189,10 @@ def test_on_an_event_loop(engine: ck.Engine, busybox: str) -> None:
         command = f"echo up; {SERVE}"
         with engine.start(busybox, ["sh", "-c", command]) as one:
             await asyncio.gather(
-                adrive(one.waiting_ready(log="up", port=8080, http=":8080")),
-                adrive(one.waiting_ready(port=8080)),
+                adrive(one._waiting_ready(log="up", port=8080, http=":8080")),
+                adrive(one._waiting_ready(port=8080)),
             )
-            stuck = asyncio.ensure_future(adrive(one.waiting_ready(log="never")))
+            stuck = asyncio.ensure_future(adrive(one._waiting_ready(log="never")))
             await asyncio.sleep(0)
             stuck.cancel()
             with pytest.raises(asyncio.CancelledError):

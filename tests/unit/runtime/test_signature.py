@@ -31,7 +31,7 @@ def test_every_option_is_there(method: object) -> None:
 class Asked:
     """A container that is asked to be ready."""
 
-    def waiting_ready(self, **conditions: Any) -> Any:
+    def _waiting_ready(self, **conditions: Any) -> Any:
         return conditions["timeout"]
 
 
