@@ -159,6 +159,22 @@ class Engine(Caring):
         **options: Unpack[ContainerOptions],
     ) -> Result[str]: ...
 
+    @overload
+    def run(
+        self,
+        image: ImageLike,
+        command: Command | None = None,
+        *,
+        input: bytes | str | None = None,
+        text: bool,
+        check: bool = False,
+        timeout: float | None = None,
+        max_output: int | str | None = _MAX_OUTPUT,
+        on_output: Callable[[LogEntry], object] | None = None,
+        progress: Callable[[Progress], object] | None = None,
+        **options: Unpack[ContainerOptions],
+    ) -> Result[bytes] | Result[str]: ...
+
     @with_options
     def run(
         self,

@@ -319,9 +319,39 @@ class BuildError(ContainerKitError, RuntimeError):
 
 
 class ProcessFailed(ContainerKitError, RuntimeError):
-    """A command ended with something else than code 0, and ``check`` was asked for."""
+    """A command ended with something else than code 0, and ``check`` was asked for.
+
+    It has the attributes of `subprocess.CalledProcessError`, too.
+
+    Attributes:
+        result: the `Result`.
+    """
 
     result: Any = None
+
+    @property
+    def returncode(self) -> int:
+        """The exit code, 128 + n for signal n."""
+        code: int = self.result.returncode
+        return code
+
+    @property
+    def cmd(self) -> tuple[str, ...]:
+        """What was run, in words."""
+        words: tuple[str, ...] = self.result.argv
+        return words
+
+    @property
+    def stdout(self) -> Any:
+        """What it wrote, bytes or str."""
+        return self.result.stdout
+
+    output = stdout
+
+    @property
+    def stderr(self) -> Any:
+        """As ``stdout``."""
+        return self.result.stderr
 
 
 class Timeout(ContainerKitError, TimeoutError):

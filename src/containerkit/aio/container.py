@@ -154,7 +154,7 @@ class Container(Inside):
         """Let its processes go on."""
         await self._workers.call(self._core.unpause)
 
-    async def wait(self, *, timeout: float | None = None) -> Exit:
+    async def wait(self, timeout: float | None = None) -> Exit:
         """Wait until it has ended for good; a restart policy's restarts are not its end."""
         return await adrive(self._core._waiting(timeout=timeout))
 

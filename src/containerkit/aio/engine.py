@@ -136,6 +136,22 @@ class Engine:
         **options: Unpack[ContainerOptions],
     ) -> Result[str]: ...
 
+    @overload
+    async def run(
+        self,
+        image: ImageLike,
+        command: Command | None = None,
+        *,
+        input: bytes | str | None = None,
+        text: bool,
+        check: bool = False,
+        timeout: float | None = None,
+        max_output: int | str | None = _MAX_OUTPUT,
+        on_output: Callable[[LogEntry], object] | None = None,
+        progress: Callable[[Progress], object] | None = None,
+        **options: Unpack[ContainerOptions],
+    ) -> Result[bytes] | Result[str]: ...
+
     @with_options
     async def run(
         self,

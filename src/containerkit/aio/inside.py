@@ -75,6 +75,24 @@ class Inside:
         privileged: bool = False,
     ) -> Result[str]: ...
 
+    @overload
+    async def exec(
+        self,
+        command: Command,
+        *,
+        input: bytes | str | None = None,
+        text: bool,
+        check: bool = False,
+        timeout: float | None = None,
+        max_output: int | str | None = _MAX_OUTPUT,
+        on_output: Callable[[LogEntry], object] | None = None,
+        env: Mapping[str, str | None] | None = None,
+        workdir: str | PathLike[str] | None = None,
+        user: str | int | None = None,
+        tty: bool = False,
+        privileged: bool = False,
+    ) -> Result[bytes] | Result[str]: ...
+
     async def exec(
         self,
         command: Command,
@@ -132,6 +150,19 @@ class Inside:
         tty: bool = False,
         privileged: bool = False,
     ) -> Eventual[Process[str]]: ...
+
+    @overload
+    def popen(
+        self,
+        command: Command,
+        *,
+        text: bool,
+        env: Mapping[str, str | None] | None = None,
+        workdir: str | PathLike[str] | None = None,
+        user: str | int | None = None,
+        tty: bool = False,
+        privileged: bool = False,
+    ) -> Eventual[Process[bytes]] | Eventual[Process[str]]: ...
 
     def popen(
         self,

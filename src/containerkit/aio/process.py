@@ -194,7 +194,7 @@ class Process(Generic[AnyStr]):
         """Return how it ended, None while it runs."""
         return self._core.poll()
 
-    async def wait(self, *, timeout: float | None = None) -> Exit:
+    async def wait(self, timeout: float | None = None) -> Exit:
         """Wait until it has ended, and everything that it started with it."""
         return await adrive(self._core._waiting(timeout))
 
@@ -217,7 +217,6 @@ class Process(Generic[AnyStr]):
     async def communicate(
         self,
         input: AnyStr | None = None,  # noqa: A002  (subprocess's name for it)
-        *,
         timeout: float | None = None,
     ) -> Result[AnyStr]:
         """Write *input* and close it, read all output, wait for the end."""

@@ -20,9 +20,13 @@ _HINTS: Final[Mapping[str, str]] = {
 }
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Exit:
     """How a process, or a container's first one, ended.
+
+    It is equal to another `Exit` with the same code, signal and cause, and to its ``returncode``, so
+    that ``process.wait() == 0`` means what it means in `subprocess`.  It has no truth value, since
+    0 is the good one: ask `ok`.
 
     Args:
         code: as a shell shows it: the exit code, or 128 + the signal's number; None when nobody
@@ -60,6 +64,19 @@ class Exit:
     def hint(self) -> str | None:
         """What can be done about it, where its cause says that."""
         return _HINTS.get(self.cause)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Exit):
+            return (self.code, self.signal, self.cause) == (other.code, other.signal, other.cause)
+        if isinstance(other, int) and not isinstance(other, bool):
+            return self.returncode == other
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.returncode)  # as the number that it is equal to
+
+    def __bool__(self) -> bool:
+        raise TypeError("an Exit is neither true nor false: ask .ok, or compare .returncode")
 
     def __str__(self) -> str:
         if self.cause == "exited":

@@ -76,7 +76,7 @@ class ContainerOptions(TypedDict, total=False):
     pull: Literal["missing", "always", "never"]
     mounts: Sequence[Mount] | None
     secrets: Mapping[str, bytes | str | Path] | None
-    network: Any
+    network: str | None
     networks: Mapping[str, Any] | None
     dns: Sequence[str] | None
     extra_hosts: Mapping[str, str] | None

@@ -13,6 +13,7 @@ from containerkit.errors import ProcessFailed
 from containerkit.model.exit import Exit
 
 _TAIL = 2000
+_SHOWN = 200
 
 
 class Usage(NamedTuple):
@@ -29,7 +30,7 @@ class Usage(NamedTuple):
     max_rss: int = 0
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class Result(Generic[AnyStr]):
     """A command that has ended.
 
@@ -44,8 +45,8 @@ class Result(Generic[AnyStr]):
         argv: what was run.
     """
 
-    stdout: AnyStr = attrs.field(repr=lambda value: f"<{len(value)}>")
-    stderr: AnyStr = attrs.field(repr=lambda value: f"<{len(value)}>")
+    stdout: AnyStr
+    stderr: AnyStr
     exit: Exit
     truncated: bool = False
     duration: float = 0.0
@@ -65,6 +66,14 @@ class Result(Generic[AnyStr]):
         """The exit code as `subprocess` users expect one: 128 + n for signal n."""
         return self.exit.returncode
 
+    def __repr__(self) -> str:
+        """The command, how it ended, and the beginnings of its outputs."""
+        parts = [f"{self.command!r} {self.exit}" if self.argv else str(self.exit)]
+        for name, said in (("stdout", self.stdout), ("stderr", self.stderr)):
+            if said:
+                parts.append(f"{name}={_clipped(said)}")
+        return f"<Result {', '.join(parts)}{', truncated' if self.truncated else ''}>"
+
     def check(self) -> Self:
         """Return itself.
 
@@ -79,6 +88,12 @@ class Result(Generic[AnyStr]):
         if said.strip():
             message += f"; standard error ends with: {said.strip()}"
         raise ProcessFailed(message, hint=self.exit.hint, result=self)
+
+
+def _clipped(said: bytes | str) -> str:
+    """Return the beginning of an output as a literal, which holds nothing that a terminal obeys."""
+    left = len(said) - _SHOWN
+    return repr(said) if left <= 0 else f"{said[:_SHOWN]!r}… ({left} more)"
 
 
 def decoded(result: Result[bytes]) -> Result[str]:

@@ -74,6 +74,24 @@ class Inside(Verbs):
         privileged: bool = False,
     ) -> Result[str]: ...
 
+    @overload
+    def exec(
+        self,
+        command: Command,
+        *,
+        input: bytes | str | None = None,
+        text: bool,
+        check: bool = False,
+        timeout: float | None = None,
+        max_output: int | str | None = _MAX_OUTPUT,
+        on_output: Callable[[LogEntry], object] | None = None,
+        env: Mapping[str, str | None] | None = None,
+        workdir: str | PathLike[str] | None = None,
+        user: str | int | None = None,
+        tty: bool = False,
+        privileged: bool = False,
+    ) -> Result[bytes] | Result[str]: ...
+
     def exec(
         self,
         command: Command,
@@ -158,6 +176,19 @@ class Inside(Verbs):
         tty: bool = False,
         privileged: bool = False,
     ) -> Process[str]: ...
+
+    @overload
+    def popen(
+        self,
+        command: Command,
+        *,
+        text: bool,
+        env: Mapping[str, str | None] | None = None,
+        workdir: str | PathLike[str] | None = None,
+        user: str | int | None = None,
+        tty: bool = False,
+        privileged: bool = False,
+    ) -> Process[bytes] | Process[str]: ...
 
     def popen(
         self,

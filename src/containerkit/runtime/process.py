@@ -132,7 +132,7 @@ class Process(Generic[AnyStr]):
             self._look()
             return self._exit
 
-    def wait(self, *, timeout: float | None = None) -> Exit:
+    def wait(self, timeout: float | None = None) -> Exit:
         """Wait until it has ended, and everything that it started with it.
 
         Args:
@@ -222,7 +222,6 @@ class Process(Generic[AnyStr]):
     def communicate(
         self,
         input: AnyStr | None = None,  # noqa: A002  (subprocess's name for it)
-        *,
         timeout: float | None = None,
     ) -> Result[AnyStr]:
         """Write *input* and close it, read all output, wait for the end.

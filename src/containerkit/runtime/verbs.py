@@ -191,7 +191,7 @@ class Verbs(Handle):
 
     # ---- wait
 
-    def wait(self, *, timeout: float | None = None) -> Exit:
+    def wait(self, timeout: float | None = None) -> Exit:
         """Wait until it has ended for good; a restart policy's restarts are not its end.
 
         Args:

@@ -153,7 +153,7 @@ def test_network_of_the_host() -> None:
 
 
 @pytest.mark.parametrize("network", ["bridge", "mynet", object(), 3])
-def test_other_networks_are_not_there_yet(network: object) -> None:
+def test_other_networks_are_not_there_yet(network: Any) -> None:
     with pytest.raises(MissingFeature, match="network"):
         compiled({"network": network})
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import pytest
 
@@ -122,7 +124,7 @@ def test_an_exec_has_the_same() -> None:
 
 
 @pytest.mark.parametrize("network", ["host", "web", ["a"]])
-def test_it_has_no_network(network: object) -> None:
+def test_it_has_no_network(network: Any) -> None:
     options: ContainerOptions = {**OPTIONS, "network": network}
     with pytest.raises(ConfigError, match="strict"):
         compiled(options, facts=V1_SWAP)
