@@ -80,13 +80,10 @@ def check_options(options: Mapping[str, Any]) -> None:
     """
     unknown = options.keys() - _KNOWN
     if unknown:
-        from difflib import get_close_matches
+        from containerkit.launch.spelling import meant
 
         name = min(unknown)
-        close = get_close_matches(name, _KNOWN, n=1)
-        raise ConfigError(
-            f"there is no option {name!r}", hint=f"did you mean {close[0]}?" if close else None
-        )
+        raise ConfigError(f"there is no option {name!r}", hint=meant(name, _KNOWN))
     lifetime = options.get("lifetime", "owner")
     if lifetime not in ("owner", "detached"):
         raise ConfigError(f"lifetime {lifetime!r} is neither 'owner' nor 'detached'")
@@ -131,6 +128,11 @@ def check_shapes(options: Mapping[str, Any]) -> None:
         value = options.get(name)
         if value is not None and not isinstance(value, kinds):
             raise ConfigError(f"{name} has the wrong type, {type(value).__name__}", hint=hint)
+    for key, text in (options.get("labels") or {}).items():
+        if not isinstance(key, str) or not isinstance(text, str):
+            raise ConfigError(
+                f"labels: {key!r}: {text!r} are not both text", hint='as {"app": "web"}'
+            )
 
 
 def _names(value: Iterable[str]) -> frozenset[str]:

@@ -260,7 +260,7 @@ class Attached(Process[bytes]):
         self._tty = bool(kept.options.get("tty"))
         if not log_of(kept.options.get("log")).max_size:
             raise ConfigError(
-                f"cannot attach to container {container.id[:12]}: what it writes is kept nowhere",
+                f"cannot attach to container {container._called()}: what it writes is kept nowhere",
                 hint="start it without log=False",
             )
         with_input = self._tty or bool(kept.options.get("stdin_open"))
@@ -356,7 +356,7 @@ class Attached(Process[bytes]):
             pump.stop(join=False)
 
     def __str__(self) -> str:
-        return f"container {self._container.id[:12]}"
+        return f"container {self._container._called()}"
 
 
 def _forked() -> None:

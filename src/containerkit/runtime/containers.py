@@ -322,6 +322,11 @@ def _labels(label: Labels) -> Mapping[str, str | None]:
     if label is None:
         return {}
     if isinstance(label, Mapping):
+        for key, value in label.items():
+            if not isinstance(key, str) or not isinstance(value, str | None):
+                raise ConfigError(
+                    f"label {key!r}: {value!r} are not both text", hint='as {"app": "web"}'
+                )
         return label
     wanted: dict[str, str | None] = {}
     for text in [label] if isinstance(label, str) else label:

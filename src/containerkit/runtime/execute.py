@@ -68,6 +68,7 @@ class Target:
         open_pidfd: returns a pidfd of its first process, the caller's to close; -1: none runs.
         image_digest: for results.
         open_tree: returns a descriptor of its root, where that is not found by its process.
+        called: returns what messages call it.
         tell: called once the launcher has been asked for an exec: it is an event.
     """
 
@@ -77,6 +78,7 @@ class Target:
     image_digest: str = ""
     open_tree: Callable[[], int] | None = None
     tell: Callable[[], object] = lambda: None
+    called: Callable[[], str] = lambda: "that was given"
 
 
 class Exec:
@@ -374,7 +376,7 @@ def starting(
 
 def _unstarted(target: Target) -> Timeout:
     return Timeout(
-        f"cannot execute in container {target.base.id[:12]}: it has not begun in time",
+        f"cannot execute in container {target.called()}: it has not begun in time",
         hint="a process of the container may have stopped it (SIGSTOP)",
         result=None,
     )
@@ -391,8 +393,8 @@ def failure(target: Target, plan: Plan, event: packets.Event) -> Exception:
 
 def _refusal(target: Target, status: str = "stopped") -> InvalidStatus:
     return InvalidStatus(
-        f"cannot execute in container {target.base.id[:12]}: it is {status}",
-        hint="unpause it first" if status == "paused" else None,
+        f"cannot execute in container {target.called()}: it is {status}",
+        hint=f"{'unpause' if status == 'paused' else 'start'} it first",
         status=status,
         allowed=("running",),
     )

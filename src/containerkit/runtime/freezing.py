@@ -72,7 +72,7 @@ def demand(container: Handle, attempt: str, kind: int, allowed: words.Status) ->
         raise _meanwhile(container, "running")
     if event.errnum == errno.EOPNOTSUPP:
         raise MissingFeature(
-            f"cannot {attempt} container {container.id[:12]}: "
+            f"cannot {attempt} container {container._called()}: "
             "it is in no control group that freezes",
             hint='engine.probe()["cgroup freezer"] says why',
             errno=event.errnum,
@@ -84,14 +84,14 @@ def demand(container: Handle, attempt: str, kind: int, allowed: words.Status) ->
 
 def _meanwhile(container: Handle, status: words.Status) -> InvalidStatus:
     return InvalidStatus(
-        f"cannot pause container {container.id[:12]}: it was ended or let go on meanwhile",
+        f"cannot pause container {container._called()}: it was ended or let go on meanwhile",
         status=status,
     )
 
 
 def _refused(container: Handle, attempt: str, error: int) -> HostError:
     return HostError(
-        f"cannot {attempt} container {container.id[:12]}: {os.strerror(error)}", errno=error
+        f"cannot {attempt} container {container._called()}: {os.strerror(error)}", errno=error
     )
 
 

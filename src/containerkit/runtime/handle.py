@@ -202,6 +202,12 @@ class Handle:
 
     # ---- within
 
+    def _called(self) -> str:
+        """Return what messages call it: its name, where anybody knows it."""
+        with contextlib.suppress(ContainerNotFound):
+            return self._read_row().name
+        return self.id[:12]
+
     def _read_state(self) -> State | None:
         """Return its record, which may be of a launcher that has died."""
         return record.read(f"{self._keeper.root}/containers/{self.id}")
@@ -275,8 +281,10 @@ class Handle:
             hint = "remove(force=True) kills it first"
         elif status == "paused" and attempt != "pause":
             hint = "unpause it first"
+        elif status in ("created", "stopped") and "running" in allowed:
+            hint = "start it first"
         return InvalidStatus(
-            f"cannot {attempt} container {self.id[:12]}: it is {status}",
+            f"cannot {attempt} container {self._called()}: it is {status}",
             hint=hint,
             status=status,
             allowed=allowed,

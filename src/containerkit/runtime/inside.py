@@ -241,9 +241,9 @@ class Inside(Verbs):
         pidfd = partial(self._open_pidfd, deadline)
         tree = partial(nested.open_tree_of, self) if base.facts.bare else None
         if not told:
-            return Target(base, connect, pidfd, digest, tree)
+            return Target(base, connect, pidfd, digest, tree, called=self._called)
         tell = partial(events.append, self._keeper.root, "exec", self.id)
-        return Target(base, connect, pidfd, digest, tree, tell)
+        return Target(base, connect, pidfd, digest, tree, tell, self._called)
 
     def _inherited(self, run: int, deadline: float | None) -> tuple[ExecBase, str]:
         """Return what its execs inherit, and its image: the same for as long as it runs.

@@ -258,7 +258,7 @@ class Observed(Inside):
         if network in (None, "host") and self.config.options.get("network") == "host":
             return "127.0.0.1", wanted.number
         raise NotPublished(
-            f"cannot reach port {wanted} of container {self.id[:12]}: it has no network",
+            f"cannot reach port {wanted} of container {self._called()}: it has no network",
             hint='network="host" shares this host\'s',
         )
 

@@ -5,11 +5,10 @@ Owns the translation, and nothing else.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from typing import TYPE_CHECKING, Final
 
-from containerkit.errors import ContainerNotFound, InvalidStatus, Timeout
+from containerkit.errors import InvalidStatus, Timeout
 from containerkit.runtime import packets
 from containerkit.runtime.ready import not_ready, until_ready
 from containerkit.runtime.watching import Watching
@@ -65,9 +64,7 @@ class ContainerSubject:
     @property
     def label(self) -> str:
         """How messages call it."""
-        with contextlib.suppress(ContainerNotFound):
-            return f"container {self._handle.name}"
-        return f"container {self._handle.id[:12]}"
+        return f"container {self._handle._called()}"
 
     def pid(self) -> int | None:
         """Return its first process's id, None while it has none."""

@@ -99,7 +99,7 @@ def _facts(container: Verbs) -> HostFacts:
         text = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8", errors="surrogateescape")
     except (FileNotFoundError, ProcessLookupError):
         raise InvalidStatus(
-            f"cannot update container {container.id[:12]}: it has just ended"
+            f"cannot update container {container._called()}: it has just ended"
         ) from None
     mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
     found = cgroups.parse(text, mounts)
@@ -142,7 +142,7 @@ def _write(
     if refused is None or not container._look().is_live:
         return
     raise HostError(
-        f"cannot update container {container.id[:12]}: {refused.file} can not be {refused.value}: "
+        f"cannot update container {container._called()}: {refused.file} can not be {refused.value}: "
         f"{refused.error.strerror}",
         errno=refused.error.errno,
         hint=_HINTS.get(refused.error.errno or 0),

@@ -226,7 +226,7 @@ class Verbs(Handle):
                 while True:
                     if not (yield Wait(interest, deadline)):
                         raise Timeout(
-                            f"container {self.id[:12]} still runs after {timeout} s", result=None
+                            f"container {self._called()} still runs after {timeout} s", result=None
                         )
                     event, fds = channel.receive()
                     for fd in fds:
@@ -324,7 +324,9 @@ class Verbs(Handle):
                     yield from self._waiting()
                 return
             if time.monotonic() > deadline:
-                raise Timeout(f"cannot end container {self.id[:12]}: its launcher does not answer")
+                raise Timeout(
+                    f"cannot end container {self._called()}: its launcher does not answer"
+                )
             yield from _pause(deadline)
 
     def _end_and_unmake(self, deadline: float) -> bool:
@@ -340,7 +342,7 @@ class Verbs(Handle):
                         return birth.unmake(self._keeper, self.id, stalled=True)
                 if time.monotonic() > deadline:
                     raise Timeout(
-                        f"cannot remove container {self.id[:12]}: its launcher does not let go"
+                        f"cannot remove container {self._called()}: its launcher does not let go"
                     ) from error
                 drive(_pause(deadline))
 
