@@ -52,6 +52,7 @@ class Reader(Generic[AnyStr]):
 
     async def read(self, size: int = -1) -> AnyStr:
         """Read *size* bytes or characters, fewer only at the end; all that comes by default."""
+        self._core._join()
         given = await self._take(size)
         while size > len(given):
             more = await self._take(size - len(given))
@@ -63,6 +64,7 @@ class Reader(Generic[AnyStr]):
     async def read1(self, size: int = CHUNK) -> AnyStr:
         """Read what is there, at most *size* bytes; empty at the end only."""
         core = self._core
+        core._join()
         while True:
             if not core._held:
                 await self._fill()
@@ -72,11 +74,10 @@ class Reader(Generic[AnyStr]):
 
     async def readline(self) -> AnyStr:
         """Read a line with its newline; the last may have none; empty at the end."""
-        core, seen = self._core, 0
-        while (at := core._held.find(b"\n", seen)) < 0 and not core.ended:
-            seen = len(core._held)
+        core = self._core
+        while (line := core._line()) is None:
             await self._fill()
-        return core._given(at + 1 if at >= 0 else len(core._held))
+        return line
 
     async def readlines(self) -> list[AnyStr]:
         """Read all lines that come, each with its newline."""

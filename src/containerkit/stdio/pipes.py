@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import codecs
 import errno
+import io
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, AnyStr, Final, Generic, Self
 
@@ -78,12 +79,15 @@ class Reader(Generic[AnyStr]):
         text: give str instead of bytes.
     """
 
-    __slots__ = ("_decoder", "_end", "_ended", "_held")
+    __slots__ = ("_ahead", "_decoder", "_end", "_ended", "_held", "_plain", "_searched")
 
     def __init__(self, fd: int, *, text: bool) -> None:
         self._end = _End(fd)
         self._ended = False
         self._held = bytearray()
+        self._ahead = io.BytesIO()  # whole lines that were read ahead; `_held` follows them
+        self._searched = 0  # so many bytes of `_held` have no newline
+        self._plain = True  # the decoder holds no part of a character
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace") if text else None
 
     def fileno(self) -> int:
@@ -107,6 +111,7 @@ class Reader(Generic[AnyStr]):
         """
         with self._end.guard:
             self._end.fileno()
+            self._join()
             given = self._take(size)
             while size > len(given) and (self._held or not self._ended):
                 given += self._take(size - len(given))  # characters of several bytes
@@ -119,6 +124,7 @@ class Reader(Generic[AnyStr]):
         """
         with self._end.guard:
             self._end.fileno()
+            self._join()
             while True:
                 if not self._held:
                     self.fill()
@@ -133,11 +139,36 @@ class Reader(Generic[AnyStr]):
         """
         with self._end.guard:
             self._end.fileno()
-            seen = 0
-            while (at := self._held.find(b"\n", seen)) < 0 and not self._ended:
-                seen = len(self._held)
+            while (line := self._line()) is None:
                 self.fill()
-            return self._given(at + 1 if at >= 0 else len(self._held))
+            return line
+
+    def _line(self) -> AnyStr | None:
+        """Return the next line if it was read ahead, the rest at the end; None: `fill` first."""
+        with self._end.guard:
+            data = self._ahead.readline()
+            if not data:
+                self._cut()
+                data = self._ahead.readline()
+            if data:
+                return self._decoded(data, final=False)
+            return self._given(len(self._held)) if self.ended else None
+
+    def _cut(self) -> None:
+        """Set whole lines apart from what is held: all of them at once, since that is fast."""
+        end = self._held.rfind(b"\n", self._searched) + 1
+        if end:
+            self._ahead = io.BytesIO(bytes(memoryview(self._held)[:end]))
+            del self._held[:end]
+        self._searched = len(self._held)
+
+    def _join(self) -> None:
+        """Take lines that were set apart back, before anything but a line is read."""
+        with self._end.guard:
+            lines, self._ahead = self._ahead.read(), io.BytesIO()
+            if lines:
+                self._held[:0] = lines
+                self._searched = 0
 
     def readlines(self) -> list[AnyStr]:
         """Read all lines that come, each with its newline.
@@ -173,6 +204,8 @@ class Reader(Generic[AnyStr]):
     def drain(self) -> bytes:
         """Take what was read ahead, as bytes."""
         with self._end.guard:
+            self._join()
+            self._searched = 0
             held, self._held = bytes(self._held), bytearray()
             return held
 
@@ -185,13 +218,29 @@ class Reader(Generic[AnyStr]):
         """Hand out the first bytes of what is held."""
         data = bytes(memoryview(self._held)[:size])
         del self._held[:size]
+        self._searched = 0
+        return self._decoded(data, final=self._ended and not self._held)
+
+    def _decoded(self, data: bytes, *, final: bool) -> AnyStr:
         if self._decoder is None:
             return data  # type: ignore[return-value]  # AnyStr is bytes
-        final = self._ended and not self._held
-        return self._decoder.decode(data, final=final)  # type: ignore[return-value]
+        text = self._decoder.decode(data, final=final)
+        self._plain = not self._decoder.getstate()[0]
+        return text  # type: ignore[return-value]
 
-    def __iter__(self) -> Self:
-        return self
+    def __iter__(self) -> Iterator[AnyStr]:
+        """Give line after line, without a call for each: see `_line`."""
+        while True:
+            if self._decoder is None:
+                for data in self._ahead:
+                    yield data  # type: ignore[misc]  # AnyStr is bytes
+            elif self._plain:
+                for data in self._ahead:
+                    yield str(data, "utf-8", "replace")  # type: ignore[misc]  # AnyStr is str
+            line = self.readline()
+            if not line:
+                return
+            yield line
 
     def __next__(self) -> AnyStr:
         line = self.readline()
@@ -204,11 +253,13 @@ class Reader(Generic[AnyStr]):
 
         Blocking: while another thread reads.
         """
+        self._join()  # so that whoever iterates sees that it is closed
         self._end.close()
 
     def forget(self) -> None:
         """In a forked child: it is the parent's."""
         self._end.forget()
+        self._join()
 
     def __enter__(self) -> Self:
         return self
