@@ -75,6 +75,7 @@ class Engine(Caring):
         self._runner = Runner(
             root.path,
             netns_pool=config.netns_pool,
+            start_seconds=config.start_timeout,
             classic_overlay=config.classic_overlay,
             copied_layers=config.copied_layers,
         )

@@ -72,6 +72,8 @@ class EngineConfig:
         download_rate: bytes a second, or as "10KiB", that an answer of a registry has to bring, once
             it began; 0: any.  A slow answer is given up and asked for again, and in the end is a
             `TransportError`.
+        start_timeout: seconds until a start that the launcher or the kernel does not end is given up,
+            with a `Timeout`.
         download_window: seconds, spent on waiting for an answer, over which that is counted.
     """
 
@@ -83,8 +85,16 @@ class EngineConfig:
     token_realms: tuple[str, ...] = attrs.field(default=(), converter=_texts)
     download_rate: int | str = RATE
     download_window: float = WINDOW
+    start_timeout: float = 120.0
 
     def __attrs_post_init__(self) -> None:
+        seconds: object = self.start_timeout
+        if (
+            isinstance(seconds, bool)
+            or not isinstance(seconds, int | float)
+            or not 0 < seconds < 1e6
+        ):
+            raise ConfigError(f"start_timeout {seconds!r} is no number of seconds above 0")
         if not 0 <= self.netns_pool <= 512:
             raise ConfigError(f"netns_pool {self.netns_pool} is not from 0 to 512")
         self.pace()

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from containerkit.launch.request import HostFacts
     from containerkit.model.options import ContainerOptions
     from containerkit.runtime.birth import Born
-    from containerkit.runtime.channel import Channel
     from containerkit.runtime.keeper import Keeper
     from containerkit.runtime.launcher import Launcher
     from containerkit.runtime.packets import Event
@@ -92,6 +91,7 @@ def begin(
 
     Raises:
         LaunchError: it could not be started; it is as it was before.
+        Timeout: nor was it within `EngineConfig.start_timeout`.
         ConfigError, MissingFeature: an option has no meaning any more, or not here.
     """
     kept = born.kept if born else Kept.of(row)
@@ -245,7 +245,7 @@ def _send(
     deadline = time.monotonic() + PEEK_SECONDS
     stillborn = 0
     while True:
-        event = _try(plan, options, launcher)
+        event = _try(plan, options, launcher, keeper.runner.start_seconds)
         if event is None:
             _require_running(keeper, row.id, launcher)
             return
@@ -294,7 +294,10 @@ def _require_running(keeper: Keeper, identity: str, launcher: Launcher) -> None:
         )
 
 
-def _try(plan: Plan, options: ContainerOptions, launcher: Launcher) -> packets.Event | None:
+def _try(
+    plan: Plan, options: ContainerOptions, launcher: Launcher, seconds: float
+) -> packets.Event | None:
+    """Wait for STARTED or FAILED, None: neither will come; interrupted, it is killed."""
     opened: list[int] = []
     try:
         inputs = [open_input(launcher.root, item, options, opened) for item in plan.inputs]
@@ -304,21 +307,10 @@ def _try(plan: Plan, options: ContainerOptions, launcher: Launcher) -> packets.E
     finally:
         for fd in opened:
             os.close(fd)
-    return _await(channel)
-
-
-def _await(channel: Channel) -> packets.Event | None:
-    """Wait for STARTED or FAILED, None: neither will come; interrupted, it is killed."""
-    event = None
-    try:
-        event, fds = channel.receive()
-        for fd in fds:
-            os.close(fd)
-    finally:
-        if event is None or event.kind != packets.STARTED:
-            channel.finish()
-        else:
-            channel.close()
+    event, fds = channel.started(seconds, is_unheard=launcher.is_unheard)
+    for fd in fds:
+        os.close(fd)
+    channel.close()
     return event
 
 

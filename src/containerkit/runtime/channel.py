@@ -16,7 +16,7 @@ import socket
 import termios
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -80,6 +80,31 @@ class Channel:
             raise unanswered()
         return self.receive()
 
+    def started(
+        self, seconds: float, *, is_unheard: Callable[[], bool]
+    ) -> tuple[packets.Event | None, list[int]]:
+        """Take the first event of a start as `receive` does; given up, it is not started later.
+
+        Args:
+            seconds: how long the launcher and the set-up of the container may take together.
+            is_unheard: tells whether the launcher has taken the request.
+
+        Raises:
+            Timeout: there was no answer in time; nothing of the start is left.
+        """
+        event: packets.Event | None = None
+        heard = unheard = False
+        try:
+            heard = drive(until_readable(self.fileno(), time.monotonic() + seconds))
+            if heard:
+                event, fds = self.receive()
+                return event, fds
+            unheard = is_unheard()
+            raise not_started(seconds, unheard=unheard)
+        finally:
+            if not heard or event is None or event.kind != packets.STARTED:
+                drive(self.finishing(unheard=unheard))
+
     def peek(self) -> packets.Event | None:
         """Return the next event and leave it there, so that every waiting thread sees it."""
         with contextlib.suppress(ConnectionResetError):
@@ -102,11 +127,7 @@ class Channel:
 
     def is_unheard(self) -> bool:
         """Whether the launcher has not taken yet what was sent last: it may be stopped."""
-        if self.fileno() < 0:
-            return False
-        left = bytearray(4)
-        fcntl.ioctl(self.fileno(), termios.TIOCOUTQ, left)  # unix(7): as SIOCOUTQ
-        return any(left)
+        return is_untaken(self.fileno())
 
     @refusals("speak to the launcher")
     def _send(self, packet: bytes) -> None:
@@ -123,9 +144,14 @@ class Channel:
         """
         drive(self.finishing())
 
-    def finishing(self) -> Waiting[None]:
-        """Do `finish`, in whichever face; interrupted itself, it closes at once."""
-        seconds = _UNHEARD_SECONDS if self.is_unheard() else _FINISH_SECONDS
+    def finishing(self, *, unheard: bool = False) -> Waiting[None]:
+        """Do `finish`, in whichever face; interrupted itself, it closes at once.
+
+        Args:
+            unheard: the launcher has not taken the request that made this channel.
+        """
+        unheard = unheard or self.is_unheard()
+        seconds = _UNHEARD_SECONDS if unheard else _FINISH_SECONDS
         deadline = time.monotonic() + seconds
         try:
             with contextlib.suppress(OSError):
@@ -141,6 +167,35 @@ class Channel:
         """Close it: after the last event, or to let go of a kept container that has started."""
         _open.discard(self)
         self._socket.close()
+
+
+def is_untaken(fd: int) -> bool:
+    """Whether the peer of a socket has not read yet what was sent last; False for -1."""
+    if fd < 0:
+        return False
+    left = bytearray(4)
+    fcntl.ioctl(fd, termios.TIOCOUTQ, left)  # unix(7): as SIOCOUTQ
+    return any(left)
+
+
+def not_started(seconds: float, *, unheard: bool) -> Timeout:
+    """Return the error for a start that was given up.
+
+    Args:
+        seconds: how long it was waited for.
+        unheard: the launcher has not taken the request; else a step of the set-up has not ended.
+    """
+    if unheard:
+        cause = "its launcher has not taken the request"
+        hint = "is the launcher stopped (SIGSTOP)?"
+    else:
+        cause = "a step of its set-up has not ended"
+        hint = "does the server behind a bind source answer?"
+    return Timeout(
+        f"cannot start the container: {cause} after {seconds:g} s",
+        hint=f"{hint} EngineConfig(start_timeout=…) allows more time",
+        result=None,
+    )
 
 
 def unanswered() -> Timeout:

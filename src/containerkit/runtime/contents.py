@@ -154,7 +154,7 @@ def held_still(container: Handle) -> Iterator[None]:
                 # Thawed with the connection's end, also when this process is killed meanwhile.
                 channel = container._connect(packets.FREEZE, values=(1,))
                 stack.callback(channel.finish)
-                channel.receive()
+                channel.answer()
             if status in words.LIVE:  # somebody else may have asked for a pause just now
                 with contextlib.suppress(HostError):
                     freezing.wait_frozen(container)

@@ -27,7 +27,7 @@ from typing import Final
 from containerkit.errors import HostError, refusals
 from containerkit.launch.reuse import UNCOMMON
 from containerkit.runtime import cgroups, home, packets
-from containerkit.runtime.channel import Channel
+from containerkit.runtime.channel import Channel, is_untaken
 from containerkit.runtime.recover import recover, write_record
 from containerkit.state import forbidden, userns
 
@@ -253,6 +253,10 @@ class Launcher:
             ours.close()
             raise
         return Channel(ours)
+
+    def is_unheard(self) -> bool:
+        """Whether it has not taken a request that this process sent: it may be stopped."""
+        return is_untaken(self._control.fileno())
 
     @refusals("hand over a large plan")
     def _send_large(self, plan: bytes, fds: Sequence[int]) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from containerkit.model.options import ContainerOptions
     from containerkit.runtime.channel import Channel
     from containerkit.runtime.handle import Handle
+    from containerkit.runtime.launcher import Launcher
 
 _TRIES: Final = 2
 
@@ -134,17 +135,18 @@ def _mounted(container: Handle, kept: Kept) -> Iterator[int]:
         channel.finish()
 
 
-def _send(container: Handle, plan: Plan, options: ContainerOptions) -> Channel:
+def _send(container: Handle, plan: Plan, options: ContainerOptions) -> tuple[Channel, Launcher]:
     runner = container._keeper.runner
     opened: list[int] = []
     try:
         inputs = [open_input(runner.root, item, options, opened) for item in plan.inputs]
         launcher = runner.launcher()[0]
         try:
-            return launcher.start(plan.encode(), inputs)
+            return launcher.start(plan.encode(), inputs), launcher
         except (BrokenPipeError, ConnectionResetError):  # it died since: once more, with a new
             runner.bury(launcher)
-            return runner.launcher()[0].start(plan.encode(), inputs)
+            launcher = runner.launcher()[0]
+            return launcher.start(plan.encode(), inputs), launcher
     finally:
         for fd in opened:
             os.close(fd)
@@ -156,17 +158,17 @@ def _started(container: Handle, plan: Plan, options: ContainerOptions) -> tuple[
     deadline = time.monotonic() + begin.PEEK_SECONDS
     failed = 0
     while failed < _TRIES:
-        channel = _send(container, plan, options)
+        channel, launcher = _send(container, plan, options)
         event, fds = None, list[int]()
         try:
-            event, fds = channel.receive()
+            event, fds = channel.started(
+                keeper.runner.start_seconds, is_unheard=launcher.is_unheard
+            )
             if event is not None and event.kind == packets.STARTED and len(fds) == 1:
                 return channel, fds.pop()
         finally:
             for fd in fds:
                 os.close(fd)
-            if event is None or event.kind != packets.STARTED:
-                channel.finish()
         if event is None:
             keeper.runner.bury_the_dead()
         elif keeper.runner.lowers.refused(plan, event):

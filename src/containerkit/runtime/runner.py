@@ -50,6 +50,7 @@ class Runner:
     Args:
         root: the engine's root directory.
         netns_pool: network namespaces that the launcher keeps ready.
+        start_seconds: how long a start may take.
         classic_overlay: mount as on kernels before 6.5.
         copied_layers: as on kernels before 5.19, see `lowers`.
     """
@@ -67,6 +68,7 @@ class Runner:
         "classic_overlay",
         "lowers",
         "root",
+        "start_seconds",
     )
 
     def __init__(
@@ -74,12 +76,14 @@ class Runner:
         root: Path,
         *,
         netns_pool: int,
+        start_seconds: float = 120.0,
         classic_overlay: bool = False,
         copied_layers: bool = False,
     ) -> None:
         self.root = root
         self.lowers = Lowers(root, copied=copied_layers)
         self._netns_pool = netns_pool
+        self.start_seconds = start_seconds
         self.classic_overlay = classic_overlay
         self._closed = False
         self._warned = False
@@ -341,7 +345,7 @@ class Runner:
                 os.close(fd)
             if channel is None:
                 let_go()
-        return Started(identity, plan, channel, let_go)
+        return Started(identity, plan, channel, let_go, launcher)
 
     def _encoded(
         self,

@@ -19,13 +19,14 @@ from containerkit.launch.request import STREAMS
 from containerkit.model.limits import parse_size
 from containerkit.model.result import Result, decoded
 from containerkit.runtime import packets
+from containerkit.runtime.channel import not_started
 from containerkit.runtime.ends import duration_of, exit_of, usage_of
 from containerkit.runtime.failure import launch_error, was_stillborn
 from containerkit.runtime.inputs import close, close_all, make_pipes
 from containerkit.runtime.lowers import MustCopy
 from containerkit.runtime.terminal import master_of, typed
 from containerkit.stdio.collect import Collected, collect
-from containerkit.stdio.waiting import deadline_of, drive
+from containerkit.stdio.waiting import Wait, deadline_of, drive
 
 if TYPE_CHECKING:
     from containerkit.model.options import Command, ContainerOptions
@@ -170,13 +171,17 @@ class Run:
         event, collected = None, Collected(b"", b"", False, None, False)
         try:
             if terminal:
-                event, self._ours = yield from master_of(channel, with_input=how.data is not None)
+                event, self._ours = yield from master_of(
+                    channel, with_input=how.data is not None, deadline=self._latest()
+                )
             if event is None:
-                collected = yield from self._collect(channel, terminal=terminal)
+                collected = yield from self._taken(
+                    self._collect(channel, terminal=terminal), started
+                )
                 event = packets.parse_event(collected.exit_packet or b"")
         finally:
             if event is None:  # interrupted: whatever is still running is killed and removed
-                yield from channel.finishing()
+                yield from channel.finishing(unheard=started.launcher.is_unheard())
                 self._runner.bury_the_dead()
             else:
                 channel.close()
@@ -193,6 +198,38 @@ class Run:
                 return (yield from self.begin(self._image).waiting())
             raise self._failure(event, started)
         return how.judge(self._result(collected, event, started), timed_out=collected.timed_out)
+
+    def _latest(self) -> float:
+        """Return when a start is given up, on the clock of ``time.monotonic``."""
+        latest = time.monotonic() + self._runner.start_seconds
+        own = self._how.deadline()
+        return latest if own is None else min(own, latest)
+
+    def _taken(self, waiting: Waiting[Collected], started: Started) -> Waiting[Collected]:
+        """Collect, unless the launcher does not take the request.
+
+        Raises:
+            Timeout: it has not within `EngineConfig.start_timeout`.
+        """
+        seconds = self._runner.start_seconds
+        latest: float | None = time.monotonic() + seconds
+        try:
+            wait = next(waiting)
+            while True:
+                if latest is not None and (wait.deadline is None or latest < wait.deadline):
+                    ready = yield Wait(wait.interest, latest)
+                else:
+                    ready = yield wait
+                if latest is not None and time.monotonic() >= latest:
+                    latest = None
+                    if started.launcher.is_unheard():
+                        raise not_started(seconds, unheard=True)
+                wait = waiting.send(ready)  # nothing that is ready before the deadline is no harm
+        except StopIteration as end:
+            collected: Collected = end.value
+            return collected
+        finally:
+            waiting.close()
 
     def _collect(self, channel: Channel, *, terminal: bool) -> Waiting[Collected]:
         how, ours = self._how, self._ours

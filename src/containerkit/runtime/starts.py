@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from containerkit.model.image_config import ImageConfig
     from containerkit.model.rootfs import Rootfs
     from containerkit.runtime.channel import Channel
+    from containerkit.runtime.launcher import Launcher
 
 
 class LauncherDied(Exception):
@@ -44,9 +45,11 @@ class Started(NamedTuple):
         plan: what is being done.
         channel: where the launcher tells how it went; the caller's to finish.
         let_go: called when nothing is left of it.
+        launcher: that was asked.
     """
 
     id: str
     plan: Plan
     channel: Channel
-    let_go: Callable[[], object] = lambda: None
+    let_go: Callable[[], object]
+    launcher: Launcher

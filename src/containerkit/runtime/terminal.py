@@ -10,15 +10,13 @@ import fcntl
 import os
 import struct
 import termios
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from containerkit.errors import ConfigError
 from containerkit.runtime import packets
+from containerkit.runtime.channel import Channel, unanswered
 from containerkit.runtime.inputs import duplicated, own
 from containerkit.stdio.waiting import Waiting, until_readable
-
-if TYPE_CHECKING:
-    from containerkit.runtime.channel import Channel
 
 END_OF_FILE: Final = b"\x04"
 """What VEOF of a fresh terminal is (termios(3)): it ends a line that has begun, or the input."""
@@ -45,19 +43,24 @@ def resize(master: int, rows: int, columns: int) -> None:
 
 
 def master_of(
-    channel: Channel, *, with_input: bool
+    channel: Channel, *, with_input: bool, deadline: float
 ) -> Waiting[tuple[packets.Event | None, dict[str, int]]]:
     """Wait for the terminal of a command that is being started.
 
     Args:
         channel: of its start.
         with_input: whether something will be written.
+        deadline: on the clock of ``time.monotonic``.
+
+    Raises:
+        Timeout: nothing was heard until then.
 
     Returns:
         None and the descriptors by stream, the caller's to close by `inputs.close`; or the event
         that says that it did not start.  None and nothing: its launcher died.
     """
-    yield from until_readable(channel.fileno())
+    if not (yield from until_readable(channel.fileno(), deadline)):
+        raise unanswered()
     event, fds = channel.receive()
     if event is None or event.kind != packets.STARTED or len(fds) != 2:
         for fd in fds:
