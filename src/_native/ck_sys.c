@@ -335,8 +335,7 @@ int ck_set_caps(uint64_t bounding, uint64_t permitted)
             break;
         CK_TRY(error);
     }
-    CK_TRY(result(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)));
-    for (int i = 0; i < 2; i++, permitted >>= 32)
+    for (int i = 0; i < 2; i++, permitted >>= 32) /* none inheritable: so none is ambient */
         data[i] = (struct __user_cap_data_struct){(uint32_t)permitted, (uint32_t)permitted, 0};
     return (int)result(syscall(SYS_capset, &header, data));
 }

@@ -35,3 +35,18 @@ def test_one_that_was_let_go_is_not_waited_for(
     assert len(heard) == 1
     assert (tmp_path / "owners" / "a").exists()
     os.close(fd)
+
+
+def test_a_file_renamed_since_is_nobodys_debris(tmp_path: Path) -> None:
+    """Its holder did that, not a crash: only the file of that name, locked by nobody, is free."""
+    path = tmp_path / "lock"
+    path.touch()
+    with recover._free(str(path)) as (free, fd):
+        assert free
+        other = tmp_path / "other"
+        other.touch()
+    opened = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    os.rename(other, path)
+    assert not recover._is_named(opened, str(path))
+    os.close(opened)
+    assert fd >= 0

@@ -99,6 +99,38 @@ def test_a_stopped_writer_or_renamer_holds_nobody_up(tmp_path: Path, lock: int) 
     assert kinds(tmp_path) == ["one", "two"]
 
 
+def test_nobody_rotates_while_a_writer_has_it_open(tmp_path: Path) -> None:
+    """Its line would be in the older file after all that comes later."""
+    events.append(tmp_path, "one", "x")
+    fd, _ = events._open_locked(tmp_path)
+    try:
+        assert not events.rotate(tmp_path, least=1)
+    finally:
+        os.close(fd)
+    assert events.rotate(tmp_path, least=1)
+
+
+def test_a_rotation_that_came_second_renames_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have opened the full file: the new one, which has little in it, stays."""
+    events.append(tmp_path, "one", "x")
+    opened = events.open_regular
+
+    def overtaken(path: str | Path, flags: int) -> int:
+        fd = opened(path, flags)
+        with monkeypatch.context() as plain:
+            plain.setattr(events, "open_regular", opened)
+            assert events.rotate(tmp_path, least=1)
+            events.append(tmp_path, "two", "x")
+        return fd
+
+    with monkeypatch.context() as patch:
+        patch.setattr(events, "open_regular", overtaken)
+        assert not events.rotate(tmp_path, least=1)
+    assert kinds(tmp_path) == ["one", "two"]
+
+
 def write_many(root: Path, writer: int, count: int) -> None:
     for number in range(count):
         events.append(root, f"w{writer}", str(number))

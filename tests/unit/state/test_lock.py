@@ -124,3 +124,38 @@ def test_a_forked_child_neither_keeps_nor_drops_its_parents_lock(tmp_path: Path)
         os.waitpid(child, 0)
         for fd in (*ready, *let_go):
             os.close(fd)
+
+
+def test_a_copy_of_the_descriptor_keeps_no_lock(tmp_path: Path) -> None:
+    """A child that was forked meanwhile may hold one: the lock is given back all the same."""
+    lock = FileLock(tmp_path / "lock").acquire()
+    copy = os.dup(lock.fd)
+    try:
+        other = FileLock(tmp_path / "lock")
+        assert not other.try_acquire()
+        lock.release()
+        assert other.try_acquire()
+        other.release()
+    finally:
+        os.close(copy)
+
+
+def test_a_lock_on_a_file_that_is_no_longer_named_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opened, and renamed away before it is locked: the file of the name now is locked instead."""
+    path, plain = tmp_path / "lock", FileLock._open
+    opened: list[int] = []
+
+    def renamed_once(self: FileLock) -> int:
+        fd = plain(self)
+        if not opened:
+            path.rename(tmp_path / "old")
+        opened.append(fd)
+        return fd
+
+    monkeypatch.setattr(FileLock, "_open", renamed_once)
+    with FileLock(path).acquire() as lock:
+        assert os.path.samestat(os.fstat(lock.fd), path.stat())
+        assert not FileLock(path).try_acquire()
+    assert len(opened) > 1

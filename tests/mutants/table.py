@@ -1,0 +1,233 @@
+"""The mutants: which text of which file, what it becomes, what that breaks, which tests must notice.
+
+A row is short enough to survive the next change of its lines, and its text occurs once in its file:
+a unit test compares all rows with the tree.  A new defence brings its row.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Mutant(NamedTuple):
+    """One line broken on purpose.
+
+    Args:
+        file: from the top of the checkout.
+        old: the exact text, which occurs once.
+        new: what it becomes.
+        breaks: what is no longer so.
+        tests: pytest node ids, of which at least one must fail; all pass without the mutant.
+        hangs: whether tests that do not end have noticed, too.
+    """
+
+    file: str
+    old: str
+    new: str
+    breaks: str
+    tests: tuple[str, ...]
+    hangs: bool = False
+
+    def apply(self, text: str) -> str:
+        """Return the text with the mutant in it.
+
+        Raises:
+            ValueError: *old* is not there exactly once.
+        """
+        if (count := text.count(self.old)) != 1:
+            raise ValueError(f"{self.old!r} is {count} times in {self.file}")
+        return text.replace(self.old, self.new)
+
+
+C: Final = "src/_native/"
+PY: Final = "src/containerkit/"
+SECURITY: Final = "tests/security/"
+UNIT: Final = "tests/unit/"
+INTEGRATION: Final = "tests/integration/"
+CAPS: Final = f"{SECURITY}test_capabilities.py::test_they_are_exact"
+DURABLE: Final = f"{UNIT}state/test_durable.py::"
+
+RIGHTS: Final = (
+    Mutant(C + "ck_sys.c", "result(prctl(PR_CAPBSET_DROP, cap, 0, 0, 0))", "0",
+           "the bounding set is not lowered", (CAPS,)),
+    Mutant(C + "ck_sys.c", "{(uint32_t)permitted, (uint32_t)permitted, 0}",
+           "{(uint32_t)permitted, (uint32_t)permitted, (uint32_t)permitted}",
+           "capabilities are inheritable", (CAPS,)),
+    Mutant(C + "ck_sys.c", "syscall(SYS_setresgid, gid, gid, gid)",
+           "syscall(SYS_setresgid, gid, gid, -1)", "the saved group id stays root's",
+           (f"{SECURITY}test_identity.py::test_users_and_exact_groups",)),
+    Mutant(C + "ck_sys.c", "syscall(SYS_setresuid, uid, uid, uid)",
+           "syscall(SYS_setresuid, uid, uid, -1)", "the saved user id stays root's",
+           (f"{SECURITY}test_identity.py::test_users_and_exact_groups",)),
+    Mutant(C + "ck_sys.c", 'CK_TRY(ck_umount("."));', "", "the old root stays mounted below the new",
+           (f"{INTEGRATION}run/test_isolation.py::test_mounts",)),
+    Mutant(C + "ck_ops_cred.c",
+           "return ck_set_groups(length / sizeof(uint32_t), (const void *)groups);", "return 0;",
+           "the caller's groups stay",
+           (f"{SECURITY}test_identity.py::test_the_callers_groups_stay_with_it",)),
+    Mutant(C + "ck_ops_cred.c", "CK_OP_IS(ck_op_no_new_privs, ck_no_new_privs())",
+           "CK_OP_IS(ck_op_no_new_privs, 0)", "no_new_privs is not set",
+           (f"{SECURITY}test_capabilities.py::test_setuid_programs_give_nothing",)),
+    Mutant(C + "ck_ops_cred.c",
+           "return ck_seccomp((const void *)filter, length / sizeof(struct sock_filter));",
+           "return 0;", "the filter of system calls is not loaded",
+           (f"{SECURITY}test_seccomp.py::test_what_no_container_needs_is_refused",)),
+    Mutant(C + "ck_ops_cred.c", "CK_OP_IS(ck_op_caps, ck_set_caps(op->value[0], op->value[1]))",
+           "CK_OP_IS(ck_op_caps, 0)", "no capability is dropped", (CAPS,)),
+    Mutant(PY + "launch/confine.py", "held = bounding if identity.uid == 0 else 0",
+           "held = bounding", "an ordinary user inside has root's capabilities", (CAPS,)),
+    Mutant(PY + "launch/confine.py", "if security.no_new_privileges:\n        steps.append",
+           "if not security.no_new_privileges:\n        steps.append",
+           "no_new_privs is for those who asked not to have it",
+           (f"{SECURITY}test_capabilities.py::test_setuid_programs_give_nothing",)),
+    Mutant(C + "ck_ops_ns.c", "CK_OP_IS(ck_op_keyring, ck_session_keyring())",
+           "CK_OP_IS(ck_op_keyring, 0)", "the caller's session keyring stays",
+           (f"{SECURITY}test_keyring.py::test_the_hosts_keys",)),
+    Mutant(C + "ck_launcher_request.c", "(uid != 0 && uid != ck_geteuid())", "0",
+           "anybody may send requests to the launcher",
+           (f"{SECURITY}test_launcher_socket.py::test_another_user",)),
+)  # fmt: skip
+"""Capabilities, ids, filters: what a process in a container may do."""
+
+FILES: Final = (
+    Mutant(C + "ck_path.c", "RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS", "RESOLVE_NO_MAGICLINKS",
+           "links lead out of the root",
+           (f"{UNIT}test_native_paths.py::test_nothing_else_is_reached",
+            f"{UNIT}test_native_paths.py::test_links_lead_to_what_is_beneath")),
+    Mutant(C + "ck_path.c", "resolve |= RESOLVE_NO_SYMLINKS;", "resolve |= 0;",
+           "links are followed where none may be",
+           (f"{UNIT}test_native_paths.py::test_links_can_be_refused",)),
+    Mutant(C + "ck_path.c", "(text[0] == '/' && ck_path_type(link) == PROC_SUPER_MAGIC)", "0",
+           "the walk follows the text of magic links",
+           (f"{UNIT}test_native_paths.py::test_magic_links_are_not_followed",)),
+    Mutant(C + "ck_ops_mount.c", 'return ck_move_mount(tree, target, "");', "return 0;",
+           "masks cover nothing", (f"{SECURITY}test_masks.py::test_they_are_empty",)),
+    Mutant(C + "ck_ops_mount.c",
+           "CK_TRY(itself ? ck_mount_set(tree, MOUNT_ATTR_RDONLY, AT_RECURSIVE) : 0);", "",
+           "read-only paths can be written to",
+           (f"{SECURITY}test_masks.py::test_read_only_paths",)),
+    Mutant(C + "ck_ops_mount.c",
+           "CK_OP_IS(ck_op_root_read_only, ck_mount_set(child->root, MOUNT_ATTR_RDONLY, 0))",
+           "CK_OP_IS(ck_op_root_read_only, 0)", "a read-only root is writable",
+           (f"{SECURITY}test_strict.py::test_it_writes_to_scratch_only",)),
+    Mutant(C + "ck_ops_mount.c", "is_system(child, target))", "0 && is_system(child, target))",
+           "a mount follows an image's link into /proc",
+           (f"{SECURITY}test_mounts.py::test_nothing_is_mounted_there",)),
+    Mutant(C + "ck_launcher_prepare.c",
+           'ck_new_mount("tmpfs", options, 2, MOUNT_ATTR_NODEV)', 'ck_new_mount("tmpfs", options, 2, 0)',
+           "an upper on tmpfs has devices",
+           (f"{SECURITY}test_mounts.py::test_all_but_dev_are_nodev",)),
+)  # fmt: skip
+"""Paths and mounts."""
+
+LIFE: Final = (
+    Mutant(C + "ck_launcher_life.c", "? *backoff * 2", "? *backoff",
+           "pauses between restarts do not double",
+           (f"{INTEGRATION}life/test_restarts.py::test_pauses_between_them_double",)),
+    Mutant(C + "ck_launcher_life.c", "!c->cause || cause < c->cause", "1",
+           "the last cause of a kill is told, not the gravest",
+           (f"{INTEGRATION}life/test_requests.py::test_the_cause_of_a_kill",)),
+    Mutant(C + "ck_ops_init.c", "else if (signal > 0)\n            ck_kill(command, signal);", "",
+           "init passes no signal on",
+           (f"{INTEGRATION}logs/test_init.py::test_signals_are_passed_on",), True),
+    Mutant(C + "ck_ops_init.c", "if (own.memory)", "if (0)",
+           "init keeps the launcher's table",
+           (f"{INTEGRATION}logs/test_init.py::test_nothing_of_the_launchers_table_stays_mapped",)),
+    Mutant(C + "ck_ops_proc.c",
+           "CK_OP_IS(ck_op_rlimit, ck_set_rlimit(op->flags, op->value[0], op->value[1]))",
+           "CK_OP_IS(ck_op_rlimit, 0)", "resource limits are not set",
+           (f"{INTEGRATION}limits/test_limits.py::test_rlimits",)),
+    Mutant(C + "ck_launcher_exec.c", "AT_REMOVEDIR) != -EBUSY", "AT_REMOVEDIR) != 1",
+           "what an exec left running lives on",
+           (f"{INTEGRATION}exec/test_ends.py::test_what_daemonised_ends_with_the_first_process",)),
+    Mutant(C + "ck_launcher_pool.c", "if (place->tuned)", "if (0)",
+           "limits of a start hold for the next in its group",
+           (f"{INTEGRATION}limits/test_limits.py::test_nothing_of_one_start_is_left_for_the_next",)),
+    Mutant(C + "ck_launcher_health.c", "c->state.health == CK_HEALTH_STARTING &&", "0 &&",
+           "there is no start period",
+           (f"{INTEGRATION}life/test_restarts.py::test_failures_at_first_do_not_count",
+            f"{INTEGRATION}waits/test_health.py::test_failures_in_the_start_period_do_not_count")),
+    Mutant(C + "ck_launcher_exec.c", "e->life.dying |= signal == SIGKILL;", "",
+           "an exec that is killed before it is known lives on",
+           (f"{INTEGRATION}exec/test_ends.py::test_kill_before_its_process_is_known",), True),
+    Mutant(PY + "runtime/verbs.py", "asked = seconds > 0 and takes_signal(self.pid, number)",
+           "asked = seconds > 0", "stop waits for a first process that gets no signal",
+           (f"{INTEGRATION}handles/test_lifecycle.py::test_stop_does_not_wait_for_who_gets_no_signal",),
+           True),
+    Mutant(PY + "runtime/recover.py", "yield _is_named(fd, path), fd", "yield True, fd",
+           "a lock on a file that was renamed away counts",
+           (f"{UNIT}runtime/test_recover.py::test_a_file_renamed_since_is_nobodys_debris",)),
+)  # fmt: skip
+"""Signals, ends, limits, restarts, health."""
+
+DISK: Final = (
+    Mutant(PY + "content/ingest.py", "os.fdatasync(self._lock.fd)", "pass",
+           "a blob is named before its bytes are on the disk",
+           (f"{DURABLE}test_a_blob_is_on_disk_before_it_is_named",)),
+    Mutant(PY + "content/ingest.py", "sync_directory(self._target.parent)", "pass",
+           "a power cut takes a blob's name",
+           (f"{DURABLE}test_a_blob_is_on_disk_before_it_is_named",)),
+    Mutant(PY + "content/draft.py", "os.fdatasync(self._fd)", "pass",
+           "a draft is named before its bytes are on the disk",
+           (f"{DURABLE}test_a_draft_is_on_disk_before_it_is_named",)),
+    Mutant(PY + "content/draft.py", "sync_directory(target.parent)", "pass",
+           "a power cut takes a draft's name",
+           (f"{DURABLE}test_a_draft_is_on_disk_before_it_is_named",)),
+    Mutant(PY + "state/atomic.py", "os.fdatasync(fd)", "pass",
+           "a file is replaced before its bytes are on the disk",
+           (f"{DURABLE}test_a_file_is_on_disk_before_it_replaces_another",)),
+    Mutant(PY + "content/ingest.py", "if self._hasher.hexdigest() != self._digest.encoded:",
+           "if False:", "any bytes are a blob",
+           (f"{UNIT}content/test_store.py::test_wrong_bytes_leave_nothing",)),
+    Mutant(PY + "content/ingest.py", "if self.offset + len(chunk) > self.size:", "if False:",
+           "a blob may be longer than was said",
+           (f"{UNIT}content/test_store.py::test_too_many_bytes_leave_nothing",)),
+    Mutant(PY + "state/lock.py", "(fcntl.LOCK_SH if self._shared else fcntl.LOCK_EX)",
+           "fcntl.LOCK_SH", "a lock excludes nobody",
+           (f"{UNIT}state/test_lock.py::test_a_second_holder_in_the_same_process_is_refused",)),
+    Mutant(PY + "state/lock.py", "                fcntl.flock(fd, fcntl.LOCK_UN)",
+           "                pass", "a copy of the descriptor keeps a lock that was given back",
+           (f"{UNIT}state/test_lock.py::test_a_copy_of_the_descriptor_keeps_no_lock",)),
+    Mutant(PY + "state/lock.py", "return os.path.samestat(os.fstat(fd), named)", "return True",
+           "a lock on a file that has no name counts",
+           (f"{UNIT}state/test_lock.py::test_a_lock_on_a_file_that_is_no_longer_named_does_not_count",)),
+    Mutant(PY + "state/events.py", "fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass",
+           "events are rotated in the middle of a write",
+           (f"{UNIT}state/test_events.py::test_a_stopped_writer_or_renamer_holds_nobody_up",)),
+    Mutant(PY + "state/events.py", "fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)", "pass",
+           "a writer does not tell a rotation that it writes",
+           (f"{UNIT}state/test_events.py::test_nobody_rotates_while_a_writer_has_it_open",)),
+    Mutant(PY + "state/events.py",
+           "if status.st_size < least or not os.path.samestat(status, os.stat(path)):",
+           "if status.st_size < least:", "a rotation renames a file that it did not look at",
+           (f"{UNIT}state/test_events.py::test_a_rotation_that_came_second_renames_nothing",)),
+    Mutant(PY + "snapshots/gc.py",
+           "with root.sweep_lock(shared=False).holding(deadline=deadline):", "if True:",
+           "a collection runs beside a pull",
+           (f"{UNIT}state/test_durable.py::test_a_collection_waits_for_pulls",)),
+)  # fmt: skip
+"""What is on the disk: durability, locks, records."""
+
+REGISTRY: Final = (
+    Mutant(PY + "registry/protocol.py",
+           'elif parts.scheme == "http" and url.startswith("https:"):', "elif False:",
+           "a redirect leads from TLS to plain HTTP",
+           (f"{UNIT}registry/test_protocol.py::test_redirects_that_are_not",)),
+    Mutant(PY + "registry/protocol.py",
+           "elif parts.username is not None or parts.password is not None:", "elif False:",
+           "a redirect carries credentials",
+           (f"{UNIT}registry/test_protocol.py::test_redirects_that_are_not",)),
+    Mutant(PY + "registry/auth.py", "realm = redirect_target(origin, realm)", "realm = str(realm)",
+           "a login goes to any realm",
+           (f"{UNIT}registry/test_auth.py::test_a_realm_that_may_not_be_asked",)),
+    Mutant(PY + "registry/auth.py", 'parameters.setdefault(parameter["name"].lower(), value)',
+           'parameters[parameter["name"].lower()] = value',
+           "a second parameter of a challenge wins",
+           (f"{UNIT}registry/test_auth.py::test_challenges",)),
+    Mutant(PY + "registry/auth.py", "password: str = attrs.field(repr=False)",
+           "password: str = attrs.field()", "a password is shown by repr",
+           (f"{UNIT}registry/test_auth.py::test_secrets_have_no_repr",)),
+)  # fmt: skip
+"""Credentials, and where they go."""
+
+MUTANTS: Final = (*RIGHTS, *FILES, *LIFE, *DISK, *REGISTRY)
