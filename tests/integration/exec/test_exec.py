@@ -280,3 +280,19 @@ def test_limits_are_those_of_the_start(engine: ck.Engine, busybox: str) -> None:
         assert sh(one, "ulimit -Hn") != "200\n"
     finally:
         one.remove(force=True)
+
+
+def test_a_workdir_is_no_magic_link(box: ck.Container) -> None:
+    """Where such a link leads, no path says (CVE-2024-21626)."""
+    assert box.exec(["pwd"], workdir="/proc/self/fdinfo", text=True).exit.ok
+    for link in ("/proc/self/root", "/proc/self/cwd", "/proc/1/root/tmp"):
+        with pytest.raises(LaunchError):
+            box.exec(["pwd"], workdir=link)
+
+
+@pytest.mark.needs("host root")
+def test_another_device_is_not_taken_for_null(engine: ck.Engine, busybox: str) -> None:
+    with engine.start(busybox, ["sleep", "100000"], security=ck.Security.privileged()) as box:
+        assert box.exec(["mount", "--bind", "/dev/zero", "/dev/null"]).exit.ok
+        with pytest.raises(LaunchError):
+            box.exec(["true"])

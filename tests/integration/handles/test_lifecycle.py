@@ -131,6 +131,14 @@ def test_stop_of_one_that_does_not_listen(engine: ck.Engine, busybox: str, answe
         assert signals == [signal.SIGTERM, signal.SIGKILL]
 
 
+def test_stop_does_not_wait_for_who_gets_no_signal(engine: ck.Engine, busybox: str) -> None:
+    """The kernel drops what a first process neither handles nor ignores (pid_namespaces(7))."""
+    with engine.start(busybox, ["sleep", "100000"], stop_grace=0.3) as one:
+        one.stop()
+        told = engine.events(container=one, kind="kill")
+        assert [event.attributes["signal"] for event in told] == [signal.SIGKILL]
+
+
 def test_its_own_stop_signal(engine: ck.Engine, busybox: str) -> None:
     script = "trap 'exit 7' USR1; echo up; while :; do sleep 0.05; done"
     with engine.start(busybox, ["sh", "-c", script], stop_signal="USR1") as one:

@@ -18,7 +18,7 @@ from containerkit.runtime import freezing, home, packets
 from containerkit.runtime.launcher import Launcher
 from containerkit.state import record
 from tests.integration.life.support import Kept, begin, receive
-from tests.support.patience import until
+from tests.support.patience import DEADLINE, until
 
 SLEEP = ["sleep", "1000"]
 TIMEOUT = packets.CAUSES.index("timeout")
@@ -244,3 +244,23 @@ def test_a_launcher_takes_its_socket_along(engine: ck.Engine, busybox: str) -> N
     assert not path.exists()
     with pytest.raises((FileNotFoundError, ConnectionRefusedError)):
         home.connect(engine.root, made.id)
+
+
+def test_no_descriptor_for_a_connection(
+    engine: ck.Engine, busybox: str, launcher: Launcher
+) -> None:
+    """It is closed, and does not wait for ever; with room again the next one is answered."""
+    one = begin(engine, busybox, SLEEP, launcher)
+    _, most = before = resource.prlimit(launcher.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(launcher.pid, resource.RLIMIT_NOFILE, (64, most))
+    held = [home.connect(engine.root, launcher.id) for _ in range(70)]
+    poll = select.poll()
+    for end in held:
+        poll.register(end, select.POLLIN)
+    assert poll.poll(DEADLINE * 1000), "none was closed"
+    for end in held:
+        end.close()
+    resource.prlimit(launcher.pid, resource.RLIMIT_NOFILE, before)
+    until(lambda: answered(one))
+    one.kill()
+    one.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -260,3 +261,21 @@ def test_nothing_of_one_start_is_left_for_the_next(engine: ck.Engine, busybox: s
                 assert int(value(container, "memory.limit_in_bytes")) > 1 << 60
                 assert value(container, "cpu.cfs_quota_us") == "-1"
                 assert value(container, "cpu.shares") == "1024"
+
+
+@pytest.mark.skipif(V2, reason="groups are used again with those of version 1 only")
+@pytest.mark.needs("control groups", "mounts")
+def test_pages_that_outlive_a_container_are_not_the_nexts(
+    engine: ck.Engine, busybox: str, tmp_path: Path
+) -> None:
+    """What it wrote to a tmpfs of the host stays charged to its group, which is used again."""
+    subprocess.run(["mount", "-t", "tmpfs", "none", tmp_path], check=True)
+    mounts = [ck.Mount.bind(tmp_path, "/there")]
+    tight = ck.Limits(memory="8m")
+    try:
+        for number in range(4):
+            fill = ["dd", "if=/dev/zero", f"of=/there/{number}", "bs=1M", "count=20"]
+            assert engine.run(busybox, fill, mounts=mounts).exit.ok
+            assert engine.run(busybox, ["true"], limits=tight).exit.ok
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)

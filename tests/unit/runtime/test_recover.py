@@ -37,16 +37,20 @@ def test_one_that_was_let_go_is_not_waited_for(
     os.close(fd)
 
 
-def test_a_file_renamed_since_is_nobodys_debris(tmp_path: Path) -> None:
-    """Its holder did that, not a crash: only the file of that name, locked by nobody, is free."""
-    path = tmp_path / "lock"
+def test_a_file_renamed_since_is_nobodys_debris(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between opening and locking it: its holder did that, it did not crash."""
+    path, opened = tmp_path / "lock", recover.__dict__["open_regular"]
+
+    def renamed(name: str, flags: int) -> int:
+        fd: int = opened(name, flags)
+        path.rename(tmp_path / "other")
+        return fd
+
     path.touch()
-    with recover._free(str(path)) as (free, fd):
+    with recover._free(str(path)) as (free, _):
         assert free
-        other = tmp_path / "other"
-        other.touch()
-    opened = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    os.rename(other, path)
-    assert not recover._is_named(opened, str(path))
-    os.close(opened)
-    assert fd >= 0
+    monkeypatch.setattr(recover, "open_regular", renamed)
+    with recover._free(str(path)) as (free, _):
+        assert free is False

@@ -7,7 +7,6 @@ made, and written down with the file that it was made on.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,9 @@ from typing import Any
 import pytest
 
 from containerkit.content.store import ContentStore
-from containerkit.errors import Timeout
 from containerkit.model.descriptor import Descriptor
 from containerkit.model.digest import Digest
-from containerkit.snapshots import gc
-from containerkit.snapshots.overlay import OverlaySnapshots
 from containerkit.state.atomic import publish_file
-from containerkit.state.catalog import Catalog
-from containerkit.state.root import StoreRoot
 
 DATA = b"bytes"
 DIGEST = Digest.of(DATA)

@@ -115,10 +115,10 @@ def test_a_rotation_that_came_second_renames_nothing(
 ) -> None:
     """Both have opened the full file: the new one, which has little in it, stays."""
     events.append(tmp_path, "one", "x")
-    opened = events.open_regular
+    opened = events.__dict__["open_regular"]
 
     def overtaken(path: str | Path, flags: int) -> int:
-        fd = opened(path, flags)
+        fd: int = opened(path, flags)
         with monkeypatch.context() as plain:
             plain.setattr(events, "open_regular", opened)
             assert events.rotate(tmp_path, least=1)
