@@ -13,7 +13,7 @@ C_FORMATTED := $(wildcard src/_native/*.c tests/native/*.c tests/faults/*.c test
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart dev test test-python test-kernel test-aarch64 test-cgroup2 test-rootless test-no-openat2 test-sanitized native lint fmt type bench wheel \
+.PHONY: help mutants sample-mutants quickstart dev test test-python test-kernel test-aarch64 test-cgroup2 test-rootless test-no-openat2 test-sanitized native lint fmt type bench wheel \
 	clean bars fuzz sample-no-openat2 sample-rootless \
 	sweep-crowd sweep-faults sweep-kills
 
@@ -50,7 +50,7 @@ dev: $(DONE)/install-dev $(DONE)/native ## .venv with the library built in place
 
 # ---- checks
 
-test: lint type native test-python sample-no-openat2 sample-rootless test-cgroup2 ## everything that must hold before a change lands
+test: lint type native test-python sample-mutants sample-no-openat2 sample-rootless test-cgroup2 ## everything that must hold before a change lands
 
 test-python: dev $(DONE)/packages-test ## the Python tests alone; choose with T="tests/unit -k name"
 	$(BIN)/pytest $(or $(T),tests)
@@ -106,6 +106,13 @@ type: dev ## mypy --strict on the library, its tests, examples and benchmarks
 
 fuzz: dev $(DONE)/packages-fuzz ## hostile input for the C core, S=60 seconds a target; T="tar apply" for some
 	$(BIN)/python -m tests.fuzz $(if $(S),--seconds $(S)) $(T)
+
+mutants: dev $(DONE)/packages-test ## chosen lines broken in a copy: tests must notice each; T= for some of them
+	$(BIN)/python -m tests.mutants $(if $(T),--only "$(T)")
+
+# Others each day; SEED= draws them again.
+sample-mutants: dev $(DONE)/packages-test
+	@$(BIN)/python -m tests.mutants --sample 4 $(if $(SEED),--seed $(SEED))
 
 sweep-faults: dev $(DONE)/packages-test ## every call that can fail, failing (hours); S=600 for so many seconds
 	$(BIN)/python -m tests.faults.sweep_faults $(if $(S),--seconds $(S)) $(if $(SEED),--seed $(SEED)) $(if $(T),--only $(T))

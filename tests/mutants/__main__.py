@@ -24,7 +24,13 @@ from pathlib import Path
 from tests.mutants import copied
 from tests.mutants.table import MUTANTS, Mutant
 
-NOT_CAUGHT_BY = {"NameError", "SyntaxError", "IndentationError", "ImportError", "ModuleNotFoundError"}
+NOT_CAUGHT_BY = {
+    "NameError",
+    "SyntaxError",
+    "IndentationError",
+    "ImportError",
+    "ModuleNotFoundError",
+}
 """What is raised in the place of an answer when a replacement is no sound program."""
 
 SECONDS = 300
@@ -68,7 +74,9 @@ def run_tests(tests: Iterable[str], *, first: bool, seconds: int) -> Told | None
 def of(told: Told, tests: Iterable[str]) -> Told:
     """Return what was told of some tests: a name without brackets is all of its parameters."""
     return [
-        one for one in told if any(one[0] == t or one[0].startswith((f"{t}[", f"{t}::")) for t in tests)
+        one
+        for one in told
+        if any(one[0] == t or one[0].startswith((f"{t}[", f"{t}::")) for t in tests)
     ]
 
 
@@ -121,7 +129,7 @@ def main() -> int:
     if options.sample is not None and options.sample < len(chosen):
         seed = options.seed if options.seed is not None else int(time.time() // 86400)
         print(f"mutants: a sample of {options.sample}, --seed {seed}")
-        chosen = random.Random(seed).sample(chosen, options.sample)  # noqa: S311
+        chosen = random.Random(seed).sample(chosen, options.sample)
     results: dict[str, int] = {}
     with copied.copy():
         tests = sorted({test for mutant in chosen for test in mutant.tests})
@@ -136,7 +144,9 @@ def main() -> int:
             word = said.partition(":")[0]
             results[word] = results.get(word, 0) + 1
             took = time.monotonic() - began
-            print(f"{said.splitlines()[0]:<9} {took:5.1f} s  {Path(mutant.file).name}: {mutant.breaks}")
+            print(
+                f"{said.splitlines()[0]:<9} {took:5.1f} s  {Path(mutant.file).name}: {mutant.breaks}"
+            )
             sys.stdout.flush()
             if word == "broken row":
                 print(said)

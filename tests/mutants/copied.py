@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -77,15 +77,11 @@ def replaced(file: str, text: str) -> Iterator[None]:
     path = TREE / file
     plain = path.read_text(encoding="utf-8")
     path.write_text(text, encoding="utf-8")
-    native = file.startswith(NATIVE)
     try:
-        if native:
-            build()
+        build()  # also what the mutant before has left
         yield
     finally:
         path.write_text(plain, encoding="utf-8")
-        if native:
-            build()
 
 
 def build(*, everything: bool = False) -> None:
@@ -134,7 +130,7 @@ def recipe_files(recipe: object, native: Path) -> list[Path]:
     return [native / "build_native.py", *(native / name for name in names)]
 
 
-def _once(stamp: Path, key: bytes, command: list[object]) -> bool:
+def _once(stamp: Path, key: bytes, command: Sequence[object]) -> bool:
     if stamp.exists() and stamp.read_bytes() == key:
         return False
     stamp.unlink(missing_ok=True)
@@ -143,7 +139,7 @@ def _once(stamp: Path, key: bytes, command: list[object]) -> bool:
     return True
 
 
-def _run(command: list[object]) -> None:
+def _run(command: Sequence[object]) -> None:
     done = subprocess.run(
         list(map(str, command)),
         cwd=TREE,

@@ -44,7 +44,7 @@ PY: Final = "src/containerkit/"
 SECURITY: Final = "tests/security/"
 UNIT: Final = "tests/unit/"
 INTEGRATION: Final = "tests/integration/"
-CAPS: Final = f"{SECURITY}test_capabilities.py::test_they_are_exact"
+CAPS: Final = f"{SECURITY}test_capabilities.py::test_they_are_exact[two]"
 DURABLE: Final = f"{UNIT}state/test_durable.py::"
 
 RIGHTS: Final = (
@@ -54,10 +54,10 @@ RIGHTS: Final = (
            "{(uint32_t)permitted, (uint32_t)permitted, (uint32_t)permitted}",
            "capabilities are inheritable", (CAPS,)),
     Mutant(C + "ck_sys.c", "syscall(SYS_setresgid, gid, gid, gid)",
-           "syscall(SYS_setresgid, gid, gid, -1)", "the saved group id stays root's",
+           "syscall(SYS_setresgid, -1, gid, gid)", "the real group id stays root's",
            (f"{SECURITY}test_identity.py::test_users_and_exact_groups",)),
     Mutant(C + "ck_sys.c", "syscall(SYS_setresuid, uid, uid, uid)",
-           "syscall(SYS_setresuid, uid, uid, -1)", "the saved user id stays root's",
+           "syscall(SYS_setresuid, -1, uid, uid)", "the real user id stays root's",
            (f"{SECURITY}test_identity.py::test_users_and_exact_groups",)),
     Mutant(C + "ck_sys.c", 'CK_TRY(ck_umount("."));', "", "the old root stays mounted below the new",
            (f"{INTEGRATION}run/test_isolation.py::test_mounts",)),
@@ -147,9 +147,20 @@ LIFE: Final = (
            "there is no start period",
            (f"{INTEGRATION}life/test_restarts.py::test_failures_at_first_do_not_count",
             f"{INTEGRATION}waits/test_health.py::test_failures_in_the_start_period_do_not_count")),
-    Mutant(C + "ck_launcher_exec.c", "e->life.dying |= signal == SIGKILL;", "",
-           "an exec that is killed before it is known lives on",
-           (f"{INTEGRATION}exec/test_ends.py::test_kill_before_its_process_is_known",), True),
+    Mutant(C + "ck_launcher_request.c", "if (fd == -EMFILE)", "if (0)",
+           "a connection beyond the limit of descriptors waits for ever",
+           (f"{INTEGRATION}life/test_requests.py::test_no_descriptor_for_a_connection",), True),
+    Mutant(C + "ck_launcher_pool.c", "strlen(text) > 7)", "0)",
+           "a start gets a group in which others' pages are charged",
+           (f"{INTEGRATION}limits/test_limits.py::test_pages_that_outlive_a_container_are_not_the_nexts",)),
+    Mutant(C + "ck_ops_proc.c", "|| st.st_rdev != makedev(major, minor)", "",
+           "any device is taken for /dev/null",
+           (f"{INTEGRATION}exec/test_exec.py::test_another_device_is_not_taken_for_null",)),
+    Mutant(C + "ck_ops_proc.c",
+           "ck_path_open(AT_FDCWD, ck_child_text(child, op, 0), O_PATH | O_DIRECTORY, 0)",
+           "ck_openat(AT_FDCWD, ck_child_text(child, op, 0), O_PATH | O_DIRECTORY, 0)",
+           "a working directory is a magic link",
+           (f"{INTEGRATION}exec/test_exec.py::test_a_workdir_is_no_magic_link",)),
     Mutant(PY + "runtime/verbs.py", "asked = seconds > 0 and takes_signal(self.pid, number)",
            "asked = seconds > 0", "stop waits for a first process that gets no signal",
            (f"{INTEGRATION}handles/test_lifecycle.py::test_stop_does_not_wait_for_who_gets_no_signal",),
@@ -204,7 +215,7 @@ DISK: Final = (
     Mutant(PY + "snapshots/gc.py",
            "with root.sweep_lock(shared=False).holding(deadline=deadline):", "if True:",
            "a collection runs beside a pull",
-           (f"{UNIT}state/test_durable.py::test_a_collection_waits_for_pulls",)),
+           (f"{UNIT}state/test_sweep.py::test_a_collection_waits_for_who_pins",)),
 )  # fmt: skip
 """What is on the disk: durability, locks, records."""
 
