@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import attrs
 
@@ -95,6 +95,13 @@ class ImageConfig:
     healthcheck: ImageHealthcheck | None = None
     diff_ids: tuple[Digest, ...] = ()
     history: tuple[HistoryEntry, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as ``json.dumps`` takes it."""
+        from containerkit.model.plain import plain
+
+        made: dict[str, Any] = plain(self)
+        return made
 
     @property
     def created(self) -> datetime | None:

@@ -87,3 +87,10 @@ class ContainerInfo:
     started: datetime | None
     finished: datetime | None
     dropped_log_bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as ``json.dumps`` takes it; values of the environment are in it, secrets by name."""
+        from containerkit.model.plain import plain
+
+        made: dict[str, Any] = plain(self)
+        return made

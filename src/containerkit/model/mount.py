@@ -58,7 +58,7 @@ class Mount:
     target: str = attrs.field(converter=check_target)
     read_only: bool = False
     size_bytes: int | None = None
-    mode: int = 0o1777
+    mode: int = attrs.field(default=0o1777, repr=oct)
 
     @classmethod
     def bind(

@@ -6,7 +6,7 @@ Owns the values `Stats` and `Task`.  Must not read anything; `runtime.stats` and
 from __future__ import annotations
 
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class CpuStats(NamedTuple):
@@ -105,6 +105,13 @@ class Stats(NamedTuple):
     def cpu_percent(self) -> float | None:
         """`cpus` in per cent of one processor."""
         return None if self.cpus is None else 100.0 * self.cpus
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as ``json.dumps`` takes it; the time as ISO 8601."""
+        from containerkit.model.plain import plain
+
+        made: dict[str, Any] = plain(self)
+        return made
 
     def since(self, earlier: Stats) -> Stats:
         """Return the same with `cpus` counted from an earlier reading of the same run."""

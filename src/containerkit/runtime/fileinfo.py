@@ -6,13 +6,13 @@ Owns `FileInfo`.  Must not touch a file system.
 from __future__ import annotations
 
 import stat
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal
 
 import attrs
 
 if TYPE_CHECKING:
     import os
-    from datetime import datetime
 
     from containerkit.model.idmap import IdMap
 
@@ -50,6 +50,17 @@ KERNEL: Final = frozenset(
 """File systems without files of their own (linux/magic.h): what they show is made as it is read."""
 
 
+def _time(given: float | datetime) -> datetime:
+    """Return seconds since 1970 as a time."""
+    if isinstance(given, datetime):
+        return given
+    try:
+        return datetime.fromtimestamp(given, UTC)
+    except (ValueError, OverflowError, OSError):
+        beyond = (9999, 12, 31) if given > 0 else (1, 1, 1)
+        return datetime(*beyond, tzinfo=UTC)
+
+
 @attrs.frozen
 class FileInfo:
     """One file of a container.
@@ -60,17 +71,17 @@ class FileInfo:
         size: bytes of a file; of anything else what the file system says.
         mode: permission bits, with set-user-id, set-group-id and sticky.
         uid, gid: owner, as numbers.
-        mtime: last change of the content, in seconds since 1970.
+        mtime: last change of the content, in UTC; the first or last time there is, for what lies beyond.
         target: where a symbolic link leads, as it says; None for all else.
     """
 
     name: str
     type: FileType
     size: int
-    mode: int
+    mode: int = attrs.field(repr=oct)
     uid: int
     gid: int
-    mtime: float
+    mtime: datetime = attrs.field(converter=_time)
     target: str | None = None
 
     @property
@@ -90,14 +101,8 @@ class FileInfo:
 
     @property
     def modified(self) -> datetime:
-        """``mtime`` as a time in UTC; the first or last there is, for what lies beyond."""
-        from datetime import UTC, datetime
-
-        try:
-            return datetime.fromtimestamp(self.mtime, UTC)
-        except (ValueError, OverflowError, OSError):
-            beyond = (9999, 12, 31) if self.mtime > 0 else (1, 1, 1)
-            return datetime(*beyond, tzinfo=UTC)
+        """The same as ``mtime``."""
+        return self.mtime
 
 
 def type_of(mode: int) -> FileType:
