@@ -118,6 +118,7 @@ _ERRORS = (
     "NotExecutable",
     "NotFound",
     "NotPublished",
+    "EngineClosed",
     "NotReady",
     "PermissionDenied",
     "ProcessFailed",
@@ -159,6 +160,7 @@ if TYPE_CHECKING:
     from containerkit.errors import ContainerNotFound as ContainerNotFound
     from containerkit.errors import CorruptContent as CorruptContent
     from containerkit.errors import DigestMismatch as DigestMismatch
+    from containerkit.errors import EngineClosed as EngineClosed
     from containerkit.errors import FileError as FileError
     from containerkit.errors import FileExists as FileExists
     from containerkit.errors import FileNotFound as FileNotFound

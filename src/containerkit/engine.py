@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast, overload
 
 from containerkit.care.caring import Caring
-from containerkit.errors import ConfigError, NotReady
+from containerkit.errors import ConfigError, EngineClosed
 from containerkit.images.wiring import Stores
 from containerkit.model.engine_config import EngineConfig
 from containerkit.runtime.keeper import Keeper, living
@@ -356,7 +356,7 @@ class Engine(Caring):
 
     def _require_open(self) -> None:
         if self._closed:
-            raise NotReady(f"cannot use the engine of {self.root}: it is closed")
+            raise EngineClosed(f"cannot use the engine of {self.root}: it is closed")
 
     def __enter__(self) -> Self:
         return self

@@ -21,7 +21,8 @@
           FileTooLarge
       LaunchError(OSError)            .op_index .op .errno .plan
         CommandNotFound(FileNotFoundError)  NotExecutable
-      NotReady SandboxExpired BuildError NotPublished    RuntimeErrors, the last a LookupError
+      NotReady EngineClosed SandboxExpired BuildError    RuntimeErrors
+      NotPublished(LookupError)
       ProcessFailed(RuntimeError)     .result; only from check=True or Result.check()
       Timeout(TimeoutError)           .result
 
@@ -292,7 +293,7 @@ class NotExecutable(LaunchError):
 
 
 class NotReady(ContainerKitError, RuntimeError):
-    """A container ended before it was ready, or an engine is closed.
+    """A container ended before it was ready.
 
     Attributes:
         exit: how the container ended, an `Exit`; None when it never ran.
@@ -301,6 +302,10 @@ class NotReady(ContainerKitError, RuntimeError):
 
     exit: Any = None
     log: tuple[str, ...] = ()
+
+
+class EngineClosed(ContainerKitError, RuntimeError):
+    """The engine was closed; nothing was done."""
 
 
 class NotPublished(ContainerKitError, LookupError):

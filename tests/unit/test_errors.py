@@ -39,6 +39,7 @@ BUILTINS: list[tuple[type[ContainerKitError], type[BaseException]]] = [
     (errors.RegistryError, RuntimeError),
     (errors.CorruptContent, ValueError),
     (errors.NotReady, RuntimeError),
+    (errors.EngineClosed, RuntimeError),
     (errors.NotPublished, LookupError),
     (errors.SandboxExpired, RuntimeError),
     (errors.BuildError, RuntimeError),

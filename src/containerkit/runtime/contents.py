@@ -92,6 +92,7 @@ def reach(container: Handle) -> Iterator[int]:
     """
     from containerkit.runtime.parked import parked
 
+    container._keeper.require_open()
     if userns.is_bare():
         with nested.reach(container) as tree:
             yield tree

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from containerkit.errors import NotReady
+from containerkit.errors import EngineClosed
 from containerkit.model.event import EventFilter, EventFilters
 from containerkit.runtime import codec
 from containerkit.stdio.events import Described, Events
@@ -43,7 +43,7 @@ def describer(keeper: Keeper) -> Callable[[str], Described | None]:
     def describe(identity: str) -> Described | None:
         try:
             row = keeper.records.get(identity)
-        except NotReady:  # the engine was closed, who follows goes on
+        except EngineClosed:  # the engine was closed, who follows goes on
             return None
         if row is None:
             return None

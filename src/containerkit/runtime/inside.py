@@ -233,6 +233,7 @@ class Inside(Verbs):
             deadline: until when its launcher is waited for.
             told: its execs are events.
         """
+        self._keeper.require_open()
         from containerkit.runtime.execute import Target
 
         state = self._read_state()

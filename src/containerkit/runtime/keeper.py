@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from containerkit.errors import NotReady
+from containerkit.errors import EngineClosed
 from containerkit.runtime.alive import has_owner, is_alive
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Keeper:
         """The rows.
 
         Raises:
-            NotReady: the engine is closed.
+            EngineClosed: the engine is closed.
         """
         if self._records is None:
             from containerkit.runtime.records import Records
@@ -90,10 +90,10 @@ class Keeper:
         """Refuse what a closed engine can not do.
 
         Raises:
-            NotReady: it is closed.
+            EngineClosed: it is closed.
         """
         if self.closed:
-            raise NotReady(f"cannot use the engine of {self.root}: it is closed")
+            raise EngineClosed(f"cannot use the engine of {self.root}: it is closed")
 
     def directory(self, container_id: str) -> Path:
         """Return where a container's files are."""

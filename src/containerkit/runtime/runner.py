@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from containerkit.errors import HostError, LaunchError, NotReady
+from containerkit.errors import EngineClosed, HostError, LaunchError
 from containerkit.launch.compile import compile_plan, user_of
 from containerkit.launch.identity import resolve_user
 from containerkit.launch.presets import default_user, is_strict
@@ -102,11 +102,11 @@ class Runner:
         """Return this process's launcher, started when there is none or it has died.
 
         Raises:
-            NotReady: `close` was called.
+            EngineClosed: `close` was called.
         """
         with self._guard:
             if self._closed:
-                raise NotReady(f"cannot use the engine of {self.root}: it is closed")
+                raise EngineClosed(f"cannot use the engine of {self.root}: it is closed")
             if self._launcher is not None and not self._launcher.alive:
                 self._bury(self._launcher)
             if self._launcher is None:

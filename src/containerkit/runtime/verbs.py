@@ -63,6 +63,7 @@ class Verbs(Handle):
 
         Blocking: until its command runs; on another start or removal of it, at most 25 s.
         """
+        self._keeper.require_open()
         try:
             with begin.Operation(self._keeper, self.id):
                 self._require("start", "created", "stopped")
@@ -90,6 +91,7 @@ class Verbs(Handle):
 
     def _waiting_stopped(self, *, grace: float | None = None) -> Waiting[None]:
         """Do `stop`, in whichever face; interrupted, it has only asked."""
+        self._keeper.require_open()
         deadline_of(grace, what="grace")  # it is a number
         if grace is not None and grace < 0:
             raise ConfigError(f"grace {grace!r} is not a number of seconds")
@@ -133,6 +135,7 @@ class Verbs(Handle):
 
     def _waiting_killed(self, signal: str | int = "KILL") -> Waiting[None]:
         """Do `kill`, in whichever face."""
+        self._keeper.require_open()
         if self._sent(signal_number(signal)):
             with contextlib.suppress(Timeout, InvalidStatus):
                 yield from self._waiting(timeout=_KILL_SECONDS)
@@ -158,6 +161,7 @@ class Verbs(Handle):
         Raises:
             The errors of `stop` and `start`; one that is not running is just started.
         """
+        self._keeper.require_open()
         if self._look().is_live:
             self.stop(grace=grace)
         self.start()
@@ -172,6 +176,7 @@ class Verbs(Handle):
 
         Blocking: until they are frozen.
         """
+        self._keeper.require_open()
         self._require("pause", "running")
         freezing.demand(self, "pause", packets.FREEZE, "running")
         try:
@@ -186,6 +191,7 @@ class Verbs(Handle):
         Raises:
             InvalidStatus: it is not paused.
         """
+        self._keeper.require_open()
         self._require("unpause", "paused")
         freezing.demand(self, "unpause", packets.THAW, "paused")
 
@@ -253,6 +259,7 @@ class Verbs(Handle):
             InvalidStatus: it was removed.
             ConfigError: it is no name.
         """
+        self._keeper.require_open()
         check_name(name)
         self._require("rename", *words.STATUSES[:-1])
         old = self._name_or_none()
@@ -274,6 +281,7 @@ class Verbs(Handle):
             MissingFeature, HostError: this host can not hold one of them, or not while it runs; none
                 is changed for good.
         """
+        self._keeper.require_open()
         from containerkit.runtime.updating import update
 
         self._require("update", *words.STATUSES[:-1])
@@ -293,6 +301,7 @@ class Verbs(Handle):
 
         Blocking: until its processes are dead and its files gone.
         """
+        self._keeper.require_open()
         del keep_volumes
         row = self._row
         try:
@@ -375,8 +384,9 @@ class Verbs(Handle):
         return None
 
     def _undo_start(self) -> None:
-        """Undo a start or a create."""
-        self.remove(force=True)
+        """Undo a start or a create; the end of the engine has done it already."""
+        if not self._keeper.closed:
+            self.remove(force=True)
 
     def _undo_at_exit(self) -> Callable[[], object] | None:
         """Return what leaving a ``with`` block does for who has made it: nothing to a detached one.
