@@ -24,7 +24,7 @@ NATIVE = (
 """CFFI executes this file without `__file__`, from the directory of setup.py."""
 
 SHARED = ("ck_sys.c", "ck_path.c")
-EXTENSION = (*SHARED, "ck_tar*.c", "ck_apply*.c", "ck_spawn.c")
+EXTENSION = (*SHARED, "ck_acl.c", "ck_tar*.c", "ck_apply*.c", "ck_spawn.c")
 LAUNCHER = (*SHARED, "ck_launcher*.c", "ck_plan.c", "ck_child.c", "ck_ops_*.c")
 
 WARNINGS = ("-Wall", "-Wextra", "-Wshadow", "-Wvla", "-Wformat=2", "-Wno-unused-parameter")

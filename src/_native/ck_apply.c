@@ -260,6 +260,8 @@ static int settle(struct ck_applier *a)
 
         memcpy(&entry, at, sizeof entry);
         a->tar.entry.path = path = at + sizeof entry;
+        if (!*path) /* as in Docker, whose containers have a root directory of their own */
+            entry.mode |= 0755;
         fd = ck_path_open(a->root, *path ? path : ".", OPEN_DIR, a->how);
         if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP)
             continue; /* a later entry put something else there */

@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "ck_acl.h"
+
 #define ID_MAX        0xfffffffe /* 2^32-1 means "leave it" to chown */
 #define BAD_NUMBER    "a number of its header does not fit, or is not a number"
 #define INTO(member)  offsetof(struct ck_tar_entry, member)
@@ -115,13 +117,14 @@ static bool checksum_ok(const uint8_t *block)
 
 /* ---- PAX records */
 
-/* One "length key=value\n" record at *cursor.  Ends key and value with NULs, which a second walk
- * over the same bytes then finds. */
+/* One "length key=value\n" record at *cursor.  Ends key and value with NULs, which a walk over
+ * records that were taken finds; a first walk takes none in a key. */
 int ck_tar_record(const struct ck_tar *tar, size_t *cursor, char **key, char **value, size_t *len)
 {
     size_t left = tar->text[CK_TAR_PAX].size - *cursor;
     char *start = tar->text[CK_TAR_PAX].data + *cursor, *at, *end;
     unsigned long long length = strtoull(start, &at, 10); /* a NUL follows the text */
+    bool again = tar->entry.texts & 1u << CK_TAR_PAX;
 
     if (!left)
         return 0;
@@ -131,7 +134,7 @@ int ck_tar_record(const struct ck_tar *tar, size_t *cursor, char **key, char **v
     *key = ++at;
     while (at < end && *at != '=' && *at != 0)
         at++;
-    if (at == end || (*end != '\n' && *end != 0))
+    if (at == end || *at != (again ? 0 : '=') || *end != (again ? 0 : '\n'))
         return -1;
     *at = *end = 0;
     *value = at + 1;
@@ -145,6 +148,8 @@ static int take_record(struct ck_tar *tar, const char *key, const char *value, s
     struct ck_tar_entry *e = &tar->entry;
 
     if (ck_begins(key, CK_TAR_XATTR)) {
+        if (!strcmp(key, CK_TAR_XATTR "system.posix_acl_access"))
+            e->denied |= 0777 & ~ck_acl_xattr(value, len);
         e->has_xattrs = true;
         return 0;
     }
@@ -157,6 +162,8 @@ static int take_record(struct ck_tar *tar, const char *key, const char *value, s
         e->link = value;
     else if (!strcmp(key, "GNU.sparse.name"))
         e->sparse_name = value;
+    else if (!strcmp(key, CK_TAR_ACL))
+        e->denied |= 0777 & ~ck_acl_text(value);
     for (size_t i = 0; i < LENGTH(numbers); i++) {
         int64_t *into = (int64_t *)((char *)e + numbers[i].into);
 
@@ -200,12 +207,12 @@ static int take_meta(struct ck_tar *tar)
     data[tar->text[tar->text_now].size] = 0;
     if (tar->text_now == CK_TAR_GLOBAL) /* of all entries that follow: other engines skip it too */
         return 0;
-    tar->entry.texts |= bit;
     if (tar->text_now == CK_TAR_PAX)
         while ((more = ck_tar_record(tar, &cursor, &key, &value, &len)) > 0)
             CK_TRY(take_record(tar, key, value, len));
     else
         *(tar->text_now == CK_TAR_LONG_PATH ? &tar->entry.path : &tar->entry.link) = data;
+    tar->entry.texts |= bit;
     return more < 0 ? ck_tar_bad(tar, "the extended header is malformed") : 0;
 }
 
@@ -246,9 +253,12 @@ static int take_numbers(struct ck_tar *tar)
             *into > n->most)
             return ck_tar_bad(tar, BAD_NUMBER);
     }
-    e->mode &= 07777;
+    e->mode &= 07777 & ~(int64_t)e->denied;
+    /* Some readers skip so many bytes, others read a header there.  A hard link's are nobody's. */
+    if (e->size && e->type != '0' && e->type != '1')
+        return ck_tar_bad(tar, "only a file has data, and it is none");
     if (e->type != '0')
-        e->size = 0; /* nothing else has data, whatever it says */
+        e->size = 0;
     return 0;
 }
 

@@ -11,6 +11,7 @@
 
 #define CK_TAR_BLOCK 512
 #define CK_TAR_XATTR "SCHILY.xattr."
+#define CK_TAR_ACL "SCHILY.acl.access"
 #define CK_TAR_PATH 4096 /* PATH_MAX: a path or link text with its NUL */
 
 struct ck_tar_entry {
@@ -18,6 +19,7 @@ struct ck_tar_entry {
     char type;               /* '0' file, '1' hard link, '2' symlink, '3' '4' devices, '5' '6' */
     bool has_xattrs; /* PAX records of CK_TAR_XATTR and their names */
     int64_t mode, uid, gid, dev_major, dev_minor, mtime, mtime_nsec;
+    unsigned denied; /* bits that its ACLs take from the mode; they are taken from it already */
     int64_t size;    /* bytes in the stream */
     bool sparse;     /* they are not the file's: of one of GNU tar's formats, or several */
     const char *sparse_name;

@@ -193,6 +193,11 @@ class Pull:
         platform = Platform(config.os, config.architecture or "unknown", config.variant)
         if self.platform is not None and not self.platform.matches(platform):
             raise ImageNotFound(f"the image is for {platform}, not for {self.platform}")
+        if config.os != "linux":
+            raise ImageNotFound(
+                f"the image is for {platform}: only images for Linux can run here",
+                hint="platform= chooses another image, if the registry has one for Linux",
+            )
         chain = chain_ids(config.diff_ids)
         return ImageRecord(
             target.digest,

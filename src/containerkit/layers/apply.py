@@ -111,7 +111,7 @@ def apply_layer(
     Args:
         chunks: the blob, in pieces of any size; about 256 KiB is best.  It is iterated in the
             calling thread; an exception of its own ends the pipeline and comes out unchanged.
-        media_type: of the blob; it alone decides about decompression.
+        media_type: of the blob, a layer's; how it is compressed its first bytes say.
         diff_id: digest that the tar bytes must have.
         destination: an existing empty directory; nothing outside of it is touched.
         limits: what the layer may hold.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import chain
 from typing import IO, Final, cast
 
 from containerkit._native import BROKEN_HINT
@@ -22,6 +23,11 @@ _GZIP: Final = 31  # zlib's wbits for a gzip header
 
 _LEVEL: Final = 0
 
+_GZIP_MARK: Final = b"\x1f\x8b\x08"
+_ZSTD_MARK: Final = b"\x28\xb5\x2f\xfd"
+_TAR_MARK: Final = (257, 262)
+"""Where a tar header says "ustar"."""
+
 _FIRST: Final = 1 << 14
 """Bytes that a gzip member gets first, then twice as many each time: the codec copies what it did not
 consume, so a stream of tiny members given whole would be copied once for each."""
@@ -34,7 +40,7 @@ Decompressor = Callable[[Iterable[bytes]], Iterator[bytes]]
 
 
 def decompressor(media_type: str, *, window: int = ZSTD_WINDOW) -> Decompressor:
-    """Choose how to read a layer of this media type.
+    """Choose how to read a layer of this media type; its first bytes win over what the type says.
 
     Args:
         media_type: of the blob.
@@ -52,7 +58,26 @@ def decompressor(media_type: str, *, window: int = ZSTD_WINDOW) -> Decompressor:
             hint="layers are tar archives, plain or compressed with gzip or zstd",
             media_type=media_type,
         )
-    return partial(unzstd, window=window) if found is unzstd and window != ZSTD_WINDOW else found
+    return partial(_sniffed, said=found, window=window)
+
+
+def _sniffed(chunks: Iterable[bytes], *, said: Decompressor, window: int) -> Iterator[bytes]:
+    """Read by the codec of the first bytes; by the said one when they are nobody's."""
+    source = iter(chunks)
+    start = b""
+    for chunk in source:
+        start += chunk
+        if len(start) >= _TAR_MARK[1]:
+            break
+    codec = said
+    if start.startswith(_GZIP_MARK):
+        codec = gunzip
+    elif start[:4] == _ZSTD_MARK or (start[1:4] == b"\x2a\x4d\x18" and start[0] >> 4 == 5):
+        codec = unzstd  # or a frame to skip
+    elif start[slice(*_TAR_MARK)] == b"ustar" or (start and not any(start[:512])):
+        codec = plain
+    whole = chain((start,) if start else (), source)
+    yield from unzstd(whole, window=window) if codec is unzstd else codec(whole)
 
 
 def plain(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -82,7 +82,7 @@ class ImageLimits:
     size: int = attrs.field(default=64 << 30, converter=_size)
     entries: int = 2_000_000
     ratio: int = 250
-    ratio_free: int = attrs.field(default=256 << 20, converter=_size)
+    ratio_free: int = attrs.field(default=10 << 30, converter=_size)
     depth: int = 256
     xattrs: int = attrs.field(default=1 << 20, converter=_size)
     header: int = attrs.field(default=1 << 20, converter=_size)

@@ -21,7 +21,7 @@ from containerkit.layers.compression import (
     unzstd,
 )
 from containerkit.model.image_limits import ImageLimits
-from tests.support.tars import pieces
+from tests.support.tars import END, entry, pieces
 
 MIXED = os.urandom(200_000) + bytes(3 * CHUNK) + b"layer " * 100_000
 SKIPPABLE = b"\x50\x2a\x4d\x18\x08\x00\x00\x00whatever"
@@ -53,8 +53,45 @@ CODECS: list[tuple[Decompressor, Callable[[bytes], bytes]]] = [
         ("Application/vnd.OCI.image.layer.v1.tar+gzip; charset=x", gunzip),
     ],
 )
-def test_the_media_type_decides(media_type: str, codec: Decompressor) -> None:
-    assert decompressor(media_type) is codec
+def test_the_media_type_decides_where_the_bytes_say_nothing(
+    media_type: str, codec: Decompressor
+) -> None:
+    blob = b"no mark of any kind" * 30
+
+    def outcome(read: Decompressor) -> bytes | type[Exception]:
+        try:
+            return b"".join(read(pieces(blob, 100)))
+        except ArchiveError as error:
+            return type(error)
+
+    assert outcome(decompressor(media_type)) == outcome(codec)
+
+
+ARCHIVE = entry(b"f", data=b"x" * 700) + END
+WRITTEN = {
+    "tar": ARCHIVE,
+    "tar of nothing": END,
+    "gzip": gzip.compress(ARCHIVE),
+    "zstd": zstd(ARCHIVE),
+    "zstd after a frame to skip": SKIPPABLE + zstd(ARCHIVE),
+}
+
+
+@pytest.mark.parametrize("size", [1, 100, 1 << 20])
+@pytest.mark.parametrize("suffix", ["", "+gzip", "+zstd"])
+@pytest.mark.parametrize("kind", WRITTEN)
+def test_the_first_bytes_win_over_the_media_type(kind: str, suffix: str, size: int) -> None:
+    read = decompressor(f"application/vnd.oci.image.layer.v1.tar{suffix}")
+    wanted = END if kind == "tar of nothing" else ARCHIVE
+    assert b"".join(read(pieces(WRITTEN[kind], size))) == wanted
+
+
+def test_what_has_no_mark_is_read_as_it_is_said_to_be() -> None:
+    """v7's tar: nothing tells it from noise."""
+    old = entry(b"f", data=b"x" * 700, magic=b"") + END
+    assert b"".join(decompressor("application/vnd.oci.image.layer.v1.tar")([old])) == old
+    with pytest.raises(ArchiveError):
+        list(decompressor("application/vnd.oci.image.layer.v1.tar+gzip")([old]))
 
 
 @pytest.mark.parametrize("media_type", ["", "application/json", "x" * 10_000, "a.tar+gzip\n"])
