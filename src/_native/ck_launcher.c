@@ -174,19 +174,19 @@ static void on_started(struct ck_launcher *l, struct ck_container *c, int parked
 static int on_report(struct ck_launcher *l, struct ck_container *c)
 {
     struct ck_report report;
-    int fd, n = 1;
+    int fds[2] = {-1, -1}, n = 2;
     ssize_t got =
-        c->report < 0 ? -EAGAIN : ck_receive(c->report, &report, sizeof report, &fd, &n, 0);
+        c->report < 0 ? -EAGAIN : ck_receive(c->report, &report, sizeof report, fds, &n, 0);
 
     if (got == -EAGAIN)
         return 0;
     if (got == 1 && n == 1 && c->within) {
-        ck_exec_found(l, c, fd);
+        ck_exec_found(l, c, fds[0]);
         return 1;
     }
     if (got == (ssize_t)sizeof report) {
         if (n)
-            ck_log_terminal(l, c, fd);
+            ck_log_terminal(l, c, fds[0], fds[1]);
         else if (report.errnum)
             c->failed = report;
         else
@@ -195,6 +195,8 @@ static int on_report(struct ck_launcher *l, struct ck_container *c)
             on_started(l, c, 1);
         return 1;
     }
+    ck_close_at(&fds[0]);
+    ck_close_at(&fds[1]);
     ck_launcher_unwatch(l, &c->report);
     if (c->within && c->pidfd < 0)
         ck_launcher_ended(l, c);

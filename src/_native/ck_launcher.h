@@ -57,7 +57,7 @@ enum ck_status { CK_FREE, CK_STARTING, CK_RUNNING, CK_RESTARTING, CK_ENDED };
 /* Input and output of one container, all -1 without; ck_launcher_log.c. */
 struct ck_log {
     int input, output[2], file; /* our ends; output[0] is the master of a terminal */
-    int terminal;
+    int terminal, slave;        /* the other side of a terminal: while it is open, so is the terminal */
     uint32_t max_files;
     uint64_t max_bytes, size;   /* of one file: its cap, and as it is */
 };
@@ -295,7 +295,8 @@ int ck_log_take(struct ck_launcher *l, struct ck_container *c, int stream);
 void ck_log_finish(struct ck_launcher *l, struct ck_container *c); /* drain, close */
 int ck_log_input(struct ck_launcher *l, struct ck_container *c); /* a new descriptor or an errno */
 int ck_log_close_input(struct ck_launcher *l, struct ck_container *c);
-void ck_log_terminal(struct ck_launcher *l, struct ck_container *c, int master); /* of the op PTY */
+/* Of the op PTY; it takes both. */
+void ck_log_terminal(struct ck_launcher *l, struct ck_container *c, int master, int slave);
 
 /* end */
 void ck_launcher_reap(struct ck_launcher *l); /* children that are nobody's */

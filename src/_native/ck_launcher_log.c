@@ -70,6 +70,17 @@ static void append(struct ck_launcher *l, struct ck_container *c, uint32_t size)
 
 /* ---- streams */
 
+/* Nobody has the terminal open, not even we: it was hung up (vhangup(2)).  Whoever opens it finds it in
+ * order all the same; without its master it could not be opened, and its session would get SIGHUP. */
+static void open_again(struct ck_launcher *l, struct ck_container *c)
+{
+    ck_close_at(&c->log.slave);
+    c->log.slave = ck_open_peer(c->log.output[0]);
+    if (c->log.slave <
+        0) /* what it says is not read any more: epoll would tell the hang-up for ever */
+        ck_epoll_set(l->epoll, EPOLL_CTL_DEL, c->log.output[0], 0, 0);
+}
+
 int ck_log_take(struct ck_launcher *l, struct ck_container *c, int stream)
 {
     struct ck_record *record = &l->record;
@@ -78,7 +89,9 @@ int ck_log_take(struct ck_launcher *l, struct ck_container *c, int stream)
     if (c->log.output[stream] < 0)
         return 0;
     got = ck_read(c->log.output[stream], record->data, CK_RECORD_DATA);
-    if (got <= 0 && got != -EAGAIN) /* EIO: nobody has the terminal open any more */
+    if (got == -EIO && c->log.slave >= 0)
+        open_again(l, c);
+    else if (got <= 0 && got != -EAGAIN)
         ck_launcher_unwatch(l, &c->log.output[stream]);
     if (got <= 0)
         return 0;
@@ -95,6 +108,7 @@ int ck_log_take(struct ck_launcher *l, struct ck_container *c, int stream)
 /* All its processes are dead: what is in its pipes is all that comes. */
 void ck_log_finish(struct ck_launcher *l, struct ck_container *c)
 {
+    ck_close_at(&c->log.slave); /* what a terminal has left ends now */
     for (int stream = 0; stream < 2; stream++) {
         for (int n = 0; c->log.max_bytes && n < DRAIN_MAX && ck_log_take(l, c, stream); n++)
             continue;
@@ -154,10 +168,14 @@ int ck_log_open(struct ck_start *start, const struct ck_op *op)
     return open_file(l, c);
 }
 
-void ck_log_terminal(struct ck_launcher *l, struct ck_container *c, int master)
+/* The slave is held until the end: a terminal that nobody has open reads as EIO, and is to be there for
+ * whoever opens it later, as long as its container runs. */
+void ck_log_terminal(struct ck_launcher *l, struct ck_container *c, int master, int slave)
 {
     ck_launcher_unwatch(l, &c->log.output[0]);
+    ck_close_at(&c->log.slave);
     c->log.output[0] = master;
+    c->log.slave = slave;
     c->log.terminal = 1;
     if (c->flags != CK_PLAN_KEPT) /* its caller reads it: STARTED takes it there */
         return;

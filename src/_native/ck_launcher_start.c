@@ -94,7 +94,7 @@ struct ck_container *ck_launcher_new(struct ck_launcher *l, int channel)
     *c = (struct ck_container){.generation = c->generation + 1, .status = CK_STARTING};
     c->pidfd = c->lock = c->report = c->user = -1;
     c->channel = channel;
-    c->log = (struct ck_log){.input = -1, .output = {-1, -1}, .file = -1};
+    c->log = (struct ck_log){.input = -1, .output = {-1, -1}, .file = -1, .slave = -1};
     l->present++;
     if (l->first_free >= l->used)
         l->used = l->first_free + 1;

@@ -107,7 +107,7 @@ CK_CHILD_OP(SECCOMP, 57, AFTER_PIVOT, "---", "b--", ck_op_seccomp)
 /* candidates tried in order, argv, envp */
 CK_CHILD_OP(EXEC, 58, AFTER_PIVOT, "---", "lll", ck_op_exec)
 /* value0 rows, value1 columns: a terminal of the container's own becomes 0, 1, 2 and that of a new
- * session; its master goes to the launcher */
+ * session; both of its sides go to the launcher */
 CK_CHILD_OP(PTY, 59, PRIVILEGED, "---", "---", ck_op_pty)
 /* what follows runs in a child; the first process stays and is its init */
 CK_CHILD_OP(INIT, 60, AFTER_PIVOT, "---", "---", ck_op_init)

@@ -54,7 +54,7 @@ int ck_op_pty(struct ck_child *child, const struct ck_op *op)
     for (int i = 0; i < 3; i++)
         CK_TRY(ck_dup_to(slave, i));
     CK_TRY(ck_take_tty(0));
-    return (int)ck_send(child->report, &report, sizeof report, &master, 1);
+    return (int)ck_send(child->report, &report, sizeof report, (int[]){master, slave}, 2);
 }
 
 CK_OP_IS(ck_op_umask, (ck_umask((mode_t)op->value[0]), 0))

@@ -213,7 +213,7 @@ int ck_open_slave(int master, uint16_t rows, uint16_t columns)
 
     CK_TRY(result(ioctl(master, TIOCSPTLCK, &(int){0})));
     CK_TRY(result(ioctl(master, TIOCSWINSZ, &size)));
-    return (int)result(ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC));
+    return ck_open_peer(master);
 }
 
 enum { CONTROL_FDS = 128 };

@@ -76,6 +76,8 @@ CK_CALL(int, ck_dup_above, (int fd, int least), fcntl(fd, F_DUPFD_CLOEXEC, least
 CK_CALL(int, ck_set_cloexec, (int fd), fcntl(fd, F_SETFD, FD_CLOEXEC))
 CK_CALL(int, ck_seals, (int memfd), fcntl(memfd, F_GET_SEALS))
 CK_CALL(int, ck_setsid, (void), setsid())
+CK_CALL(int, ck_open_peer, (int master), /* the slave */
+        ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC))
 CK_CALL(int, ck_take_tty, (int fd), ioctl(fd, TIOCSCTTY, 0))
 CK_CALL(int, ck_lead_group, (void), /* in its terminal's foreground, if it has one */
         setpgid(0, 0) < 0 ? -1 : (tcsetpgrp(0, getpid()), 0))

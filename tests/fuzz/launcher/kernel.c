@@ -164,6 +164,12 @@ int ck_epoll(void)
     return new_fd();
 }
 
+int ck_open_peer(int master)
+{
+    HOLDS(is_open(master));
+    return new_fd();
+}
+
 int ck_open_slave(int master, uint16_t rows, uint16_t columns)
 {
     return new_fd();

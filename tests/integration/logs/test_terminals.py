@@ -13,6 +13,7 @@ import pytest
 
 from containerkit.runtime import packets
 from tests.integration.logs.kept import kept
+from tests.support.idle import rests
 from tests.support.patience import cut_short
 
 if TYPE_CHECKING:
@@ -182,3 +183,62 @@ def test_run_with_a_terminal_that_fails(engine: Engine, busybox: str) -> None:
 def test_much_output_on_a_terminal(engine: Engine, busybox: str) -> None:
     result = engine.run(busybox, "seq 1 50000", tty=True)
     assert result.stdout == b"".join(b"%d\r\n" % number for number in range(1, 50001))
+
+
+# ---- nobody has it open
+
+TIOCVHANGUP = 0x5437
+
+FORSAKEN = "exec >/tmp/out 2>&1 </dev/null; trap 'echo hup' HUP; echo ready; "
+
+
+def test_it_is_there_while_nobody_has_it_open(engine: Engine, busybox: str) -> None:
+    """The first process lets go of its terminal: it is hung up on by nobody, and finds it again."""
+    script = (
+        FORSAKEN + "until [ -e /tmp/go ]; do sleep 0.05; done; echo console > /dev/console;"
+        " cat /tmp/out > /dev/tty"
+    )
+    with engine.start(busybox, script, tty=True) as box:
+        box.exec("until grep ready /tmp/out; do sleep 0.01; done")
+        assert box.exec("tty", tty=True).stdout == b"/dev/pts/1\r\n"
+        assert box.exec("cat /tmp/out; touch /tmp/go").stdout == b"ready\n"
+        assert box.wait(timeout=60).ok
+        with box.logs() as logs:
+            assert b"".join(entry.data for entry in logs) == b"console\r\nready\r\n"
+
+
+def test_the_launcher_rests_meanwhile(engine: Engine, busybox: str) -> None:
+    """A terminal that nobody has open is nothing to be told of again and again."""
+    with engine.start(busybox, FORSAKEN + "sleep 1000", tty=True) as box:
+        box.exec("until grep ready /tmp/out; do sleep 0.01; done")
+        with rests(box):
+            box.exec(["sleep", "1"])
+
+
+@pytest.mark.parametrize("how", ["run", "exec"])
+def test_of_a_command_as_well(engine: Engine, busybox: str, how: str) -> None:
+    script = "exec >/dev/null 2>&1 </dev/null; sleep 0.2; echo late > /dev/tty"
+    if how == "run":
+        assert engine.run(busybox, script, tty=True).stdout == b"late\r\n"
+        return
+    with engine.start(busybox, ["sleep", "1000"]) as box:
+        assert box.exec(script, tty=True).stdout == b"late\r\n"
+
+
+@pytest.mark.needs("host root")
+def test_a_hang_up_is_not_its_end(engine: Engine, busybox: str) -> None:
+    """vhangup(2) takes it from all that have it open, the launcher too: as getty does at a login."""
+    script = (
+        "trap '' HUP; exec >/tmp/out 2>&1 </dev/null; echo before > /dev/tty;"
+        " until [ -e /tmp/go ]; do sleep 0.05; done; echo after > /dev/console"
+    )
+    with engine.start(busybox, script, tty=True) as box:
+        box.exec("until [ -e /tmp/out ]; do sleep 0.01; done")
+        terminal = os.open(f"/proc/{box.pid}/root/dev/pts/0", os.O_RDWR | os.O_NOCTTY)
+        fcntl.ioctl(terminal, TIOCVHANGUP)
+        os.close(terminal)
+        with rests(box):
+            box.exec("sleep 1; touch /tmp/go")
+        assert box.wait(timeout=60).ok
+        with box.logs() as logs:
+            assert b"".join(entry.data for entry in logs) == b"before\r\nafter\r\n"
