@@ -44,8 +44,13 @@ static inline const char *ck_child_text(const struct ck_child *child, const stru
 /* Where the launcher keeps what children clone and mount on, in their copies of its namespace. */
 #define CK_NEW_ROOT "/new"
 #define CK_TEMPLATE_DEV "/tmpl/dev"
-#define CK_TEMPLATE_DIR "/tmpl/mask/empty"
-#define CK_TEMPLATE_FILE "/tmpl/mask/file"
+#define CK_GROUPS "/groups"
+/* Where a child has made what is its container's own (ck_launcher_own.c). */
+#define CK_OWN "/own"
+#define CK_OWN_DEV CK_OWN "/dev"
+#define CK_OWN_GROUPS CK_OWN "/cgroup"
+#define CK_OWN_DIR CK_OWN "/mask/empty"
+#define CK_OWN_FILE CK_OWN "/mask/file"
 
 /* Make what every container's /dev has; nodes that can not be made are bound from a directory. */
 int ck_fill_dev(int dir, const char *from);

@@ -303,11 +303,13 @@ static int receive_hello(struct ck_launcher *l)
     int fds[CK_CONTROLLERS + 3], n = CK_CONTROLLERS + 3;
     ssize_t got = ck_receive(l->control, hello, sizeof *hello, fds, &n, 1);
 
-    l->orphans = -1;
+    l->orphans = l->cpuset = -1;
     if (got != sizeof *hello || !ck_launcher_is_packet(&hello->packet, got) ||
         hello->packet.kind != CK_HELLO || n < 3 || hello->netns_pool > CK_POOL_MAX ||
         hello->n_common > (unsigned)n - 3)
         return -EPROTO;
+    for (int i = 0; i < CK_CONTROLLERS; i++)
+        hello->controllers[i][sizeof hello->controllers[i] - 1] = 0;
     hello->root[sizeof hello->root - 1] = hello->id[sizeof hello->id - 1] = 0;
     l->owner = fds[0];
     l->listener = fds[1];
@@ -319,6 +321,8 @@ static int receive_hello(struct ck_launcher *l)
         if (l->controllers[i] != l->run + 1 + i)
             return -EPROTO;
     }
+    if (l->n_controllers && hello->controllers[l->n_controllers - 1][0] == '=')
+        l->cpuset = l->controllers[--l->n_controllers];
     return 0;
 }
 

@@ -13,6 +13,7 @@
  *   ck_launcher_agent.c  what makes those
  *   ck_launcher_log.c    its output and input
  *   ck_launcher_setup.c  the mount namespace and its templates
+ *   ck_launcher_own.c    /dev, masks, the view of its control groups: made by each child
  *   ck_launcher_pool.c   what is made ahead: spare child, cgroups, network namespaces
  *   ck_launcher_prepare.c  the prepare ops
  *   ck_launcher_start.c  START: a child with its plan
@@ -155,10 +156,19 @@ struct ck_connection {
     uint32_t of, generation;
 };
 
+/* What shows a hierarchy's groups to containers: which directory it is; ino 0: nothing does. */
+struct ck_view {
+    dev_t dev;
+    ino_t ino;
+    int tree;                /* during set-up */
+};
+
 struct ck_launcher {
     int control, owner, listener, run, claim, reserve, epoll, store, host_net;
     int orphans;             /* BARE: proc_tid_children(5) of ourselves, else -1 */
     int n_controllers, controllers[CK_CONTROLLERS];
+    struct ck_view views[CK_CONTROLLERS]; /* of each directory */
+    int cpuset, cpuset_view; /* the owner's group of that; whether its file is shown */
     int unified;             /* index of the cgroup v2 controller directory or -1 */
     int32_t step;            /* how far set-up came, for READY */
     uint32_t last_number, last_exec; /* of a container, of an exec */
@@ -199,6 +209,12 @@ struct ck_start {
 /* setup */
 int ck_launcher_enter(struct ck_launcher *l);
 void ck_launcher_leave_group(const struct ck_launcher *l);
+
+/* own: what each child makes that is its container's alone */
+int ck_own_make(const struct ck_launcher *l);
+int ck_own_show_groups(const struct ck_launcher *l, uint32_t number); /* once it has joined them */
+void ck_own_find_groups(struct ck_launcher *l, int proc); /* while the host's mounts are there */
+int ck_own_attach_groups(struct ck_launcher *l);
 
 /* pool */
 const char *ck_pool_group(const struct ck_launcher *l, uint32_t number, const char *file,

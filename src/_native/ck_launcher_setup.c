@@ -3,8 +3,9 @@
  *   /            a small tmpfs
  *   /proc        of the launcher's pid namespace
  *   /store       the engine's root directory
- *   /tmpl/dev    read-only: the device nodes and links every container's /dev is a clone of
- *   /tmpl/mask   read-only: an empty directory and an empty file to cover paths with
+ *   /tmpl/dev    read-only: what device nodes are bound from where they cannot be made
+ *   /groups      read-only: our control groups in each hierarchy of version 1
+ *   /own         where each child makes what is its container's alone (ck_launcher_own.c)
  *   /src /up /mnt /new   where sources, uppers, old-style overlays and new roots are attached
  *
  * It stays this small on purpose: a clone with CLONE_NEWNS pays for every mount.
@@ -63,18 +64,11 @@ static int mount_template(const char *path, uint64_t attrs)
     return ck_move_mount(tree, AT_FDCWD, path);
 }
 
-/* What containers clone or are covered with: directories, and mounts of them that are read-only.  They
- * have no file system of their own: the more of them there are, the dearer each control group is, since
- * memory is accounted by both. */
 static int make_templates(void)
 {
-    CK_TRY(ck_mkdirat(AT_FDCWD, "tmpl/mask", 0755));
-    CK_TRY(ck_mkdirat(AT_FDCWD, "tmpl/mask/empty", 0555));
-    CK_TRY(ck_mknodat(AT_FDCWD, "tmpl/mask/file", S_IFREG | 0444, 0));
     CK_TRY(ck_mkdirat(AT_FDCWD, "tmpl/dev", 0755));
     CK_OPEN(dev, ck_openat(AT_FDCWD, "tmpl/dev", O_RDONLY | O_DIRECTORY, 0));
     CK_TRY(ck_fill_dev(dev, "/dev"));
-    CK_TRY(mount_template("tmpl/mask", INERT));
     return mount_template("tmpl/dev", DEVICES);
 }
 
@@ -95,7 +89,8 @@ static int open_store(struct ck_launcher *l)
 /* Replace the host's tree by a tmpfs that holds nothing but the store. */
 static int enter_root(struct ck_launcher *l, int store)
 {
-    static const char *const dirs[] = {"store", "src", "up", "new", "tmpl", "l", "proc", "sys"};
+    static const char *const dirs[] = {"store", "src",  "up",  "new", "tmpl",
+                                       "l",     "proc", "sys", "own"};
 
     l->step = 3;
     CK_OPEN(root, ck_new_mount("tmpfs", "size=4m\0mode=0755", 2, DEVICES));
@@ -155,10 +150,12 @@ static int enter_proc(struct ck_launcher *l)
     l->apart = ck_setns(l->host_net, CLONE_NEWNET) < 0;
     if (l->apart)
         CK_TRY(netns = ck_pool_netns_apart(l, &sysfs));
+    ck_own_find_groups(l, proc);
     l->step = 2;
     CK_OPEN(store, open_store(l));
     CK_TRY(enter_root(l, store));
     l->step = 6;
+    CK_TRY(ck_own_attach_groups(l));
     CK_TRY(l->apart ? ck_move_mount(sysfs, AT_FDCWD, "/sys") : 0);
     return ck_move_mount(proc, AT_FDCWD, "/proc");
 }

@@ -52,9 +52,13 @@ static _Noreturn void run_clone(struct ck_start *start)
     child.plan = start->plan;
     child.report = c->report;
     memcpy(child.slots, start->slots, sizeof child.slots);
-    error = c->release & CK_HAS_CGROUP ? ck_pool_join_cgroup(l, c->number) : 0;
+    error = l->hello.flags & CK_BARE ? 0 : ck_own_make(l);
+    if (error >= 0 && c->release & CK_HAS_CGROUP)
+        error = ck_pool_join_cgroup(l, c->number);
     if (error >= 0 && !(l->hello.flags & CK_BARE))
         error = ck_unshare(CLONE_NEWCGROUP);
+    if (error >= 0 && c->release & CK_HAS_CGROUP)
+        error = ck_own_show_groups(l, c->number);
     if (error >= 0) {
         close_others(&child);
         ck_child_run(&child);

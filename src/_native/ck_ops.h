@@ -61,7 +61,7 @@ CK_CHILD_OP(ROOT, 33, BEFORE_PIVOT, "i--", "---", ck_op_root)
 CK_CHILD_OP(MOUNT_FS, 34, BEFORE_PIVOT, "---", "ttL", ck_op_mount_fs)
 /* fd0 a tree; target */
 CK_CHILD_OP(MOVE_MOUNT, 35, BEFORE_PIVOT, "i--", "t--", ck_op_move_mount)
-/* target: a read-only clone of the /dev that all share */
+/* target: the container's own, read-only; value0 enum ck_own */
 CK_CHILD_OP(TEMPLATE, 36, BEFORE_PIVOT, "---", "t--", ck_op_template)
 /* path: covered by an empty read-only file or directory, if it exists */
 CK_CHILD_OP(MASK, 37, BEFORE_PIVOT, "---", "t--", ck_op_mask)
@@ -87,7 +87,7 @@ CK_CHILD_OP(RLIMIT, 46, PRIVILEGED, "---", "---", ck_op_rlimit)
 CK_CHILD_OP(OOM_SCORE, 47, PRIVILEGED, "---", "t--", ck_op_oom_score)
 /* join a fresh anonymous session keyring */
 CK_CHILD_OP(KEYRING, 48, PRIVILEGED, "---", "---", ck_op_keyring)
-/* slots become 0, 1, 2; -1: /dev/null of the template */
+/* slots become 0, 1, 2; -1: /dev/null */
 CK_CHILD_OP(STDIO, 49, ANY, "???", "---", ck_op_stdio)
 /* setsid */
 CK_CHILD_OP(SESSION, 50, ANY, "---", "---", ck_op_session)

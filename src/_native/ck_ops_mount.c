@@ -72,11 +72,13 @@ CK_OP_IS(ck_op_move_mount, mount_on(child, child->slots[op->fd[0]], ck_child_tex
 
 int ck_op_template(struct ck_child *child, const struct ck_op *op)
 {
-    CK_OPEN(tree, ck_open_tree(AT_FDCWD, CK_TEMPLATE_DEV, AT_RECURSIVE));
+    const char *own = op->value[0] == CK_OWN_IS_GROUPS ? CK_OWN_GROUPS : CK_OWN_DEV;
+
+    CK_OPEN(tree, ck_openat(AT_FDCWD, own, O_PATH | O_DIRECTORY, 0)); /* the mount, to be moved */
     return mount_on(child, tree, ck_child_text(child, op, 0), op->flags, 1);
 }
 
-CK_OP_IS(ck_op_dev_nodes, ck_fill_dev(child->last, CK_TEMPLATE_DEV))
+CK_OP_IS(ck_op_dev_nodes, ck_fill_dev(child->last, CK_OWN_DEV))
 
 /* Cover what is at the op's path, if this kernel has it: with itself, or with nothing. */
 static int cover(const struct ck_child *child, const struct ck_op *op, bool itself)
@@ -90,7 +92,7 @@ static int cover(const struct ck_child *child, const struct ck_op *op, bool itse
     if (itself && op->flags & CK_F_OWN)
         return ck_mount_set(target, MOUNT_ATTR_RDONLY, 0);
     CK_TRY(ck_fstat(target, &st));
-    const char *nothing = S_ISDIR(st.st_mode) ? CK_TEMPLATE_DIR : CK_TEMPLATE_FILE;
+    const char *nothing = S_ISDIR(st.st_mode) ? CK_OWN_DIR : CK_OWN_FILE;
     CK_OPEN(tree,
             itself ? ck_open_tree(target, "", AT_RECURSIVE) : ck_open_tree(AT_FDCWD, nothing, 0));
     CK_TRY(itself ? ck_mount_set(tree, MOUNT_ATTR_RDONLY, AT_RECURSIVE) : 0);

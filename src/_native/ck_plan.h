@@ -74,6 +74,8 @@ enum ck_op_flag {
 
 enum ck_netns { CK_NETNS_POOLED = 1, CK_NETNS_HOST = 2 };
 
+enum ck_own { CK_OWN_IS_DEV, CK_OWN_IS_GROUPS };
+
 enum ck_restart { CK_RESTART_ON_FAILURE = 1, CK_RESTART_ALWAYS, CK_RESTART_UNLESS_STOPPED };
 
 enum ck_section { CK_PREPARE, CK_CHILD };

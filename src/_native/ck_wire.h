@@ -73,7 +73,8 @@ enum ck_signal_flag { CK_STOP_ASKED = 1 }; /* recorded: it is not restarted any 
 struct ck_hello {
     struct ck_packet packet;
     char id[32];                         /* launcher id, hexadecimal, names its files */
-    char controllers[CK_CONTROLLERS][16]; /* "pids", …; "unified" for cgroup v2; "" ends them */
+    char controllers[CK_CONTROLLERS][16]; /* "pids", …; "unified" for cgroup v2; "=cpuset":
+                                          * the last, to be shown only; "" ends them */
     uint64_t root_dev, root_ino;         /* of the engine's root, checked after opening root */
     uint32_t netns_pool;                 /* network namespaces kept ready */
     uint32_t n_common;                   /* the first controllers: every container has a group of each */

@@ -46,7 +46,7 @@ TARGETS = [
     "/proc/self/attr",
     "/proc/sys/kernel",
     "/sys",
-    "//sys/./fs/cgroup",
+    "//sys/./fs/cgroup/memory",
     "/dev",
     "/dev/pts",
     "/dev/null",

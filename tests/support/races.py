@@ -27,7 +27,15 @@ Swapper = Literal["sibling", "host"]
 SECRET: Final = "outside"
 SYSTEM: Final = ("/proc", "/proc/self", "/sys/fs", "/dev", "/dev/pts")
 """Where in a container nothing of the caller's may be mounted."""
-OUTSIDE: Final = ("/store", "/../store", "../../../../../../store", "/src", "/tmpl/mask")
+OUTSIDE: Final = (
+    "/store",
+    "/../store",
+    "../../../../../../store",
+    "/src",
+    "/tmpl/dev",
+    "/groups",
+    "/own",
+)
 """What is at the root while a container's mounts are made, and is the launcher's."""
 
 CALLS: Final = 18

@@ -232,6 +232,10 @@ class _Compiler:
             child += (defaults.WRITABLE_SYSFS, *device_steps.control_group_steps(self.facts))
         elif self.security.preset != "strict":
             child.append(defaults.SYSFS)
+        if not device_steps.is_privileged(self.security) and not mount_steps.covers(
+            self.mounts, defaults.GROUPS_PLACE
+        ):
+            child += device_steps.group_view(self.facts)
         child += on_own
         child += on_etc
         if self.secrets:

@@ -22,6 +22,7 @@ from containerkit.launch.ops import (
     MOUNT_ATTR_NOSUID,
     MOUNT_ATTR_RDONLY,
     NETNS_HOST,
+    OWN_GROUPS,
     Code,
     Op,
 )
@@ -116,6 +117,17 @@ MQUEUE: Final = _mount("mqueue", "/dev/mqueue", INERT, flags=F_OPTIONAL)
 SYSFS: Final = _mount("sysfs", "/sys", INERT | MOUNT_ATTR_RDONLY)
 # What a privileged container has of these.
 WRITABLE_SYSFS: Final = _mount("sysfs", "/sys", INERT)
+GROUPS_PLACE: Final = "/sys/fs/cgroup"
+GROUPS: Final = constant(
+    Op(
+        Code.TEMPLATE,
+        flags=F_CREATE | F_OPTIONAL,
+        arena=(GROUPS_PLACE, None, None),
+        value=(OWN_GROUPS, 0),
+    )
+)
+GROUPS2: Final = _mount("cgroup2", GROUPS_PLACE, INERT | MOUNT_ATTR_RDONLY, flags=F_OPTIONAL)
+# What a privileged container has of these.
 CGROUP2: Final = _mount("cgroup2", "/sys/fs/cgroup", INERT, flags=F_OPTIONAL)
 CGROUPS: Final = _mount("tmpfs", "/sys/fs/cgroup", INERT, ("mode=0755", "size=64k"))
 SECRETS: Final = _mount("tmpfs", "/run/secrets", INERT, ("mode=0755", "size=16777216"))

@@ -312,6 +312,17 @@ def _mount(slot: int, target: str, flags: int) -> Op:
     return Op(Code.MOVE_MOUNT, flags=flags, fd=(slot, -1, -1), arena=(target, None, None))
 
 
+def group_view(facts: HostFacts) -> list[Op]:
+    """Return the steps that mount, read-only, the control groups that a container is in.
+
+    What runs in it finds its limits there.  The root of each is the container's own group: a control
+    group namespace's root, cgroup_namespaces(7).
+    """
+    if facts.cgroup is None:
+        return []
+    return [defaults.GROUPS2 if facts.cgroup == "v2" else defaults.GROUPS]
+
+
 def control_group_steps(facts: HostFacts) -> list[Op]:
     """Return the steps that mount the control groups a privileged container is in, on its /sys."""
     if facts.cgroup is None:

@@ -28,6 +28,7 @@ from containerkit.launch.ops import (
     NETNS_HOST,
     NETNS_POOLED,
     OPS,
+    OWN_GROUPS,
     RESTART_ALWAYS,
     RESTART_ON_FAILURE,
     RESTART_UNLESS_STOPPED,
@@ -105,6 +106,7 @@ _VALUES: Final[dict[str, Callable[[int], str]]] = {
         f"; what is made in it belongs to {value >> 32}:{value & 0xFFFFFFFF}" if value else ""
     ),
     "limit": lambda value: "unlimited" if value == RLIM_INFINITY else str(value),
+    "own": lambda value: "view of its control groups" if value == OWN_GROUPS else "/dev",
     "netns": lambda value: _NETNS.get(value, str(value)),
     "caps": explain_mask,
     "log": lambda value: f", logged in files of {_size(value)}" if value else ", kept nowhere",

@@ -37,8 +37,9 @@ SECRETS_DIR: Final = "/run/secrets"
 
 _SECRET: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 # Whoever may replace these decides what our own writes, and the kernel's word, mean: CVE-2019-16884,
-# CVE-2025-52881.  /dev is a read-only template; only shm in it may be given.
+# CVE-2025-52881.  /dev is read-only; only shm in it may be given, and the host's control groups.
 _RESERVED: Final = ("/proc", "/sys", "/dev")
+_GIVEN: Final = ("/dev/shm", "/sys/fs/cgroup")
 
 
 class Slots:
@@ -110,7 +111,7 @@ def check_mounts(mounts: Sequence[Mount] | None) -> list[Mount]:
                 feature=f"mount {mount.kind}",
             )
         top = "/" + target.split("/", 2)[1]
-        if target == "/" or (top in _RESERVED and target != "/dev/shm"):
+        if target == "/" or (top in _RESERVED and target not in _GIVEN):
             raise ConfigError(
                 f"cannot mount on {target}: it is the system's",
                 hint="choose a target outside of /proc, /sys and /dev",

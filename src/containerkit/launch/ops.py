@@ -33,6 +33,7 @@ F_OWN: Final = 128
 F_TUNED, F_UNCOMMON, F_SPOILT = 256, 512, 2048
 
 NETNS_POOLED, NETNS_HOST = 1, 2
+OWN_DEV, OWN_GROUPS = 0, 1
 
 RESTART_ON_FAILURE: Final = 1
 RESTART_ALWAYS: Final = 2
@@ -324,7 +325,12 @@ _ROWS: Final[dict[Code, OpInfo]] = {
         flags=_MOUNTED | F_FILE | F_OWN,
     ),
     Code.TEMPLATE: OpInfo(
-        CHILD, STAGE_MOUNTS, "mount the shared /dev on {a0}{flags}", arena=_TEXT, flags=_MOUNTED
+        CHILD,
+        STAGE_MOUNTS,
+        "mount its own {v0} on {a0}{flags}",
+        arena=_TEXT,
+        value=("own", ""),
+        flags=_MOUNTED,
     ),
     Code.DEV_NODES: OpInfo(CHILD, STAGE_MOUNTS, "make in that what every /dev has"),
     Code.MASK: OpInfo(CHILD, STAGE_MOUNTS, "hide {a0}", arena=_TEXT),

@@ -29,6 +29,10 @@ CONTROLLERS: Final = ("pids", "memory", "cpu", "cpuacct", "freezer", "devices")
 UNIFIED: Final = ("pids", "memory", "cpu", "cpuset", "io")
 """What is handed down to containers in version 2, where a group of each costs next to nothing."""
 
+SHOWN: Final = "=cpuset"
+"""What the launcher calls this process's own group of cpuset, of which a file is shown to containers
+that have no group of it: Java takes no limit for one without it (version 1)."""
+
 PREFIX: Final = "containerkit-"
 
 Version = Literal["v1", "v2", "hybrid"]
@@ -236,8 +240,13 @@ def make_group(
             names.append(controller)
             files |= _files(controller, path)
             break
+    controllers = frozenset(names)
+    with contextlib.suppress(KeyError, OSError):
+        own = hierarchies.directories["cpuset"]
+        fds.append(os.open(own, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        names.append(SHOWN)
     return LauncherGroup(
-        frozenset(names), tuple(names), tuple(fds), tuple(paths), tuple(missing), frozenset(files)
+        controllers, tuple(names), tuple(fds), tuple(paths), tuple(missing), frozenset(files)
     )
 
 

@@ -187,7 +187,7 @@ class Launcher:
         hello = packets.hello(
             launcher_id=self.id,
             controllers=self.group.names,
-            n_common=sum(name not in UNCOMMON for name in self.group.names),
+            n_common=sum(name not in (*UNCOMMON, cgroups.SHOWN) for name in self.group.names),
             root=os.fsencode(self.root),
             root_key=(status.st_dev, status.st_ino),
             netns_pool=netns_pool,

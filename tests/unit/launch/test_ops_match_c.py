@@ -70,6 +70,8 @@ def test_op_flags() -> None:
         ("ck_restart", "CK_RESTART_ON_FAILURE", ops.RESTART_ON_FAILURE),
         ("ck_restart", "CK_RESTART_ALWAYS", ops.RESTART_ALWAYS),
         ("ck_restart", "CK_RESTART_UNLESS_STOPPED", ops.RESTART_UNLESS_STOPPED),
+        ("ck_own", "CK_OWN_IS_DEV", ops.OWN_DEV),
+        ("ck_own", "CK_OWN_IS_GROUPS", ops.OWN_GROUPS),
         ("ck_netns", "CK_NETNS_POOLED", ops.NETNS_POOLED),
         ("ck_netns", "CK_NETNS_HOST", ops.NETNS_HOST),
         ("ck_section", "CK_PREPARE", ops.PREPARE),
