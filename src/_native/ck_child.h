@@ -16,6 +16,7 @@ struct ck_child {
     int root;            /* O_PATH of the new root until pivot */
     int last;            /* mount of MOUNT_FS; -1: none yet */
     int user;            /* of an exec: its container's user namespace or TREE, if it has one */
+    bool entered;        /* it is in its working directory */
     int orphans;         /* proc_tid_children(5) of itself; 0: it has a pid namespace */
     pid_t parent;        /* otherwise */
     int report;          /* socket to the launcher */

@@ -99,7 +99,7 @@ CK_CHILD_OP(GROUPS, 52, PRIVILEGED, "---", "B--", ck_op_groups)
 CK_CHILD_OP(IDS, 53, PRIVILEGED, "---", "---", ck_op_ids)
 /* value0 bounding set, value1 permitted = effective; inheritable, ambient 0 */
 CK_CHILD_OP(CAPS, 54, AFTER_PIVOT, "---", "---", ck_op_caps)
-/* path, with the container user's rights */
+/* path, with the rights it has then; nothing to do where an earlier one did it */
 CK_CHILD_OP(CHDIR, 55, AFTER_PIVOT, "---", "t--", ck_op_chdir)
 CK_CHILD_OP(NO_NEW_PRIVS, 56, ANY, "---", "---", ck_op_no_new_privs)
 /* struct sock_filter each */

@@ -62,8 +62,12 @@ CK_OP_IS(ck_op_umask, (ck_umask((mode_t)op->value[0]), 0))
 int ck_op_chdir(struct ck_child *child, const struct ck_op *op)
 {
     /* no link out of the root, into a descriptor of ours or to a deleted directory (CVE-2024-21626) */
+    if (child->entered)
+        return 0;
     CK_OPEN(dir, ck_path_open(AT_FDCWD, ck_child_text(child, op, 0), O_PATH | O_DIRECTORY, 0));
-    return ck_fchdir(dir);
+    CK_TRY(ck_fchdir(dir));
+    child->entered = true;
+    return 0;
 }
 
 static void fill_vector(char **vector, const char *item, uint32_t n)

@@ -20,7 +20,7 @@ from containerkit.launch.ops import (
     PREPARE,
     SECTIONS,
     SLOTS,
-    STAGE_CONFINE,
+    STAGE_ANY,
     STAGE_PIVOT,
     Argument,
     Code,
@@ -175,7 +175,7 @@ def _check_order(child: Sequence[Op], *, execute: bool, bare: bool) -> None:
     stage = STAGE_PIVOT if execute or bare else 0
     for index, op in enumerate(child):
         info = OPS[op.code]
-        if info.stage == STAGE_CONFINE:
+        if info.stage == STAGE_ANY:
             if stage < STAGE_PIVOT:
                 raise refuse(f"{info.name} before pivot", CHILD, index)
             continue

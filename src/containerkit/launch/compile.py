@@ -9,7 +9,7 @@ The order is the start's security (each rule is there because of an advisory):
 - hidden paths, then the pivot: from there on the host's tree is gone;
 - limits and host name while there are rights; groups, then ids, then capabilities;
 - the working directory is made, and its links seen through, while paths are resolved beneath the
-  root, and entered with the user's own rights.
+  root, and entered before the rights are given up.
 """
 
 from __future__ import annotations
@@ -241,6 +241,10 @@ class _Compiler:
         if self.secrets:
             child.append(defaults.SECRETS)
             child += mount_steps.secret_files(self.slots, self.secrets, self.owner)
+        child += [
+            Op(Code.MKDIR, arena=(path, None, None), value=(0o755, 0))
+            for path in mount_steps.places_of(request.image.volumes, self.mounts)
+        ]
         self.workdir = working_directory(request.image, self.options.get("workdir"))
         if self.workdir != "/":
             child.append(Op(Code.MKDIR, arena=(self.workdir, None, None), value=(0o755, 0)))

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from containerkit.errors import MissingFeature
 from containerkit.launch import defaults
 from containerkit.launch.capabilities import mask_of, names_of
-from containerkit.launch.ops import Code, Op
+from containerkit.launch.ops import F_OPTIONAL, Code, Op
 from containerkit.launch.seccomp import program_of
 from containerkit.model.security import DEFAULT_CAPABILITIES
 
@@ -50,14 +50,15 @@ def confine(
         security: no_new_privileges and the filter are read.
         identity: who it becomes.
         bounding: capabilities it may ever have; user 0 holds them all.
-        workdir: entered with the user's own rights.
+        workdir: entered with all rights, as by other engines: an image's ``WORKDIR /root`` with a
+            ``USER`` beside it.  Where root has none (a network file system), with the user's own.
         facts: the machine and the kernel are read.
         notes: gets a sentence about the filter.
 
     Raises:
         MissingFeature: the machine's system calls have no numbers here.
     """
-    steps = []
+    steps = [Op(Code.CHDIR, flags=F_OPTIONAL, arena=(workdir, None, None))]
     if security.no_new_privileges:
         steps.append(defaults.NO_NEW_PRIVS)
     if identity.groups:

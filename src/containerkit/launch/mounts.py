@@ -127,6 +127,15 @@ def covers(mounts: Iterable[Mount], path: str) -> bool:
     return any(path == mount.target or path.startswith(mount.target + "/") for mount in mounts)
 
 
+def places_of(volumes: Iterable[str], mounts: Sequence[Mount]) -> list[str]:
+    """Return the volumes of an image that are to be directories: nothing of the request is there."""
+    return [
+        path
+        for path in volumes
+        if "/" + path.split("/", 2)[1] not in _RESERVED and not covers(mounts, path)
+    ]
+
+
 def add_inputs(
     slots: Slots,
     rootfs: Iterable[Overlay | HostBind],

@@ -216,7 +216,7 @@ class OpInfo(NamedTuple):
 # Stages of the child section.  After PRIVILEGED nothing may need a right that IDS gives up.
 STAGE_NET, STAGE_ROOT, STAGE_MOUNTS, STAGE_PIVOT, STAGE_PROCESS = 0, 1, 2, 3, 4
 STAGE_GROUPS, STAGE_IDS, STAGE_AFTER_IDS, STAGE_EXEC = 5, 6, 7, 8
-STAGE_CONFINE = -1  # NO_NEW_PRIVS and SECCOMP: anywhere after PIVOT
+STAGE_ANY = -1  # NO_NEW_PRIVS, SECCOMP and CHDIR: anywhere after PIVOT
 
 _FILL: Final = ("fill", "", "")
 _USE: Final = ("use", "", "")
@@ -392,11 +392,11 @@ _ROWS: Final[dict[Code, OpInfo]] = {
     Code.CAPS: OpInfo(
         CHILD, STAGE_AFTER_IDS, "bound capabilities to {v0}; hold {v1}", value=("caps", "caps")
     ),
-    Code.CHDIR: OpInfo(CHILD, STAGE_AFTER_IDS, "change directory to {a0}", arena=_TEXT),
-    Code.NO_NEW_PRIVS: OpInfo(CHILD, STAGE_CONFINE, "forbid new privileges"),
-    Code.SECCOMP: OpInfo(
-        CHILD, STAGE_CONFINE, "filter system calls, {a0}", arena=("filter", "", "")
+    Code.CHDIR: OpInfo(
+        CHILD, STAGE_ANY, "change directory to {a0}{flags}", arena=_TEXT, flags=F_OPTIONAL
     ),
+    Code.NO_NEW_PRIVS: OpInfo(CHILD, STAGE_ANY, "forbid new privileges"),
+    Code.SECCOMP: OpInfo(CHILD, STAGE_ANY, "filter system calls, {a0}", arena=("filter", "", "")),
     Code.INIT: OpInfo(CHILD, STAGE_EXEC, "stay as init; what follows is its child"),
     Code.PARK: OpInfo(CHILD, STAGE_EXEC, "wait, while others use its files"),
     Code.EXEC: OpInfo(

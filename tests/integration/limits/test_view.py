@@ -54,18 +54,6 @@ def test_the_hosts_may_be_given(engine: ck.Engine, busybox: str, tmp_path: Path)
     )
 
 
-@pytest.mark.skipif(not shutil.which("java"), reason="needs the program java")
-@pytest.mark.parametrize("kind", ["default", "strict"])
-def test_java(engine: ck.Engine, kind: str) -> None:
-    """Half of its limit, where it would take half of a quarter of the host's memory."""
-    command = "java -XX:MaxRAMPercentage=50 -XX:+PrintFlagsFinal -version"
-    result = engine.run(
-        None, command, limits=ck.Limits(memory="512m"), security=SECURITY[kind], text=True
-    )
-    heap = [line.split()[3] for line in result.stdout.splitlines() if " MaxHeapSize " in line]
-    assert heap == [str(256 << 20)], result.stderr
-
-
 @pytest.mark.skipif(not shutil.which("node"), reason="needs the program node")
 def test_node(engine: ck.Engine) -> None:
     command = ["node", "-p", "process.constrainedMemory()"]

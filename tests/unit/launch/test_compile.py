@@ -298,8 +298,18 @@ def test_layers_of_the_host_are_sources() -> None:
 def test_the_working_directory_is_made_then_entered() -> None:
     plan = compiled({"workdir": "/srv//work/."})
     assert step(plan, Code.MKDIR).arena[0] == "/srv/work"
-    assert step(plan, Code.CHDIR).arena[0] == "/srv/work"
+    entered = steps(plan, Code.CHDIR)
+    assert [op.arena[0] for op in entered] == ["/srv/work", "/srv/work"]
+    codes = [op.code for op in plan.child]
+    assert codes.index(Code.CHDIR) < codes.index(Code.IDS)  # with all rights, or then without
     assert not steps(compiled(), Code.MKDIR)
+
+
+def test_volumes_of_the_image_are_directories() -> None:
+    """Where nothing is mounted; not in what is the kernel's."""
+    image = ImageConfig(volumes=("/data", "/given/deep", "/proc/x", "/dev/shm/x"))
+    plan = compiled({"mounts": [Mount.bind("/s", "/given")]}, image=image)
+    assert [op.arena[0] for op in steps(plan, Code.MKDIR)] == ["/data"]
 
 
 # ---- what there is not

@@ -10,7 +10,7 @@ from containerkit.launch.capabilities import explain_mask
 from containerkit.launch.explain import explain_op, hint_for
 from containerkit.launch.ops import CHILD, OPS, PREPARE, Code, Op
 from containerkit.launch.plan import Plan
-from tests.unit.launch.plans import compiled, step
+from tests.unit.launch.plans import compiled, steps
 
 
 def test_a_step_is_described_with_its_number_in_the_text() -> None:
@@ -43,7 +43,7 @@ def test_control_characters_of_an_image_do_not_reach_a_terminal() -> None:
     assert "\x1b" not in text
     assert "\x07" not in text
     assert r"'a\nb'" in text
-    assert step(plan, Code.CHDIR).arena[0] == "/\x1b]0;x\x07"
+    assert steps(plan, Code.CHDIR)[0].arena[0] == "/\x1b]0;x\x07"
 
 
 @pytest.mark.parametrize("code", list(OPS))
