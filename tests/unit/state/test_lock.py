@@ -143,7 +143,7 @@ def test_a_copy_of_the_descriptor_keeps_no_lock(tmp_path: Path) -> None:
 def test_a_lock_on_a_file_that_is_no_longer_named_does_not_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Opened, and renamed away before it is locked: the file of the name now is locked instead."""
+    """Opened, and replaced before it is locked: the file of the name now is locked instead."""
     path, plain = tmp_path / "lock", FileLock._open
     opened: list[int] = []
 
@@ -151,6 +151,7 @@ def test_a_lock_on_a_file_that_is_no_longer_named_does_not_count(
         fd = plain(self)
         if not opened:
             path.rename(tmp_path / "old")
+            path.touch()
         opened.append(fd)
         return fd
 
