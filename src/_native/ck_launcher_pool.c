@@ -154,10 +154,23 @@ int ck_pool_read_cgroup(const struct ck_launcher *l, uint32_t number, const char
 
 /* ---- network namespaces */
 
+/* Nobody else is in it: all may use any port, and ping (icmp(7)), whoever they are.  A range ends with a
+ * group that our user namespace has. */
+static int make_usable(void)
+{
+    static const char *const groups[] = {"0 2147483647", "0 65535", "0 0"};
+    int error = -EINVAL;
+
+    ck_path_write(AT_FDCWD, "/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
+    for (size_t i = 0; error == -EINVAL && i < sizeof groups / sizeof *groups; i++)
+        error = ck_path_write(AT_FDCWD, "/proc/sys/net/ipv4/ping_group_range", groups[i]);
+    return ck_loopback_up();
+}
+
 static _Noreturn void serve_netns(int socket, bool sysfs)
 {
     const unsigned inert = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NODEV;
-    int error = ck_loopback_up(), fds[2] = {-1, -1};
+    int error = make_usable(), fds[2] = {-1, -1};
 
     if (error >= 0)
         error = fds[0] = ck_openat(AT_FDCWD, "/proc/self/ns/net", O_RDONLY, 0);
@@ -193,7 +206,7 @@ static int make_netns(struct ck_launcher *l)
     if (l->apart)
         return fd;
     if (fd >= 0)
-        fd = ck_loopback_up();
+        fd = make_usable();
     if (fd >= 0)
         fd = ck_openat(AT_FDCWD, "/proc/self/ns/net", O_RDONLY, 0);
     for (int tries = 0; ck_setns(l->host_net, CLONE_NEWNET) < 0; tries++)

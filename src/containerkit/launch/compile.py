@@ -64,7 +64,6 @@ if TYPE_CHECKING:
 
 _NAMESPACES: Final = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS
 _SECURITY: Final = Security()
-_LOW_PORTS: Final = "net.ipv4.ip_unprivileged_port_start"
 
 
 def compile_plan(request: LaunchRequest, facts: HostFacts) -> Plan:
@@ -290,7 +289,7 @@ class _Compiler:
         """What is set on the process and its namespaces while it has all rights."""
         request = self.request
         child.append(Op(Code.HOSTNAME, arena=(self.hostname, None, None)))
-        for name, value in self._sysctls():
+        for name, value in self.security.sysctls:
             path = name.replace(".", "/")
             child.append(Op(Code.SYSCTL, arena=(path, value, None)))
         child += rlimit_ops(self.facts.rlimits, self.limits.ulimits)
@@ -303,14 +302,6 @@ class _Compiler:
         if self.ids is not None:
             child.append(userns.join_step(self.ids, self.identity, self.user_slot))
         child.append(defaults.UMASK)
-
-    def _sysctls(self) -> tuple[tuple[str, str], ...]:
-        """Those asked for; its network is not its user namespace's, where it may bind low ports."""
-        given = self.security.sysctls
-        low = self.ids is not None and "NET_BIND_SERVICE" in self.security.capabilities
-        if not low or self.host_network or any(name == _LOW_PORTS for name, _ in given):
-            return given
-        return (*given, (_LOW_PORTS, "0"))
 
     def _confine(self, child: list[Op]) -> None:
         available = self.facts.capabilities if self.ids is None else ALL_MASK
