@@ -5,7 +5,7 @@
  *   /store       the engine's root directory
  *   /tmpl/dev    read-only: what device nodes are bound from where they cannot be made
  *   /groups      read-only: our control groups in each hierarchy of version 1
- *   /own         where each child makes what is its container's alone (ck_launcher_own.c)
+ *   /own /dev    where each child makes what is its container's alone (ck_launcher_own.c)
  *   /src /up /mnt /new   where sources, uppers, old-style overlays and new roots are attached
  *
  * It stays this small on purpose: a clone with CLONE_NEWNS pays for every mount.
@@ -53,8 +53,7 @@ int ck_fill_dev(int dir, const char *from)
         CK_TRY(ck_symlinkat(links[i][0], dir, links[i][1]));
     for (size_t i = 0; i < sizeof dirs / sizeof *dirs; i++)
         CK_TRY(ck_mkdirat(dir, dirs[i], 0755));
-    /* a place for a terminal to be bound on */
-    return ck_mknodat(dir, "console", S_IFREG | 0600, 0);
+    return 0;
 }
 
 static int mount_template(const char *path, uint64_t attrs)
@@ -90,7 +89,7 @@ static int open_store(struct ck_launcher *l)
 static int enter_root(struct ck_launcher *l, int store)
 {
     static const char *const dirs[] = {"store", "src",  "up",  "new", "tmpl",
-                                       "l",     "proc", "sys", "own"};
+                                       "l",     "proc", "sys", "own", "dev"};
 
     l->step = 3;
     CK_OPEN(root, ck_new_mount("tmpfs", "size=4m\0mode=0755", 2, DEVICES));

@@ -70,15 +70,30 @@ int ck_op_mount_fs(struct ck_child *child, const struct ck_op *op)
 CK_OP_IS(ck_op_move_mount, mount_on(child, child->slots[op->fd[0]], ck_child_text(child, op, 0),
                                     op->flags, op->flags &CK_F_OWN))
 
+/* A place for a terminal to be bound on, where there is to be one. */
+static int make_console(const struct ck_child *child, int dev, const char *path)
+{
+    for (int i = 0; i < child->plan.header->n_ops[CK_CHILD]; i++)
+        if (child->plan.ops[CK_CHILD][i].code == CK_OP_PTY)
+            return ck_mknodat(dev, path, S_IFREG | 0600, 0);
+    return 0;
+}
+
 int ck_op_template(struct ck_child *child, const struct ck_op *op)
 {
     const char *own = op->value[0] == CK_OWN_IS_GROUPS ? CK_OWN_GROUPS : CK_OWN_DEV;
 
+    if (op->value[0] == CK_OWN_IS_DEV)
+        CK_TRY(make_console(child, AT_FDCWD, CK_OWN_DEV_FILES "/console"));
     CK_OPEN(tree, ck_openat(AT_FDCWD, own, O_PATH | O_DIRECTORY, 0)); /* the mount, to be moved */
     return mount_on(child, tree, ck_child_text(child, op, 0), op->flags, 1);
 }
 
-CK_OP_IS(ck_op_dev_nodes, ck_fill_dev(child->last, CK_OWN_DEV))
+int ck_op_dev_nodes(struct ck_child *child, const struct ck_op *op)
+{
+    CK_TRY(ck_fill_dev(child->last, CK_OWN_DEV_FILES));
+    return make_console(child, child->last, "console");
+}
 
 /* Cover what is at the op's path, if this kernel has it: with itself, or with nothing. */
 static int cover(const struct ck_child *child, const struct ck_op *op, bool itself)

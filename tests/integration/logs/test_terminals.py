@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from containerkit.model.security import Security
 from containerkit.runtime import packets
 from tests.integration.logs.kept import kept
 from tests.support.idle import rests
@@ -54,6 +55,17 @@ def test_it_is_the_controlling_terminal(engine: Engine, busybox: str) -> None:
         shown, number = container.text().splitlines()
     assert shown == "shown"
     assert os.major(int(number)) == 136
+
+
+@pytest.mark.parametrize("devices", [(), ("/dev/null:/dev/other",)])
+def test_no_console_without_a_terminal(
+    engine: Engine, busybox: str, devices: tuple[str, ...]
+) -> None:
+    """Writes to it would be lost in a file; its control is a container that has a terminal."""
+    security = Security.default(devices=devices)
+    script = "test -e /dev/console && test -c /dev/console && echo there"
+    assert engine.run(busybox, script, security=security, text=True).stdout == ""
+    assert "there" in engine.run(busybox, script, security=security, text=True, tty=True).stdout
 
 
 def test_console_is_the_terminal(engine: Engine, busybox: str) -> None:
