@@ -7,6 +7,7 @@ Must not: use containerkit's own parsers; what it makes is to test them.
 
 from __future__ import annotations
 
+import functools
 import gzip
 import hashlib
 import io
@@ -267,24 +268,14 @@ def host_platform() -> str:
     return f"linux/{names.get(machine, machine)}"
 
 
-def busybox(
-    files: Mapping[str, Content] | None = None,
-    *,
-    config: Mapping[str, Any] | None = None,
-    compression: Compression = "gzip",
-    schema: Schema = "oci",
-) -> Image:
-    """Return a small image that can run things: Debian's static busybox, its names, an /etc.
-
-    Args:
-        files: a second layer.
-        config: beside a PATH and a shell as command.
-    """
+@functools.cache
+def busybox_files() -> Mapping[str, Content]:
+    """Return the files of the lowest layer of `busybox`."""
     binary = shutil.which("busybox")
     if binary is None:
         raise FileNotFoundError("busybox is missing: apt-get install busybox-static")
     listed = subprocess.run([binary, "--list"], capture_output=True, text=True, check=True)
-    base: dict[str, Content] = {
+    return {
         "bin": directory(),
         "bin/busybox": program(Path(binary).read_bytes()),
         **{
@@ -301,6 +292,22 @@ def busybox(
         "sys": None,
         "dev": None,
     }
+
+
+def busybox(
+    files: Mapping[str, Content] | None = None,
+    *,
+    config: Mapping[str, Any] | None = None,
+    compression: Compression = "gzip",
+    schema: Schema = "oci",
+) -> Image:
+    """Return a small image that can run things: Debian's static busybox, its names, an /etc.
+
+    Args:
+        files: a second layer.
+        config: beside a PATH and a shell as command.
+    """
+    base = busybox_files()
     settings = {"Env": ["PATH=/usr/local/bin:/usr/bin:/bin"], "Cmd": ["sh"], **(config or {})}
     layers = [base] if files is None else [base, files]
     return image(layers, config=settings, compression=compression, schema=schema)
@@ -366,6 +373,24 @@ def _push_one(
         _expect(http.request("PUT", target, body=data, headers=kind), 201)
     kind = {**http.headers, "Content-Type": image.media_type}
     _expect(http.request("PUT", f"{url}/manifests/{name}", body=image.data, headers=kind), 201)
+
+
+def docker_archive(image: Image, name: str) -> bytes:
+    """Return an image as `docker save` writes it, for `docker load` and `podman load`.
+
+    Args:
+        name: its repository and tag.
+    """
+    config = image.document["config"]["digest"].removeprefix("sha256:")
+    layers = [one["digest"].removeprefix("sha256:") for one in image.document["layers"]]
+    listed = {
+        "Config": f"{config}.json",
+        "RepoTags": [name],
+        "Layers": [f"{digest}.tar" for digest in layers],
+    }
+    files: dict[str, Content] = {f"{config}.json": image.blobs[f"sha256:{config}"]}
+    files |= {f"{digest}.tar": image.blobs[f"sha256:{digest}"] for digest in layers}
+    return tar((files | {"manifest.json": _json([listed])}).items())
 
 
 def _expect(answer: urllib3.BaseHTTPResponse, status: int) -> urllib3.BaseHTTPResponse:

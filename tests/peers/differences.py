@@ -1,0 +1,162 @@
+"""Where we mean to differ from Docker, and why: each is checked to be still so.
+
+A name may end in "*", for all cases that begin like it.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+
+import attrs
+
+from tests.peers.answer import REFUSED, Answer
+
+
+@attrs.frozen
+class Difference:
+    """What we do instead, and the reason."""
+
+    reason: str
+    like_podman: bool = False
+    """Podman's answer is ours."""
+    code: int | None = None
+    out: tuple[str, ...] | None = None
+    refused: bool = False
+    """No process runs."""
+
+
+RUNC = "what runc says once it has begun is code 1; here the call fails, and says why"
+NAMED = "the code for a command that cannot run is for commands alone"
+BELOW = "a relative directory is one below the root"
+KEPT = "what is at a volume's place already is left as it is"
+NO_NETWORK = "there is no resolv.conf where there is no network"
+DEV = "/dev is read-only"
+OWN_GROUPS = "control groups are read-only, in a namespace of their own"
+FEWER = "no program gains rights by a set-user-ID bit, nor makes device nodes"
+
+DIFFERENCES: Mapping[str, Difference] = {
+    # ---- programs
+    "command/in a relative path": Difference(
+        "a relative part of PATH counts from the working directory, as in execvp(3)", out=("run 0",)
+    ),
+    "command/in an empty part of the path": Difference(
+        "an empty part of PATH is the working directory, as in execvp(3)", out=("run 0",)
+    ),
+    "program/none that is executable": Difference("it is there", refused=True, code=126),
+    "program/in root's directory by the path": Difference("it is there", refused=True, code=126),
+    "program/below a file": Difference("there is no such command", refused=True, code=127),
+    "program/no such interpreter": Difference(RUNC, refused=True, code=127),
+    "program/lines of Windows": Difference(RUNC, refused=True, code=127),
+    "program/no interpreter": Difference(RUNC, refused=True, code=126),
+    "program/an empty file": Difference(RUNC, refused=True, code=126),
+    "program/a broken binary": Difference(RUNC, refused=True, code=126),
+    # ---- users
+    "passwd/an id twice/app": Difference("the home is the named user's", like_podman=True),
+    "passwd/broken lines/app": Difference(
+        "a line without numbers is none; Docker makes it root",
+        out=("1000 1000 1000 1001 /home/app",),
+    ),
+    "passwd/no number/app": Difference(
+        "a line without numbers is none; Docker makes it root", refused=True
+    ),
+    "passwd/no home/app": Difference("HOME is / for who has none", out=("1000 1000 1000 1001 /",)),
+    "passwd/no home/1000": Difference("HOME is / for who has none", out=("1000 1000 1000 1001 /",)),
+    "passwd/a directory/1000": Difference("a number needs no passwd", out=("1000 0 0 /",)),
+    # ---- working directories
+    "workdir/relative": Difference(BELOW, out=("/relative", "755 0:0")),
+    "workdir/./relative": Difference(BELOW, out=("/relative", "755 0:0")),
+    "workdir/a/b": Difference(BELOW, out=("/a/b", "755 0:0")),
+    "workdir/.": Difference(BELOW, out=("/", "755 0:0")),
+    "workdir/~": Difference(BELOW, out=("/~", "755 0:0")),
+    "workdir/$HOME": Difference(BELOW, out=("/$HOME", "755 0:0")),
+    "workdir/C:\\\\x": Difference(BELOW, out=("/C:\\\\x", "755 0:0")),
+    "workdir//dangling": Difference("nothing is made where a dangling link leads", refused=True),
+    "workdir//dangling/sub": Difference(
+        "nothing is made where a dangling link leads", refused=True
+    ),
+    "workdir//magic": Difference("no link of /proc is followed", refused=True),
+    "workdir//proc/new": Difference(NAMED, refused=True),
+    "workdir//dev/new": Difference(DEV, refused=True),
+    # ---- volumes
+    "volume/an empty name": Difference(
+        KEPT,
+        out=(
+            "directory 755 0:0 /",
+            *("bin", "dev", "etc", "full", "home", "link", "proc", "root", "sticky", "sys", "text"),
+            *("tmp", "var"),
+        ),
+    ),
+    "volume/the root": Difference(KEPT, out=("regular file 755 0:0 /bin/busybox", "/bin/busybox")),
+    "volume/a file": Difference(KEPT, out=("regular file 644 0:0 /text", "/text")),
+    "volume/proc": Difference(
+        KEPT, out=("regular empty file 444 0:0 /proc/self/status", "/proc/self/status")
+    ),
+    # ---- layers
+    "hard link/out": Difference("a layer with a link that leaves it is refused", refused=True),
+    # ---- /etc
+    "etc/hosts over the image's": Difference(NO_NETWORK, like_podman=True),
+    "etc/kinds": Difference(NO_NETWORK, like_podman=True),
+    "etc/as app resolv.conf": Difference(NO_NETWORK, like_podman=True),
+    "etc/dangling": Difference(NO_NETWORK, code=1, out=("hosts", "hostname")),
+    "etc/links": Difference("a link of the image's stays", like_podman=True),
+    "etc/mtab of the image": Difference("the image's own stays", like_podman=True),
+    "etc/mtab a link of the image": Difference("the image's own stays", like_podman=True),
+    "etc/files of the engine": Difference("nothing of ours is in the root", like_podman=True),
+    # ---- /dev, /proc/sys, control groups, mounts
+    "dev/console opened": Difference(DEV, code=1, out=()),
+    "dev/write": Difference(DEV, code=1, out=()),
+    "dev/mknod": Difference(FEWER, code=1, out=()),
+    "dev/mknod of a disk": Difference(FEWER, code=1, out=()),
+    "sysctl/net/ipv6/*": Difference("there is no network to turn it off for", like_podman=True),
+    "sys/write": Difference(OWN_GROUPS, out=("no",)),
+    "cgroup/written": Difference(OWN_GROUPS, out=()),
+    "cgroup/path": Difference(OWN_GROUPS, out=("some",)),
+    "mount/": Difference("device nodes are those in /dev", out=("overlay rw nodev",)),
+    "mount/dev": Difference(DEV, out=("tmpfs ro nosuid noexec",)),
+    "mount/etc/hosts": Difference(
+        "it is no file of the host's", out=("tmpfs rw nosuid nodev noexec",)
+    ),
+    # ---- rights
+    "status/CapPrm": Difference(FEWER, out=("CapPrm:\t00000000a00425fb",)),
+    "status/CapEff": Difference(FEWER, out=("CapEff:\t00000000a00425fb",)),
+    "status/CapBnd": Difference(FEWER, out=("CapBnd:\t00000000a00425fb",)),
+    "status/CapBnd of app": Difference(FEWER, out=("CapBnd:\t00000000a00425fb",)),
+    "status/NoNewPrivs": Difference(FEWER, out=("NoNewPrivs:\t1",)),
+    "status/NoNewPrivs of app": Difference(FEWER, out=("NoNewPrivs:\t1",)),
+    # ---- configs
+    "config/members in small letters": Difference(
+        "members have the names of the spec", refused=True
+    ),
+}
+
+TO_BE_MENDED = (
+    "command/cmd *", "command/entrypoint *", "command/shell a text", "command/given beside an empty one",
+    "user/*", "passwd/*", "workdir/*", "volume/*", "mode/*", "hard link/*", "acl/*", "env/*",
+    "etc/mtab", "etc/none", "dev/*", "sysctl/net/ipv4/*", "cgroup/*", "config/health *",
+)  # fmt: skip
+"""Cases in which a difference is a defect that is being worked on: they may differ."""
+
+
+def of(name: str) -> Difference | None:
+    """Return the difference that is meant for a case, or None."""
+    if name in DIFFERENCES:
+        return DIFFERENCES[name]
+    for begin, difference in DIFFERENCES.items():
+        if begin.endswith("*") and name.startswith(begin[:-1]):
+            return difference
+    return None
+
+
+def is_to_be_mended(name: str) -> bool:
+    """Return whether a case may still differ."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in TO_BE_MENDED)
+
+
+def expected(difference: Difference, peers: Mapping[str, Answer]) -> Answer:
+    """Return what we answer, where that is not Docker's answer."""
+    if difference.like_podman:
+        return peers["podman"]
+    if difference.refused:
+        return {"code": difference.code or REFUSED, "refused": True}
+    return {"code": difference.code or 0, "out": list(difference.out or ())}
