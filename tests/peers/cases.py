@@ -77,8 +77,7 @@ def _all() -> Iterator[Case]:
 
 # ---- what is run -------------------------------------------------------------------------------
 
-RUN = {"app/run": program("#!/bin/sh\necho run $# $*\n"), "app/data": "text"}
-NOTHING: tuple[str, ...] = ()
+RUN: Mapping[str, Content] = {"app/run": program("#!/bin/sh\necho run $# $*\n"), "app/data": "text"}
 
 
 def commands() -> Iterator[Case]:

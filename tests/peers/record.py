@@ -106,7 +106,6 @@ def _peers() -> Iterator[list[Peer]]:
         docker = Peer("docker", [server.client], server.environment, "", place)
         environment = podman_environment(place)
         argv = podman(program, place / "podman")
-        stack.callback(subprocess.run, ["umount", place / "podman/root/overlay"], check=False)
         yield [docker, Peer("podman", argv, environment, "localhost/", place)]
 
 
