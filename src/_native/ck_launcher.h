@@ -232,6 +232,7 @@ int ck_pool_write_cgroup(struct ck_launcher *l, uint32_t number, const char *tri
 int ck_pool_read_cgroup(const struct ck_launcher *l, uint32_t number, const char *controller,
                         const char *file, char text[512]); /* bytes, or an errno */
 int ck_pool_netns(struct ck_launcher *l);
+int ck_pool_sysfs(void); /* a mount of it that shows the network we are in */
 /* One made by a child; with sysfs, a mount of it that shows that network. */
 int ck_pool_netns_apart(struct ck_launcher *l, int *sysfs);
 /* What a container's directory is called before it has the container's name: made, locked. */

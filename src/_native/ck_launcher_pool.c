@@ -167,17 +167,24 @@ static int make_usable(void)
     return ck_loopback_up();
 }
 
-static _Noreturn void serve_netns(int socket, bool sysfs)
+/* Of the network that we are in. */
+int ck_pool_sysfs(void)
 {
     const unsigned inert = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NODEV;
+    const int mount = ck_new_mount("sysfs", "", 0, inert);
+
+    /* the one around us is read-only, as in most containers */
+    return mount == -EPERM ? ck_new_mount("sysfs", "", 0, inert | MOUNT_ATTR_RDONLY) : mount;
+}
+
+static _Noreturn void serve_netns(int socket, bool sysfs)
+{
     int error = make_usable(), fds[2] = {-1, -1};
 
     if (error >= 0)
         error = fds[0] = ck_openat(AT_FDCWD, "/proc/self/ns/net", O_RDONLY, 0);
     if (error >= 0 && sysfs)
-        error = fds[1] = ck_new_mount("sysfs", "", 0, inert);
-    if (error == -EPERM && fds[0] >= 0) /* the one around us is read-only, as in most containers */
-        error = fds[1] = ck_new_mount("sysfs", "", 0, inert | MOUNT_ATTR_RDONLY);
+        error = fds[1] = ck_pool_sysfs();
     ck_send(socket, &error, sizeof error, fds, error < 0 ? 0 : 1 + sysfs);
     ck_exit(0);
 }

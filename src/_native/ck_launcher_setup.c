@@ -136,8 +136,16 @@ void ck_launcher_leave_group(const struct ck_launcher *l)
     ck_unlinkat(l->controllers[l->unified], "self", AT_REMOVEDIR);
 }
 
-/* A user namespace has no right to the network that we are in: neither to come back to it, nor to a
- * sysfs that shows it.  And it may mount proc and sysfs where others are seen only, so: while the
+/* PROC_USER_INIT_INO of the kernel: which the first user namespace always has. */
+static bool is_in_a_user_namespace(int proc)
+{
+    struct stat st;
+
+    return ck_fstatat(proc, "self/ns/user", &st, 0) == 0 && st.st_ino != 0xEFFFFFFDU;
+}
+
+/* A user namespace may have no right to the network that we are in: neither to come back to it, nor to
+ * a sysfs that shows it.  And it may mount proc and sysfs where others are seen only, so: while the
  * host's are, and before any container's. */
 static int enter_proc(struct ck_launcher *l)
 {
@@ -149,13 +157,15 @@ static int enter_proc(struct ck_launcher *l)
     l->apart = ck_setns(l->host_net, CLONE_NEWNET) < 0;
     if (l->apart)
         CK_TRY(netns = ck_pool_netns_apart(l, &sysfs));
+    else if (is_in_a_user_namespace(proc))
+        sysfs = ck_pool_sysfs();
     ck_own_find_groups(l, proc);
     l->step = 2;
     CK_OPEN(store, open_store(l));
     CK_TRY(enter_root(l, store));
     l->step = 6;
     CK_TRY(ck_own_attach_groups(l));
-    CK_TRY(l->apart ? ck_move_mount(sysfs, AT_FDCWD, "/sys") : 0);
+    CK_TRY(l->apart || sysfs >= 0 ? ck_move_mount(sysfs, AT_FDCWD, "/sys") : 0);
     return ck_move_mount(proc, AT_FDCWD, "/proc");
 }
 
