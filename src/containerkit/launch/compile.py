@@ -220,7 +220,11 @@ class _Compiler:
         )
         dev, on_dev = device_steps.dev_steps(self.slots, self.security, self.facts)
         prepare += root.prepare + own + etc + dev
-        child += root.child
+        on_root, on_own = mount_steps.above_tmpfs(
+            list(zip(request.rootfs.mounts, root.child, strict=True)),
+            list(zip(self.mounts, on_own, strict=True)),
+        )
+        child += on_root
         child += (defaults.PROC, *on_dev, self._terminals())
         if not self.mounts or not mount_steps.covers(self.mounts, "/dev/shm"):
             child.append(self._shm())

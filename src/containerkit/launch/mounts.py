@@ -275,6 +275,32 @@ def user_mounts(
     return prepare, child
 
 
+def above_tmpfs(
+    on_root: Sequence[tuple[Overlay | HostBind, Op]], on_own: Sequence[tuple[Mount, Op]]
+) -> tuple[list[Op], list[Op]]:
+    """Return the same child steps, with what an image has below a tmpfs mounted on that.
+
+    The host image has a virtual environment that lies in /tmp, say, at the same place: a tmpfs there
+    is to be empty but for that.  A bind hides it, as it hides all else.
+
+    Args:
+        on_root: the mounts of the root file system, and the step of each.
+        on_own: those of the request, in order, and the step of each.
+    """
+    below: list[Op] = []
+    above: list[list[Op]] = [[] for _ in on_own]
+    for given, step in on_root:
+        over = [at for at, (mount, _) in enumerate(on_own) if covers((mount,), given.target)]
+        last = on_own[over[-1]][0] if over else None
+        if last is not None and last.kind == "tmpfs" and last.target != given.target:
+            above[over[-1]].append(step)
+        else:
+            below.append(step)
+    return below, [
+        step for (_, own), more in zip(on_own, above, strict=True) for step in (own, *more)
+    ]
+
+
 def generated_files(
     slots: Slots,
     files: Mapping[str, bytes | None],

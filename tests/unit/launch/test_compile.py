@@ -312,6 +312,32 @@ def test_volumes_of_the_image_are_directories() -> None:
     assert [op.arena[0] for op in steps(plan, Code.MKDIR)] == ["/data"]
 
 
+def test_what_the_image_has_below_a_tmpfs_is_on_top_of_it() -> None:
+    """Not on top of a bind: who gives a directory wants to see that."""
+    layers = ("layers/a",)
+    targets = ("/", "/tmp/venv", "/tmp/in/venv", "/run/x", "/opt/x")
+    rootfs = Rootfs(tuple([Overlay(target, layers) for target in targets]))
+    mounts = [
+        Mount.tmpfs("/tmp"),
+        Mount.tmpfs("/tmp/in"),
+        Mount.tmpfs("/tmp/venv/cache"),
+        Mount.bind("/s", "/run"),
+        Mount.tmpfs("/opt/x"),
+    ]
+    plan = compiled({"mounts": mounts}, rootfs=rootfs)
+    known = {*targets[1:], *(mount.target for mount in mounts)}
+    order = [
+        text
+        for op in plan.child
+        for text in op.arena[:2]
+        if isinstance(text, str) and text in known
+    ]
+    assert order == [
+        *("/run/x", "/opt/x"),
+        *("/tmp", "/tmp/venv", "/run", "/tmp/in", "/tmp/in/venv", "/opt/x", "/tmp/venv/cache"),
+    ]
+
+
 # ---- what there is not
 
 
