@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 import containerkit as ck
 from containerkit.errors import ContainerKitError
-from containerkit.launch.ops import Code, Op
-from containerkit.launch.plan import Input, Plan
-from tests.security import plans
+from tests.support import launchers
 from tests.support.patience import until
 
 SECRET = "what only the host has"
@@ -41,24 +38,16 @@ def leaked(tmp_path: Path) -> Iterator[Path]:
         os.close(fd)
 
 
-@contextmanager
-def given(place: Path) -> Iterator[None]:
-    """The control: a plan that gives the process a tree of the host as its standard input."""
-
-    def change(plan: Plan) -> Plan:
-        slot = next(i for i, one in enumerate(plan.inputs) if one.kind == "stdin")
-        inputs = list(plan.inputs)
-        inputs[slot] = Input("source", str(place))
-        return Plan(
-            inputs=inputs,
-            prepare=plan.prepare,
-            child=plan.child,
-            namespaces=plan.namespaces,
-            kind=plan.kind,
-        )
-
-    with plans.changed(change):
-        yield
+KEPT: Sequence[launchers.Change] = (
+    ("ck_child.c", "error = ck_child_close(child);", "error = ck_dup_to(child->slots[2], 9);"),
+    (
+        "ck_launcher_prepare.c",
+        "CK_CLEANUP_FD int tree = start->slots[op->fd[0]];",
+        "const int tree = start->slots[op->fd[0]];",
+    ),
+    ("ck_launcher_prepare.c", "    start->slots[op->fd[0]] = -1;\n", ""),
+)
+"""The control: a process keeps the tree of the bind mount that its container has."""
 
 
 def opened(said: str) -> list[str]:
@@ -102,11 +91,15 @@ def test_in_a_probe(engine: ck.Engine, hostile: str, security: ck.Security, leak
     assert opened(said) == STREAMS
 
 
-def test_one_that_is_given_is_found(engine: ck.Engine, hostile: str, leaked: Path) -> None:
+def test_one_that_is_kept_is_found(
+    engine_root: Path, hostile: str, leaked: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """The control."""
-    with given(leaked):
-        result = engine.run(hostile, [OPENED], input=b"", text=False)
-    assert SECRET.encode() in result.stdout
+    program = launchers.build(tmp_path_factory.mktemp("launcher"), KEPT)
+    with launchers.used(program), ck.Engine.open(engine_root) as engine:
+        bind = ck.Mount.bind(leaked, "/x", read_only=True)
+        result = engine.run(hostile, [OPENED], mounts=[bind], text=True)
+    assert f" holds {SECRET}" in result.stdout
 
 
 # ---- paths through one
@@ -132,41 +125,3 @@ def test_a_working_directory(
     for path in attempts(leaked)[:12]:
         with pytest.raises(ContainerKitError):
             engine.run(hostile, ["pwd"], workdir=path, security=security)
-
-
-@contextmanager
-def candidates(paths: list[str]) -> Iterator[None]:
-    """Start the first of these programs that is there."""
-
-    def change(plan: Plan) -> Plan:
-        last = plan.child[-1]
-        child = [*plan.child[:-1], Op(Code.EXEC, arena=(tuple(paths), *last.arena[1:]))]
-        return plans.rebuilt(plan, child=child)
-
-    with plans.changed(change):
-        yield
-
-
-def test_a_program(engine: ck.Engine, hostile: str, security: ck.Security, leaked: Path) -> None:
-    """None of the descriptors that are open right before exec leads to a program of the host."""
-    (leaked / "program").write_bytes(Path("/bin/true").read_bytes())
-    (leaked / "program").chmod(0o755)
-    paths = [f"{one}/program" for one in attempts(leaked)]
-    with candidates(paths), pytest.raises(ContainerKitError):
-        engine.run(hostile, ["true"], security=security)
-    with (
-        engine.start(hostile, ["sleep", "100000"], security=security) as box,
-        candidates(paths),
-        pytest.raises(ContainerKitError),
-    ):
-        box.exec(["true"])
-
-
-def test_a_program_behind_one_that_is_given(
-    engine: ck.Engine, hostile: str, attacks: Path, leaked: Path
-) -> None:
-    """The control."""
-    (leaked / "program").write_bytes((attacks / "opened").read_bytes())
-    (leaked / "program").chmod(0o755)
-    with given(leaked), candidates(["/proc/self/fd/0/program"]):
-        assert SECRET.encode() in engine.run(hostile, ["x"], input=b"").stdout
