@@ -37,7 +37,11 @@ MARKED_ONLY: Sequence[launchers.Change] = (
         "const int tree = start->slots[op->fd[0]];",
     ),
     ("ck_launcher_prepare.c", "    start->slots[op->fd[0]] = -1;\n", ""),
-    ("ck_launcher_agent.c", "ck_close_at(&fds[1]);", ";"),
+    (
+        "ck_launcher_agent.c",
+        "            ck_close_at(&fds[1]);\n        run(l->packet, (size_t)got, fds, n, fds[1], AGENT_USER);",
+        "            run(l->packet, (size_t)got, fds, n, -1, AGENT_USER);",
+    ),
 )
 
 REPORT = 3
