@@ -255,7 +255,7 @@ static int patience(const struct ck_launcher *l)
     const int ms = !due ? -1 : due <= now ? 0 : (int)((due - now) / 1000000 + 1);
 
     /* children that nobody knows end unseen */
-    return l->last_exec && l->present && (ms < 0 || ms > STRANGERS_MS) ? STRANGERS_MS : ms;
+    return l->strangers && l->present && (ms < 0 || ms > STRANGERS_MS) ? STRANGERS_MS : ms;
 }
 
 static _Noreturn void loop(struct ck_launcher *l)

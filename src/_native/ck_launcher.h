@@ -96,8 +96,9 @@ struct ck_life {
     struct ck_probe *probe;
     uint32_t policy, retries;   /* enum ck_restart */
     uint64_t started, backoff;  /* since when it runs; the last pause before a restart */
-    uint64_t at;                /* RESTARTING: when */
+    uint64_t at;                /* RESTARTING: when; of a dying exec: until when its end is waited for */
     bool frozen, dying;         /* dying: it was sent SIGKILL */
+    bool told;                  /* of an exec that does not die: its end was told before it came */
 };
 
 /* A container; or an exec, which is one more process of a container: what it starts is in a group of its
@@ -176,6 +177,7 @@ struct ck_launcher {
     uint32_t first_free;     /* no entry of the table before this one is free */
     uint32_t used, present;  /* entries ever used; those in use */
     bool apart;              /* it may not come back to the network it is in: a user namespace's */
+    bool strangers;          /* it may have children that nobody knows: of execs, or not waited for yet */
     bool left;               /* it lives on without an owner, until nothing is present */
     uint64_t idle_since;     /* CLOCK_MONOTONIC ns of the last work */
     int busy;                /* a cgroup could not be removed yet: try again after a pause */
@@ -294,6 +296,7 @@ int ck_exec_start(struct ck_launcher *l, struct ck_container *c, const void *pla
                   const int *fds, int n_fds, int channel, int quiet);
 void ck_exec_kill(struct ck_launcher *l, struct ck_container *e, int signal);
 void ck_exec_found(struct ck_launcher *l, struct ck_container *e, int pidfd); /* which it takes */
+void ck_exec_overdue(struct ck_launcher *l, struct ck_container *e, uint64_t now); /* it was killed */
 void ck_exec_finish(struct ck_launcher *l, struct ck_container *e); /* also once more, while ENDED */
 void ck_exec_drop_all(struct ck_launcher *l, struct ck_container *c); /* it has ended */
 bool ck_exec_is_ending(const struct ck_container *c);    /* the container's first process */

@@ -88,11 +88,56 @@ static uint32_t cause_of(const struct ck_launcher *l, struct ck_container *c)
     return c->state.signal ? CK_CAUSE_SIGNAL : CK_CAUSE_EXITED;
 }
 
-static int collect(int pidfd, int *code, int *signal, struct ck_usage *usage)
+/* The last number of a line that the kernel has written, as proc_pid_stat(5) ends, or the one behind a
+ * word; negative: it is not there. */
+static int read_number(const char *path, const char *word)
+{
+    char text[1024];
+    const char *found;
+    ssize_t n;
+
+    CK_OPEN(fd, ck_openat(AT_FDCWD, path, O_RDONLY, 0));
+    CK_TRY(n = ck_read(fd, text, sizeof text - 1));
+    text[n] = 0;
+    found = word ? strstr(text, word) : strrchr(text, ' ');
+    return found ? atoi(found + (word ? strlen(word) : 1)) : -ENODATA;
+}
+
+/* How a process has ended that somebody traces: until its tracer has waited for it, nobody else can
+ * (ptrace(2)), though its pidfd says that it is dead.  What /proc does not tell us of it is 0 there.
+ * 0, or -EAGAIN: it lives. */
+static int look_at_traced(int pidfd, int *code, int *signal)
+{
+    char path[64], link[8];
+    int pid, status = -EPERM;
+
+    if (ck_wait_for(pidfd, POLLIN, 0) <= 0)
+        return -EAGAIN;
+    snprintf(path, sizeof path, "/proc/self/fdinfo/%d", pidfd);
+    pid = read_number(path, "\nPid:");
+    snprintf(path, sizeof path, "/proc/%d/ns/mnt", pid);
+    if (pid > 0 && ck_readlinkat(AT_FDCWD, path, link, sizeof link) == -ENOENT) {
+        snprintf(path, sizeof path, "/proc/%d/stat", pid);
+        status = read_number(path, NULL);
+    }
+    *signal = status < 0 ? SIGKILL : status & 0x7f;
+    *code = *signal ? 0 : status >> 8 & 0xff;
+    return 0;
+}
+
+/* The end of a process, and what it has used: 0 of a traced one, which is waited for as one that nobody
+ * knows when its tracer has let go of it. */
+static int collect(struct ck_launcher *l, int pidfd, int *code, int *signal, struct ck_usage *usage)
 {
     struct rusage used = {0};
+    int error = ck_wait_pidfd(pidfd, code, signal, &used);
 
-    CK_TRY(ck_wait_pidfd(pidfd, code, signal, &used));
+    if (error == -EAGAIN) {
+        CK_TRY(look_at_traced(pidfd, code, signal));
+        l->strangers = true;
+        error = 0;
+    }
+    CK_TRY(error);
     usage->user_us = (uint64_t)used.ru_utime.tv_sec * 1000000 + (uint64_t)used.ru_utime.tv_usec;
     usage->system_us = (uint64_t)used.ru_stime.tv_sec * 1000000 + (uint64_t)used.ru_stime.tv_usec;
     usage->max_rss_kib = (uint64_t)used.ru_maxrss;
@@ -112,7 +157,7 @@ static void finish(struct ck_launcher *l, struct ck_container *c)
 void ck_launcher_fail(struct ck_launcher *l, struct ck_container *c)
 {
     if (c->pidfd >= 0)
-        ck_kill_and_wait(c->pidfd);
+        l->strangers |= ck_kill_and_wait(c->pidfd) < 0;
     ck_end_orphans(l->orphans);
     if (!c->state.restarts)
         return ck_launcher_release(l, c, CK_FAILED);
@@ -131,7 +176,7 @@ void ck_launcher_ended(struct ck_launcher *l, struct ck_container *c)
         return ck_exec_finish(l, c);
     if (c->pidfd < 0) /* of an exec nothing was heard: it died at birth, or its agent before */
         state->signal = SIGKILL;
-    else if (collect(c->pidfd, &state->code, &state->signal, &state->usage) == -EAGAIN)
+    else if (collect(l, c->pidfd, &state->code, &state->signal, &state->usage) == -EAGAIN)
         return;
     ck_end_orphans(l->orphans);
     ck_launcher_unwatch(l, &c->pidfd);
@@ -168,7 +213,7 @@ void ck_launcher_reap(struct ck_launcher *l)
 {
     siginfo_t end = {0};
 
-    while (l->last_exec && ck_look_at_end(P_ALL, 0, &end) == 0 && end.si_pid &&
+    while (l->strangers && ck_look_at_end(P_ALL, 0, &end) == 0 && end.si_pid &&
            !is_known(l, end.si_pid) && ck_reap_one(end.si_pid) > 0)
         end.si_pid = 0;
 }

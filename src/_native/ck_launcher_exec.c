@@ -13,7 +13,7 @@
 
 #define ENTRY(at) ((const struct dirent *)(const void *)(at))
 
-enum { RETRY_NS = 2000000, LOST_MS = 100 };
+enum { RETRY_NS = 2000000, LOST_MS = 1000, OVERDUE_NS = 500000000 };
 
 int ck_exec_hierarchy(const struct ck_launcher *l, const struct ck_container *c)
 {
@@ -46,7 +46,7 @@ bool ck_exec_is_ending(const struct ck_container *c)
 static void done(struct ck_launcher *l, struct ck_container *e)
 {
     struct ck_container *c = e->within;
-    const bool probe = e->channel < 0;
+    const bool probe = e->channel < 0 && !e->life.told;
     int code = e->state.signal ? 128 + e->state.signal : e->state.code;
 
     if (e->failed.errnum && !e->failed.code && ck_exec_is_ending(c))
@@ -115,9 +115,37 @@ void ck_exec_kill(struct ck_launcher *l, struct ck_container *e, int signal)
 {
     if (e->status != CK_ENDED) /* then it is of somebody else */
         ck_pidfd_kill(e->pidfd, signal);
-    e->life.dying |= signal == SIGKILL;
-    if (signal == SIGKILL)
-        kill_group(l, e);
+    if (signal != SIGKILL)
+        return;
+    if (!e->life.dying)
+        e->life.at = ck_now(CLOCK_MONOTONIC) + OVERDUE_NS;
+    e->life.dying = true;
+    ck_life_due(l, e->life.at);
+    kill_group(l, e);
+}
+
+/* What was killed may not die for long: it waits for a device or a server, or a tracer holds it where it
+ * is about to end (PTRACE_EVENT_EXIT).  Whoever waits is told that it was killed; its entry stays until
+ * it has really ended. */
+void ck_exec_overdue(struct ck_launcher *l, struct ck_container *e, uint64_t now)
+{
+    struct ck_event event;
+
+    if (e->life.told)
+        return;
+    if (now < e->life.at)
+        return ck_life_due(l, e->life.at);
+    e->life.told = true;
+    if (e->status != CK_ENDED) {
+        e->state.signal = SIGKILL;
+        e->state.cause = e->cause ? e->cause : CK_CAUSE_SIGNAL;
+        e->state.finished_ns = ck_now(CLOCK_REALTIME);
+    }
+    if (e->channel < 0)
+        return ck_life_probed(l, e->within, 128 + SIGKILL);
+    event = (struct ck_event){.report = e->failed, .state = e->state};
+    ck_launcher_tell(e->channel, e->failed.errnum ? CK_FAILED : CK_EXITED, &event, -1, -1);
+    ck_launcher_unwatch(l, &e->channel);
 }
 
 /* ---- its first process */
@@ -194,6 +222,7 @@ int ck_exec_start(struct ck_launcher *l, struct ck_container *c, const void *pla
     e->flags = CK_PLAN_EXEC;
     e->release = CK_SETTLED | (quiet ? CK_QUIET : 0);
     e->number = ++l->last_exec;
+    l->strangers = true;
     e->state.started_ns = ck_now(CLOCK_REALTIME);
     if (channel < 0)
         c->life.probe->exec = e;
@@ -207,8 +236,19 @@ int ck_exec_start(struct ck_launcher *l, struct ck_container *c, const void *pla
 
 /* ---- all of them */
 
-/* The container has been killed, so that each step here ends; but not a group that somebody has made
- * another one in. */
+/* One that does not end: all others are not to wait for it. */
+static void lose(struct ck_launcher *l, struct ck_container *e)
+{
+    if (e->pidfd >= 0 && e->status != CK_ENDED) {
+        e->state.signal = SIGKILL;
+        e->state.cause = e->cause;
+    }
+    l->strangers = true;
+    done(l, e);
+}
+
+/* The container has been killed, so that each step here ends; but not what hangs in the kernel, and no
+ * group that somebody has made another one in. */
 void ck_exec_drop_all(struct ck_launcher *l, struct ck_container *c)
 {
     if (c->life.frozen) /* so it neither dies nor starts again */
@@ -222,11 +262,10 @@ void ck_exec_drop_all(struct ck_launcher *l, struct ck_container *c)
             e->failed = (struct ck_report){CK_CHILD, 0, 0, ESRCH, 0};
         ck_life_kill(l, e, SIGKILL, c->cause);
         for (int tries = 0; e->status != CK_FREE; tries++) {
-            const int fd = e->pidfd >= 0 ? e->pidfd : e->report;
-            ck_wait_for(fd, POLLIN, fd >= 0 ? -1 : 1);
+            ck_wait_for(e->pidfd >= 0 ? e->pidfd : e->report, POLLIN, 1); /* -1: a pause */
             ck_launcher_hear(l, e, false);
-            if (tries == LOST_MS)
-                done(l, e);
+            if (tries >= LOST_MS)
+                lose(l, e);
             else if (e->pidfd >= 0 || e->status == CK_ENDED)
                 ck_launcher_ended(l, e);
         }

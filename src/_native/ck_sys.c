@@ -163,13 +163,17 @@ int ck_wait_pidfd(int pidfd, int *code, int *signal, struct rusage *usage)
     return 0;
 }
 
-void ck_kill_and_wait(int pidfd)
+enum { KILLED_MS = 1000 };
+
+int ck_kill_and_wait(int pidfd)
 {
-    int code, signal;
+    int code, signal, error;
 
     ck_pidfd_kill(pidfd, SIGKILL);
-    while (ck_wait_pidfd(pidfd, &code, &signal, NULL) == -EAGAIN)
-        ck_wait_for(pidfd, POLLIN, -1);
+    for (int tries = 0; (error = ck_wait_pidfd(pidfd, &code, &signal, NULL)) == -EAGAIN; tries++)
+        if (tries == 2 || ck_wait_for(pidfd, POLLIN, KILLED_MS) <= 0)
+            return -EAGAIN;
+    return error;
 }
 
 _Noreturn void ck_exit(int code)

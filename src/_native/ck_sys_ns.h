@@ -116,7 +116,8 @@ int ck_new_mount(const char *type, const char *options, uint32_t n, unsigned att
 int ck_pivot_here(void);                             /* cwd becomes the root, the old one is detached */
 /* Like fork, with exit signal 0; cgroup: a directory for CLONE_INTO_CGROUP, -1: none. */
 pid_t ck_clone(uint64_t flags, int cgroup, int *pidfd);
-void ck_kill_and_wait(int pidfd);
+/* -EAGAIN: it hangs in the kernel, or somebody who traces it holds its end: it is not waited for. */
+int ck_kill_and_wait(int pidfd);
 int ck_wait_pidfd(int pidfd, int *code, int *signal, struct rusage *usage); /* 0 or -EAGAIN … */
 _Noreturn void ck_exit(int code);
 void ck_run_ordinarily(void); /* whatever personality and priority the embedding program has */

@@ -429,9 +429,10 @@ int ck_pidfd_kill(int pidfd, int signal)
     return 0;
 }
 
-void ck_kill_and_wait(int pidfd)
+int ck_kill_and_wait(int pidfd)
 {
     HOLDS(is_open(pidfd));
+    return fate();
 }
 
 int ck_wait_pidfd(int pidfd, int *code, int *signal, struct rusage *usage)
