@@ -72,6 +72,7 @@ _WHERE = {
     "Events": "stdio.events",
     "Watch": "runtime.stats",
     "Reader": "stdio.pipes",
+    "StreamLike": "runtime.redirect",
     "Writer": "stdio.pipes",
     "CpuStats": "model.stats",
     "MemoryStats": "model.stats",
@@ -250,6 +251,7 @@ if TYPE_CHECKING:
     from containerkit.runtime.files import Files as Files
     from containerkit.runtime.process import Process as Process
     from containerkit.runtime.recover import Recovered as Recovered
+    from containerkit.runtime.redirect import StreamLike as StreamLike
     from containerkit.runtime.stats import Watch as Watch
     from containerkit.runtime.status import Health as Health
     from containerkit.runtime.status import Status as Status

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from containerkit.model.result import Result
     from containerkit.runtime.container import Container
     from containerkit.runtime.containers import Containers
+    from containerkit.runtime.redirect import StreamLike
     from containerkit.runtime.starts import Startable
     from containerkit.stdio.entry import LogEntry
     from containerkit.stdio.events import Events
@@ -135,7 +136,12 @@ class Engine(Caring):
         command: Command | None = None,
         *,
         input: bytes | None = None,
+        stdin: StreamLike = None,
+        stdout: StreamLike = None,
+        stderr: StreamLike = None,
         text: Literal[False] = False,
+        encoding: None = None,
+        errors: None = None,
         check: bool = False,
         timeout: float | None = None,
         max_output: int | str | None = _MAX_OUTPUT,
@@ -151,7 +157,33 @@ class Engine(Caring):
         command: Command | None = None,
         *,
         input: str | None = None,
+        stdin: StreamLike = None,
+        stdout: StreamLike = None,
+        stderr: StreamLike = None,
         text: Literal[True],
+        encoding: str | None = None,
+        errors: str | None = None,
+        check: bool = False,
+        timeout: float | None = None,
+        max_output: int | str | None = _MAX_OUTPUT,
+        on_output: Callable[[LogEntry], object] | None = None,
+        progress: Callable[[Progress], object] | None = None,
+        **options: Unpack[ContainerOptions],
+    ) -> Result[str]: ...
+
+    @overload
+    def run(
+        self,
+        image: ImageLike,
+        command: Command | None = None,
+        *,
+        input: str | None = None,
+        stdin: StreamLike = None,
+        stdout: StreamLike = None,
+        stderr: StreamLike = None,
+        text: bool = False,
+        encoding: str,
+        errors: str | None = None,
         check: bool = False,
         timeout: float | None = None,
         max_output: int | str | None = _MAX_OUTPUT,
@@ -167,7 +199,12 @@ class Engine(Caring):
         command: Command | None = None,
         *,
         input: bytes | str | None = None,
+        stdin: StreamLike = None,
+        stdout: StreamLike = None,
+        stderr: StreamLike = None,
         text: bool,
+        encoding: str | None = None,
+        errors: str | None = None,
         check: bool = False,
         timeout: float | None = None,
         max_output: int | str | None = _MAX_OUTPUT,
@@ -183,7 +220,12 @@ class Engine(Caring):
         command: Command | None = None,
         *,
         input: bytes | str | None = None,  # noqa: A002  (subprocess.run's name for it)
+        stdin: StreamLike = None,
+        stdout: StreamLike = None,
+        stderr: StreamLike = None,
         text: bool = False,
+        encoding: str | None = None,
+        errors: str | None = None,
         check: bool = False,
         timeout: float | None = None,
         max_output: int | str | None = _MAX_OUTPUT,
@@ -198,7 +240,13 @@ class Engine(Caring):
                 and the running Python.
             command: words, or one text for the image's shell; None: the image's own.
             input: what it reads; None: nothing.
+            stdin: a file to read instead: open, or its descriptor.  What is given can be opened anew
+                inside, with the rights that its user has there.
+            stdout: a file to write to, or `subprocess.DEVNULL`; the result's is empty then.
+            stderr: as *stdout*, or `subprocess.STDOUT`: to where that goes, in order.
             text: outputs as str, decoded as UTF-8 with replacement; ``input`` likewise.
+            encoding: text in another encoding.
+            errors: how text is decoded that is none, as "strict" (codecs).
             check: raise `ProcessFailed` unless it ends with code 0.
             timeout: seconds of running; then everything in it is killed.
             max_output: bytes kept of each stream, or a size as "64MiB"; None keeps all.
@@ -219,11 +267,14 @@ class Engine(Caring):
 
         Blocking: until its processes are dead and its files gone; interrupted, it leaves nothing.
         """
+        from containerkit.model.coding import coding_of
         from containerkit.runtime.running import Run, exchange
 
         how = exchange(
             input=input,
-            text=text,
+            streams=(stdin, stdout, stderr),
+            coding=coding_of(text=text, encoding=encoding, errors=errors),
+            tty=bool(options.get("tty")),
             check=check,
             timeout=timeout,
             max_output=max_output,

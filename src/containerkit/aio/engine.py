@@ -20,6 +20,7 @@ from containerkit.aio.face import Eventual, face_of
 from containerkit.aio.images import Image, Images
 from containerkit.aio.progress import with_progress
 from containerkit.aio.stream import Stream
+from containerkit.model.coding import coding_of
 from containerkit.model.engine_config import EngineConfig
 from containerkit.runtime.lowers import MustCopy
 from containerkit.runtime.running import Run, exchange
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from containerkit.model.usage import DiskUsage, Pruned
     from containerkit.runtime.containers import Labels
     from containerkit.runtime.recover import Recovered
+    from containerkit.runtime.redirect import StreamLike
     from containerkit.stdio.entry import LogEntry
     from containerkit.stdio.logs import Moment
 
@@ -111,7 +113,12 @@ class Engine:
         command: Command | None = None,
         *,
         input: bytes | None = None,
+        stdin: StreamLike = None,
+        stdout: StreamLike = None,
+        stderr: StreamLike = None,
         text: Literal[False] = False,
+        encoding: None = None,
+        errors: None = None,
         check: bool = False,
         timeout: float | None = None,
         max_output: int | str | None = _MAX_OUTPUT,
@@ -127,7 +134,33 @@ class Engine:
         command: Command | None = None,
         *,
         input: str | None = None,
+        stdin: StreamLike = None,
+        stdout: StreamLike = None,
+        stderr: StreamLike = None,
         text: Literal[True],
+        encoding: str | None = None,
+        errors: str | None = None,
+        check: bool = False,
+        timeout: float | None = None,
+        max_output: int | str | None = _MAX_OUTPUT,
+        on_output: Callable[[LogEntry], object] | None = None,
+        progress: Callable[[Progress], object] | None = None,
+        **options: Unpack[ContainerOptions],
+    ) -> Result[str]: ...
+
+    @overload
+    async def run(
+        self,
+        image: ImageLike,
+        command: Command | None = None,
+        *,
+        input: str | None = None,
+        stdin: StreamLike = None,
+        stdout: StreamLike = None,
+        stderr: StreamLike = None,
+        text: bool = False,
+        encoding: str,
+        errors: str | None = None,
         check: bool = False,
         timeout: float | None = None,
         max_output: int | str | None = _MAX_OUTPUT,
@@ -143,7 +176,12 @@ class Engine:
         command: Command | None = None,
         *,
         input: bytes | str | None = None,
+        stdin: StreamLike = None,
+        stdout: StreamLike = None,
+        stderr: StreamLike = None,
         text: bool,
+        encoding: str | None = None,
+        errors: str | None = None,
         check: bool = False,
         timeout: float | None = None,
         max_output: int | str | None = _MAX_OUTPUT,
@@ -159,7 +197,12 @@ class Engine:
         command: Command | None = None,
         *,
         input: bytes | str | None = None,  # noqa: A002  (subprocess.run's name for it)
+        stdin: StreamLike = None,
+        stdout: StreamLike = None,
+        stderr: StreamLike = None,
         text: bool = False,
+        encoding: str | None = None,
+        errors: str | None = None,
         check: bool = False,
         timeout: float | None = None,
         max_output: int | str | None = _MAX_OUTPUT,
@@ -170,7 +213,9 @@ class Engine:
         """Create, start, wait for and remove a container: `subprocess.run` in a container."""
         how = exchange(
             input=input,
-            text=text,
+            streams=(stdin, stdout, stderr),
+            coding=coding_of(text=text, encoding=encoding, errors=errors),
+            tty=bool(options.get("tty")),
             check=check,
             timeout=timeout,
             max_output=max_output,

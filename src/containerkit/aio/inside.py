@@ -14,6 +14,7 @@ from containerkit.aio.face import Eventual, face_of
 from containerkit.aio.process import Process
 from containerkit.aio.stream import Stream
 from containerkit.launch.execute import ExecRequest
+from containerkit.model.coding import coding_of
 from containerkit.runtime import container as blocking
 from containerkit.runtime.execute import Exec
 from containerkit.runtime.running import exchange
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from containerkit.model.options import Command
     from containerkit.model.result import Result
     from containerkit.runtime import process as blocking_process
+    from containerkit.runtime.redirect import StreamLike
     from containerkit.stdio.entry import LogEntry
     from containerkit.stdio.threads import Workers
 
@@ -45,7 +47,12 @@ class Inside:
         command: Command,
         *,
         input: bytes | None = None,
+        stdin: StreamLike = None,
+        stdout: StreamLike = None,
+        stderr: StreamLike = None,
         text: Literal[False] = False,
+        encoding: None = None,
+        errors: None = None,
         check: bool = False,
         timeout: float | None = None,
         max_output: int | str | None = _MAX_OUTPUT,
@@ -63,7 +70,35 @@ class Inside:
         command: Command,
         *,
         input: str | None = None,
+        stdin: StreamLike = None,
+        stdout: StreamLike = None,
+        stderr: StreamLike = None,
         text: Literal[True],
+        encoding: str | None = None,
+        errors: str | None = None,
+        check: bool = False,
+        timeout: float | None = None,
+        max_output: int | str | None = _MAX_OUTPUT,
+        on_output: Callable[[LogEntry], object] | None = None,
+        env: Mapping[str, str | None] | None = None,
+        workdir: str | PathLike[str] | None = None,
+        user: str | int | None = None,
+        tty: bool = False,
+        privileged: bool = False,
+    ) -> Result[str]: ...
+
+    @overload
+    async def exec(
+        self,
+        command: Command,
+        *,
+        input: str | None = None,
+        stdin: StreamLike = None,
+        stdout: StreamLike = None,
+        stderr: StreamLike = None,
+        text: bool = False,
+        encoding: str,
+        errors: str | None = None,
         check: bool = False,
         timeout: float | None = None,
         max_output: int | str | None = _MAX_OUTPUT,
@@ -81,7 +116,12 @@ class Inside:
         command: Command,
         *,
         input: bytes | str | None = None,
+        stdin: StreamLike = None,
+        stdout: StreamLike = None,
+        stderr: StreamLike = None,
         text: bool,
+        encoding: str | None = None,
+        errors: str | None = None,
         check: bool = False,
         timeout: float | None = None,
         max_output: int | str | None = _MAX_OUTPUT,
@@ -98,7 +138,12 @@ class Inside:
         command: Command,
         *,
         input: bytes | str | None = None,  # noqa: A002  (subprocess.run's name for it)
+        stdin: StreamLike = None,
+        stdout: StreamLike = None,
+        stderr: StreamLike = None,
         text: bool = False,
+        encoding: str | None = None,
+        errors: str | None = None,
         check: bool = False,
         timeout: float | None = None,
         max_output: int | str | None = _MAX_OUTPUT,
@@ -112,7 +157,9 @@ class Inside:
         """Run a command in the running container, to its end and that of all it has started."""
         how = exchange(
             input=input,
-            text=text,
+            streams=(stdin, stdout, stderr),
+            coding=coding_of(text=text, encoding=encoding, errors=errors),
+            tty=tty,
             check=check,
             timeout=timeout,
             max_output=max_output,
@@ -130,7 +177,12 @@ class Inside:
         self,
         command: Command,
         *,
+        stdin: StreamLike = None,
+        stdout: StreamLike = None,
+        stderr: StreamLike = None,
         text: Literal[False] = False,
+        encoding: None = None,
+        errors: None = None,
         env: Mapping[str, str | None] | None = None,
         workdir: str | PathLike[str] | None = None,
         user: str | int | None = None,
@@ -143,7 +195,12 @@ class Inside:
         self,
         command: Command,
         *,
+        stdin: StreamLike = None,
+        stdout: StreamLike = None,
+        stderr: StreamLike = None,
         text: Literal[True],
+        encoding: str | None = None,
+        errors: str | None = None,
         env: Mapping[str, str | None] | None = None,
         workdir: str | PathLike[str] | None = None,
         user: str | int | None = None,
@@ -156,7 +213,30 @@ class Inside:
         self,
         command: Command,
         *,
+        stdin: StreamLike = None,
+        stdout: StreamLike = None,
+        stderr: StreamLike = None,
+        text: bool = False,
+        encoding: str,
+        errors: str | None = None,
+        env: Mapping[str, str | None] | None = None,
+        workdir: str | PathLike[str] | None = None,
+        user: str | int | None = None,
+        tty: bool = False,
+        privileged: bool = False,
+    ) -> Eventual[Process[str]]: ...
+
+    @overload
+    def popen(
+        self,
+        command: Command,
+        *,
+        stdin: StreamLike = None,
+        stdout: StreamLike = None,
+        stderr: StreamLike = None,
         text: bool,
+        encoding: str | None = None,
+        errors: str | None = None,
         env: Mapping[str, str | None] | None = None,
         workdir: str | PathLike[str] | None = None,
         user: str | int | None = None,
@@ -168,7 +248,12 @@ class Inside:
         self,
         command: Command,
         *,
+        stdin: StreamLike = None,
+        stdout: StreamLike = None,
+        stderr: StreamLike = None,
         text: bool = False,
+        encoding: str | None = None,
+        errors: str | None = None,
         env: Mapping[str, str | None] | None = None,
         workdir: str | PathLike[str] | None = None,
         user: str | int | None = None,
@@ -181,7 +266,12 @@ class Inside:
             opened: Any = self._core.popen
             started: blocking_process.Process[Any] = opened(
                 command,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
                 text=text,
+                encoding=encoding,
+                errors=errors,
                 env=env,
                 workdir=workdir,
                 user=user,

@@ -132,7 +132,7 @@ class Writer(Generic[AnyStr]):
 
     async def write(self, data: AnyStr) -> int:
         """Write all of *data*; return its length."""
-        await adrive(self._writing(memoryview(encoded(data, text=self._core._text))))
+        await adrive(self._writing(memoryview(encoded(data, self._core._coding))))
         return len(data)
 
     def _writing(self, rest: memoryview) -> Waiting[None]:
@@ -168,7 +168,7 @@ class Process(Generic[AnyStr]):
         self._core: blocking.Process[AnyStr] = core
         self._workers = workers
         self.stdin: Writer[AnyStr] | MaybeNone = core.stdin and Writer(core.stdin)
-        self.stdout: Reader[AnyStr] = Reader(core.stdout)
+        self.stdout: Reader[AnyStr] | MaybeNone = core.stdout and Reader(core.stdout)
         self.stderr: Reader[AnyStr] | MaybeNone = core.stderr and Reader(core.stderr)
 
     @property

@@ -85,12 +85,13 @@ _MEANT: Final = {
     "cmd": "command, the second argument, with all its words",
     "timeout_s": "timeout",
     "timeout_seconds": "timeout",
-    "encoding": "text=True, which is UTF-8",
     "universal_newlines": "text=True",
     "capture_output": "nothing: both outputs are kept, as .stdout and .stderr",
-    "stdout": "nothing: both outputs are kept, as .stdout and .stderr",
-    "stderr": "nothing: both outputs are kept, as .stdout and .stderr",
-    "stdin": "input",
+    "encoding": "encoding of run, exec and popen",
+    "errors": "errors of run, exec and popen",
+    "stdout": "nothing: a container that is started writes to its log; run, exec and popen take stdout",
+    "stderr": "nothing: a container that is started writes to its log; run, exec and popen take stderr",
+    "stdin": "stdin_open",
     "shell": "command as one text, which is given to the image's shell",
 }
 

@@ -5,12 +5,15 @@ Owns the values `Result` and `Usage`.  Must not start anything; `runtime` makes 
 
 from __future__ import annotations
 
-from typing import AnyStr, Generic, NamedTuple, Self
+from typing import TYPE_CHECKING, AnyStr, Generic, NamedTuple, Self
 
 import attrs
 
 from containerkit.errors import ProcessFailed
 from containerkit.model.exit import Exit
+
+if TYPE_CHECKING:
+    from containerkit.model.coding import Coding
 
 _TAIL = 2000
 _SHOWN = 200
@@ -96,11 +99,11 @@ def _clipped(said: bytes | str) -> str:
     return repr(said) if left <= 0 else f"{said[:_SHOWN]!r}… ({left} more)"
 
 
-def decoded(result: Result[bytes]) -> Result[str]:
-    """Return the same with its outputs as text: UTF-8, what is none replaced."""
+def decoded(result: Result[bytes], coding: Coding) -> Result[str]:
+    """Return the same with its outputs as text."""
     return Result(
-        stdout=result.stdout.decode("utf-8", "replace"),
-        stderr=result.stderr.decode("utf-8", "replace"),
+        stdout=coding.decode(result.stdout),
+        stderr=coding.decode(result.stderr),
         exit=result.exit,
         truncated=result.truncated,
         duration=result.duration,

@@ -272,7 +272,7 @@ class Attached(Process[bytes]):
         except BaseException:
             self._pump.abandon()
             raise
-        super().__init__(channel, self._pump.ends, pid=pid, text=False, image_digest=kept.digest)
+        super().__init__(channel, self._pump.ends, pid=pid, coding=None, image_digest=kept.digest)
 
     # ---- its end
 

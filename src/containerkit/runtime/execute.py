@@ -20,13 +20,14 @@ import attrs
 
 from containerkit.errors import InvalidStatus, Timeout, refusals
 from containerkit.launch.execute import ExecBase, ExecRequest, exec_plan
+from containerkit.model.coding import needs_lines
 from containerkit.model.result import Result
 from containerkit.runtime import packets
 from containerkit.runtime.alive import pid_of
 from containerkit.runtime.channel import unanswered
 from containerkit.runtime.ends import duration_of, exit_of, usage_of
 from containerkit.runtime.failure import launch_error
-from containerkit.runtime.inputs import close, close_all, duplicated, hand_over, make_pipes
+from containerkit.runtime.inputs import close, close_all, duplicated, hand_over
 from containerkit.runtime.process import Ends, Process
 from containerkit.runtime.rootfiles import read_account
 from containerkit.runtime.terminal import both_ways, typed
@@ -35,7 +36,9 @@ from containerkit.stdio.waiting import Waiting, drive, until_readable
 
 if TYPE_CHECKING:
     from containerkit.launch.plan import Plan
+    from containerkit.model.coding import Coding
     from containerkit.runtime.channel import Channel
+    from containerkit.runtime.redirect import Redirect
     from containerkit.runtime.running import Exchange
     from containerkit.stdio.collect import Collected
 
@@ -115,7 +118,7 @@ class Exec:
             self._channel = send(self._target, self._plan, (), quiet=False)
             self._target.tell()
             return self
-        self._ours, theirs = make_pipes(with_input=self._how.data is not None)
+        self._ours, theirs = self._how.leads.make()
         try:
             fds = [theirs[item.kind] for item in self._plan.inputs]
             self._channel = send(self._target, self._plan, fds, quiet=True)
@@ -161,7 +164,7 @@ class Exec:
             yield from collect(
                 exit_channel=channel.fileno(),
                 stdin=ours.get("stdin"),
-                stdout=ours["stdout"],
+                stdout=ours.get("stdout"),
                 stderr=ours.get("stderr"),
                 data=typed(data) if self._tty else data,
                 max_output=how.max_output,
@@ -203,24 +206,35 @@ def exec_(target: Target, request: ExecRequest, how: Exchange) -> Result[Any]:
     return drive(Exec(target, request, how).begin().waiting())
 
 
-def popen(target: Target, request: ExecRequest, *, text: bool) -> Process[Any]:
+def popen(
+    target: Target, request: ExecRequest, leads: Redirect, coding: Coding | None
+) -> Process[Any]:
     """Start a command in a running container; it runs when this returns.
+
+    Args:
+        target: the container.
+        request: the command; its streams are those that *leads* sends.
+        leads: where its streams lead, without a terminal.
+        coding: of text; None: bytes.
 
     Raises:
         LaunchError: it did not start.
         InvalidStatus: the container does not run, or is paused.
         Timeout: it has not begun after `START_SECONDS`: the container keeps it from it.
     """
-    return drive(opening(target, request, text=text))
+    return drive(opening(target, request, leads, coding))
 
 
-def opening(target: Target, request: ExecRequest, *, text: bool) -> Waiting[Process[Any]]:
+def opening(
+    target: Target, request: ExecRequest, leads: Redirect, coding: Coding | None
+) -> Waiting[Process[Any]]:
     """Do `popen`, in whichever face; interrupted, nothing is left of it."""
+    needs_lines(coding)
     plan = planned(target, request)
     ours: dict[str, int] = {}
     theirs: dict[str, int] = {}
     if not request.tty:
-        ours, theirs = make_pipes(with_input=True)
+        ours, theirs = leads.make()
     try:
         try:
             fds = [theirs[item.kind] for item in plan.inputs]
@@ -230,7 +244,7 @@ def opening(target: Target, request: ExecRequest, *, text: bool) -> Waiting[Proc
         try:
             latest = time.monotonic() + START_SECONDS
             pid, master = yield from starting(target, plan, channel, latest)
-            ends = Ends(*ours.values()) if master < 0 else _ends_of(master)
+            ends = Ends(**ours) if master < 0 else _ends_of(master)
         except BaseException:
             channel.finish()
             raise
@@ -240,7 +254,9 @@ def opening(target: Target, request: ExecRequest, *, text: bool) -> Waiting[Proc
     target.tell()
     hand_over(ours.values())
     argv = argv_of(plan)
-    return Process(channel, ends, pid=pid, text=text, argv=argv, image_digest=target.image_digest)
+    return Process(
+        channel, ends, pid=pid, coding=coding, argv=argv, image_digest=target.image_digest
+    )
 
 
 def _ends_of(master: int) -> Ends:

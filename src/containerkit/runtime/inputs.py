@@ -61,15 +61,14 @@ def duplicated(fd: int) -> int:
     return os.dup(fd)
 
 
-def make_pipes(*, with_input: bool) -> tuple[dict[str, int], dict[str, int]]:
-    """Return our ends and the container's ends of the pipes of a run, by stream."""
+def make_pipes(streams: Sequence[str]) -> tuple[dict[str, int], dict[str, int]]:
+    """Return our ends and the container's ends of a pipe for each of these streams, by stream."""
     ours: dict[str, int] = {}
     theirs: dict[str, int] = {}
     try:
-        if with_input:
-            theirs["stdin"], ours["stdin"] = os.pipe()
-        ours["stdout"], theirs["stdout"] = os.pipe()
-        ours["stderr"], theirs["stderr"] = os.pipe()
+        for name in streams:
+            reads, writes = (theirs, ours) if name == "stdin" else (ours, theirs)
+            reads[name], writes[name] = os.pipe()
     except OSError as error:
         close_all((*ours.values(), *theirs.values()))
         raise HostError(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from containerkit.runtime.facts import Given
     from containerkit.runtime.process import Process
     from containerkit.runtime.records import Row
+    from containerkit.runtime.redirect import StreamLike
     from containerkit.stdio.entry import LogEntry
     from containerkit.stdio.logs import Logs
 
@@ -44,7 +45,12 @@ class Inside(Verbs):
         command: Command,
         *,
         input: bytes | None = None,
+        stdin: StreamLike = None,
+        stdout: StreamLike = None,
+        stderr: StreamLike = None,
         text: Literal[False] = False,
+        encoding: None = None,
+        errors: None = None,
         check: bool = False,
         timeout: float | None = None,
         max_output: int | str | None = _MAX_OUTPUT,
@@ -62,7 +68,35 @@ class Inside(Verbs):
         command: Command,
         *,
         input: str | None = None,
+        stdin: StreamLike = None,
+        stdout: StreamLike = None,
+        stderr: StreamLike = None,
         text: Literal[True],
+        encoding: str | None = None,
+        errors: str | None = None,
+        check: bool = False,
+        timeout: float | None = None,
+        max_output: int | str | None = _MAX_OUTPUT,
+        on_output: Callable[[LogEntry], object] | None = None,
+        env: Mapping[str, str | None] | None = None,
+        workdir: str | PathLike[str] | None = None,
+        user: str | int | None = None,
+        tty: bool = False,
+        privileged: bool = False,
+    ) -> Result[str]: ...
+
+    @overload
+    def exec(
+        self,
+        command: Command,
+        *,
+        input: str | None = None,
+        stdin: StreamLike = None,
+        stdout: StreamLike = None,
+        stderr: StreamLike = None,
+        text: bool = False,
+        encoding: str,
+        errors: str | None = None,
         check: bool = False,
         timeout: float | None = None,
         max_output: int | str | None = _MAX_OUTPUT,
@@ -80,7 +114,12 @@ class Inside(Verbs):
         command: Command,
         *,
         input: bytes | str | None = None,
+        stdin: StreamLike = None,
+        stdout: StreamLike = None,
+        stderr: StreamLike = None,
         text: bool,
+        encoding: str | None = None,
+        errors: str | None = None,
         check: bool = False,
         timeout: float | None = None,
         max_output: int | str | None = _MAX_OUTPUT,
@@ -97,7 +136,12 @@ class Inside(Verbs):
         command: Command,
         *,
         input: bytes | str | None = None,  # noqa: A002  (subprocess.run's name for it)
+        stdin: StreamLike = None,
+        stdout: StreamLike = None,
+        stderr: StreamLike = None,
         text: bool = False,
+        encoding: str | None = None,
+        errors: str | None = None,
         check: bool = False,
         timeout: float | None = None,
         max_output: int | str | None = _MAX_OUTPUT,
@@ -113,7 +157,13 @@ class Inside(Verbs):
         Args:
             command: a text is given to the image's shell; the entrypoint plays no part.
             input: what it reads; without, its input is empty.
+            stdin: a file to read instead: open, or its descriptor.  What is given can be opened anew
+                inside, with the rights that its user has there.
+            stdout: a file to write to, or `subprocess.DEVNULL`; the result's is empty then.
+            stderr: as *stdout*, or `subprocess.STDOUT`: to where that goes, in order.
             text: give str instead of bytes; UTF-8, what is none is replaced.
+            encoding: text in another encoding.
+            errors: how text is decoded that is none, as "strict" (codecs).
             check: raise `ProcessFailed` unless it ends with code 0.
             timeout: seconds of running; past them all that it started is killed.  Should its
                 launcher be stopped, that is left to it when it goes on.
@@ -137,12 +187,15 @@ class Inside(Verbs):
         is killed.
         """
         from containerkit.launch.execute import ExecRequest
+        from containerkit.model.coding import coding_of
         from containerkit.runtime.execute import exec_
         from containerkit.runtime.running import exchange
 
         how = exchange(
             input=input,
-            text=text,
+            streams=(stdin, stdout, stderr),
+            coding=coding_of(text=text, encoding=encoding, errors=errors),
+            tty=tty,
             check=check,
             timeout=timeout,
             max_output=max_output,
@@ -156,7 +209,12 @@ class Inside(Verbs):
         self,
         command: Command,
         *,
+        stdin: StreamLike = None,
+        stdout: StreamLike = None,
+        stderr: StreamLike = None,
         text: Literal[False] = False,
+        encoding: None = None,
+        errors: None = None,
         env: Mapping[str, str | None] | None = None,
         workdir: str | PathLike[str] | None = None,
         user: str | int | None = None,
@@ -169,7 +227,12 @@ class Inside(Verbs):
         self,
         command: Command,
         *,
+        stdin: StreamLike = None,
+        stdout: StreamLike = None,
+        stderr: StreamLike = None,
         text: Literal[True],
+        encoding: str | None = None,
+        errors: str | None = None,
         env: Mapping[str, str | None] | None = None,
         workdir: str | PathLike[str] | None = None,
         user: str | int | None = None,
@@ -182,7 +245,30 @@ class Inside(Verbs):
         self,
         command: Command,
         *,
+        stdin: StreamLike = None,
+        stdout: StreamLike = None,
+        stderr: StreamLike = None,
+        text: bool = False,
+        encoding: str,
+        errors: str | None = None,
+        env: Mapping[str, str | None] | None = None,
+        workdir: str | PathLike[str] | None = None,
+        user: str | int | None = None,
+        tty: bool = False,
+        privileged: bool = False,
+    ) -> Process[str]: ...
+
+    @overload
+    def popen(
+        self,
+        command: Command,
+        *,
+        stdin: StreamLike = None,
+        stdout: StreamLike = None,
+        stderr: StreamLike = None,
         text: bool,
+        encoding: str | None = None,
+        errors: str | None = None,
         env: Mapping[str, str | None] | None = None,
         workdir: str | PathLike[str] | None = None,
         user: str | int | None = None,
@@ -194,7 +280,12 @@ class Inside(Verbs):
         self,
         command: Command,
         *,
+        stdin: StreamLike = None,
+        stdout: StreamLike = None,
+        stderr: StreamLike = None,
         text: bool = False,
+        encoding: str | None = None,
+        errors: str | None = None,
         env: Mapping[str, str | None] | None = None,
         workdir: str | PathLike[str] | None = None,
         user: str | int | None = None,
@@ -205,7 +296,13 @@ class Inside(Verbs):
 
         Args:
             command: a text is given to the image's shell; the entrypoint plays no part.
-            text: streams take and give str instead of bytes.
+            stdin: a file to read, or `subprocess.DEVNULL`, instead of a pipe; `Process.stdin` is
+                None then, as are the others.
+            stdout: a file to write to, or ``DEVNULL``.
+            stderr: as *stdout*, or `subprocess.STDOUT`: to where that goes, in order.
+            text: streams take and give str instead of bytes, in UTF-8.
+            encoding: text in another encoding, which ASCII is a part of.
+            errors: how text is decoded that is none; without, it is replaced.
             env: added to the container's; None removes a name.
             workdir: absolute, and there; the container's otherwise.
             user: "name", "uid", "name:group", "uid:gid"; the container's otherwise.
@@ -221,10 +318,14 @@ class Inside(Verbs):
             ConfigError: an argument has no meaning.
         """
         from containerkit.launch.execute import ExecRequest
+        from containerkit.model.coding import coding_of
         from containerkit.runtime.execute import popen
+        from containerkit.runtime.redirect import redirect_of
 
-        request = ExecRequest(command, env, workdir, user, tty, privileged)
-        return popen(self._target(), request, text=text)
+        coding = coding_of(text=text, encoding=encoding, errors=errors)
+        leads = redirect_of(stdin, stdout, stderr, tty=tty)
+        request = ExecRequest(command, env, workdir, user, tty, privileged, leads.sent)
+        return popen(self._target(), request, leads, coding)
 
     def _target(self, deadline: float | None = None, *, told: bool = True) -> Target:
         """Return the container as `runtime.execute` wants it.

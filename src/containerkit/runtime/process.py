@@ -29,6 +29,7 @@ from containerkit.stdio.waiting import READ, WRITE, Interest, Wait, Waiting, dea
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from containerkit.model.coding import Coding
     from containerkit.model.exit import Exit
     from containerkit.runtime.channel import Channel
 
@@ -62,9 +63,10 @@ class Process(Generic[AnyStr]):
 
     Attributes:
         stdin: a file to write to; closing it is the end of the process's input.  None when attached
-            to one without ``stdin_open``.
-        stdout: lines when iterated, chunks by ``read1``; with a terminal all output is here.
-        stderr: as ``stdout``; None with a terminal.
+            to one without ``stdin_open``, or when it reads a file.
+        stdout: lines when iterated, chunks by ``read1``; with a terminal all output is here.  None
+            when it goes to a file.
+        stderr: as ``stdout``; None with a terminal, too.
         pid: as this process sees it; -1 when it was attached to before it was started.
         argv: what was executed.
     """
@@ -72,6 +74,7 @@ class Process(Generic[AnyStr]):
     __slots__ = (
         "__weakref__",
         "_channel",
+        "_coding",
         "_event",
         "_exit",
         "_guard",
@@ -79,7 +82,6 @@ class Process(Generic[AnyStr]):
         "_rest",
         "_said",
         "_terminal",
-        "_text",
         "argv",
         "pid",
         "stderr",
@@ -93,7 +95,7 @@ class Process(Generic[AnyStr]):
         ends: Ends,
         *,
         pid: int,
-        text: bool,
+        coding: Coding | None,
         argv: tuple[str, ...] = (),
         image_digest: str = "",
     ) -> None:
@@ -102,13 +104,13 @@ class Process(Generic[AnyStr]):
         self._exit: Exit | None = None
         self._event: packets.Event | None = None
         self._terminal = ends.terminal
-        self._text = text
+        self._coding = coding
         self._image_digest = image_digest
         self._rest: memoryview | None = None
         self._said: dict[str, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
-        self.stdin: Writer[AnyStr] | MaybeNone = _end(Writer, ends.stdin, text=text)
-        self.stdout: Reader[AnyStr] = _end(Reader, ends.stdout, text=text)
-        self.stderr: Reader[AnyStr] | MaybeNone = _end(Reader, ends.stderr, text=text)
+        self.stdin: Writer[AnyStr] | MaybeNone = _end(Writer, ends.stdin, coding)
+        self.stdout: Reader[AnyStr] | MaybeNone = _end(Reader, ends.stdout, coding)
+        self.stderr: Reader[AnyStr] | MaybeNone = _end(Reader, ends.stderr, coding)
         self.pid = pid
         self.argv = argv
         _living.add(self)
@@ -271,7 +273,7 @@ class Process(Generic[AnyStr]):
         if given and (self._rest is not None or self.stdin is None or self.stdin.closed):
             raise ValueError("cannot send input after it was closed")
         if self._rest is None and self.stdin is not None and not self.stdin.closed:
-            data = b"" if given is None else encoded(given, text=self._text)
+            data = b"" if given is None else encoded(given, self._coding)
             if self._terminal >= 0:
                 data = typed(data)
             self._rest = memoryview(data)
@@ -316,7 +318,7 @@ class Process(Generic[AnyStr]):
             image_digest=self._image_digest,
             argv=self.argv,
         )
-        made: Any = decoded(result) if self._text else result
+        made: Any = result if self._coding is None else decoded(result, self._coding)
         return made  # type: ignore[no-any-return]
 
     # ---- letting go
@@ -378,8 +380,8 @@ class Process(Generic[AnyStr]):
         return f"<Process {self} {'runs' if self.poll() is None else self._exit}>"
 
 
-def _end(kind: Any, fd: int, *, text: bool) -> Any:
-    return None if fd < 0 else kind(fd, text=text)
+def _end(kind: Any, fd: int, coding: Coding | None) -> Any:
+    return None if fd < 0 else kind(fd, coding)
 
 
 def _is_ready(fd: int, events: int) -> bool:

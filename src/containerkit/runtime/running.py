@@ -15,45 +15,48 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from containerkit.errors import ConfigError, Timeout
-from containerkit.launch.request import STREAMS
+from containerkit.model.coding import UTF8
 from containerkit.model.limits import parse_size
 from containerkit.model.result import Result, decoded
 from containerkit.runtime import packets
 from containerkit.runtime.channel import not_started
 from containerkit.runtime.ends import duration_of, exit_of, usage_of
 from containerkit.runtime.failure import launch_error, was_stillborn
-from containerkit.runtime.inputs import close, close_all, make_pipes
+from containerkit.runtime.inputs import close, close_all
 from containerkit.runtime.lowers import MustCopy
+from containerkit.runtime.redirect import DEVNULL, PIPE, redirect_of
 from containerkit.runtime.terminal import master_of, typed
 from containerkit.stdio.collect import Collected, collect
 from containerkit.stdio.waiting import Wait, deadline_of, drive
 
 if TYPE_CHECKING:
+    from containerkit.model.coding import Coding
     from containerkit.model.options import Command, ContainerOptions
     from containerkit.runtime.channel import Channel
+    from containerkit.runtime.redirect import Redirect, StreamLike
     from containerkit.runtime.runner import Runner
     from containerkit.runtime.starts import Startable, Started
     from containerkit.stdio.entry import LogEntry
     from containerkit.stdio.waiting import Waiting
 
 _TIMEOUT: Final = packets.CAUSES.index("timeout")
-_OUTPUTS: Final = STREAMS[1:]
 
 
 class Exchange(NamedTuple):
     """How a command that is waited for is spoken to, and judged; made by `exchange`."""
 
     data: bytes | bytearray | memoryview | None
-    text: bool
+    coding: Coding | None
     check: bool
     timeout: float | None
     max_output: int | None
     on_output: Callable[[LogEntry], object] | None
+    leads: Redirect
 
     @property
     def streams(self) -> tuple[str, ...]:
-        """Which of its streams are pipes."""
-        return _OUTPUTS if self.data is None else STREAMS
+        """For which of its streams a descriptor is sent."""
+        return self.leads.sent
 
     def deadline(self) -> float | None:
         """Return when it has had its time, if it begins now; on the clock of ``time.monotonic``."""
@@ -66,7 +69,9 @@ class Exchange(NamedTuple):
             Timeout: it was killed for the time it took.
             ProcessFailed: it failed, and ``check`` was asked for.
         """
-        final: Result[bytes] | Result[str] = decoded(result) if self.text else result
+        final: Result[bytes] | Result[str] = (
+            result if self.coding is None else decoded(result, self.coding)
+        )
         if timed_out:
             what = final.command or "the command"
             raise Timeout(f"{what} still ran after {self.timeout} s and was killed", result=final)
@@ -76,11 +81,13 @@ class Exchange(NamedTuple):
 def exchange(
     *,
     input: bytes | str | None,  # noqa: A002  (subprocess.run's name for it)
-    text: bool,
+    coding: Coding | None,
     check: bool,
     timeout: float | None,
     max_output: int | str | None,
     on_output: Callable[[LogEntry], object] | None,
+    streams: tuple[StreamLike, StreamLike, StreamLike] = (None, None, None),
+    tty: bool = False,
 ) -> Exchange:
     """Return the options of ``run`` and ``exec`` checked, and as the core wants them.
 
@@ -88,13 +95,16 @@ def exchange(
         ConfigError: one has no meaning.
     """
     limit = None if max_output is None else parse_size(max_output, what="max_output")
-    data = input.encode() if isinstance(input, str) else input
+    data = (coding or UTF8).encode(input) if isinstance(input, str) else input
     if data is not None and not isinstance(data, bytes | bytearray | memoryview):
         raise ConfigError(f"input is {type(data).__name__}, neither bytes nor text")
     deadline_of(timeout)  # it is a number
     if timeout is not None and timeout < 0:
         raise ConfigError(f"timeout {timeout!r} is not a number of seconds")
-    return Exchange(data, text, check, timeout, limit, on_output)
+    leads = redirect_of(*streams, usual=DEVNULL if data is None else PIPE, tty=tty)
+    if data is not None and leads.stdin != PIPE:
+        raise ConfigError("stdin and input exclude each other", hint="give one of them")
+    return Exchange(data, coding, check, timeout, limit, on_output, leads)
 
 
 class Run:
@@ -145,7 +155,7 @@ class Run:
         self._image = image
         theirs: dict[str, int] = {}
         if not self._options.get("tty"):
-            self._ours, theirs = make_pipes(with_input=self._how.data is not None)
+            self._ours, theirs = self._how.leads.make()
         try:
             self._started = self._runner.start(
                 image, self._command, self._options, streams=theirs, ephemeral=True

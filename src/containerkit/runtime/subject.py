@@ -107,7 +107,7 @@ class ContainerSubject:
         from containerkit.runtime.running import exchange
 
         how = exchange(
-            input=None, text=False, check=False, timeout=seconds, max_output=0, on_output=None
+            input=None, coding=None, check=False, timeout=seconds, max_output=0, on_output=None
         )
         result = (
             yield from Exec(

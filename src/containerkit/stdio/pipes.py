@@ -1,6 +1,6 @@
 """The caller's ends of a process's streams, as file-like objects of bytes or text.
 
-Owns: the descriptors given to it, buffering, decoding (UTF-8, what is none replaced), and that the
+Owns: the descriptors given to it, buffering, decoding, and that the
 end of a terminal reads as the end of a file.  Must not: know who is at the other end.
 Neighbours: `runtime.process` makes them for an exec or an attached container.
 
@@ -20,21 +20,22 @@ from types import TracebackType
 from typing import Any, AnyStr, Final, Generic, Self
 
 from containerkit.errors import refusals
+from containerkit.model.coding import UTF8, Coding
 
 CHUNK: Final = 64 << 10
 """What a pipe holds at most by default (pipe(7))."""
 
 
-def encoded(data: Any, *, text: bool) -> bytes:
+def encoded(data: Any, coding: Coding | None) -> bytes:
     """Return what a stream carries of *data*.
 
     Raises:
         TypeError: bytes where text is expected, or the reverse.
     """
-    if isinstance(data, str) is not text:
-        kind = "str" if text else "bytes"
+    if isinstance(data, str) is (coding is None):
+        kind = "bytes" if coding is None else "str"
         raise TypeError(f"{kind} is expected, not {type(data).__name__}")
-    return data.encode() if isinstance(data, str) else bytes(data)
+    return bytes(data) if coding is None else coding.encode(data)
 
 
 class _End:
@@ -76,19 +77,23 @@ class Reader(Generic[AnyStr]):
 
     Args:
         fd: the read end; this object's from now on.
-        text: give str instead of bytes.
+        coding: give str instead of bytes, decoded so.
     """
 
-    __slots__ = ("_ahead", "_decoder", "_end", "_ended", "_held", "_plain", "_searched")
+    __slots__ = ("_ahead", "_decoder", "_end", "_ended", "_held", "_plain", "_searched", "_utf8")
 
-    def __init__(self, fd: int, *, text: bool) -> None:
+    def __init__(self, fd: int, coding: Coding | None) -> None:
         self._end = _End(fd)
         self._ended = False
         self._held = bytearray()
         self._ahead = io.BytesIO()  # whole lines that were read ahead; `_held` follows them
         self._searched = 0  # so many bytes of `_held` have no newline
         self._plain = True  # the decoder holds no part of a character
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace") if text else None
+        self._decoder: codecs.IncrementalDecoder | None = None
+        if coding is not None:
+            kind = codecs.getincrementaldecoder(coding.encoding)
+            self._decoder = kind(coding.errors or "replace")
+        self._utf8 = coding == UTF8
 
     def fileno(self) -> int:
         """The descriptor; what was read ahead is not seen by whoever reads it directly."""
@@ -234,7 +239,7 @@ class Reader(Generic[AnyStr]):
             if self._decoder is None:
                 for data in self._ahead:
                     yield data  # type: ignore[misc]  # AnyStr is bytes
-            elif self._plain:
+            elif self._plain and self._utf8:
                 for data in self._ahead:
                     yield str(data, "utf-8", "replace")  # type: ignore[misc]  # AnyStr is str
             line = self.readline()
@@ -278,14 +283,14 @@ class Writer(Generic[AnyStr]):
 
     Args:
         fd: the write end; this object's from now on.
-        text: take str instead of bytes.
+        coding: take str instead of bytes, encoded so.
     """
 
-    __slots__ = ("_end", "_text")
+    __slots__ = ("_coding", "_end")
 
-    def __init__(self, fd: int, *, text: bool) -> None:
+    def __init__(self, fd: int, coding: Coding | None) -> None:
         self._end = _End(fd)
-        self._text = text
+        self._coding = coding
 
     def fileno(self) -> int:
         """The descriptor."""
@@ -306,7 +311,7 @@ class Writer(Generic[AnyStr]):
 
         Blocking: until the process has read so much that the rest fits.
         """
-        rest = memoryview(encoded(data, text=self._text))
+        rest = memoryview(encoded(data, self._coding))
         with self._end.guard:
             while rest:
                 rest = rest[os.write(self._end.fileno(), rest) :]

@@ -22,7 +22,7 @@ KNOWN = frozenset(ContainerOptions.__annotations__)
         ("environment", "env="), ("enviroment", "env="), ("volumes", "mounts="), ("cwd", "workdir"),
         ("detach", "start("), ("memory", "Limits(memory="), ("mem_limit", "Limits(memory="),
         ("privileged", "Security.privileged()"), ("cap_add", "capabilities="),
-        ("timeout_s", "timeout?"), ("stderr", "both outputs"), ("remove", "run removes it"),
+        ("timeout_s", "timeout?"), ("stderr", "its log"), ("encoding", "exec and popen"), ("remove", "run removes it"),
         ("auto_remove", "run removes it"), ("working_dir", "workdir"), ("ports_", "ports?"),
         ("Name", "name?"), ("labels_", "labels?"), ("hostnam", "hostname?"), ("cmd", "command"),
         ("entrypont", "entrypoint?"),

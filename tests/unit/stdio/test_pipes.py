@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from containerkit.model.coding import UTF8
 from containerkit.stdio.pipes import Reader, Writer
 
 
@@ -20,13 +21,13 @@ def filled(data: bytes, *, text: bool) -> Reader[bytes] | Reader[str]:
     read, write = os.pipe()
     os.write(write, data)
     os.close(write)
-    return Reader[str](read, text=True) if text else Reader[bytes](read, text=False)
+    return Reader[str](read, UTF8) if text else Reader[bytes](read, None)
 
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[Reader[bytes], Writer[bytes]]]:
     read, write = os.pipe()
-    with Reader[bytes](read, text=False) as reader, Writer[bytes](write, text=False) as writer:
+    with Reader[bytes](read, None) as reader, Writer[bytes](write, None) as writer:
         yield reader, writer
 
 
@@ -70,7 +71,7 @@ def test_read1_gives_what_is_there(pipe: tuple[Reader[bytes], Writer[bytes]]) ->
 
 def test_half_a_character_is_waited_for() -> None:
     read, write = os.pipe()
-    with Reader[str](read, text=True) as reader:
+    with Reader[str](read, UTF8) as reader:
         os.write(write, b"\xc3")
         thread = threading.Thread(target=lambda: os.write(write, b"\xa9"))
         thread.start()
@@ -105,7 +106,7 @@ def test_kinds_are_not_mixed(pipe: tuple[Reader[bytes], Writer[bytes]]) -> None:
     _reader, writer = pipe
     with pytest.raises(TypeError, match="bytes is expected, not str"):
         writer.write("x")  # type: ignore[arg-type]
-    with Writer[str](os.dup(writer.fileno()), text=True) as texts:
+    with Writer[str](os.dup(writer.fileno()), UTF8) as texts:
         assert texts.write("é") == 1
         with pytest.raises(TypeError, match="str is expected"):
             texts.write(b"x")  # type: ignore[arg-type]
@@ -116,13 +117,13 @@ def test_a_terminal_ends_as_a_file_does() -> None:
     master, slave = pty.openpty()
     os.write(slave, b"last words\n")
     os.close(slave)
-    with Reader[bytes](master, text=False) as reader:
+    with Reader[bytes](master, None) as reader:
         assert reader.read() == b"last words\r\n"
 
 
 def test_a_dropped_stream_closes_its_descriptor() -> None:
     read, write = os.pipe()
-    reader = Reader[bytes](read, text=False)
+    reader = Reader[bytes](read, None)
     del reader
     with pytest.raises(BrokenPipeError):
         os.write(write, b"x")
