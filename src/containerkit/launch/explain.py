@@ -296,7 +296,7 @@ _HINTS: Final[dict[tuple[int, int], str]] = {
     (
         Code.OVERLAY,
         errno.EINVAL,
-    ): "overlay refuses this file system as a layer (overlay on overlay, a case-insensitive or network file system); dmesg says which",
+    ): "overlay refuses the file system that the engine's root or a layer lies on (another overlay, as in a container; a case-insensitive or network file system); put the root elsewhere: Engine.open(PATH) or CONTAINERKIT_ROOT, in a container on a volume: docker run -v ck:/var/lib/containerkit",
     (
         Code.OVERLAY,
         errno.ENOENT,
