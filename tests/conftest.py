@@ -114,6 +114,7 @@ CGROUP2 = (
     "security/test_devices.py::test_each_defence",
     "security/test_devices.py::test_nodes_made_with",
     "security/test_devices.py::test_rules_hold",
+    "security/test_own_files.py",
 )
 """What `make test-cgroup2` runs: what a control group has a part in (limits, ends, pauses, execs,
 statistics, recovery), and the ways of mounting that are for kernels older than the host's.

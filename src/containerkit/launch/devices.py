@@ -62,14 +62,15 @@ class Rule(NamedTuple):
         return f"{self.kind} {major}:{minor} {self.access}"
 
 
-# The nodes of our /dev; terminals (136:*), /dev/console and ptmx.  No mknod anywhere.
+# The nodes of our /dev, which a child makes, in version 2 in its group already; and it makes no other.
+# Terminals (136:*), /dev/console and ptmx.
 DEFAULT_RULES: Final = (
-    Rule("c", 1, 3, "rw"),
-    Rule("c", 1, 5, "rw"),
-    Rule("c", 1, 7, "rw"),
-    Rule("c", 1, 8, "rw"),
-    Rule("c", 1, 9, "rw"),
-    Rule("c", 5, 0, "rw"),
+    Rule("c", 1, 3, "rwm"),
+    Rule("c", 1, 5, "rwm"),
+    Rule("c", 1, 7, "rwm"),
+    Rule("c", 1, 8, "rwm"),
+    Rule("c", 1, 9, "rwm"),
+    Rule("c", 5, 0, "rwm"),
     Rule("c", 5, 1, "rw"),
     Rule("c", 5, 2, "rw"),
     Rule("c", 136, None, "rw"),
