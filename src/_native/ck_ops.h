@@ -118,6 +118,8 @@ CK_CHILD_OP(JOIN_USER, 62, PRIVILEGED, "?--", "---", ck_op_join_user)
 /* In a plan without namespaces: orphans of its processes come to the first one, which INIT leaves; fd0
  * TREE's, -1: in an exec, its container's; value0 1: the root stays as it is */
 CK_CHILD_OP(CHROOT, 63, PRIVILEGED, "?--", "---", ck_op_chroot)
+/* text, path: a symbolic link, unless something is there or its directory is not */
+CK_CHILD_OP(LINK, 64, BEFORE_PIVOT, "---", "tt-", ck_op_link)
 
 #undef CK_PREPARE_OP
 #undef CK_CHILD_OP

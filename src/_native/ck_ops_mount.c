@@ -136,6 +136,19 @@ int ck_op_mkdir(struct ck_child *child, const struct ck_op *op)
     return own_as_asked(fd, op);
 }
 
+int ck_op_link(struct ck_child *child, const struct ck_op *op)
+{
+    const char *path = ck_child_text(child, op, 1), *name = strrchr(path, '/');
+    char above[256];
+    int error;
+
+    if (!name || snprintf(above, sizeof above, "%.*s/", (int)(name - path), path) > 255)
+        return -EINVAL;
+    CK_CLEANUP_FD int dir = ck_path_open(child->root, above, O_PATH | O_DIRECTORY, 0);
+    error = dir < 0 ? dir : ck_symlinkat(ck_child_text(child, op, 0), dir, name + 1);
+    return error == -ENOENT || error == -EEXIST ? 0 : error;
+}
+
 int ck_op_copy_fd(struct ck_child *child, const struct ck_op *op)
 {
     const char *name = strrchr(ck_child_text(child, op, 0), '/');

@@ -225,6 +225,7 @@ class _Compiler:
             list(zip(self.mounts, on_own, strict=True)),
         )
         child += on_root
+        child.append(defaults.MTAB)
         child += (defaults.PROC, *on_dev, self._terminals())
         if not self.mounts or not mount_steps.covers(self.mounts, "/dev/shm"):
             child.append(self._shm())

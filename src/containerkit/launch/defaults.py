@@ -130,6 +130,8 @@ GROUPS2: Final = _mount("cgroup2", GROUPS_PLACE, INERT | MOUNT_ATTR_RDONLY, flag
 # What a privileged container has of these.
 CGROUP2: Final = _mount("cgroup2", "/sys/fs/cgroup", INERT, flags=F_OPTIONAL)
 CGROUPS: Final = _mount("tmpfs", "/sys/fs/cgroup", INERT, ("mode=0755", "size=64k"))
+# getmntent(3): Java and others read it.
+MTAB: Final = constant(Op(Code.LINK, flags=F_OPTIONAL, arena=("/proc/mounts", "/etc/mtab", None)))
 SECRETS: Final = _mount("tmpfs", "/run/secrets", INERT, ("mode=0755", "size=16777216"))
 
 

@@ -124,6 +124,7 @@ class Code(IntEnum):
     PARK = 61
     JOIN_USER = 62
     CHROOT = 63
+    LINK = 64
 
 
 Argument = str | tuple[str, ...] | bytes | None
@@ -343,6 +344,13 @@ _ROWS: Final[dict[Code, OpInfo]] = {
         "make the directory {a0}, mode {v0}, owner {v1}",
         arena=_TEXT,
         value=("mode", "owner"),
+    ),
+    Code.LINK: OpInfo(
+        CHILD,
+        STAGE_MOUNTS,
+        "make {a1} a link to {a0}, unless it is there{flags}",
+        arena=("text", "text", ""),
+        flags=F_OPTIONAL,
     ),
     Code.COPY_FD: OpInfo(
         CHILD,

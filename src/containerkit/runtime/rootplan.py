@@ -63,6 +63,9 @@ def root_plan(plan: Plan) -> RootPlan:
             own = False
             mounted.add(str(op.arena[0 if op.code == Code.TEMPLATE else 1]))
             continue
+        elif op.code == Code.LINK:
+            files.add(str(op.arena[1]))
+            continue
         else:
             continue
         overlay = overlays.get(op.fd[0])

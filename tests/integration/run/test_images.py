@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -172,6 +173,28 @@ def test_a_working_directory_that_is_not_the_users(
             assert box.exec(script, text=True).stdout == expected
             own = box.exec(script, text=True, user="nobody", workdir="/root").stdout
             assert own == expected.replace("1000", "65534")
+
+
+def test_mtab(engine: ck.Engine, registry: RegistryServer, tmp_path: Path) -> None:
+    """It is there for getmntent(3), is no change of the container's, and writes to nothing of the host.
+
+    An image's own is left alone.
+    """
+    look = ["readlink", "/etc/mtab"]
+    plain = registry.push("test/no-mtab:latest", ocibuild.busybox())
+    with engine.start(plain, ["sleep", "1000"]) as box:
+        assert box.exec(look, text=True).stdout == "/proc/mounts\n"
+        assert box.exec("mount | head -n 1 | wc -l", text=True).stdout == "1\n"
+        assert [str(change) for change in box.diff()] == []
+    own = registry.push(
+        "test/mtab:latest", ocibuild.busybox({"etc/mtab": ocibuild.symlink("mine")})
+    )
+    assert engine.run(own, look, text=True).stdout == "mine\n"
+    files: dict[str, ocibuild.Content] = {"etc": ocibuild.symlink("/given")}
+    odd = registry.push("test/etc-elsewhere:latest", ocibuild.busybox(files))
+    mounts = [ck.Mount.bind(tmp_path, "/given")]
+    engine.run(odd, ["true"], mounts=mounts, check=True)
+    assert not os.path.lexists(tmp_path / "mtab")
 
 
 def test_volumes_of_an_image(engine: ck.Engine, registry: RegistryServer) -> None:
