@@ -184,6 +184,12 @@ static int on_report(struct ck_launcher *l, struct ck_container *c)
         ck_exec_found(l, c, fds[0]);
         return 1;
     }
+    if (got == 2 && n == 1 && c->within && c->adopter < 0) {
+        c->adopter = fds[0];
+        if (ck_container_watch(l, c, c->adopter, CK_WATCH_PIDFD) < 0)
+            ck_pidfd_kill(c->adopter, SIGKILL); /* the next look at it finds that */
+        return 1;
+    }
     if (got == (ssize_t)sizeof report) {
         if (n)
             ck_log_terminal(l, c, fds[0], fds[1]);

@@ -112,6 +112,7 @@ struct ck_container {
     uint32_t generation;     /* of this table entry, so that a stale event finds nobody */
     int channel, lock, report;
     int pidfd;               /* of an ENDED exec: somebody's who is left in its group */
+    int adopter;             /* pidfd: of an exec's, if it has one */
     uint32_t cause;          /* enum ck_cause the caller gave with KILL */
     uint64_t sources;        /* slots with a tree attached below /src */
     int user;                /* its user namespace or TREE, -1: ours */
@@ -131,6 +132,8 @@ enum ck_release {
     CK_HAS_CGROUP = 16, CK_ABOUT_TO_EXEC = 32,
     CK_SETTLED = 64,         /* it was started to stay: starts do not wait for its end */
     CK_HOST_NET = 1024,      /* it is in the launcher's network */
+    CK_ADOPTS = 2,           /* its execs have adopters: what they orphan is reaped */
+    CK_HAS_INIT = 128,       /* its first process waits for orphans */
     CK_QUIET = 8,            /* an exec of which nobody wants STARTED */
     CK_TUNED = CK_F_TUNED, CK_UNCOMMON = CK_F_UNCOMMON, /* of its cgroup, */
     CK_SPOILT = CK_F_SPOILT, /* which may turn out later */
@@ -296,6 +299,8 @@ int ck_exec_start(struct ck_launcher *l, struct ck_container *c, const void *pla
                   const int *fds, int n_fds, int channel, int quiet);
 void ck_exec_kill(struct ck_launcher *l, struct ck_container *e, int signal);
 void ck_exec_found(struct ck_launcher *l, struct ck_container *e, int pidfd); /* which it takes */
+/* Of one that has ended, with an adopter: whether that has, too. */
+bool ck_exec_is_over(struct ck_launcher *l, struct ck_container *e);
 void ck_exec_overdue(struct ck_launcher *l, struct ck_container *e, uint64_t now); /* it was killed */
 void ck_exec_finish(struct ck_launcher *l, struct ck_container *e); /* also once more, while ENDED */
 void ck_exec_drop_all(struct ck_launcher *l, struct ck_container *c); /* it has ended */
@@ -307,6 +312,7 @@ int ck_exec_hierarchy(const struct ck_launcher *l, const struct ck_container *c)
 int ck_agent_send(struct ck_launcher *l, struct ck_container *c, const void *plan, size_t size,
                   const int *fds, int n);
 void ck_agent_end(struct ck_container *c);
+void ck_agent_adopt(struct ck_container *c); /* from now on */
 
 /* log */
 int ck_log_open(struct ck_start *start, const struct ck_op *op); /* the op LOG */

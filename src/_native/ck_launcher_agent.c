@@ -3,6 +3,9 @@
  * A clone of the launcher that has joined all of the container's namespaces and control groups and
  * waits for plans, for 30 s after the last.  It clones with CLONE_PARENT, so that the launcher is the
  * parent of every exec.  No process of the container can see it.
+ *
+ * An exec may have an adopter: the parent of its first process, to which comes what that orphans
+ * (PR_SET_CHILD_SUBREAPER).  It waits for all of it, and ends as the first process has ended.
  */
 #include <sys/socket.h>
 
@@ -53,17 +56,63 @@ static _Noreturn void run(const void *plan, size_t size, const int *fds, int n, 
     ck_exit(126);
 }
 
+/* In the adopter: all signals are held, those of a terminal too, since it is to end last. */
+static _Noreturn void adopt(struct ck_launcher *l, pid_t first)
+{
+    int status = 0, its;
+
+    /* the container sees it, as its init: it keeps no rights, no descriptors, nothing of others */
+    if (ck_close_range(0, ~0U, 0) < 0 || ck_set_caps(0, 0) < 0 || ck_no_new_privs() < 0)
+        ck_exit(126);
+    ck_unmap(l, sizeof *l);
+    ck_name_process("ck-adopter");
+    for (pid_t pid; (pid = ck_wait_any(&its)) > 0;)
+        status = pid == first ? its : status;
+    ck_set_signals(NULL, 0);
+    if (status & 0x7f)
+        ck_kill(ck_getpid(), status & 0x7f);
+    ck_exit(status >> 8 & 0xff);
+}
+
+/* In what becomes the adopter; returns in its child. */
+static void start_adopted(struct ck_launcher *l, int report, int group)
+{
+    CK_CLEANUP_FD int pidfd = -1;
+    int pid;
+
+    ck_set_signals(NULL, ~0ULL);
+    pid = ck_adopt_orphans();
+    if (pid >= 0)
+        pid = ck_clone(0, group, &pidfd);
+    if (pid == 0) {
+        ck_set_signals(NULL, 0);
+        return;
+    }
+    if (pid < 0) {
+        ck_child_tell(report, CK_CHILD, 0, 0, pid, 0);
+        ck_exit(126);
+    }
+    adopt(l, pid);
+}
+
 /* One exec; its descriptors are the socket for reports, the way into its group or namespace, the plan's
  * inputs, the memfd. */
-static void serve(struct ck_launcher *l, int grouped, int error)
+static void serve(struct ck_launcher *l, int grouped, int error, bool *adopts)
 {
-    int fds[CK_FDS_MAX + 2], n = CK_FDS_MAX + 2, pidfd = -1;
+    int fds[CK_FDS_MAX + 2], n = CK_FDS_MAX + 2, pidfd = -1, group;
     ssize_t got = ck_receive(AGENT_SOCKET, l->packet, sizeof l->packet, fds, &n, 1);
 
+    if (got == 1 && n == 0) {
+        *adopts = true;
+        return;
+    }
     if (got <= 0 || n < 2)
         ck_exit(0);
+    group = grouped && l->unified >= 0 ? fds[1] : -1;
     if (!error)
-        error = ck_clone(CLONE_PARENT, grouped && l->unified >= 0 ? fds[1] : -1, &pidfd);
+        error = ck_clone(CLONE_PARENT, *adopts ? -1 : group, &pidfd);
+    if (!error && *adopts)
+        start_adopted(l, fds[0], group);
     if (!error) {
         if (grouped && l->unified >= 0) /* it is in the group: its directory leads to the host's */
             ck_close_at(&fds[1]);
@@ -72,7 +121,7 @@ static void serve(struct ck_launcher *l, int grouped, int error)
     if (error < 0)
         ck_child_tell(fds[0], CK_CHILD, 0, 0, error, 0);
     else
-        ck_send(fds[0], "", 1, &pidfd, 1);
+        ck_send(fds[0], "", *adopts ? 2 : 1, &pidfd, 1);
     ck_close_at(&pidfd);
     while (n > 0)
         ck_close(fds[--n]);
@@ -81,6 +130,7 @@ static void serve(struct ck_launcher *l, int grouped, int error)
 static _Noreturn void run_agent(struct ck_launcher *l, const struct ck_container *c)
 {
     const int grouped = ck_exec_hierarchy(l, c) >= 0, error = enter(l, c);
+    bool adopts = c->release & CK_ADOPTS;
 
     if (ck_dup_to(c->agent.socket, AGENT_SOCKET) < 0)
         ck_exit(126);
@@ -88,7 +138,7 @@ static _Noreturn void run_agent(struct ck_launcher *l, const struct ck_container
     for (;;) {
         if (error < 0 || ck_wait_for(AGENT_SOCKET, POLLIN, AGENT_IDLE_MS) == 0)
             ck_shutdown(AGENT_SOCKET, SHUT_RD); /* what was sent before is served all the same */
-        serve(l, grouped, error);
+        serve(l, grouped, error, &adopts);
     }
 }
 
@@ -103,6 +153,13 @@ static int make_agent(struct ck_launcher *l, struct ck_container *c)
     if (pid == 0)
         run_agent(l, c);
     return pid;
+}
+
+void ck_agent_adopt(struct ck_container *c)
+{
+    c->release |= CK_ADOPTS;
+    if (c->agent.socket > 0)
+        ck_send(c->agent.socket, "", 1, NULL, 0); /* a full socket: the next agent is told */
 }
 
 void ck_agent_end(struct ck_container *c)

@@ -38,6 +38,7 @@ void ck_launcher_release(struct ck_launcher *l, struct ck_container *c, uint16_t
     ck_close_at(&c->user);
     ck_launcher_unwatch(l, &c->report);
     ck_launcher_unwatch(l, &c->pidfd);
+    ck_launcher_unwatch(l, &c->adopter);
     ck_request_tell(l, c, kind, &event);
     ck_launcher_unwatch(l, &c->channel);
     c->status = CK_FREE;
@@ -174,6 +175,8 @@ void ck_launcher_ended(struct ck_launcher *l, struct ck_container *c)
 
     if (c->status == CK_ENDED)
         return ck_exec_finish(l, c);
+    if (c->adopter >= 0 && !ck_exec_is_over(l, c))
+        return;
     if (c->pidfd < 0) /* of an exec nothing was heard: it died at birth, or its agent before */
         state->signal = SIGKILL;
     else if (collect(l, c->pidfd, &state->code, &state->signal, &state->usage) == -EAGAIN)
@@ -199,6 +202,8 @@ static bool is_known(const struct ck_launcher *l, pid_t pid)
     bool known = pid == l->spare.pid;
 
     for (const struct ck_container *c = l->containers; c < l->containers + l->used; c++) {
+        if (c->within && c->adopter >= 0)
+            known |= ck_wait_for(c->adopter, POLLIN, 0) != 0;
         if (c->within && c->pidfd >= 0)
             known |= ck_wait_for(c->pidfd, POLLIN, 0) != 0; /* it may be the one */
         else if (c->status != CK_FREE)

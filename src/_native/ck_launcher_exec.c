@@ -13,7 +13,7 @@
 
 #define ENTRY(at) ((const struct dirent *)(const void *)(at))
 
-enum { RETRY_NS = 2000000, LOST_MS = 1000, OVERDUE_NS = 500000000 };
+enum { RETRY_NS = 2000000, LOST_MS = 1000, OVERDUE_NS = 500000000, LOOK_EVERY = 16 };
 
 int ck_exec_hierarchy(const struct ck_launcher *l, const struct ck_container *c)
 {
@@ -94,17 +94,67 @@ static pid_t kill_group(struct ck_launcher *l, const struct ck_container *e)
     return found;
 }
 
+/* Its first process is dead: kill what it has left, until its adopter has waited for all of it and ends
+ * as that did. */
+bool ck_exec_is_over(struct ck_launcher *l, struct ck_container *e)
+{
+    if (ck_wait_for(e->adopter, POLLIN, 0) > 0) {
+        ck_launcher_unwatch(l, &e->pidfd);
+        e->pidfd = ck_steal_fd(&e->adopter);
+        return true;
+    }
+    if (e->pidfd >= 0 && ck_wait_for(e->pidfd, POLLIN, 0) > 0)
+        ck_launcher_unwatch(l, &e->pidfd);
+    if (e->pidfd >= 0)
+        return false;
+    kill_group(l, e);
+    ck_life_due(l, ck_now(CLOCK_MONOTONIC) + RETRY_NS);
+    return false;
+}
+
+/* Whether a container's first process has children that are dead and not waited for. */
+static bool has_zombies(const struct ck_container *c)
+{
+    char text[4096], path[64], link[8];
+    char *at = text;
+    ssize_t n;
+
+    snprintf(path, sizeof path, "/proc/%u/task/%u/children", c->state.pid, c->state.pid);
+    CK_CLEANUP_FD int list = ck_openat(AT_FDCWD, path, O_RDONLY, 0);
+    n = ck_read(list, text, sizeof text - 1);
+    text[n > 0 ? n : 0] = 0;
+    for (long pid; (pid = strtol(at, &at, 10)) > 0;) {
+        snprintf(path, sizeof path, "/proc/%ld/ns/mnt", pid);
+        if (ck_readlinkat(AT_FDCWD, path, link, sizeof link) == -ENOENT)
+            return true;
+    }
+    return false;
+}
+
+/* What an exec leaves comes to the container's first process, which may wait for nobody: then each that is
+ * killed here stays a zombie, and they are as many as the limit of processes allows.  So once there may
+ * be such, later execs have an adopter. */
+static void consider_adopters(struct ck_container *c, uint32_t number, bool killed)
+{
+    if (!(c->release & (CK_ADOPTS | CK_HAS_INIT)) &&
+        (killed || (number % LOOK_EVERY == 0 && has_zombies(c))))
+        ck_agent_adopt(c);
+}
+
 /* Remove its group, which is all that is left of it, and tell its end.  While something in the group
  * is dying, that wakes us again. */
 void ck_exec_finish(struct ck_launcher *l, struct ck_container *e)
 {
     const int dir = ck_exec_hierarchy(l, e->within);
+    bool empty;
     char path[128];
 
     e->status = CK_ENDED;
     ck_launcher_unwatch(l, &e->pidfd);
-    if (e->lock >= 0 ? kill_group(l, e) == 0
-                     : ck_unlinkat(dir, group_path(l, e, path, ""), AT_REMOVEDIR) != -EBUSY)
+    empty = e->lock >= 0 ? kill_group(l, e) == 0
+                         : ck_unlinkat(dir, group_path(l, e, path, ""), AT_REMOVEDIR) != -EBUSY;
+    consider_adopters(e->within, e->number, !empty);
+    if (empty)
         return done(l, e);
     e->pidfd = ck_pidfd_open(kill_group(l, e)); /* of 0 there is none */
     if (e->pidfd < 0 || ck_container_watch(l, e, e->pidfd, CK_WATCH_PIDFD) < 0)
@@ -266,7 +316,7 @@ void ck_exec_drop_all(struct ck_launcher *l, struct ck_container *c)
             ck_launcher_hear(l, e, false);
             if (tries >= LOST_MS)
                 lose(l, e);
-            else if (e->pidfd >= 0 || e->status == CK_ENDED)
+            else if (e->pidfd >= 0 || e->adopter >= 0 || e->status == CK_ENDED)
                 ck_launcher_ended(l, e);
         }
     }

@@ -236,6 +236,8 @@ void ck_life_work(struct ck_launcher *l)
             ck_life_due(l, c->life.at);
         else if (c->status == CK_ENDED)
             ck_exec_finish(l, c);
+        if (c->status == CK_RUNNING && c->adopter >= 0 && c->pidfd < 0)
+            ck_launcher_ended(l, c);
         if (c->status != CK_FREE && c->within && c->life.dying)
             ck_exec_overdue(l, c, now);
         if (c->status == CK_RUNNING && c->life.probe)

@@ -96,7 +96,7 @@ struct ck_container *ck_launcher_new(struct ck_launcher *l, int channel)
         return NULL;
     c = &l->containers[l->first_free];
     *c = (struct ck_container){.generation = c->generation + 1, .status = CK_STARTING};
-    c->pidfd = c->lock = c->report = c->user = -1;
+    c->pidfd = c->adopter = c->lock = c->report = c->user = -1;
     c->channel = channel;
     c->log = (struct ck_log){.input = -1, .output = {-1, -1}, .file = -1, .slave = -1};
     l->present++;
@@ -122,6 +122,14 @@ static void take_spare(struct ck_start *start)
     start->spare = l->spare;
     l->spare.ready = 0;
     start->container->release |= CK_HAS_CGROUP;
+}
+
+static bool has_init(const struct ck_plan *plan)
+{
+    for (int i = plan->header->n_ops[CK_CHILD] - 1; i >= 0; i--)
+        if (plan->ops[CK_CHILD][i].code == CK_OP_INIT)
+            return true;
+    return false;
 }
 
 /* What the limits of a plan leave behind. */
@@ -159,7 +167,7 @@ static void start_container(struct ck_start *start)
 
     if (!start->again) {
         c->flags = start->plan.header->flags;
-        c->release = group_bits(&start->plan);
+        c->release = group_bits(&start->plan) | (has_init(&start->plan) ? CK_HAS_INIT : 0);
         take_spare(start);
         c->number = start->spare.ready ? start->spare.place.number : ++l->last_number;
     }

@@ -47,6 +47,7 @@ CK_CALL(pid_t, ck_fork, (void), syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0))
 CK_CALL(int, ck_kill, (pid_t pid, int signal), kill(pid, signal))
 CK_CALL(ssize_t, ck_getdents, (int fd, void *to, size_t n), syscall(SYS_getdents64, fd, to, n))
 CK_CALL(pid_t, ck_reap, (int *status), waitpid(-1, status, WNOHANG | __WALL))
+CK_CALL(pid_t, ck_wait_any, (int *status), waitpid(-1, status, __WALL))
 CK_CALL(int, ck_look_at_end, (int type, int id, siginfo_t *found), /* of a child, left as it is */
         syscall(SYS_waitid, type, id, found, WEXITED | WNOHANG | WNOWAIT | __WALL, NULL))
 CK_CALL(int, ck_reap_one, (pid_t pid), waitpid(pid, NULL, WNOHANG | __WALL))

@@ -74,9 +74,19 @@ def read_tasks(pid: int) -> tuple[Task, ...]:
 def candidates(pid: int) -> Iterable[int]:
     """Return host ids that may be the container's: those of its group, else all there are."""
     found = members(group_of(pid))
-    return (
-        [int(name) for name in os.listdir("/proc") if name.isdecimal()] if found is None else found
-    )
+    if found is None:
+        return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+    return found.union(*(_children(member) for member in found))  # no group lists zombies
+
+
+def _children(host_pid: int) -> set[int]:
+    """Return the children of a process, zombies too; none where the kernel does not tell them."""
+    children: set[int] = set()
+    with suppress(OSError):  # it ended meanwhile, or is a zombie itself
+        for thread in os.listdir(f"/proc/{host_pid}/task"):
+            with suppress(OSError), open(f"/proc/{host_pid}/task/{thread}/children", "rb") as file:
+                children.update(map(int, file.read().split()))
+    return children
 
 
 def members(group: Group) -> set[int] | None:
