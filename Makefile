@@ -53,7 +53,7 @@ dev: $(DONE)/install-dev $(DONE)/native ## .venv with the library built in place
 test: lint type native test-python sample-mutants sample-no-openat2 sample-rootless test-cgroup2 ## everything that must hold before a change lands
 
 test-python: dev $(DONE)/packages-test ## the Python tests alone; choose with T="tests/unit -k name"
-	$(BIN)/pytest $(or $(T),tests)
+	$(BIN)/pytest $(or $(T),--numprocesses 3 --dist loadfile tests)
 
 native: $(DONE)/packages-test ## C tests, with address and undefined-behaviour sanitizers
 	@$(MAKE) --no-print-directory -C tests/native check
