@@ -25,7 +25,12 @@ def test_low_ports_and_ping(engine: ck.Engine, kind: str) -> None:
     """Socket type 2 with protocol 1 is ping without CAP_NET_RAW, icmp(7)."""
     for _ in range(2):  # with a namespace made ahead, and the next
         result = engine.run(
-            None, ["python3", "-c", PROGRAM], user="1000:1000", security=SECURITY[kind], text=True
+            None,
+            ["python3", "-c", PROGRAM],
+            user="1000:1000",
+            security=SECURITY[kind],
+            limits=ck.UNLIMITED,  # which an ordinary user without control groups cannot have
+            text=True,
         )
         assert result.stdout.strip() == "0", result.stderr
 
