@@ -74,25 +74,28 @@ static _Noreturn void adopt(struct ck_launcher *l, pid_t first)
     ck_exit(status >> 8 & 0xff);
 }
 
-/* In what becomes the adopter; returns in its child. */
+/* In what becomes the adopter; returns in its child, or where there is room for one process alone, which
+ * is the exec's then. */
 static void start_adopted(struct ck_launcher *l, int report, int group)
 {
-    CK_CLEANUP_FD int pidfd = -1;
+    CK_CLEANUP_FD int pidfd = -1, own = -1;
     int pid;
 
     ck_set_signals(NULL, ~0ULL);
-    pid = ck_adopt_orphans();
-    if (pid >= 0)
-        pid = ck_clone(0, group, &pidfd);
-    if (pid == 0) {
-        ck_set_signals(NULL, 0);
-        return;
+    pid = ck_clone(0, group, &pidfd);
+    if (pid > 0 && ck_adopt_orphans() >= 0)
+        adopt(l, pid);
+    if (pid == -EAGAIN && group >= 0) {
+        pid = own = ck_openat(group, "cgroup.procs", O_WRONLY, 0);
+        pid = pid < 0 ? pid : ck_write_all(own, "0", 1);
+    } else if (pid == -EAGAIN) {
+        pid = 0;
     }
-    if (pid < 0) {
-        ck_child_tell(report, CK_CHILD, 0, 0, pid, 0);
+    if (pid != 0) {
+        ck_child_tell(report, CK_CHILD, 0, 0, pid < 0 ? pid : -ENOSYS, 0);
         ck_exit(126);
     }
-    adopt(l, pid);
+    ck_set_signals(NULL, 0);
 }
 
 /* One exec; its descriptors are the socket for reports, the way into its group or namespace, the plan's
@@ -134,7 +137,8 @@ static _Noreturn void run_agent(struct ck_launcher *l, const struct ck_container
 
     if (ck_dup_to(c->agent.socket, AGENT_SOCKET) < 0)
         ck_exit(126);
-    ck_close_range(AGENT_SOCKET + 1 + (ck_dup_to(c->user, AGENT_USER) >= 0), ~0U, 0);
+    if (ck_close_range(AGENT_SOCKET + 1 + (ck_dup_to(c->user, AGENT_USER) >= 0), ~0U, 0) < 0)
+        ck_exit(126);
     for (;;) {
         if (error < 0 || ck_wait_for(AGENT_SOCKET, POLLIN, AGENT_IDLE_MS) == 0)
             ck_shutdown(AGENT_SOCKET, SHUT_RD); /* what was sent before is served all the same */
