@@ -343,13 +343,14 @@ static void park(struct ck_launcher *l)
 
     if (ck_dup_to(l->spare.socket, CK_CONTROL_FD) < 0 || ck_set_cloexec(CK_CONTROL_FD) < 0)
         ck_exit(126);
-    ck_close_range(CK_CONTROL_FD + 1, (unsigned)l->run, 0);
-    ck_close_range((unsigned)(l->run + l->n_controllers + 1), ~0U, 0);
+    if (ck_close_range(CK_CONTROL_FD + 1, (unsigned)l->run, 0) < 0 ||
+        ck_close_range((unsigned)(l->run + l->n_controllers + 1), ~0U, 0) < 0)
+        ck_exit(126);
     if (ck_own_make(l) < 0 || ck_receive(CK_CONTROL_FD, l->packet, 1, NULL, &n, 1) != 1 ||
         ck_pool_join_cgroup(l, l->spare.place.number) < 0 || ck_unshare(CLONE_NEWCGROUP) < 0 ||
-        ck_own_show_groups(l, l->spare.place.number) < 0)
+        ck_own_show_groups(l, l->spare.place.number) < 0 ||
+        ck_close_range(CK_CONTROL_FD + 1, ~0U, 0) < 0)
         ck_exit(126);
-    ck_close_range(CK_CONTROL_FD + 1, ~0U, 0);
 }
 
 static _Noreturn void serve_as_spare(struct ck_launcher *l)

@@ -24,7 +24,7 @@ static int give_to_spare(struct ck_start *start)
 
 /* Leave a child nothing but what its plan uses: of a launcher with many containers it has more
  * descriptors than the limit that the plan sets. */
-static void close_others(const struct ck_child *child)
+static int close_others(const struct ck_child *child)
 {
     unsigned from = 3, next;
 
@@ -34,9 +34,10 @@ static void close_others(const struct ck_child *child)
             if ((unsigned)child->slots[i] >= from && (unsigned)child->slots[i] < next)
                 next = (unsigned)child->slots[i]; /* -1, for empty, is never below */
         if (next > from)
-            ck_close_range(from, next - 1, 0);
+            CK_TRY(ck_close_range(from, next - 1, 0));
         from = next + 1;
     } while (next != ~0U);
+    return 0;
 }
 
 /* The child of a clone up to its first step.  What fails here is reported as the step that wanted
@@ -59,10 +60,10 @@ static _Noreturn void run_clone(struct ck_start *start)
         error = ck_unshare(CLONE_NEWCGROUP);
     if (error >= 0 && c->release & CK_HAS_CGROUP)
         error = ck_own_show_groups(l, c->number);
-    if (error >= 0) {
-        close_others(&child);
+    if (error >= 0)
+        error = close_others(&child);
+    if (error >= 0)
         ck_child_run(&child);
-    }
     while (at < start->plan.header->n_ops[CK_PREPARE] - 1 && ops[at].code != CK_OP_CGROUP)
         at++;
     ck_child_tell(c->report, CK_PREPARE, at, ops[at].code, error, 0);

@@ -35,7 +35,7 @@ static int execute_launcher(const struct spawn *spawn)
     for (int i = 0; i < CK_CONTROL_FD; i++)
         CK_TRY(ck_dup_to(null, i));
     CK_TRY(ck_dup_to(control, CK_CONTROL_FD));
-    ck_close_range(CK_CONTROL_FD + 1, ~0U, 1);
+    CK_TRY(ck_close_range(CK_CONTROL_FD + 1, ~0U, 1));
     ck_setsid();
     ck_chdir("/");
     return ck_execveat(program, argv, envp);
@@ -159,7 +159,8 @@ int ck_spawn_namespace(int trial, int *pidfd)
         if (trial)
             ck_exit(-try_mounts());
         ck_dup_to(ends[0], 0);
-        ck_close_range(1, ~0U, 0);
+        if (ck_close_range(1, ~0U, 0) < 0)
+            ck_exit(1);
         ck_read(0, &end, 1);
         ck_exit(0);
     }
