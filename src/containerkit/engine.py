@@ -364,6 +364,7 @@ class Engine(Caring):
         since: Moment | None = None,
         until: Moment | None = None,
         follow: bool = False,
+        timeout: float | None = None,
         **filters: Unpack[EventFilters],
     ) -> Events:
         """Iterate over what happened in this root, whichever process did it; a context manager.
@@ -372,7 +373,9 @@ class Engine(Caring):
             since: a time, seconds since the epoch, or a timedelta ago; None: with *follow* from now
                 on, else from the oldest that is kept.
             until: leave out what is later; a follower ends then.
-            follow: go on with what comes, until it is closed.
+            follow: go on with what comes, until it is closed, by whichever thread.
+            timeout: seconds to wait for the next event with *follow*; past them the iterator raises
+                `Timeout`, and may be iterated on.  None: for ever.
             filters: kind, container (ids, beginnings of ids, names), image, label; one or several
                 of each.
 
@@ -382,7 +385,7 @@ class Engine(Caring):
         from containerkit.runtime.described import open_events
 
         self._require_open()
-        return open_events(self._keeper, since, until, filters, follow=follow)
+        return open_events(self._keeper, since, until, filters, follow=follow, timeout=timeout)
 
     def close(self) -> None:
         """End the containers started through this handle, and let go of the root.

@@ -272,10 +272,13 @@ class Engine:
         since: Moment | None = None,
         until: Moment | None = None,
         follow: bool = False,
+        timeout: float | None = None,
         **filters: Unpack[EventFilters],
     ) -> Stream[Event]:
         """Iterate over what happened in this root, whichever process did it; a context manager."""
-        return Stream(self._core.events(since=since, until=until, follow=follow, **filters))
+        return Stream(
+            self._core.events(since=since, until=until, follow=follow, timeout=timeout, **filters)
+        )
 
     # ---- care
 

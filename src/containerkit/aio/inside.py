@@ -302,11 +302,18 @@ class Inside:
         tail: int | None = None,
         stdout: bool = True,
         stderr: bool = True,
+        timeout: float | None = None,
     ) -> Stream[LogEntry]:
         """Return an iterator over the lines of its log, closed by ``with`` or at its end."""
         return Stream(
             self._core.logs(
-                follow=follow, since=since, until=until, tail=tail, stdout=stdout, stderr=stderr
+                follow=follow,
+                since=since,
+                until=until,
+                tail=tail,
+                stdout=stdout,
+                stderr=stderr,
+                timeout=timeout,
             )
         )
 

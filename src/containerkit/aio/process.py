@@ -12,12 +12,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, AnyStr, Generic, Literal, Self
 
 from containerkit.aio.face import face_of
+from containerkit.errors import Timeout
 from containerkit.runtime import process as blocking
 from containerkit.runtime.process import MaybeNone
 from containerkit.stdio import pipes as blocking_pipes
 from containerkit.stdio.aiodrive import adrive
 from containerkit.stdio.pipes import CHUNK, encoded
-from containerkit.stdio.waiting import WRITE, Wait, Waiting, until_readable
+from containerkit.stdio.waiting import WRITE, Wait, Waiting, deadline_of, until_readable
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -72,11 +73,12 @@ class Reader(Generic[AnyStr]):
             if given or core.ended or size <= 0:
                 return given
 
-    async def readline(self) -> AnyStr:
+    async def readline(self, *, timeout: float | None = None) -> AnyStr:
         """Read a line with its newline; the last may have none; empty at the end."""
-        core = self._core
+        core, deadline = self._core, deadline_of(timeout)
         while (line := core._line()) is None:
-            await self._fill()
+            if not await self._fill(deadline):
+                raise Timeout(f"no whole line came within {timeout} s", result=None)
         return line
 
     async def readlines(self) -> list[AnyStr]:
@@ -93,10 +95,13 @@ class Reader(Generic[AnyStr]):
             await self._fill()
         return core._given(len(core._held) if size < 0 else min(size, len(core._held)))
 
-    async def _fill(self) -> None:
+    async def _fill(self, deadline: float | None = None) -> bool:
+        """Read ahead once; False when the deadline passed first."""
         if not self._core.ended:
-            await adrive(until_readable(self._core.fileno()))
+            if not await adrive(until_readable(self._core.fileno(), deadline)):
+                return False
             self._core.fill()
+        return True
 
     def close(self) -> None:
         """Close it; who still writes gets SIGPIPE."""

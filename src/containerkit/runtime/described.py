@@ -25,6 +25,7 @@ def open_events(
     filters: EventFilters,
     *,
     follow: bool,
+    timeout: float | None = None,
 ) -> Events:
     """Return the events of a root; see `Engine.events`."""
     return Events(
@@ -34,6 +35,7 @@ def open_events(
         follow=follow,
         wanted=EventFilter(**filters),
         describe=describer(keeper),
+        timeout=timeout,
     )
 
 

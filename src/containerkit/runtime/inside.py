@@ -389,6 +389,7 @@ class Inside(Verbs):
         tail: int | None = None,
         stdout: bool = True,
         stderr: bool = True,
+        timeout: float | None = None,
     ) -> Logs:
         """Return an iterator over the lines of its log, closed by ``with`` or at its end.
 
@@ -402,12 +403,14 @@ class Inside(Verbs):
             tail: begin with so many of the last lines.
             stdout: with standard output; of a terminal: with all that it shows.
             stderr: with standard error.
+            timeout: seconds to wait for the next entry with *follow*; past them the iterator raises
+                `Timeout`, and may be iterated on.  None: for ever.
 
         Raises:
             InvalidStatus: it was removed.
             ConfigError: a time or number is none.
 
-        Blocking: with *follow*, while it is iterated.
+        Blocking: with *follow*, while it is iterated; another thread may close it.
         """
         from containerkit.runtime.following import Following
         from containerkit.stdio.logs import Logs
@@ -422,6 +425,7 @@ class Inside(Verbs):
                 tail=tail,
                 stdout=stdout,
                 stderr=stderr,
+                timeout=timeout,
             )
         except OSError as error:  # removed since
             if error.errno != errno.ENOENT:

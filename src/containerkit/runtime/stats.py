@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import time
-import weakref
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Final, Self
@@ -31,6 +30,7 @@ from containerkit.model.stats import (
 )
 from containerkit.runtime import top
 from containerkit.runtime.groups import Group, group_of, text_of
+from containerkit.stdio.ending import Ending
 from containerkit.stdio.waiting import Waiting, drive
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -320,11 +320,15 @@ class Watch:
         self._before: Stats | None = None
         self._next = time.monotonic()
         self._until_ended = until_ended
-        self._finalizer = weakref.finalize(self, close)
+        self._ending = Ending(close)
 
     def take(self) -> Waiting[Stats | None]:
         """Wait for the time of the next reading and take it; None: the container has ended."""
-        while self._finalizer.alive and not (yield from self._until_ended(self._next)):
+        found = yield from self._ending.within(self._reading())
+        return found
+
+    def _reading(self) -> Waiting[Stats | None]:
+        while not (yield from self._until_ended(self._next)):
             # Of a slow reader the readings in between are left out, not made up for.
             self._next = max(self._next + self._interval, time.monotonic())
             try:
@@ -346,11 +350,15 @@ class Watch:
         return self
 
     def close(self) -> None:
-        """Stop; harmless when repeated."""
-        self._finalizer()
+        """Stop, also for who waits for the next reading; harmless when repeated."""
+        self._ending.end()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_error: object) -> None:
         self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_ending"):
+            self.close()

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from containerkit.model.event import Event, EventFilter
 from containerkit.state import events
+from containerkit.stdio.ending import Ending
 from containerkit.stdio.logs import Moment, moment_ns
-from containerkit.stdio.waiting import Waiting, drive
+from containerkit.stdio.waiting import Waiting, deadline_of, drive
 from containerkit.stdio.watch import Watch
 
 if TYPE_CHECKING:
@@ -52,11 +53,13 @@ class Events(Iterator[Event]):
         follow: go on with what comes.
         wanted: the filter.
         describe: looks a container up by its id.
+        timeout: seconds to wait for the next event; past them `Timeout` is raised, and it may be
+            iterated on.  None: for ever.
 
     Raises:
         ConfigError: a time is none.
 
-    Blocking: when iterated with *follow*, until there is an event.
+    Blocking: when iterated with *follow*, until there is an event, or another thread closes it.
     """
 
     def __init__(
@@ -68,7 +71,10 @@ class Events(Iterator[Event]):
         follow: bool = False,
         wanted: EventFilter | None = None,
         describe: Callable[[str], Described | None] = lambda _identity: None,
+        timeout: float | None = None,
     ) -> None:
+        deadline_of(timeout)  # before anything is open
+        self._ending = Ending(self._let_go, what="an event", timeout=timeout)
         self._since, self._until = moment_ns(since, "since"), moment_ns(until, "until")
         self._wanted = wanted or EventFilter()
         self._names = _Names(describe)
@@ -80,13 +86,17 @@ class Events(Iterator[Event]):
             if follow:
                 self._files = _Files(root, from_start=since is not None)
         except BaseException:
-            self.close()
+            self._let_go()
             raise
         past = follow and since is None
         self._past: Iterator[events.Record] = iter(()) if past or follow else events.read(root)
 
     def take(self) -> Waiting[Event | None]:
         """Return the next event, None after the last one: for drivers of waits."""
+        event = yield from self._ending.within(self._next())
+        return event
+
+    def _next(self) -> Waiting[Event | None]:
         while True:
             record = next(self._past, None)
             if record is None:
@@ -138,7 +148,10 @@ class Events(Iterator[Event]):
         return event
 
     def close(self) -> None:
-        """End it: there is no next event; harmless when repeated."""
+        """End it: there is no next event, also for who waits for it; harmless when repeated."""
+        self._ending.end()
+
+    def _let_go(self) -> None:
         files, self._files = self._files, None
         if files is not None:
             files.close()

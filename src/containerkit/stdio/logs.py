@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from containerkit.errors import ConfigError
+from containerkit.stdio.ending import Ending
 from containerkit.stdio.entry import LogEntry
 from containerkit.stdio.follow import Follower, Life
 from containerkit.stdio.lines import Lines, ns_of, time_of
 from containerkit.stdio.logfiles import LogFiles
-from containerkit.stdio.waiting import Waiting, drive
+from containerkit.stdio.waiting import Waiting, deadline_of, drive
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -210,15 +211,18 @@ class Logs(Iterator[LogEntry]):
             while the other wrote more than 256 KiB, the beginning may be missed.
         stdout: with standard output (of a terminal: all it shows).
         stderr: with standard error.
+        timeout: seconds to wait for the next entry; past them `Timeout` is raised, and it may be
+            iterated on.  None: for ever.
 
     Raises:
         ConfigError: a time or number is none.
         FileNotFoundError: there is no such directory.
 
-    Blocking: when iterated with *follow*, until there is an entry or nobody writes any more.
+    Blocking: when iterated with *follow*, until there is an entry, nobody writes any more, or another
+    thread closes it.
     """
 
-    __slots__ = ("_reader",)
+    __slots__ = ("_ending", "_reader")
 
     def __init__(
         self,
@@ -230,9 +234,11 @@ class Logs(Iterator[LogEntry]):
         tail: int | None = None,
         stdout: bool = True,
         stderr: bool = True,
+        timeout: float | None = None,
     ) -> None:
         self._reader: LogReader | None = None
-        self._reader = LogReader(
+        deadline_of(timeout)  # before anything is open
+        reader = LogReader(
             directory,
             follow=follow,
             since=since,
@@ -241,15 +247,17 @@ class Logs(Iterator[LogEntry]):
             stdout=stdout,
             stderr=stderr,
         )
+        self._ending = Ending(reader.close, what="an entry of the log", timeout=timeout)
+        self._reader = reader
 
     def take(self) -> Waiting[LogEntry | None]:
         """Return the next entry, None after the last one: for drivers of waits."""
-        entry = None if self._reader is None else (yield from self._reader.take())
+        reader = self._reader
+        entry = None if reader is None else (yield from self._ending.within(reader.take()))
         return entry
 
     def __next__(self) -> LogEntry:
-        reader = self._reader
-        if reader is not None and reader.ready:
+        if (reader := self._reader) is not None and reader.ready:
             return reader.ready.popleft()
         entry = drive(self.take())
         if entry is None:
@@ -257,10 +265,10 @@ class Logs(Iterator[LogEntry]):
         return entry
 
     def close(self) -> None:
-        """End it: there is no next entry; harmless when repeated."""
+        """End it: there is no next entry, also for who waits for it; harmless when repeated."""
         reader, self._reader = self._reader, None
         if reader is not None:
-            reader.close()
+            self._ending.end()
 
     def __enter__(self) -> Self:
         return self

@@ -19,8 +19,9 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, AnyStr, Final, Generic, Self
 
-from containerkit.errors import refusals
+from containerkit.errors import Timeout, refusals
 from containerkit.model.coding import UTF8, Coding
+from containerkit.stdio.waiting import deadline_of, drive, until_readable
 
 CHUNK: Final = 64 << 10
 """What a pipe holds at most by default (pipe(7))."""
@@ -137,14 +138,19 @@ class Reader(Generic[AnyStr]):
                 if given or self._ended or size <= 0:
                     return given
 
-    def readline(self) -> AnyStr:
+    def readline(self, *, timeout: float | None = None) -> AnyStr:
         """Read a line with its newline; the last may have none; empty at the end.
+
+        Args:
+            timeout: seconds; past them `Timeout` is raised and what is there of the line is kept.
 
         Blocking: until there is a whole one.
         """
         with self._end.guard:
-            self._end.fileno()
+            fd, deadline = self._end.fileno(), deadline_of(timeout)
             while (line := self._line()) is None:
+                if deadline is not None and not drive(until_readable(fd, deadline)):
+                    raise Timeout(f"no whole line came within {timeout} s", result=None)
                 self.fill()
             return line
 
