@@ -17,10 +17,12 @@ from containerkit.launch.execute import ExecRequest
 from containerkit.model.coding import coding_of
 from containerkit.runtime import container as blocking
 from containerkit.runtime.execute import Exec
+from containerkit.runtime.interact import SHELL, interacting, require_terminal
 from containerkit.runtime.running import exchange
 from containerkit.stdio.aiodrive import adrive
 
 if TYPE_CHECKING:
+    from containerkit.model.exit import Exit
     from containerkit.model.options import Command
     from containerkit.model.result import Result
     from containerkit.runtime import process as blocking_process
@@ -281,6 +283,20 @@ class Inside:
             return started
 
         return self._process(work)
+
+    async def interact(
+        self,
+        command: Command | None = None,
+        *,
+        user: str | int | None = None,
+        workdir: str | PathLike[str] | None = None,
+        env: Mapping[str, str | None] | None = None,
+    ) -> Exit:
+        """Put the caller's terminal on a shell in the running container, until that has ended."""
+        require_terminal()
+        words = SHELL if command is None else command
+        async with self.popen(words, user=user, workdir=workdir, env=env, tty=True) as process:
+            return await adrive(interacting(process._core))
 
     def attach(self) -> Eventual[Process[bytes]]:
         """Return its first process's streams as a `Process`."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from containerkit.launch.execute import ExecBase
+    from containerkit.model.exit import Exit
     from containerkit.model.options import Command
     from containerkit.model.result import Result
     from containerkit.runtime.execute import Target
@@ -363,6 +364,43 @@ class Inside(Verbs):
         base = _base(str(self._keeper.root), row, given)
         self._execs = None if given is None else (run, base, row.image)
         return base, row.image
+
+    def interact(
+        self,
+        command: Command | None = None,
+        *,
+        user: str | int | None = None,
+        workdir: str | PathLike[str] | None = None,
+        env: Mapping[str, str | None] | None = None,
+    ) -> Exit:
+        """Put the caller's terminal on a shell in the running container, until that has ended.
+
+        Every key goes to it, Ctrl-C too; it has the size of the caller's window, as that changes if
+        this is the main thread.  The terminal is as it was afterwards, whatever happens.
+
+        Args:
+            command: as `exec`; None: bash where there is one, else sh.
+            user: "name", "uid", "name:group", "uid:gid"; the container's otherwise.
+            workdir: absolute, and there; the container's otherwise.
+            env: added to the container's; None removes a name.
+
+        Returns:
+            How it ended.
+
+        Raises:
+            ConfigError: standard input is no terminal, or an argument has no meaning.
+            CommandNotFound, NotExecutable, LaunchError: it could not be started.
+            InvalidStatus: the container does not run, or is paused.
+
+        Blocking: until it has ended; interrupted, it is killed.
+        """
+        from containerkit.runtime.interact import SHELL, interacting, require_terminal
+        from containerkit.stdio.waiting import drive
+
+        require_terminal()
+        words = SHELL if command is None else command
+        with self.popen(words, user=user, workdir=workdir, env=env, tty=True) as process:
+            return drive(interacting(process))
 
     def attach(self) -> Process[bytes]:
         """Return its first process's streams as a `Process`.
