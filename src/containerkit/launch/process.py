@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from containerkit.errors import ConfigError, InvalidSpec
+from containerkit.model.image_config import beneath
 from containerkit.model.mount import check_target
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def both_parts(
     Spec: image-spec config.md, Entrypoint and Cmd; Docker's reference of ENTRYPOINT.
     """
     if entrypoint is None:
-        first = image.entrypoint
+        first = () if image.entrypoint == ("",) else image.entrypoint  # as Docker clears one
     elif _is_text(entrypoint, "entrypoint"):
         first = _words([entrypoint], "entrypoint") if entrypoint else ()  # type: ignore[list-item]
     else:
@@ -158,14 +159,17 @@ def candidates(program: str, path: str | None) -> tuple[str, ...]:
 def working_directory(image: ImageConfig, workdir: str | os.PathLike[str] | None) -> str:
     """Return the absolute working directory: the caller's, the image's, or "/".
 
+    An image's ".." are resolved as text, beneath the root, as Docker resolves them.
+
     Raises:
         ConfigError: the caller's is relative or climbs.
-        InvalidSpec: the image's climbs.
+        InvalidSpec: the image's is no path.
     """
     if workdir is not None:
         return check_target(workdir, what="workdir")
+    said = "/" + image.workdir
     try:
-        return check_target("/" + image.workdir, what="workdir")
+        return check_target(beneath(said) if ".." in said.split("/") else said, what="workdir")
     except ConfigError as cause:
         raise InvalidSpec(f"the image's {cause.message}") from cause
 

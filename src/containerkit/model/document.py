@@ -171,6 +171,13 @@ class Fields:
         """Return a list of strings, empty when absent."""
         return tuple(self._text(item, name, limit) for item in self._list(name, most))
 
+    def texts_or_text(self, name: str, *, most: int, limit: int = MAX_TEXT) -> tuple[str, ...]:
+        """Return a list of strings; one of a single text may be that text, as Docker reads it."""
+        if isinstance(self._members.get(name), str):
+            text = self.text(name, limit=limit)
+            return (text,) if text else ()
+        return self.texts(name, most=most, limit=limit)
+
     def names(self, name: str, *, most: int, limit: int = 4096) -> tuple[str, ...]:
         """Return the member names of an object (a Go set), empty when absent."""
         return tuple(self._text(key, name, limit) for key in self._mapping(name, most))

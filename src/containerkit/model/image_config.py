@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from posixpath import normpath
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import attrs
@@ -139,8 +140,8 @@ class ImageConfig:
             os=document.text("os", limit=64) or "linux",
             variant=document.text("variant", limit=64) or None,
             created_text=_time(document),
-            entrypoint=fields.texts("Entrypoint", most=MAX_ENTRIES, limit=MAX_ARGUMENT),
-            cmd=fields.texts("Cmd", most=MAX_ENTRIES, limit=MAX_ARGUMENT),
+            entrypoint=fields.texts_or_text("Entrypoint", most=MAX_ENTRIES, limit=MAX_ARGUMENT),
+            cmd=fields.texts_or_text("Cmd", most=MAX_ENTRIES, limit=MAX_ARGUMENT),
             env=_env(fields),
             workdir=fields.text("WorkingDir", limit=_PATH) or "",
             user=fields.text("User", limit=256) or "",
@@ -165,12 +166,14 @@ class ImageConfig:
 
 
 def _env(fields: Fields) -> tuple[str, ...]:
+    """Return what is NAME=value; a bare name has no value, and is looked up nowhere."""
     env = fields.texts("Env", most=MAX_ENTRIES, limit=MAX_ARGUMENT)
-    for entry in env:
-        # The value may be a secret: the message shows none of the entry.
-        if entry.find("=") < 1:
-            fields.refuse("an entry of Env is not NAME=value")
-    return env
+    return tuple(entry for entry in env if entry.find("=") > 0)
+
+
+def beneath(path: str) -> str:
+    """Return an absolute path, its ".." resolved as text: none leads above the root."""
+    return "/" + normpath(f"/{path}").lstrip("/")
 
 
 def _ports(fields: Fields) -> tuple[str, ...]:
@@ -186,10 +189,8 @@ def _is_port(text: str) -> bool:
 
 def _volumes(fields: Fields) -> tuple[str, ...]:
     volumes = fields.names("Volumes", most=MAX_ENTRIES, limit=_PATH)
-    for volume in volumes:
-        if ".." in volume.split("/"):  # CVE-2022-23648
-            fields.refuse(f"Volumes has a path that climbs: {volume[:80]!a}")
-    return tuple(f"/{volume.strip('/')}" for volume in volumes if volume.strip("/."))
+    # No ".." is left to climb by (CVE-2022-23648); the root is no volume.
+    return tuple(dict.fromkeys(path for path in map(beneath, volumes) if path != "/"))
 
 
 def _diff_ids(document: Fields, most: int) -> tuple[Digest, ...]:
@@ -215,7 +216,7 @@ def _healthcheck(fields: Fields | None) -> ImageHealthcheck | None:
     if not test:
         return None
     if test[0] not in ("NONE", "CMD", "CMD-SHELL"):
-        fields.refuse("Test starts with neither NONE nor CMD nor CMD-SHELL")
+        return None  # as Docker takes a kind of test that it does not know
     return ImageHealthcheck(
         test,
         fields.integer("Interval"),

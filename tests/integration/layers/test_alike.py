@@ -88,3 +88,12 @@ def test_an_acl_leaves_no_mode_that_is_wider(
     unpack(head + entry(b"x", kind, mode=0o664) + END, tmp_path / "here")
     found = (tmp_path / "here/x").stat().st_mode & 0o777
     assert found == mode | (0o700 if kind == b"5" and found & 0o100 else 0)
+
+
+@pytest.mark.parametrize(("said", "found"), [(0o700, 0o755), (0o1777, 0o1777), (0o2711, 0o2755)])
+def test_a_user_can_enter_the_root_of_any_layer(said: int, found: int, tmp_path: Path) -> None:
+    """As ``tar -C $(mktemp -d) .`` makes one; a directory within keeps its mode: the control."""
+    (tmp_path / "here").mkdir()
+    unpack(entry(b"./", b"5", mode=said) + entry(b"d", b"5", mode=0o700) + END, tmp_path / "here")
+    assert (tmp_path / "here").stat().st_mode & 0o7777 == found
+    assert (tmp_path / "here/d").stat().st_mode & 0o7777 == 0o700

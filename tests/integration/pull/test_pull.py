@@ -78,6 +78,26 @@ def test_an_image_for_another_platform_than_asked_for_is_refused(
         store.images.pull(reference, platform="linux/s390x")
 
 
+@pytest.mark.parametrize("system", ["windows", "freebsd"])
+def test_an_image_that_is_not_for_linux_is_refused(
+    store: Store, registry: RegistryServer, system: str
+) -> None:
+    platform = f"{system}/amd64"
+    reference = registry.push("os/a", ocibuild.image([{"p": "x"}], platform=platform))
+    for asked in (None, platform):
+        with pytest.raises(ImageNotFound, match="only images for Linux") as refused:
+            store.images.pull(reference, platform=asked)
+        assert "platform=" in (refused.value.hint or "")
+
+
+def test_an_image_of_zeros_is_one(store: Store, registry: RegistryServer) -> None:
+    """Its layer is a thousand times its blob: what it holds counts first, how it is packed later."""
+    zeros = ocibuild.layer({"zeros": b"\0" * (300 << 20)})
+    assert 250 * len(zeros.data) < 300 << 20
+    image = store.images.pull(registry.push("zeros/a", ocibuild.image([zeros])))
+    assert image.size < 300 << 20
+
+
 def test_an_image_without_layers(store: Store, registry: RegistryServer) -> None:
     image = store.images.pull(registry.push("empty/a", ocibuild.image([])))
     assert image.layers == ()

@@ -157,3 +157,12 @@ def test_no_host_names(name: str) -> None:
 
 def test_the_default_host_name() -> None:
     assert host_name(None, "default") == "default"
+
+
+def test_an_entrypoint_of_one_empty_word_is_none() -> None:
+    """As Docker clears one: ``ENTRYPOINT [""]``."""
+    image = ImageConfig(entrypoint=("",), cmd=("true", "x"))
+    assert command_line(image, None, None) == ("true", "x")
+    assert command_line(image, ["id"], None) == ("id",)
+    with pytest.raises(ConfigError, match="empty"):  # the caller's own is a mistake
+        command_line(image, ["id"], [""])
