@@ -191,7 +191,8 @@ def fetch(
             if position - mark >= client.policy.progress:
                 mark, failures = position, 0
             failures += 1
-            wait = client.policy.delay(error, failures, luck=random.random())  # noqa: S311
+            luck = random.random()  # noqa: S311 (not a secret)
+            wait = client.policy.delay(error, failures, luck=luck, answered=position > offset)
             if wait is None:
                 raise
             retry.pause(wait, cancelled)

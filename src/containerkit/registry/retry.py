@@ -30,6 +30,8 @@ class Policy:
     Args:
         tries: in all, for one request; for a download: in a row without progress.
         unreachable_tries: in all, when nothing listens or the name is unknown.
+        restart_tries: in a row, when a download finds nobody listening where somebody answered
+            before; the waits are 7.9 s at least, time for a registry to be restarted.
         first_delay: seconds before the second try; doubled each time.
         longest_delay: seconds, of our own accord.
         longest_retry_after: seconds, when the registry asks for it; more ends in its error.
@@ -38,23 +40,28 @@ class Policy:
 
     tries: int = 5
     unreachable_tries: int = 2
+    restart_tries: int = 7
     first_delay: float = 0.25
     longest_delay: float = 8.0
     longest_retry_after: float = 60.0
     progress: int = 1 << 20
 
-    def delay(self, error: BaseException, failures: int, *, luck: float) -> float | None:
+    def delay(
+        self, error: BaseException, failures: int, *, luck: float, answered: bool = False
+    ) -> float | None:
         """Return the seconds to wait before the next try, None to give up.
 
         Args:
             error: of the last try.
             failures: tries that failed so far, at least 1.
             luck: from 0 to 1; spreads the clients that failed together.
+            answered: the registry did, earlier in the same download.
         """
         if not getattr(error, "retryable", False):
             return None
         unreachable = getattr(error, "errno", None) in _UNREACHABLE
-        if failures >= (self.unreachable_tries if unreachable else self.tries):
+        tries = self.restart_tries if answered else self.unreachable_tries
+        if failures >= (tries if unreachable else self.tries):
             return None
         asked = getattr(error, "retry_after", None)
         if asked is not None:

@@ -36,6 +36,15 @@ def test_nobody_listening_is_told_soon() -> None:
     assert Policy().delay(refused, 2, luck=0) is None
 
 
+def test_a_registry_that_is_restarted_during_a_download_is_waited_for() -> None:
+    refused = TransportError("x", errno=errno.ECONNREFUSED, retryable=True)
+    policy = Policy()
+    waits = [policy.delay(refused, n, luck=0, answered=True) for n in range(1, 8)]
+    assert waits[-1] is None
+    assert sum(wait or 0 for wait in waits) >= 5
+    assert policy.delay(refused, 2, luck=0) is None  # the control: nobody ever answered
+
+
 def test_retry_after_is_honoured_and_capped() -> None:
     def limited(seconds: float) -> RateLimited:
         return RateLimited("x", retryable=True, retry_after=seconds)
