@@ -413,9 +413,11 @@ class Inside(Verbs):
         Raises:
             InvalidStatus: it has ended, or was removed.
             ConfigError: it keeps no log.
+            EngineClosed: its engine was closed.
         """
         from containerkit.runtime.attach import Attached
 
+        self._keeper.require_open()
         return Attached(self)
 
     def logs(

@@ -23,6 +23,8 @@ ACTIONS: dict[str, Callable[[ck.Container], object]] = {
     "remove": lambda box: box.remove(force=True),
     "exec": lambda box: box.exec(["true"]),
     "popen": lambda box: box.popen(["true"]),
+    "attach": lambda box: box.attach(),
+    "commit": lambda box: box.commit(),
     "write": lambda box: box.files.write_text("/tmp/x", "x"),
 }
 
