@@ -207,3 +207,11 @@ def test_a_process_killed_while_it_copies(engine_root: Path, busybox: str, verb:
     with ck.Engine.open(engine_root) as engine:
         assert engine.containers.list() == ()
         assert engine.run(busybox, ["true"], security=AUTO).exit.ok
+
+
+def test_a_root_that_has_run_the_host_image_alone(engine_root: Path) -> None:
+    """It has no catalog yet, and copies with ids of the range to remove."""
+    with ck.Engine.open(engine_root) as engine:
+        number = engine.run(None, ["id", "-u"], text=True, security=AUTO).stdout
+    assert number == "0\n"
+    assert not list((engine_root / "containers").iterdir())

@@ -139,7 +139,8 @@ class Inside:
 def root_of(path: Path) -> Path | None:
     """Return the root directory that a path is in, if its ids are more than the user's own."""
     for directory in path.absolute().parents:
-        if (directory / "owners").is_dir() and (directory / "catalog.sqlite").exists():
+        # A root that has run nothing but the host image has no catalog yet.
+        if (directory / "owners").is_dir() and userns.is_recorded(directory):
             return None if userns.ids_of(directory).single else directory
     return None
 

@@ -194,6 +194,11 @@ def read_map(path: str | Path) -> IdMap:
 
 
 @refusals("find out which ids containers have")
+def is_recorded(root: Path) -> bool:
+    """Return whether a directory says what ids its containers have: a root of an ordinary user."""
+    return (root / _RECORD).exists()
+
+
 def ids_of(root: Path) -> Ids:
     """Return the ids of a root's containers, written down in it on first use.
 
