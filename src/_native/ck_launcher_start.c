@@ -199,8 +199,8 @@ void ck_launcher_start(struct ck_launcher *l, const void *plan, size_t size, int
         error = -EINVAL; /* it would run here, in no container, or in none that can be had */
     if (!error && start.plan.header->n_inputs != n_fds - 1)
         error = -EBADF;
-    if (!error && ck_wait_for(fds[0], POLLIN, 0) > 0)
-        error = -ECHILD; /* given up or killed while this process was stopped: nothing is begun */
+    if (!error && ck_wait_for(fds[0], 0, 0) > 0)
+        error = -ECHILD; /* its caller has gone while this process was stopped: nothing is begun */
     if (!error && !ck_launcher_is_full(fds[n_fds - 1]))
         start.container = ck_launcher_new(l, fds[0]);
     if (start.container) {

@@ -122,15 +122,15 @@ int ck_child_close(struct ck_child *child)
 {
     unsigned first = CK_REPORT_FD + 1;
 
-    if (child->orphans) {
+    if (child->orphans)
         CK_TRY(child->orphans = ck_dup_above(child->orphans, CK_REPORT_FD + 1));
-        if ((unsigned)child->orphans > first)
-            CK_TRY(ck_close_range(first, (unsigned)child->orphans - 1, 0));
-        first = (unsigned)child->orphans + 1;
-    }
     CK_TRY(ck_dup_to(child->report, CK_REPORT_FD));
     child->report = CK_REPORT_FD;
     CK_TRY(ck_set_cloexec(child->report));
+    if ((unsigned)child->orphans > first)
+        CK_TRY(ck_close_range(first, (unsigned)child->orphans - 1, 0));
+    if (child->orphans)
+        first = (unsigned)child->orphans + 1;
     for (int i = 0; i < CK_SLOTS; i++)
         child->slots[i] = -1;
     child->root = child->last = child->user = -1;

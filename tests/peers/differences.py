@@ -30,6 +30,7 @@ NO_WIDER = "the mask of an access list that is not kept is not the mode of the g
 RUNC = "what runc says once it has begun is code 1; here the call fails, and says why"
 NAMED = "the code for a command that cannot run is for commands alone"
 BELOW = "a relative directory is one below the root"
+CLIMBS = "what climbs in an image's directory stays beneath the root"
 KEPT = "what is at a volume's place already is left as it is"
 NO_NETWORK = "there is no resolv.conf where there is no network"
 DEV = "/dev is read-only"
@@ -52,6 +53,14 @@ DIFFERENCES: Mapping[str, Difference] = {
     "program/no interpreter": Difference(RUNC, refused=True, code=126),
     "program/an empty file": Difference(RUNC, refused=True, code=126),
     "program/a broken binary": Difference(RUNC, refused=True, code=126),
+    # ---- what an image says that Docker refuses
+    "env/no name": Difference(
+        "a variable without a name is left out",
+        out=("HOME=/root", "HOSTNAME=peer", "PATH=/usr/local/bin:/usr/bin:/bin"),
+    ),
+    "workdir/relative/../x": Difference(CLIMBS, out=("/x", "755 0:0")),
+    "workdir/..": Difference(CLIMBS, out=("/", "755 0:0")),
+    "workdir/../..": Difference(CLIMBS, out=("/", "755 0:0")),
     # ---- users
     "passwd/an id twice/app": Difference("the home is the named user's", like_podman=True),
     "passwd/broken lines/app": Difference(
@@ -152,23 +161,12 @@ DIFFERENCES: Mapping[str, Difference] = {
 }
 
 TO_BE_MENDED = (
-    "command/cmd a text",
-    "command/cmd a text of one word",
     "command/cmd an empty text",
     "command/cmd of an empty word",
     "command/cmd with a null",
-    "command/entrypoint a text",
-    "command/entrypoint a text of words",
-    "command/entrypoint of an empty word",
     "command/entrypoint of two empty words",
     "command/entrypoint that begins empty",
-    "command/entrypoint an empty text",
     "command/shell a text",
-    "command/given beside an empty one",
-    "user/app:",
-    "user/1000:",
-    "user/:extra",
-    "user/:1001",
     "user/:",
     "user/app:app:app",
     "user/01000",
@@ -185,21 +183,12 @@ TO_BE_MENDED = (
     "passwd/an absolute link/1000",
     "passwd/a link that leaves/app",
     "passwd/a link that leaves/1000",
-    "workdir//..",
-    "workdir//a/../b",
-    "workdir//srv/../home",
     "workdir/given /a/../b",
-    "volume/with dots",
-    "volume/with dots that leave",
     "hard link/of another mode",
     "hard link/of another owner",
-    "env/no equals",
-    "env/empty",
     "env/path without equals",
     "env/home empty",
     "env/with a null",
-    "config/health of an unknown word",
-    "config/health an empty word",
     "config/health negative",
     "config/health of negative retries",
 )

@@ -22,10 +22,12 @@ ROOM = Room(1000, 1 << 20)
 
 
 def shown(top: Path) -> dict[str, tuple[Any, ...]]:
-    """A description without sockets, which no layer has, and the time of the root."""
+    """A description without sockets, which no layer has, the time of the root, and what of its mode a
+    layer's root always has.
+    """
     found = {name: told for name, told in described(top).items() if told[0] != stat.S_IFSOCK}
-    kind, owner, _, *rest = found["."]
-    return {**found, ".": (kind, owner, 0, *rest)}
+    kind, (uid, gid, mode), _, *rest = found["."]
+    return {**found, ".": (kind, (uid, gid, mode | 0o755), 0, *rest)}
 
 
 @settings(max_examples=60)

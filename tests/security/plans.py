@@ -82,7 +82,7 @@ def replaced(code: Code, *steps: Op) -> Iterator[None]:
         yield
 
 
-MANY = 400
+MANY = 330
 
 
 @contextmanager

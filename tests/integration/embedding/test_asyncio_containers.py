@@ -184,7 +184,7 @@ def test_execs_cancelled_at_any_moment(engine_root: Path, busybox: str) -> None:
                 )
                 if process is not None:
                     await process.close()
-            assert len(await container.top()) == 1
+            assert len([task for task in await container.top() if task.state != "Z"]) == 1
             assert (await container.exec(["echo", "fine"])).stdout == b"fine\n"
 
     with_engine(engine_root, busybox, main)

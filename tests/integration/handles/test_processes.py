@@ -211,7 +211,7 @@ def test_closing_the_engine_removes_its_own(
         assert engine.containers.list() == (kept,)
         with engine.containers.create(busybox, name="closed"):
             pass
-        with pytest.raises(ck.InvalidStatus):
+        with pytest.raises(ck.EngineClosed):
             one.start()
 
 

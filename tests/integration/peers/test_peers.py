@@ -48,7 +48,8 @@ def wrong(name: str, found: Answer) -> str | None:
     """Say what is wrong with an answer, None when it is Docker's, or the one that is meant."""
     peers, meant = RECORDED[name], differences.of(name)
     if found == peers["docker"]:
-        return f"{name}: as Docker now, so no difference is meant" if meant else None
+        known = meant or differences.is_to_be_mended(name)
+        return f"{name}: as Docker now, so no difference is meant" if known else None
     if meant is None and differences.is_to_be_mended(name):
         return None
     expected = differences.expected(meant, peers) if meant else peers["docker"]
