@@ -39,8 +39,14 @@ MARKED_ONLY: Sequence[launchers.Change] = (
     ("ck_launcher_prepare.c", "    start->slots[op->fd[0]] = -1;\n", ""),
     (
         "ck_launcher_agent.c",
-        "            ck_close_at(&fds[1]);\n        run(l->packet, (size_t)got, fds, n, fds[1], AGENT_USER);",
-        "            run(l->packet, (size_t)got, fds, n, -1, AGENT_USER);",
+        (
+            "        if (grouped && l->unified >= 0) /* it is in the group: its directory leads to the host's */\n"
+            "            ck_close_at(&fds[1]);\n        run(l->packet, (size_t)got, fds, n, fds[1], AGENT_USER);"
+        ),
+        (
+            "        run(l->packet, (size_t)got, fds, n, grouped && l->unified >= 0 ? -1 : fds[1],"
+            " AGENT_USER);"
+        ),
     ),
 )
 
