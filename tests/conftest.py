@@ -121,6 +121,13 @@ statistics, recovery), and the ways of mounting that are for kernels older than 
 """
 
 
+CGROUP1 = (
+    "test_pages_that_outlive_a_container_are_not_the_nexts",
+    "test_stop_does_not_wait_for_who_gets_no_signal",
+)
+"""Not run with version 2: groups are used again in version 1 alone; the other is to be looked at there."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What is below INTEGRATION is an integration test, and needs root."""
     kernel = tuple(str(HERE / path) for path in KERNEL)
@@ -132,7 +139,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.needs("containers"))
         if str(item.path).startswith(kernel):
             item.add_marker(pytest.mark.kernel)
-        if f"{item.path}::{item.name}".startswith(cgroup2):
+        if f"{item.path}::{item.name}".startswith(cgroup2) and item.name not in CGROUP1:
             item.add_marker(pytest.mark.cgroup2)
 
 
