@@ -110,7 +110,8 @@ fuzz: dev $(DONE)/packages-fuzz ## hostile input for the C core, S=60 seconds a 
 mutants: dev $(DONE)/packages-test ## chosen lines broken in a copy: tests must notice each; T= for some of them
 	$(BIN)/python -m tests.mutants $(if $(T),--only "$(T)")
 
-# The same each day, and no C to compile.
+# The same rows each time, all of one Python file.  The first run compiles the C core for the copy in
+# which lines are broken; later ones compile what has changed since.
 sample-mutants: dev $(DONE)/packages-test
 	@$(BIN)/python -m tests.mutants --only registry/auth.py
 

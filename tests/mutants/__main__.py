@@ -1,6 +1,6 @@
 """Break the lines of the table one by one in a copy of the checkout, and run the tests that must notice.
 
-    python -m tests.mutants [--only TEXT] [--sample N] [--seed S]
+    python -m tests.mutants [--only TEXT]
 
 The same tests pass in the copy as it is; then each mutant has to make at least one of its tests
 fail: in the test itself, or by what the test leaves behind.  A test that cannot be collected or set
@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -122,14 +121,10 @@ def verdict(mutant: Mutant) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("--only", default="", help="rows with this text in their file or meaning")
-    parser.add_argument("--sample", type=int, help="so many of them, drawn by lot")
-    parser.add_argument("--seed", type=int, default=None, help="of the lot; else the day")
     options = parser.parse_args()
     chosen = [m for m in MUTANTS if options.only in f"{m.file} {m.breaks}"]
-    if options.sample is not None and options.sample < len(chosen):
-        seed = options.seed if options.seed is not None else int(time.time() // 86400)
-        print(f"mutants: a sample of {options.sample}, --seed {seed}")
-        chosen = random.Random(seed).sample(chosen, options.sample)
+    if not chosen:
+        parser.error(f"no row has {options.only!r} in its file or meaning")
     results: dict[str, int] = {}
     with copied.copy():
         tests = sorted({test for mutant in chosen for test in mutant.tests})
