@@ -132,8 +132,8 @@ bars: dev $(DONE)/packages-test ## 1,000 runs, 100 OOM kills, bombs, floods, orp
 bench: dev $(DONE)/packages-bench ## measure containerkit beside its peers; writes docs/benchmarks.md
 	$(BIN)/python -m benchmarks
 
-wheel: $(DONE)/venv ## one abi3 wheel for every Python from 3.11 on, in dist/
-	$(BIN)/pip wheel -qq --disable-pip-version-check --no-deps --wheel-dir dist .
+wheel: $(DONE)/install-dev ## abi3 wheels for every Python from 3.11 on, in dist/: manylinux, musllinux
+	@$(BIN)/python tools/wheels.py
 
 clean: ## remove what was built; .venv goes too
 	rm -rf $(VENV) build dist .cache .hypothesis src/*.egg-info src/containerkit/*.so src/containerkit/ck-launcher

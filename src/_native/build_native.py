@@ -98,6 +98,15 @@ def make_ffibuilder() -> FFI:
     return builder
 
 
+def musl_compiler() -> list[str]:
+    """Return the command that compiles for musl, of the Debian package musl-tools.
+
+    musl brings no kernel headers; the system's come last, so that its libc headers do not win.
+    """
+    multiarch = f"/usr/include/{platform.machine()}-linux-gnu"
+    return ["musl-gcc", "-idirafter", "/usr/include", "-idirafter", multiarch]
+
+
 def launcher_compiler() -> list[str]:
     """Choose the compiler for the static launcher: $CK_LAUNCHER_CC, musl-gcc, or cc with glibc.
 
@@ -107,12 +116,9 @@ def launcher_compiler() -> list[str]:
     chosen = os.environ.get("CK_LAUNCHER_CC")
     if chosen:
         return shlex.split(chosen)
-    musl = shutil.which("musl-gcc")
-    if musl is None:
-        return shlex.split(os.environ.get("CC", "cc"))
-    # musl brings no kernel headers; the system's come last, so that its libc headers do not win.
-    multiarch = f"/usr/include/{platform.machine()}-linux-gnu"
-    return [musl, "-idirafter", "/usr/include", "-idirafter", multiarch]
+    if shutil.which("musl-gcc"):
+        return musl_compiler()
+    return shlex.split(os.environ.get("CC", "cc"))
 
 
 def build_launcher(output: Path) -> None:

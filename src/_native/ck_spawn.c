@@ -67,6 +67,9 @@ static int between(void *arg)
     return 0;
 }
 
+/* Signals are held back by sigprocmask, which in each libc of Linux is of the calling thread alone:
+ * pthread_sigmask is in glibc's libc.so from 2.32 on only. */
+
 /* Have run called by a process that shares memory and descriptors with us and is gone when this
  * returns.  Its stack is the upper half of what *stack is set to; the lower is for a child of its own. */
 static int run_between(int (*run)(void *), void *arg, char **stack)
@@ -79,13 +82,13 @@ static int run_between(int (*run)(void *), void *arg, char **stack)
     if (*stack == MAP_FAILED)
         return -errno;
     sigfillset(&all); /* a handler of the embedding program must not run in the children */
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    sigprocmask(SIG_SETMASK, &all, &before);
     pid = clone(run, *stack + 2 * STACK, CLONE_VM | CLONE_VFORK | CLONE_FILES, arg);
     if (pid < 0)
         error = -errno;
     while (pid > 0 && waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
         continue;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    sigprocmask(SIG_SETMASK, &before, NULL);
     munmap(*stack, 2 * STACK);
     return error;
 }
@@ -153,7 +156,7 @@ int ck_spawn_namespace(int trial, int *pidfd)
 
     CK_TRY(ck_pipe(ends));
     sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    sigprocmask(SIG_SETMASK, &all, &before);
     pid = ck_clone(CLONE_NEWUSER | more, -1, pidfd);
     if (pid == 0) { /* nothing of ours stays open in it but what tells it our end */
         if (trial)
@@ -164,7 +167,7 @@ int ck_spawn_namespace(int trial, int *pidfd)
         ck_read(0, &end, 1);
         ck_exit(0);
     }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    sigprocmask(SIG_SETMASK, &before, NULL);
     ck_close(ends[0]);
     if (pid < 0)
         ck_close(ends[1]);

@@ -58,14 +58,14 @@ CK_CALL(int, ck_ftruncate, (int fd, off_t size), ftruncate(fd, size))
 CK_CALL(int, ck_flock, (int fd, int operation), flock(fd, operation))
 CK_CALL(int, ck_fchdir, (int fd), fchdir(fd))
 CK_CALL(int, ck_chdir, (const char *path), chdir(path))
-/* ---- names */
-CK_CALL(int, ck_fstat, (int fd, struct stat *st), fstat(fd, st))
+/* ---- names: glibc has fstat, fstatat and mknodat as functions of their own from 2.33 on only */
+CK_CALL(int, ck_fstat, (int fd, struct stat *st), syscall(SYS_fstat, fd, st))
 CK_CALL(int, ck_fstatfs, (int fd, struct statfs *st), fstatfs(fd, st))
 CK_CALL(int, ck_fstatat, (int dirfd, const char *path, struct stat *st, int flags),
-        fstatat(dirfd, path, st, flags))
+        syscall(SYS_newfstatat, dirfd, path, st, flags))
 CK_CALL(int, ck_mkdirat, (int dirfd, const char *path, mode_t mode), mkdirat(dirfd, path, mode))
 CK_CALL(int, ck_mknodat, (int dirfd, const char *path, mode_t mode, dev_t dev),
-        mknodat(dirfd, path, mode, dev))
+        syscall(SYS_mknodat, dirfd, path, mode, (unsigned)dev))
 CK_CALL(int, ck_symlinkat, (const char *target, int dirfd, const char *path),
         symlinkat(target, dirfd, path))
 CK_CALL(int, ck_linkat, (int olddir, const char *oldpath, int newdir, const char *newpath, int flags),

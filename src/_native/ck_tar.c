@@ -81,13 +81,27 @@ static int read_field(const uint8_t *field, size_t width, int64_t *out)
     return 0;
 }
 
+/* The number at the front of a text, and where it ends; UINT64_MAX: it is larger.  (strtoull is
+ * another function of glibc from one version of its headers to the next.) */
+static uint64_t read_digits(const char *text, char **end)
+{
+    uint64_t value = 0;
+    bool over = false;
+
+    for (; is_digit(*text); text++)
+        over |= __builtin_mul_overflow(value, 10, &value) ||
+                __builtin_add_overflow(value, (uint64_t)(*text - '0'), &value);
+    *end = (char *)text;
+    return over ? UINT64_MAX : value;
+}
+
 /* A record's value: [-]digits, with a fraction when nsec is given. */
 static int read_decimal(const char *text, int64_t *out, int64_t *nsec)
 {
     bool negative = *text == '-';
     const char *digits = text + negative;
     char *at;
-    unsigned long long whole = strtoull(digits, &at, 10);
+    uint64_t whole = read_digits(digits, &at);
     int64_t unit = 1000000000, part = 0;
 
     if (!is_digit(*digits) || whole > INT64_MAX)
@@ -123,7 +137,7 @@ int ck_tar_record(const struct ck_tar *tar, size_t *cursor, char **key, char **v
 {
     size_t left = tar->text[CK_TAR_PAX].size - *cursor;
     char *start = tar->text[CK_TAR_PAX].data + *cursor, *at, *end;
-    unsigned long long length = strtoull(start, &at, 10); /* a NUL follows the text */
+    uint64_t length = read_digits(start, &at); /* a NUL follows the text */
     bool again = tar->entry.texts & 1u << CK_TAR_PAX;
 
     if (!left)
