@@ -282,4 +282,5 @@ if not TYPE_CHECKING:  # so that a misspelt name is an error to them
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    """Return the public names: submodules that are loaded by now are none of them."""
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -337,10 +337,10 @@ class Engine(Caring):
     ) -> Iterator[Startable]:
         """Find what to start and keep its layers from being removed meanwhile."""
         self._require_open()
-        if image is None or not (isinstance(image, str) or hasattr(image, "chain_ids")):
+        if image is None or not (isinstance(image, str) or hasattr(image, "_chain_ids")):
             from containerkit.images.host import host_image
 
-            if image is not None and not hasattr(image, "rootfs"):
+            if image is not None and not hasattr(image, "_rootfs"):
                 raise ConfigError(
                     f"image {image!r} is no image", hint='as "alpine:3.20", an Image, or None'
                 )

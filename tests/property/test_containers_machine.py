@@ -38,7 +38,7 @@ class FakeImage:
 
     digest = f"sha256:{'1' * 64}"
     config = ImageConfig(labels={"from": "image"})
-    rootfs = Rootfs((Overlay("/", ("layers/a",)),))
+    _rootfs = Rootfs((Overlay("/", ("layers/a",)),))
     chain_ids = (f"sha256:{'2' * 64}",)
 
 

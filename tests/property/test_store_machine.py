@@ -154,7 +154,7 @@ class StoreMachine(RuleBasedStateMachine):
             found = self.store.images.get(image)
             with self.store.images._lease(found):
                 self.store.images.gc()
-                assert all(self.store.snapshots.path(one).is_dir() for one in found.chain_ids)
+                assert all(self.store.snapshots.path(one).is_dir() for one in found._chain_ids)
 
     # ---- what always holds
 

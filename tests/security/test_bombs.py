@@ -286,7 +286,7 @@ def test_each_limit_of_an_image(limit: str, engine_root: Path) -> None:
         assert len(image.config.labels["much"]) == 2000
         store.catalog.row("SELECT 1")
         with store.images._lease(image):
-            assert image.rootfs.mounts
+            assert image._rootfs.mounts
 
 
 def test_an_engine_has_limits(engine_root: Path) -> None:

@@ -58,23 +58,11 @@ NOT_AWAITED = {
 }
 """Methods that are the same in both faces, and why they need not be awaited."""
 
-INTERNAL = {
-    "Images.root": "a path that the engine has too",
-    "Images.snapshots": "the engine's, for what containers need",
-    "Image.rootfs": "for the engine alone",
-    "Image.chain_ids": "for the engine alone",
-    "Reader.fill": "what the reading is made of",
-    "Reader.drain": "what the reading is made of",
-    "Reader.forget": "for forked children",
-    "Writer.forget": "for forked children",
-}
-"""What users of the blocking face are not offered either, though it has no underscore."""
-
 CASES = [
     pytest.param(blocking, own, name, id=f"{own.__name__}.{name}")
     for blocking, own in PAIRS.items()
     for name in sorted({*dir(blocking), *getattr(blocking, "__slots__", ())})
-    if not name.startswith("_") and f"{own.__name__}.{name}" not in INTERNAL
+    if not name.startswith("_")
 ]
 
 

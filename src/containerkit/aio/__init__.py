@@ -48,3 +48,8 @@ __all__ = [
 
 for _name in __all__:
     present(globals()[_name])
+
+
+def __dir__() -> list[str]:
+    """Return the public names: submodules are none of them."""
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -100,7 +100,7 @@ class Reader(Generic[AnyStr]):
         if not self._core.ended:
             if not await adrive(until_readable(self._core.fileno(), deadline)):
                 return False
-            self._core.fill()
+            self._core._fill()
         return True
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ T_co = TypeVar("T_co", covariant=True)
 class Source(Protocol[T_co]):
     """An iterator of the blocking face, as drivers of waits see it."""
 
-    def take(self) -> Waiting[T_co | None]:
+    def _take(self) -> Waiting[T_co | None]:
         """Return the next value; None after the last one."""
 
     def close(self) -> None:
@@ -38,7 +38,7 @@ class Stream(AsyncIterator[T_co]):
         self._source = source
 
     async def __anext__(self) -> T_co:
-        value = await adrive(self._source.take())
+        value = await adrive(self._source._take())
         if value is None:
             raise StopAsyncIteration
         return value

@@ -63,16 +63,14 @@ class HostImage:
         id: "sha256:…" of what the image itself holds and of which directories it gives; the
             content of those directories is not part of it.
         config: environment and default command; no entrypoint.
-        rootfs: the mounts.
         notes: what could not be given as asked or only read-only, and why; one line each.
-        tree: directory of the skeleton relative to the engine's root; in use while a container is.
     """
 
     id: str
     config: ImageConfig = attrs.field(repr=False)
-    rootfs: Rootfs = attrs.field(repr=False)
+    _rootfs: Rootfs = attrs.field(repr=False)
     notes: tuple[str, ...]
-    tree: str = attrs.field(repr=False)
+    _tree: str = attrs.field(repr=False)
 
     @property
     def digest(self) -> str:
@@ -109,7 +107,7 @@ def host_image(
     known = _known.get(request)
     if known is not None:
         stamp, image = known
-        if _take_stamp(stamp) == stamp and os.path.exists(f"{root}/{image.tree}"):
+        if _take_stamp(stamp) == stamp and os.path.exists(f"{root}/{image._tree}"):
             return image
     stamp = _take_stamp((*_WATCHED, *python.prefixes, python.stdlib, *python.executables, *given))
     image = _image(_find(Path(root), request, stamp))

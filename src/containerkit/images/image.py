@@ -55,15 +55,14 @@ class Image:
         references: canonical names, sorted.
         size: bytes of manifest, config and layers as stored.
         layers: lowest first.
-        chain_ids: of the layers, as snapshots want them.
     """
 
     __slots__ = (
+        "_chain_ids",
         "_config",
         "_images",
+        "_mounts",
         "_record",
-        "_rootfs",
-        "chain_ids",
         "digest",
         "id",
         "layers",
@@ -75,12 +74,12 @@ class Image:
         self._images = images
         self._record = record
         self._config: ImageConfig | None = None
-        self._rootfs: Rootfs | None = None
+        self._mounts: Rootfs | None = None
         self.id = str(record.id)
         self.digest = str(record.digest)
         self.references = record.references
         self.size = record.size
-        self.chain_ids: tuple[Digest, ...] = tuple(layer.chain_id for layer in record.layers)
+        self._chain_ids: tuple[Digest, ...] = tuple(layer.chain_id for layer in record.layers)
         self.layers = tuple(
             Layer(str(one.digest), str(one.diff_id), str(one.chain_id), one.media_type, one.size)
             for one in record.layers
@@ -99,11 +98,11 @@ class Image:
         return self._config
 
     @property
-    def rootfs(self) -> Rootfs:
+    def _rootfs(self) -> Rootfs:
         """The layers as mounts; usable while a lease on them is held."""
-        if self._rootfs is None:
-            self._rootfs = self._images._snapshots.rootfs(self.chain_ids)
-        return self._rootfs
+        if self._mounts is None:
+            self._mounts = self._images._snapshots.rootfs(self._chain_ids)
+        return self._mounts
 
     @property
     def pinned(self) -> str:
@@ -163,18 +162,18 @@ class Image:
         from containerkit.state import events
 
         known = self.digest if reference is None else str(Reference.parse(reference))
-        events.append(self._images.root, kind, self.id, image=known)
+        events.append(self._images._root.path, kind, self.id, image=known)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Image):
             return NotImplemented
-        return (self._images.root, self.digest) == (other._images.root, other.digest)
+        return (self._images._root.path, self.digest) == (other._images._root.path, other.digest)
 
     def __hash__(self) -> int:
-        return hash((self._images.root, self.digest))
+        return hash((self._images._root.path, self.digest))
 
     def __reduce__(self) -> tuple[Callable[[str, str], Image] | None, tuple[str, str]]:
-        return self._images.reopen, (str(self._images.root), self.digest)
+        return self._images._reopen, (str(self._images._root.path), self.digest)
 
     def __repr__(self) -> str:
         name = self.references[0] if self.references else "no name"

@@ -11,7 +11,6 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from containerkit.errors import Conflict, ImageNotFound, InUse, InvalidReference
@@ -70,19 +69,9 @@ class Images:
         self._snapshots = snapshots
         self._make_client = client
         self._clients: dict[int, RegistryClient] = {}
-        self.reopen: Callable[[str, str], Image] | None = None  # what a pickle of an image calls
+        self._reopen: Callable[[str, str], Image] | None = None  # what a pickle of an image calls
         self._mirrors = tuple(mirrors)
         self._limits = limits
-
-    @property
-    def root(self) -> Path:
-        """The root directory."""
-        return self._root.path
-
-    @property
-    def snapshots(self) -> Snapshotter:
-        """The unpacked layers."""
-        return self._snapshots
 
     # ---- look up
 
@@ -149,7 +138,7 @@ class Images:
         if key not in memo:
             self._restore(image)
             memo[key] = True
-        return self._snapshots.lease(image.chain_ids)
+        return self._snapshots.lease(image._chain_ids)
 
     # ---- bring in
 
@@ -252,7 +241,7 @@ class Images:
         """
         from containerkit.images.host import host_image
 
-        return host_image(self.root, paths=paths, site_packages=site_packages)
+        return host_image(self._root.path, paths=paths, site_packages=site_packages)
 
     # ---- name and remove
 
@@ -355,7 +344,7 @@ class Images:
         return ImageConfig.parse(data, limit=DOCUMENT_MAX, layers=LAYERS_MAX)
 
     def _restore(self, image: Image) -> None:
-        missing = set(image.chain_ids) - self._snapshots.usable(image.chain_ids)
+        missing = set(image._chain_ids) - self._snapshots.usable(image._chain_ids)
         if missing:
             from containerkit.images.layer import Store, restore_layer
 

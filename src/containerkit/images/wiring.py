@@ -116,7 +116,7 @@ class Stores:
             mirrors=self._mirrors,
             limits=self._limits,
         )
-        images.reopen = self._reopen
+        images._reopen = self._reopen
         return images
 
     def _client(self) -> RegistryClient:

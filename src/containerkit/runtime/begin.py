@@ -346,7 +346,7 @@ def leased(keeper: Keeper, kept: Kept) -> Iterator[None]:
     try:
         lease = images._lease(images.get(kept.digest))
     except ImageNotFound:
-        lease = images.snapshots.lease([Digest.parse(one) for one in kept.chain_ids])
+        lease = images._snapshots.lease([Digest.parse(one) for one in kept.chain_ids])
     with lease:
         yield
 

@@ -65,6 +65,11 @@ class Kept(NamedTuple):
     command: Command | None
     options: ContainerOptions
 
+    @property
+    def _rootfs(self) -> Rootfs:
+        """Its files, under the name that they have in an image: either can be started."""
+        return self.rootfs
+
     @classmethod
     def of(cls, row: Row) -> Kept:
         """Return what a row says.
@@ -175,8 +180,8 @@ def _create(
     detached = options.get("lifetime", "owner") == "detached"
     if mark is None:
         mark = marks.DETACHED if detached else marks.owner_mark(launcher.id)
-    chain_ids = tuple([str(one) for one in getattr(image, "chain_ids", ())])
-    kept = Kept(image.digest, image.config, image.rootfs, chain_ids, command, options)
+    chain_ids = tuple([str(one) for one in getattr(image, "_chain_ids", ())])
+    kept = Kept(image.digest, image.config, image._rootfs, chain_ids, command, options)
     row = Row(
         id=identity,
         name=_given_name(options) or free_name(),

@@ -301,7 +301,7 @@ def named(image: ImageLike) -> str:
     references: Sequence[str] = getattr(image, "references", ())
     if references:
         return references[0]
-    return "host" if image is None or not hasattr(image, "chain_ids") else str(image.digest)
+    return "host" if image is None or not hasattr(image, "_chain_ids") else str(image.digest)
 
 
 def _statuses(

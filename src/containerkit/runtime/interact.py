@@ -53,8 +53,8 @@ def interacting(process: Process[bytes]) -> Waiting[Exit]:
         while True:
             out = process.stdout
             if not shown and not out.ended and _is_readable(out.fileno()):
-                out.fill()
-                shown = out.drain()
+                out._fill()
+                shown = out._drain()
             ended, own = process.poll(), -1
             if ended is not None and not shown and (out.ended or not _is_readable(out.fileno())):
                 return ended

@@ -285,8 +285,8 @@ class Process(Generic[AnyStr]):
             if stream is None:
                 continue
             if not stream.ended and _is_ready(stream.fileno(), select.POLLIN):
-                stream.fill()
-            self._said[name] += stream.drain()
+                stream._fill()
+            self._said[name] += stream._drain()
             if not stream.ended:
                 interest.append((stream.fileno(), READ))
         if self._rest is not None and self.stdin is not None and not self.stdin.closed:
@@ -350,7 +350,7 @@ class Process(Generic[AnyStr]):
         self._guard = threading.Lock()
         for stream in (self.stdin, self.stdout, self.stderr):
             if stream is not None:
-                stream.forget()
+                stream._forget()
         self._let_go()
 
     def __enter__(self) -> Self:

@@ -88,7 +88,7 @@ def key_of(
         return None
     given = tuple((name, _told_apart(value)) for name, value in options.items())
     words = command if command is None or isinstance(command, str) else tuple(command)
-    key = (image.digest, image.rootfs, words, given, streams)
+    key = (image.digest, image._rootfs, words, given, streams)
     try:
         hash(key)
     except TypeError:

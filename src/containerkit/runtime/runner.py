@@ -213,12 +213,12 @@ class Runner:
         ids = self._ids(identity, image, options, ids)
         copied = copy is not None and self.lowers.wanted(options, ids) is not None
         where = copy or f"containers/{identity}/{COPY}"
-        files = facts.accounts_of(self.root, image.rootfs, bare=host.bare)
+        files = facts.accounts_of(self.root, image._rootfs, bare=host.bare)
         host_network = options.get("network") == "host"
         request = LaunchRequest(
             id=identity,
             image=image.config,
-            rootfs=renamed(image.rootfs, where) if copied else image.rootfs,
+            rootfs=renamed(image._rootfs, where) if copied else image._rootfs,
             command=command,
             options=options,
             passwd=files.passwd,
@@ -228,7 +228,7 @@ class Runner:
             ephemeral=ephemeral,
             kept=not ephemeral,
             park=park,
-            create=ephemeral and not nested.wants_tree(image.rootfs),
+            create=ephemeral and not nested.wants_tree(image._rootfs),
             volatile=options.get("lifetime", "owner") == "owner",
             hosts=host_file("/etc/hosts") if host_network else None,
             resolv_conf=host_file("/etc/resolv.conf") if host_network else None,
@@ -254,7 +254,7 @@ class Runner:
             return None
         if not userns.is_within():
             return WHOLE
-        files = facts.accounts_of(self.root, image.rootfs, bare=False)
+        files = facts.accounts_of(self.root, image._rootfs, bare=False)
         user = user_of(options.get("user"), default_user(options, image.config.user))
         identity = resolve_user(user, files.passwd, files.group)
         return shape_of(identity, files.passwd, files.group, alone=is_strict(options))
@@ -302,7 +302,7 @@ class Runner:
         ids = ranges.take(shape) if shape is not None else None
         loan: Loan | None = None
         opened: list[int] = []
-        own = os.urandom(32).hex() if nested.wants_tree(image.rootfs) else None
+        own = os.urandom(32).hex() if nested.wants_tree(image._rootfs) else None
 
         def let_go() -> None:
             if loan is not None:
@@ -313,7 +313,7 @@ class Runner:
                 nested.drop(self.root, own)
 
         try:
-            loan = self.lowers.take_for(image.rootfs, options, ids)
+            loan = self.lowers.take_for(image._rootfs, options, ids)
             identity, plan, data = self._encoded(
                 image,
                 command,
@@ -334,7 +334,7 @@ class Runner:
             if ids is not None and self._ranges is not ranges:
                 raise LauncherDied
             if own is not None:
-                nested.make_for_run(self.root, own, launcher.id, image.rootfs, options)
+                nested.make_for_run(self.root, own, launcher.id, image._rootfs, options)
             try:
                 channel = launcher.start(data, inputs)
             except (BrokenPipeError, ConnectionResetError) as error:

@@ -33,7 +33,7 @@ class Startable(Protocol):
         """What it says of the process to start."""
 
     @property
-    def rootfs(self) -> Rootfs:
+    def _rootfs(self) -> Rootfs:
         """Its files, as mounts."""
 
 

@@ -322,7 +322,7 @@ class Watch:
         self._until_ended = until_ended
         self._ending = Ending(close)
 
-    def take(self) -> Waiting[Stats | None]:
+    def _take(self) -> Waiting[Stats | None]:
         """Wait for the time of the next reading and take it; None: the container has ended."""
         found = yield from self._ending.within(self._reading())
         return found
@@ -340,7 +340,7 @@ class Watch:
         return None
 
     def __next__(self) -> Stats:
-        found = drive(self.take())
+        found = drive(self._take())
         if found is None:
             self.close()
             raise StopIteration

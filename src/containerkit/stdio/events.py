@@ -91,7 +91,7 @@ class Events(Iterator[Event]):
         past = follow and since is None
         self._past: Iterator[events.Record] = iter(()) if past or follow else events.read(root)
 
-    def take(self) -> Waiting[Event | None]:
+    def _take(self) -> Waiting[Event | None]:
         """Return the next event, None after the last one: for drivers of waits."""
         event = yield from self._ending.within(self._next())
         return event
@@ -142,7 +142,7 @@ class Events(Iterator[Event]):
         return event if self._wanted.wants(event, known.labels) else None
 
     def __next__(self) -> Event:
-        event = drive(self.take())
+        event = drive(self._take())
         if event is None:
             raise StopIteration
         return event

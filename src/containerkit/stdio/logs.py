@@ -250,7 +250,7 @@ class Logs(Iterator[LogEntry]):
         self._ending = Ending(reader.close, what="an entry of the log", timeout=timeout)
         self._reader = reader
 
-    def take(self) -> Waiting[LogEntry | None]:
+    def _take(self) -> Waiting[LogEntry | None]:
         """Return the next entry, None after the last one: for drivers of waits."""
         reader = self._reader
         entry = None if reader is None else (yield from self._ending.within(reader.take()))
@@ -259,7 +259,7 @@ class Logs(Iterator[LogEntry]):
     def __next__(self) -> LogEntry:
         if (reader := self._reader) is not None and reader.ready:
             return reader.ready.popleft()
-        entry = drive(self.take())
+        entry = drive(self._take())
         if entry is None:
             raise StopIteration
         return entry

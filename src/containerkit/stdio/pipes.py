@@ -133,7 +133,7 @@ class Reader(Generic[AnyStr]):
             self._join()
             while True:
                 if not self._held:
-                    self.fill()
+                    self._fill()
                 given = self._given(min(size, len(self._held)))
                 if given or self._ended or size <= 0:
                     return given
@@ -151,7 +151,7 @@ class Reader(Generic[AnyStr]):
             while (line := self._line()) is None:
                 if deadline is not None and not drive(until_readable(fd, deadline)):
                     raise Timeout(f"no whole line came within {timeout} s", result=None)
-                self.fill()
+                self._fill()
             return line
 
     def _line(self) -> AnyStr | None:
@@ -192,7 +192,7 @@ class Reader(Generic[AnyStr]):
         """Return True: it can be read."""
         return True
 
-    def fill(self) -> None:
+    def _fill(self) -> None:
         """Read ahead once.
 
         Raises:
@@ -212,7 +212,7 @@ class Reader(Generic[AnyStr]):
             self._held += chunk
             self._ended = not chunk
 
-    def drain(self) -> bytes:
+    def _drain(self) -> bytes:
         """Take what was read ahead, as bytes."""
         with self._end.guard:
             self._join()
@@ -222,7 +222,7 @@ class Reader(Generic[AnyStr]):
 
     def _take(self, size: int) -> AnyStr:
         while not self._ended and (size < 0 or len(self._held) < size):
-            self.fill()
+            self._fill()
         return self._given(len(self._held) if size < 0 else min(size, len(self._held)))
 
     def _given(self, size: int) -> AnyStr:
@@ -267,7 +267,7 @@ class Reader(Generic[AnyStr]):
         self._join()  # so that whoever iterates sees that it is closed
         self._end.close()
 
-    def forget(self) -> None:
+    def _forget(self) -> None:
         """In a forked child: it is the parent's."""
         self._end.forget()
         self._join()
@@ -342,7 +342,7 @@ class Writer(Generic[AnyStr]):
         """
         self._end.close()
 
-    def forget(self) -> None:
+    def _forget(self) -> None:
         """In a forked child: it is the parent's."""
         self._end.forget()
 

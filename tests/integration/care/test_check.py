@@ -34,7 +34,7 @@ def checked(store: Store, *, repair: bool = False) -> CheckReport:
 
 
 def tree_of(store: Store, image: Image, number: int) -> Path:
-    return store.snapshots.path(image.chain_ids[number])
+    return store.snapshots.path(image._chain_ids[number])
 
 
 def blob_of(store: Store, digest: str) -> Path:
@@ -90,7 +90,7 @@ def test_a_changed_tree_is_unpacked_again(
     assert callable(damage)
     damage(tree)
     problem = checked(store).problems[0]
-    assert problem[:2] == ("changed tree", str(image.chain_ids[0]))
+    assert problem[:2] == ("changed tree", str(image._chain_ids[0]))
     assert problem.detail == detail
     assert not problem.repaired
     repaired = checked(store, repair=True)

@@ -87,7 +87,7 @@ def run(
 def _script(root: Path, image: HostImage, work: Path, command: Sequence[str], uid: int) -> str:
     new = work / "new"
     lines = [f"mkdir {new} {work}/rw", f"mount -t tmpfs tmpfs {work}/rw"]
-    for number, mount in enumerate(image.rootfs.mounts):
+    for number, mount in enumerate(image._rootfs.mounts):
         target = shlex.quote(f"{new}{mount.target}")
         if isinstance(mount, Overlay):
             lowers = ":".join(os.path.join(root, lower) for lower in mount.lowers)

@@ -179,7 +179,7 @@ def test_writes_stay_in_the_container(root: Path, uid: int) -> None:
         assert (place / "mine").read_text() == "host"
         assert os.path.exists("/usr/bin/env")
         assert not os.path.exists("/usr/ck-was-here")
-    skeleton = root / image.tree / "skeleton"
+    skeleton = root / image._tree / "skeleton"
     assert not [p for p in skeleton.rglob("*") if p.name in ("ck-was-here", "x", "y")]
 
 
@@ -193,7 +193,7 @@ def test_nothing_else_of_the_host_is_there(root: Path) -> None:
         subprocess.run([INTERPRETERS[0], "-m", "venv", "--without-pip", place / "venv"], check=True)
         (place / "secret").write_text("of a neighbour")
         image = host_image(root, python=plain.facts_of(str(place / "venv" / "bin" / "python")))
-        given = [mount.target for mount in image.rootfs.mounts[1:]]
+        given = [mount.target for mount in image._rootfs.mounts[1:]]
         prune = " -o ".join(f"-path '{target}'" for target in [*given, "/proc", "/dev", "/etc"])
         found = said(root, image, "sh", "-c", f"find / \\( {prune} \\) -prune -o -print")
         ancestors = {str(parent) for target in given for parent in Path(target).parents}

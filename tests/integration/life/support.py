@@ -171,7 +171,7 @@ def begin(
         request = LaunchRequest(
             os.urandom(32).hex(),
             what.config,
-            what.rootfs,
+            what._rootfs,
             command,
             options=options,
             ephemeral=False,

@@ -130,7 +130,7 @@ def kept(
         request = LaunchRequest(
             os.urandom(32).hex(),
             what.config,
-            what.rootfs,
+            what._rootfs,
             command,
             options=options,
             ephemeral=False,

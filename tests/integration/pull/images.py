@@ -53,7 +53,7 @@ def small(number: int) -> ocibuild.Image:
 
 def check_trees(store: Store, image: Image) -> None:
     """Check that each layer of an image made here holds what its config says."""
-    for number, chain_id in enumerate(image.chain_ids):
+    for number, chain_id in enumerate(image._chain_ids):
         found = tree(store.snapshots.path(chain_id))
         kind, mode, data = found[f"dir{number}/file"]
         assert (kind, mode) == ("-", 0o644)
@@ -67,7 +67,7 @@ def check_layered(store: Store, reference: str) -> None:
     image = store.images.get(reference)
     assert image.config.cmd == ("true",)
     check_trees(store, image)
-    for number, chain_id in enumerate(image.chain_ids):
+    for number, chain_id in enumerate(image._chain_ids):
         data = (store.snapshots.path(chain_id) / f"dir{number}/file").read_bytes()
         assert data == noise(LAYERED[number], number)
     store.check_blobs()

@@ -34,7 +34,7 @@ def test_every_kind_of_image(
     }
     made = ocibuild.image([files], compression=compression, schema=schema)
     image = store.images.pull(registry.push(f"kinds/{schema}-{compression}", made))
-    (chain_id,) = image.chain_ids
+    (chain_id,) = image._chain_ids
     assert (store.snapshots.path(chain_id) / "etc/name").read_text() == "it"
     assert os.access(store.snapshots.path(chain_id) / "bin/run", os.X_OK)
     assert image.digest == made.digest
@@ -102,7 +102,7 @@ def test_an_image_without_layers(store: Store, registry: RegistryServer) -> None
     image = store.images.pull(registry.push("empty/a", ocibuild.image([])))
     assert image.layers == ()
     with store.images._lease(image):
-        assert image.rootfs.mounts[0].target == "/"
+        assert image._rootfs.mounts[0].target == "/"
 
 
 def test_the_same_layer_twice_is_fetched_once(store: Store, registry: RegistryServer) -> None:
@@ -262,7 +262,7 @@ def test_a_layer_that_a_reboot_may_have_damaged_is_unpacked_from_its_blob(
     store.snapshots.close()
     with store.catalog.transaction() as db:
         db.execute("UPDATE layers SET boot = 'another', durable = 0")
-    (store.snapshots.path(image.chain_ids[1]) / "dir1/file").write_bytes(b"")
+    (store.snapshots.path(image._chain_ids[1]) / "dir1/file").write_bytes(b"")
     with store.images._lease(image):
         check_layered(store, reference)
     assert store.debris() == []

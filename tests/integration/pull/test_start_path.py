@@ -25,7 +25,7 @@ images = Images(root, catalog, content, snapshots, lambda: None)
 assert "sqlite3" not in sys.modules
 image = images._ensure(sys.argv[2])
 with images._lease(image):
-    assert len(image.rootfs.mounts[0].lowers) == 4
+    assert len(image._rootfs.mounts[0].lowers) == 4
     assert image.config.cmd == ("true",)
 print(*sys.modules)
 """

@@ -42,7 +42,7 @@ def test_what_skopeo_pushed(
     copy = ["skopeo", "copy", "--quiet", "--dest-tls-verify=false", *options]
     subprocess.run([*copy, f"oci:{layout}:one", f"docker://{reference}"], check=True)
     image = store.images.pull(reference)
-    found = tree(store.snapshots.path(image.chain_ids[0]))
+    found = tree(store.snapshots.path(image._chain_ids[0]))
     assert found["home/big"] == ("-", 0o644, FILES["home/big"])
     assert found["etc/twin"] == found["bin/tool"] == ("-", 0o755, b"#!/bin/sh\n")
     assert found["etc/link"][2] == b"../bin/tool"
@@ -75,5 +75,5 @@ def test_an_image_that_umoci_made_is_the_tree_that_umoci_unpacks(
         check=True,
     )
     image = store.images.pull(reference)
-    (chain_id,) = image.chain_ids
+    (chain_id,) = image._chain_ids
     assert tree(store.snapshots.path(chain_id)) == tree(tmp_path / "bundle/rootfs")

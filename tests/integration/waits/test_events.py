@@ -118,17 +118,17 @@ def test_over_rotations(tmp_path: Path) -> None:
 def test_on_an_event_loop_and_cancelled(tmp_path: Path) -> None:
     async def follow() -> list[str]:
         with Events(tmp_path, follow=True) as found:
-            task = asyncio.ensure_future(adrive(found.take()))
+            task = asyncio.ensure_future(adrive(found._take()))
             await asyncio.sleep(0)
             events.append(tmp_path, "start", "x")
             event = await task
-            waiting = asyncio.ensure_future(adrive(found.take()))
+            waiting = asyncio.ensure_future(adrive(found._take()))
             await asyncio.sleep(0)
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waiting
             events.append(tmp_path, "die", "x")
-            later = await adrive(found.take())
+            later = await adrive(found._take())
             assert event is not None
             assert later is not None
             return [event.kind, later.kind]

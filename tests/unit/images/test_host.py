@@ -33,7 +33,7 @@ def keys(root: Path) -> list[str]:
 
 
 def overlay(image: HostImage, target: str) -> Overlay | HostBind:
-    return next(mount for mount in image.rootfs.mounts if mount.target == target)
+    return next(mount for mount in image._rootfs.mounts if mount.target == target)
 
 
 def test_the_image(root: Path) -> None:
@@ -44,15 +44,15 @@ def test_the_image(root: Path) -> None:
     search_path = dict(entry.split("=", 1) for entry in image.config.env)["PATH"].split(":")
     assert search_path[0] == os.path.dirname(sys.executable)
     assert {"/usr/bin", "/bin"} <= set(search_path)
-    assert image.rootfs.mounts[0] == Overlay("/", (f"{image.tree}/skeleton",))
+    assert image._rootfs.mounts[0] == Overlay("/", (f"{image._tree}/skeleton",))
     assert overlay(image, "/usr") == Overlay("/usr", ("/usr",))
-    assert (root / image.tree / "skeleton" / "etc" / "passwd").is_file()
+    assert (root / image._tree / "skeleton" / "etc" / "passwd").is_file()
 
 
 def test_modes_do_not_depend_on_the_umask(root: Path) -> None:
     before = os.umask(0o077)
     try:
-        skeleton = root / host_image(root).tree / "skeleton"
+        skeleton = root / host_image(root)._tree / "skeleton"
     finally:
         os.umask(before)
     modes = {name: (skeleton / name).stat().st_mode & 0o7777 for name in ("", "tmp", "etc", "usr")}
@@ -111,9 +111,9 @@ def test_a_change_that_does_not_matter_makes_no_new_tree(root: Path, tmp_path: P
 
 def test_a_tree_that_was_removed_is_made_again(root: Path) -> None:
     image = host_image(root)
-    shutil.rmtree(root / image.tree)
+    shutil.rmtree(root / image._tree)
     assert host_image(root) == image
-    assert (root / image.tree / "skeleton").is_dir()
+    assert (root / image._tree / "skeleton").is_dir()
 
 
 def test_a_damaged_ref_is_made_again(root: Path) -> None:
@@ -130,14 +130,14 @@ def test_what_a_killed_builder_and_an_earlier_boot_left_goes(root: Path) -> None
     for path in left:
         path.mkdir(parents=True)
     image = host_image(root)
-    assert keys(root) == [os.path.basename(image.tree)]
+    assert keys(root) == [os.path.basename(image._tree)]
     assert sorted(os.listdir(root / "host")) == sorted([".lock", "refs", *keys(root)])
 
 
 def test_several_processes_make_one_tree(root: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from containerkit.images.host import host_image;"
-        "print(host_image(Path(sys.argv[1])).tree)"
+        "print(host_image(Path(sys.argv[1]))._tree)"
     )
     command = [sys.executable, "-c", program, str(root)]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]

@@ -19,7 +19,7 @@ CONFIG = ImageConfig.parse(
     b'{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}'
 )
 ROOTFS = Rootfs((Overlay("/", ("layers/" + "ab" * 32,)),))
-IMAGE: Any = SimpleNamespace(digest="sha256:" + "cd" * 32, config=CONFIG, rootfs=ROOTFS)
+IMAGE: Any = SimpleNamespace(digest="sha256:" + "cd" * 32, config=CONFIG, _rootfs=ROOTFS)
 STREAMS = ("stdout", "stderr")
 NEW = "0123456789abcdef" * 4
 

@@ -331,7 +331,7 @@ def test_following_waits_for_the_directory(writer: Writer) -> None:
     from containerkit.stdio.waiting import Wait
 
     with Logs(writer.directory, follow=writer) as logs:
-        waiting = logs.take()
+        waiting = logs._take()
         wait = next(waiting)
         assert isinstance(wait, Wait)
         assert wait.deadline is None
@@ -355,7 +355,7 @@ def test_without_inotify_it_looks_again(writer: Writer, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(_native, "watch_directory", refuse)
     with Logs(writer.directory, follow=writer) as logs:
-        waiting = logs.take()
+        waiting = logs._take()
         assert next(waiting).deadline is not None
         writer.write(b"a\n")
         with pytest.raises(StopIteration):

@@ -134,7 +134,7 @@ def test_what_was_read_ahead_can_be_taken(pipe: tuple[Reader[bytes], Writer[byte
     reader, writer = pipe
     writer.write(b"one\ntwo\n")
     assert reader.readline() == b"one\n"
-    assert (reader.drain(), reader.drain()) == (b"two\n", b"")
+    assert (reader._drain(), reader._drain()) == (b"two\n", b"")
 
 
 def test_several_lines_at_once(pipe: tuple[Reader[bytes], Writer[bytes]]) -> None:
@@ -158,7 +158,7 @@ def test_whatever_reads_what_the_others_left(pieces: list[bytes], ways: list[str
             if way == "iterate":
                 said += bytes(next(iter(reader), b""))  # type: ignore[arg-type]
             elif way == "drain":
-                said += reader.drain()
+                said += reader._drain()
             else:
                 said += bytes(getattr(reader, way)(*([] if way == "readline" else [2])))
         assert said + bytes(reader.read()) == data  # type: ignore[arg-type]
