@@ -59,8 +59,8 @@ int ck_fill_dev(int dir, const char *from);
 /* End all that have come to us, and what comes from those; of our own children none.
  * children: proc_tid_children(5) of ourselves; -1: the kernel does it, with a pid namespace. */
 void ck_end_orphans(int children);
-/* Kill all that a file lists, or the orphans of ours among them; returns one of them, 0: none. */
-pid_t ck_kill_listed(int file, bool orphans);
+/* Call act for each process but 1 that a file lists: cgroup.procs, proc_tid_children(5). */
+void ck_each_listed(int file, void (*act)(pid_t pid, void *arg), void *arg);
 /* Map what an EXEC hands over. */
 int ck_child_ready(struct ck_child *child, const struct ck_op *op);
 /* Close all but the streams and what reports a failed exec.  No later step uses a slot. */

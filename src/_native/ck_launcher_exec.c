@@ -58,40 +58,96 @@ static void done(struct ck_launcher *l, struct ck_container *e)
         ck_life_probed(l, c, code);
 }
 
+/* A number may have become another process's since it was found: so a process is held by a pidfd, looked
+ * at again, and only then killed, through the pidfd.  Has it ended meanwhile, that hits nothing. */
+
+static bool is_marked(int proc, pid_t pid, ino_t namespace)
+{
+    char path[40];
+    struct stat its;
+
+    snprintf(path, sizeof path, "%d/ns/cgroup", pid);
+    return ck_fstatat(proc, path, &its, 0) == 0 && its.st_ino == namespace;
+}
+
 /* Kill all that is in a namespace of control groups; returns one of them, 0: there is none. */
 static pid_t kill_marked(int namespace)
 {
     CK_CLEANUP_FD int proc = ck_openat(AT_FDCWD, "/proc", O_RDONLY | O_DIRECTORY, 0);
-    _Alignas(8) char entries[4096], path[40];
-    struct stat wanted, its;
+    _Alignas(8) char entries[4096];
+    struct stat wanted;
     pid_t found = 0;
 
-    ck_fstat(namespace, &wanted);
+    if (ck_fstat(namespace, &wanted) < 0)
+        return 0;
     for (ssize_t n; (n = ck_getdents(proc, entries, sizeof entries)) > 0;)
         for (const char *at = entries; at < entries + n; at += ENTRY(at)->d_reclen) {
             const pid_t pid = atoi(ENTRY(at)->d_name); /* 0: none; 1: ourselves */
-            snprintf(path, sizeof path, "%d/ns/cgroup", pid);
-            if (pid > 1 && ck_fstatat(proc, path, &its, 0) == 0 && its.st_ino == wanted.st_ino &&
-                ck_kill(pid, SIGKILL) == 0)
+            if (pid <= 1 || !is_marked(proc, pid, wanted.st_ino))
+                continue;
+            CK_CLEANUP_FD int pidfd = ck_pidfd_open(pid);
+            if (is_marked(proc, pid, wanted.st_ino) && ck_pidfd_kill(pidfd, SIGKILL) == 0)
                 found = pid;
         }
     return found;
 }
 
+/* Some of the processes that a group lists.  To look whether they are in it is to read its list again. */
+struct members {
+    int dir;
+    const char *list;
+    pid_t pid[64], found;
+    int pidfd[64], n;
+};
+
+static void kill_member(pid_t pid, void *arg)
+{
+    struct members *some = arg;
+
+    for (int i = 0; i < some->n; i++)
+        if (some->pid[i] == pid && ck_pidfd_kill(some->pidfd[i], SIGKILL) == 0)
+            some->found = pid;
+}
+
+static void kill_members(struct members *some)
+{
+    /* opened anew: of one that is open, version 1 may tell what it has told before */
+    CK_CLEANUP_FD int list = some->n ? ck_openat(some->dir, some->list, O_RDONLY, 0) : -1;
+
+    ck_each_listed(list, kill_member, some);
+    while (some->n > 0)
+        ck_close_at(&some->pidfd[--some->n]);
+}
+
+static void hold_member(pid_t pid, void *arg)
+{
+    struct members *some = arg;
+    int pidfd = ck_pidfd_open(pid);
+
+    if (pidfd < 0)
+        return;
+    some->pid[some->n] = pid;
+    some->pidfd[some->n++] = pidfd;
+    if (some->n == 64)
+        kill_members(some);
+}
+
 /* Kill all that is in an exec's group now; returns one of them, 0 when it is empty. */
 static pid_t kill_group(struct ck_launcher *l, const struct ck_container *e)
 {
-    const int dir = ck_exec_hierarchy(l, e->within);
-    char path[128];
+    struct members some = {.dir = ck_exec_hierarchy(l, e->within)};
+    char path[128], file[128];
 
     if (e->lock >= 0)
         return kill_marked(e->lock);
     ck_pool_freeze(l, group_path(l, e, path, ""), true);
-    int list = ck_openat(dir, group_path(l, e, path, "/cgroup.procs"), O_RDONLY, 0);
-    const pid_t found = ck_kill_listed(list, false);
+    some.list = group_path(l, e, file, "/cgroup.procs");
+    int list = ck_openat(some.dir, some.list, O_RDONLY, 0);
+    ck_each_listed(list, hold_member, &some);
     ck_close_at(&list); /* it may be the last descriptor that there is */
+    kill_members(&some);
     ck_pool_freeze(l, group_path(l, e, path, ""), false);
-    return found;
+    return some.found;
 }
 
 /* Its first process is dead: kill what it has left, until its adopter has waited for all of it and ends

@@ -1,9 +1,9 @@
 /* ck_ops_init.c - a first process that is not the command: an init, or one that only waits. */
 #include "ck_child.h"
 
-pid_t ck_kill_listed(int file, bool orphans)
+void ck_each_listed(int file, void (*act)(pid_t pid, void *arg), void *arg)
 {
-    pid_t pid = 0, found = 0;
+    pid_t pid = 0;
     char text[4096];
     ssize_t n;
 
@@ -13,19 +13,25 @@ pid_t ck_kill_listed(int file, bool orphans)
                 pid = pid * 10 + (text[i] - '0');
                 continue;
             }
-            if (pid > 1 && (!orphans || ck_is_orphan(pid) >= 0) && ck_kill(pid, SIGKILL) == 0)
-                found = pid;
+            if (pid > 1)
+                act(pid, arg);
             pid = 0;
         }
     }
-    return found;
+}
+
+/* What is a child of ours keeps its number until we wait for it: it can not have become another's. */
+static void kill_orphan(pid_t pid, void *arg)
+{
+    if (ck_is_orphan(pid) >= 0)
+        ck_kill(pid, SIGKILL);
 }
 
 void ck_end_orphans(int children)
 {
     for (pid_t pid; children >= 0 && (pid = ck_reap_orphan()) != -ECHILD;)
         if (pid == 0 && ck_lseek(children, 0, SEEK_SET) == 0) {
-            ck_kill_listed(children, true);
+            ck_each_listed(children, kill_orphan, NULL);
             ck_wait_for(-1, 0, 1); /* they are about to be dead */
         }
 }
@@ -51,7 +57,11 @@ static _Noreturn void serve(const struct ck_child *child, pid_t command)
     const struct ck_child own = *child;
     const int orphans = own.orphans ? ck_dup_to(own.orphans, 0) : -1;
 
-    ck_close_range((unsigned)orphans + 1, ~0U, 0);
+    if ((own.orphans && orphans < 0) || ck_close_range((unsigned)orphans + 1, ~0U, 0) < 0) {
+        ck_kill(command,
+                SIGKILL); /* rather none than one whose init holds what is the launcher's */
+        ck_exit(127);
+    }
     ck_name_process("ck-init");
     if (own.memory)
         ck_unmap(own.memory, own.memory_size);
