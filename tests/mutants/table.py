@@ -244,4 +244,11 @@ REGISTRY: Final = (
 )  # fmt: skip
 """Credentials, and where they go."""
 
-MUTANTS: Final = (*RIGHTS, *FILES, *LIFE, *DISK, *REGISTRY)
+SHOWN: Final = (
+    Mutant(PY + "model/html.py", "escape(_cut(said).translate(_PICTURES))", "_cut(said)",
+           "the output of a container is HTML of a notebook",
+           (f"{UNIT}model/test_html.py::test_nothing_that_is_shown_is_a_tag",)),
+)  # fmt: skip
+"""What is shown of what containers wrote."""
+
+MUTANTS: Final = (*RIGHTS, *FILES, *LIFE, *DISK, *REGISTRY, *SHOWN)

@@ -276,3 +276,9 @@ class Container(Inside):
 
     def __repr__(self) -> str:
         return repr(self._core)
+
+    def _row_of_table(self) -> dict[str, object]:
+        return self._core._row_of_table()
+
+    def _repr_html_(self) -> str:
+        return self._core._repr_html_()

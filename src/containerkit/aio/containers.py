@@ -12,6 +12,7 @@ from containerkit.aio.container import Container
 from containerkit.aio.face import Eventual, face_of
 from containerkit.aio.images import Image
 from containerkit.aio.progress import with_progress
+from containerkit.model.html import Listing
 from containerkit.runtime import container as blocking_container
 from containerkit.runtime import containers as blocking
 from containerkit.runtime.signature import READY_SECONDS, with_options
@@ -139,7 +140,7 @@ class Containers:
                 all=all, status=status, label=label, name=name, image=wanted, lifetime=lifetime
             )
         )
-        return tuple(self._wrap(one) for one in found)
+        return Listing(self._wrap(one) for one in found)
 
     async def prune(self, *, label: Labels = None) -> tuple[str, ...]:
         """Remove the containers that have ended, not those created only; return their ids."""

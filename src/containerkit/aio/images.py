@@ -14,6 +14,7 @@ from containerkit.aio.face import face_of
 from containerkit.aio.progress import with_progress
 from containerkit.images import image as blocking_image
 from containerkit.images import images as blocking_images
+from containerkit.model.html import Listing
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -116,6 +117,12 @@ class Image:
     def __repr__(self) -> str:
         return repr(self._core)
 
+    def _row_of_table(self) -> dict[str, object]:
+        return self._core._row_of_table()
+
+    def _repr_html_(self) -> str:
+        return self._core._repr_html_()
+
 
 @face_of(blocking_images.Images)
 class Images:
@@ -134,7 +141,7 @@ class Images:
     async def list(self) -> tuple[Image, ...]:
         """Return all images, the newest first."""
         found = await self._workers.call(lambda: self._core().list())
-        return tuple(self._wrap(one) for one in found)
+        return Listing(self._wrap(one) for one in found)
 
     async def _ensure(
         self,

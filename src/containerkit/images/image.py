@@ -178,3 +178,20 @@ class Image:
     def __repr__(self) -> str:
         name = self.references[0] if self.references else "no name"
         return f"<Image {name} {self.id[:19]}>"
+
+    def _row_of_table(self) -> dict[str, object]:
+        from containerkit.model.usage import size_text
+
+        return {
+            "names": ", ".join(self.references) or None,
+            "id": self.id[:19],
+            "platform": self.platform,
+            "layers": len(self.layers),
+            "size": size_text(self.size),
+        }
+
+    def _repr_html_(self) -> str:
+        from containerkit.model import html
+
+        rows = self._row_of_table() | {"id": self.id, "digest": self.digest}
+        return html.facts(rows.items(), title="Image")

@@ -17,6 +17,7 @@ from containerkit.errors import Conflict, ImageNotFound, InUse, InvalidReference
 from containerkit.images import records
 from containerkit.images.image import Image
 from containerkit.model.digest import Digest
+from containerkit.model.html import Listing
 from containerkit.model.image_config import DOCUMENT_MAX, LAYERS_MAX, ImageConfig
 from containerkit.model.reference import Reference
 
@@ -96,7 +97,7 @@ class Images:
 
     def list(self) -> tuple[Image, ...]:
         """Return all images, the newest first."""
-        return tuple(Image(self, record) for record in records.load(self._catalog))
+        return Listing(Image(self, record) for record in records.load(self._catalog))
 
     def _ensure(
         self,

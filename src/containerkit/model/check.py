@@ -63,6 +63,12 @@ class CheckReport:
         """Whether everything is as it should be, perhaps because it was repaired."""
         return all(problem.repaired for problem in self.problems)
 
+    def _repr_html_(self) -> str:
+        from containerkit.model import html
+
+        found = html.grid(problem._asdict() for problem in self.problems) if self.problems else ""
+        return f"<div><p>{html.word(str(self).partition(chr(10))[0])}</p>{found}</div>"
+
     def __str__(self) -> str:
         seen = (
             f"{self.blobs} blobs, {self.trees} trees, {self.images} images,"

@@ -69,6 +69,21 @@ class HostReport:
     def __len__(self) -> int:
         return len(self.features)
 
+    def _repr_html_(self) -> str:
+        from containerkit.model import html
+
+        return html.grid(
+            {
+                "feature": one.name,
+                "there": "yes" if one.present else "NO",
+                "found": one.found,
+                "needed for": one.needed_for,
+                "without it": "" if one.present else one.stands_in,
+                "to have it": "" if one.present else one.knob,
+            }
+            for one in self.features
+        )
+
     def __str__(self) -> str:
         wide = max((len(one.name) for one in self.features), default=0)
         lines = []

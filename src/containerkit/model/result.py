@@ -77,6 +77,17 @@ class Result(Generic[AnyStr]):
                 parts.append(f"{name}={_clipped(said)}")
         return f"<Result {', '.join(parts)}{', truncated' if self.truncated else ''}>"
 
+    def _repr_html_(self) -> str:
+        from containerkit.model import html
+
+        rest = "; an output was cut off" if self.truncated else ""
+        ended = f"{self.command or 'the command'} {self.exit}, {self.duration:.3f} s{rest}"
+        parts = [f"<p>{html.word(ended)}</p>"]
+        for name, said in (("standard output", self.stdout), ("standard error", self.stderr)):
+            if said:
+                parts.append(f"<p><b>{name}</b></p>{html.text(said)}")
+        return f"<div>{''.join(parts)}</div>"
+
     def check(self) -> Self:
         """Return itself.
 

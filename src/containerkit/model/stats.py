@@ -113,6 +113,33 @@ class Stats(NamedTuple):
         made: dict[str, Any] = plain(self)
         return made
 
+    def _repr_html_(self) -> str:
+        from containerkit.model import html
+        from containerkit.model.usage import size_text
+
+        def of(limit: int | None) -> str:
+            return "" if limit is None else f" of {size_text(limit)}"
+
+        rows: list[tuple[str, object]] = [
+            ("time", self.time),
+            ("processor time", f"{self.cpu.total:.3f} s"),
+            ("processors used", None if self.cpus is None else f"{self.cpus:.2f}"),
+        ]
+        if (memory := self.memory) is not None:
+            rows.append(("memory", f"{size_text(memory.working)}{of(memory.limit)}"))
+            rows.append(("page cache", size_text(memory.cache)))
+        if (pids := self.pids) is not None:
+            most = "" if pids.limit is None else f" of {pids.limit:,}"
+            rows.append(("processes and threads", f"{pids.current:,}{most}"))
+        if (io := self.io) is not None:
+            rows.append(("read", size_text(io.read_bytes)))
+            rows.append(("written", size_text(io.write_bytes)))
+        if (net := self.network) is not None:
+            rows.append(("received", size_text(net.received_bytes)))
+            rows.append(("sent", size_text(net.sent_bytes)))
+        rows.append(("killed for want of memory", self.oom_kills))
+        return html.facts(rows)
+
     def since(self, earlier: Stats) -> Stats:
         """Return the same with `cpus` counted from an earlier reading of the same run."""
         seconds = (self.time - earlier.time).total_seconds()

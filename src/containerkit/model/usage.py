@@ -43,6 +43,17 @@ class DiskUsage:
         """Bytes of all of it."""
         return self.images.size + self.layers.size + self.containers.size + self.cache.size
 
+    def _repr_html_(self) -> str:
+        from containerkit.model import html
+
+        parts = ("images", "layers", "containers", "cache")
+        rows: list[dict[str, object]] = []
+        for name in parts:
+            space: Space = getattr(self, name)
+            rows.append({"": name, "size": size_text(space.size), "count": space.count})
+        rows.append({"": "total", "size": size_text(self.total), "count": ""})
+        return html.grid(rows)
+
     def __str__(self) -> str:
         rows = (
             ("images", self.images, "blobs"),

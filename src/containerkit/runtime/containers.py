@@ -21,6 +21,7 @@ from containerkit.errors import (
     HostError,
     InvalidStatus,
 )
+from containerkit.model.html import Listing
 from containerkit.runtime import begin, birth, codec, marks, supervise
 from containerkit.runtime import status as words
 from containerkit.runtime.container import Container
@@ -244,7 +245,7 @@ class Containers:
             elif marks.read(self._keeper.directory(row.id)) is None:
                 with contextlib.suppress(HostError):
                     birth.drop_orphan(self._keeper, row.id)
-        return tuple(found)
+        return Listing(found)
 
     def prune(self, *, label: Labels = None) -> tuple[str, ...]:
         """Remove the containers that have ended, not those created only; return their ids.

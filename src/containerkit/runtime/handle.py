@@ -397,3 +397,23 @@ class Handle:
     def __repr__(self) -> str:
         name = "" if self._row is None else f" {self._row.name}"
         return f"<Container{name} {self.id[:12]} {self.status}>"
+
+    def _row_of_table(self) -> dict[str, object]:
+        row = self._row
+        if row is None:
+            try:
+                row = self._read_row()
+            except ContainerNotFound:
+                row = None
+        return {
+            "name": None if row is None else row.name,
+            "id": self.id[:12],
+            "image": None if row is None else row.reference,
+            "status": self.status,
+            "created": None if row is None else words.time_of(row.created_ns),
+        }
+
+    def _repr_html_(self) -> str:
+        from containerkit.model import html
+
+        return html.facts(self._row_of_table().items(), title="Container")
