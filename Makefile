@@ -132,7 +132,7 @@ bars: dev $(DONE)/packages-test ## 1,000 runs, 100 OOM kills, bombs, floods, orp
 bench: dev $(DONE)/packages-bench ## measure containerkit beside its peers; writes docs/benchmarks.md
 	$(BIN)/python -m benchmarks
 
-wheel: $(DONE)/install-dev ## abi3 wheels for every Python from 3.11 on, in dist/: manylinux, musllinux
+wheel: $(DONE)/install-dev ## abi3 wheels in dist/: manylinux for Python 3.11 and newer, musllinux for 3.13
 	@$(BIN)/python tools/wheels.py
 
 clean: ## remove what was built; .venv goes too

@@ -2,9 +2,9 @@
 
     python tools/wheels.py [--into dist]
 
-Each has the extension for every Python from 3.11 on, and the static launcher.  auditwheel reads which
-libc, and which version of it, the extension needs, and names the wheel after that: nothing here
-claims a tag.  Without `musl-gcc` (Debian: musl-tools) only the wheel for glibc is built.
+Each has the extension for every Python from 3.11 on, with musl from 3.13 on, and the static launcher.
+auditwheel reads which libc, and which version of it, the extension needs, and names the wheel after
+that: nothing here claims its platform.  Without `musl-gcc` (Debian: musl-tools) only the wheel for glibc is built.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT / "src" / "_native"))
 
 import build_native  # noqa: E402  (found through the line above)
+
+FIRST_WITH_MUSL = "cp313"
+"""Built with musl, an older Python has no `os.getxattr`, without which no image of a registry can be used."""
 
 TOOLS = Path(sys.executable).parent
 """Where pip puts the programs of the environment that runs this."""
@@ -67,6 +70,9 @@ def build(libc: str, into: Path) -> Path:
         [wheel] = Path(plain).glob("*.whl")
         run("auditwheel", "repair", "--wheel-dir", f"{place}/out", wheel)
         [repaired] = Path(place, "out").glob("*.whl")
+        if libc == "musl":
+            run("wheel", "tags", "--remove", f"--python-tag={FIRST_WITH_MUSL}", repaired)
+            [repaired] = Path(place, "out").glob("*.whl")
         into.mkdir(parents=True, exist_ok=True)
         return Path(shutil.move(repaired, into / repaired.name))
 
