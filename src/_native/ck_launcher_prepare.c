@@ -289,7 +289,7 @@ static int do_upper_tmpfs(struct ck_start *start, const struct ck_op *op)
         return -EINVAL;
     snprintf(options, sizeof options, "size=%llu%cnr_inodes=%llu", (unsigned long long)op->value[0],
              0, (unsigned long long)op->value[1]);
-    CK_OPEN(mount, ck_new_mount("tmpfs", options, 2, MOUNT_ATTR_NODEV));
+    CK_OPEN(mount, ck_new_mount("tmpfs", options, 2, 0));
     CK_TRY(ck_move_mount(mount, AT_FDCWD, "/up"));
     return set_upper(start, "/up", "");
 }
