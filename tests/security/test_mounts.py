@@ -19,6 +19,7 @@ import containerkit as ck
 from containerkit.errors import ConfigError, LaunchError
 from containerkit.launch.ops import F_CREATE, MOUNT_ATTR_NODEV, Code, Op
 from containerkit.launch.plan import Plan
+from tests.integration.exec.look import launcher_of
 from tests.security import plans
 from tests.support import ocibuild
 from tests.support.ocibuild import Entry
@@ -44,6 +45,7 @@ TARGETS = [
     "/",
     "/proc/",
     "/proc/self/attr",
+    "/proc/thread-self/attr/current",
     "/proc/sys/kernel",
     "/sys",
     "//sys/./fs/cgroup/memory",
@@ -129,6 +131,24 @@ def test_links_of_etc(
             engine.run(image, MOUNTINFO, security=security)
 
 
+@pytest.mark.parametrize("target", ["/proc/sys", "/proc/self/attr", "/dev/pts", "/dev"])
+def test_links_of_an_images_own_to_the_systems(
+    engine: ck.Engine, registry: RegistryServer, security: ck.Security, tmp_path: Path, target: str
+) -> None:
+    """A mount of the caller's is not made over the system's, where nothing else would keep it from there.
+
+    CVE-2019-16884, CVE-2025-52881.  The control is the same link to a directory of the image.
+    """
+    mounts = [ck.Mount.bind(tmp_path, "/data")]
+    name = target.replace("/", "-")
+    image = push(registry, f"own{name}", {"data": ocibuild.symlink(target)})
+    with pytest.raises(LaunchError, match="/data"):
+        engine.run(image, ["true"], security=security, mounts=mounts)
+    image = push(registry, f"own{name}-other", {"data": ocibuild.symlink("/home")})
+    look = ["grep", "-q", " /home ", "/proc/self/mountinfo"]
+    assert engine.run(image, look, security=security, mounts=mounts).exit.ok
+
+
 @pytest.mark.parametrize("target", ["../run/resolve/stub", "/proc/nowhere", "nowhere"])
 def test_links_of_etc_to_nothing(
     engine: ck.Engine, registry: RegistryServer, tmp_path: Path, target: str
@@ -209,6 +229,33 @@ def test_all_but_dev_are_nodev(
         node = target.startswith("/dev/") and kind == "devtmpfs"
         assert "nodev" in flags or target == "/dev" or kind == "devpts" or node, target
         assert "nosuid" in flags or target in {"/", "/vol"}, target
+
+
+# ---- sources
+
+
+@pytest.mark.needs("host root")
+def test_what_nobody_writes_to_is_attached_read_only(
+    engine: ck.Engine, hostile: str, tmp_path: Path
+) -> None:
+    """A way to a source past the container's own mount finds nothing to write to.
+
+    The control is one that is written to: where the launcher attaches it, it is writable.
+    """
+    mounts = []
+    for name in ("read", "written"):
+        (tmp_path / name).mkdir()
+        mounts.append(ck.Mount.bind(tmp_path / name, f"/{name}", read_only=name == "read"))
+    with engine.start(hostile, ["sleep", "100000"], mounts=mounts):
+        table = Path(f"/proc/{launcher_of(engine).pid}/mountinfo").read_text()
+    lines = [line.split() for line in table.splitlines() if f"/{tmp_path.name}/" in line]
+    attached = {fields[3].rpartition("/")[2]: fields[4:6] for fields in lines}
+    assert {name: place.startswith("/src/") for name, (place, _) in attached.items()} == {
+        "read": True,
+        "written": True,
+    }
+    how = {name: options.split(",")[0] for name, (_, options) in attached.items()}
+    assert how == {"read": "ro", "written": "rw"}
 
 
 # ---- propagation
