@@ -42,6 +42,12 @@ def test_nor_moved(engine: ck.Engine, hostile: str, security: ck.Security) -> No
     assert said.count(os.readlink("/proc/self/ns/time")) == 2  # its own, and its children's
 
 
+def test_without_a_filter(engine: ck.Engine, hostile: str) -> None:
+    """The control: of a clock that nobody sets, the kernel says so, and the filter does not let it."""
+    unfiltered = ck.Security(seccomp="unconfined")
+    assert outcome(engine.run(hostile, calls(SETS[1]), security=unfiltered)) == [-errno.EINVAL]
+
+
 def test_with_the_right_to(engine: ck.Engine, hostile: str) -> None:
     """The control: a namespace can be made, and only who may set the time may fill it."""
     command = calls(MAKES[0])

@@ -7,7 +7,6 @@ test-no-openat2`.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +17,6 @@ import containerkit as ck
 from containerkit.errors import ContainerKitError, LaunchError
 from containerkit.runtime.files import Files
 from tests.support import ocibuild, tars
-from tests.support.registry import RegistryServer
 
 SECRET = "outside"
 
@@ -101,21 +99,6 @@ def test_directories_by_descriptor(engine: ck.Engine, hostile: str, security: ck
                     engine.run(hostile, ["pwd"], workdir=path, security=security)
     finally:
         os.close(leaked)
-
-
-WORKDIRS = ["/../../../..", "/proc/self/root/etc", "/links/../../.."]
-
-
-def test_what_an_image_says_of_directories(engine: ck.Engine, registry: RegistryServer) -> None:
-    """WorkingDir and Volumes of a config."""
-    here = os.stat("/")
-    for number, path in enumerate(WORKDIRS):
-        config = {"WorkingDir": path, "Volumes": {f"{path}/ck-volume": {}}}
-        image = registry.push(f"test/said-{number}:latest", ocibuild.busybox(config=config))
-        with contextlib.suppress(ContainerKitError):
-            result = engine.run(image, ["stat", "-c", "%d:%i", "."], text=True)
-            assert result.stdout.strip() != f"{here.st_dev}:{here.st_ino}"
-        assert not os.path.exists("/ck-volume")
 
 
 def test_secrets_go_into_their_own_mount(engine: ck.Engine, hostile: str, tmp_path: Path) -> None:

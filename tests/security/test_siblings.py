@@ -9,6 +9,12 @@ import containerkit as ck
 from tests.integration.exec.look import launcher_of
 
 SECRET = "of-the-sibling-only"
+SHARED = "of-its-config"
+LOOK = (
+    "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ /proc/[0-9]*/mountinfo"
+    " /proc/*/cgroup /proc/net/unix /proc/sched_debug /proc/locks;"
+    " ls -lR /dev /run /sys/fs 2>/dev/null; hostname; ps"
+)
 
 
 def test_nothing_of_it_is_to_be_seen(
@@ -30,19 +36,18 @@ def test_nothing_of_it_is_to_be_seen(
     ):
         first.exec(f"echo {SECRET} >/dev/shm/{SECRET}", check=True)
         for tty in (False, True):
-            said = box.exec(
-                "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ /proc/[0-9]*/mountinfo"
-                " /proc/*/cgroup /proc/net/unix /proc/sched_debug /proc/locks;"
-                " ls -lR /dev /run /sys/fs 2>/dev/null; hostname; ps",
-                text=True,
-                tty=tty,
-            ).stdout
+            said = box.exec(LOOK, text=True, tty=tty).stdout
             assert SECRET not in said
             assert first.id[:12] not in said
             assert "ck-launcher" not in said
             assert "sibling" not in said
-        everything = box.exec(["find", "/", "-name", f"*{SECRET}*"], text=True).stdout
-        assert everything == ""
+        find = ["find", "/dev", "-name", f"*{SECRET}*"]
+        assert box.exec(["find", "/", *find[2:]], text=True).stdout == ""
+        # the control: whoever is in there sees it
+        own = first.exec(LOOK, text=True).stdout
+        assert SECRET in own
+        assert "sibling" in own
+        assert first.exec(find, text=True).stdout == f"/dev/shm/{SECRET}\n"
         mine = box.exec("echo /proc/[0-9]*", text=True).stdout.split()
         assert len(mine) <= 3  # its own first process, the shell, its child
 
@@ -50,24 +55,26 @@ def test_nothing_of_it_is_to_be_seen(
 def test_its_secrets_are_in_no_file_of_the_root(
     engine: ck.Engine, hostile: str, security: ck.Security
 ) -> None:
-    """Neither in config, plan, record, event nor log."""
+    """Neither in config, plan, record, event nor log.  The control is its environment, which is there."""
     with engine.start(
-        hostile, ["sleep", "100000"], secrets={"token": SECRET.encode()}, security=security
+        hostile,
+        ["sleep", "100000"],
+        secrets={"token": SECRET.encode()},
+        env={"A": SHARED},
+        security=security,
     ) as box:
         assert box.exec(["cat", "/run/secrets/token"], text=True).stdout == SECRET
         assert SECRET not in repr(box.inspect())
         assert SECRET not in str(box.plan().explain())
         box.restart()
         assert box.exec(["cat", "/run/secrets/token"], text=True).stdout == SECRET
-        found = [
-            path
+        files = {
+            path: path.read_bytes()
             for path in Path(engine.root).rglob("*")
-            if path.is_file()
-            and not path.is_symlink()
-            and "layers" not in path.parts
-            and SECRET.encode() in path.read_bytes()
-        ]
-        assert found == []
+            if path.is_file() and not path.is_symlink() and "layers" not in path.parts
+        }
+        assert [path for path, data in files.items() if SECRET.encode() in data] == []
+        assert [path for path, data in files.items() if SHARED.encode() in data]
         launcher = launcher_of(engine)
         for name in ("environ", "cmdline"):
             assert SECRET.encode() not in Path(f"/proc/{launcher.pid}/{name}").read_bytes()
