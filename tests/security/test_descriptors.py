@@ -6,15 +6,20 @@ entering (run, exec, terminal, probe, init), and not by a path that leads throug
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 import containerkit as ck
-from containerkit.errors import ContainerKitError
+from containerkit.errors import ContainerKitError, LaunchError
+from containerkit.runtime import redirect
 from tests.support import launchers
 from tests.support.patience import until
 
@@ -100,6 +105,26 @@ def test_one_that_is_kept_is_found(
         bind = ck.Mount.bind(leaked, "/x", read_only=True)
         result = engine.run(hostile, [OPENED], mounts=[bind], text=True)
     assert f" holds {SECRET}" in result.stdout
+
+
+@pytest.mark.parametrize("stream", ["stdin", "stdout", "stderr"])
+def test_a_directory_is_no_stream(
+    engine: ck.Engine, hostile: str, leaked: Path, monkeypatch: pytest.MonkeyPatch, stream: str
+) -> None:
+    """Streams stay open, and a directory leads on.  The launcher refuses one that the engine lets through."""
+    monkeypatch.setattr(redirect, "stat", SimpleNamespace(S_ISDIR=lambda mode: False))
+    control = os.open(leaked / "canary", os.O_RDWR)
+    place = os.open(leaked, os.O_RDONLY)
+    try:
+        with engine.start(hostile, ["sleep", "100000"]) as box:
+            starts: Sequence[Callable[..., Any]] = (partial(engine.run, hostile), box.exec)
+            for start in starts:
+                assert start(["true"], **{stream: control}).exit.ok
+                with pytest.raises(LaunchError, match=os.strerror(errno.EISDIR)):
+                    start(["true"], **{stream: place})
+    finally:
+        os.close(control)
+        os.close(place)
 
 
 # ---- paths through one

@@ -270,6 +270,12 @@ def test_the_largest_id_is_kept(tmp_path: Path) -> None:
         pytest.param(entry(b"x", b"x", b"999999999999 a=b\n") + header(b"f"), id="record huge"),
         pytest.param(entry(b"x", b"x", b"5 a=\n5 b") + header(b"f"), id="record cut"),
         pytest.param(pax({"path": b"a\0b"}) + header(b"f"), id="NUL in a path"),
+        pytest.param(pax({"path\0x": b"a"}) + header(b"f"), id="NUL in a key"),
+        pytest.param(entry(b"f/", data=header(b"g").ljust(512)), id="directory with data"),
+        pytest.param(
+            pax({"path": b"f/"}) + entry(b"f", data=header(b"g").ljust(512)),
+            id="directory with data by pax",
+        ),
         pytest.param(pax({"path": b"a" * 4096}) + header(b"f"), id="path too long"),
         pytest.param(pax({"path": b"a" * 256}) + header(b"f"), id="name too long"),
         pytest.param(pax({"mtime": b"yesterday"}) + header(b"f"), id="no time"),

@@ -86,11 +86,14 @@ def test_signals_reach_a_handler(engine: ck.Engine, busybox: str, launcher: Laun
     assert state.flags & record.STOP_ASKED
 
 
-def test_the_cause_of_a_kill(engine: ck.Engine, busybox: str, launcher: Launcher) -> None:
-    """The gravest that was given is told."""
+@pytest.mark.parametrize("given", [("removed", "timeout"), ("timeout", "removed")])
+def test_the_cause_of_a_kill(
+    engine: ck.Engine, busybox: str, launcher: Launcher, given: tuple[str, str]
+) -> None:
+    """The gravest that was given is told, not the first and not the last."""
     one = begin(engine, busybox, SLEEP, launcher)
-    one.kill(0, cause=packets.CAUSES.index("removed"))
-    one.kill(signal.SIGKILL, cause=TIMEOUT)
+    for number, cause in zip((0, signal.SIGKILL), given, strict=True):
+        one.kill(number, cause=packets.CAUSES.index(cause))
     assert packets.CAUSES[one.wait().cause] == "timeout"
 
 
