@@ -1,6 +1,6 @@
 """Break the lines of the table one by one in a copy of the checkout, and run the tests that must notice.
 
-    python -m tests.mutants [--only TEXT]
+    python -m tests.mutants [--only TEXT]...
 
 The same tests pass in the copy as it is; then each mutant has to make at least one of its tests
 fail: in the test itself, or by what the test leaves behind.  A test that cannot be collected or set
@@ -34,6 +34,9 @@ NOT_CAUGHT_BY = {
 
 SECONDS = 300
 """For the tests of one mutant."""
+
+SECONDS_OF_HANGING = 60
+"""For those that need not end; as they are they take a few."""
 
 Told = list[tuple[str, str, str, str]]
 
@@ -100,7 +103,8 @@ def verdict(mutant: Mutant) -> str:
         return f"broken row: {error}"
     try:
         with copied.replaced(mutant.file, text):
-            told = run_tests(mutant.tests, first=True, seconds=SECONDS)
+            seconds = SECONDS_OF_HANGING if mutant.hangs else SECONDS
+            told = run_tests(mutant.tests, first=True, seconds=seconds)
     except copied.BuildFailed as error:
         return f"broken row: {error}"
     if told is None:
@@ -120,11 +124,16 @@ def verdict(mutant: Mutant) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
-    parser.add_argument("--only", default="", help="rows with this text in their file or meaning")
-    options = parser.parse_args()
-    chosen = [m for m in MUTANTS if options.only in f"{m.file} {m.breaks}"]
-    if not chosen:
-        parser.error(f"no row has {options.only!r} in its file or meaning")
+    parser.add_argument(
+        "--only",
+        action="append",
+        help="rows with this text in their file or meaning; again for others beside them",
+    )
+    wanted = parser.parse_args().only or [""]
+    for text in wanted:
+        if not any(text in f"{m.file} {m.breaks}" for m in MUTANTS):
+            parser.error(f"no row has {text!r} in its file or meaning")
+    chosen = [m for m in MUTANTS if any(text in f"{m.file} {m.breaks}" for text in wanted)]
     results: dict[str, int] = {}
     with copied.copy():
         tests = sorted({test for mutant in chosen for test in mutant.tests})

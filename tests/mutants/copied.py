@@ -22,6 +22,10 @@ TREE = PLACE / "tree"
 COPIED = ("src", "tests", "examples", "benchmarks", "docs", "tools")
 LEFT_OUT = ("__pycache__", ".so", ".o", ".pyc", ".egg-info", "ck-launcher", "_ck.c")
 NATIVE = "src/_native"
+EXTENSION = (
+    "from setuptools import setup; setup(cffi_modules=['src/_native/build_native.py:ffibuilder'])"
+)
+"""As in setup.py, which compiles the whole launcher beside it."""
 
 
 class BuildFailed(Exception):
@@ -85,7 +89,7 @@ def replaced(file: str, text: str) -> Iterator[None]:
 
 
 def build(*, everything: bool = False) -> None:
-    """Compile what has changed: each file of the launcher by itself, the extension as setup.py does.
+    """Compile what has changed: each file of the launcher by itself, the extension as a whole.
 
     Raises:
         BuildFailed: the compiler refused it.
@@ -113,15 +117,10 @@ def build(*, everything: bool = False) -> None:
         sections = ["-static", "-Wl,--gc-sections", "-s", *recipe.LDFLAGS]
         _run([*compiler, *flags, *sections, "-o", output, *linked])
     shared = b"".join(path.read_bytes() for path in recipe_files(recipe, native))
-    extension = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace", "--force"]
     if everything and not list(package.glob("_ck*.so")):
         (objects / "extension.key").unlink(missing_ok=True)
-    # Only the extension: setup.py would compile the launcher too.
-    launcher = output.read_bytes()
-    if _once(objects / "extension.key", headers + shared, extension):
-        output.unlink()
-        output.write_bytes(launcher)
-        output.chmod(0o755)
+    extension = [sys.executable, "-c", EXTENSION, "--quiet", "build_ext", "--inplace", "--force"]
+    _once(objects / "extension.key", headers + shared, extension)
 
 
 def recipe_files(recipe: object, native: Path) -> list[Path]:
