@@ -120,6 +120,8 @@ CK_CHILD_OP(JOIN_USER, 62, PRIVILEGED, "?--", "---", ck_op_join_user)
 CK_CHILD_OP(CHROOT, 63, PRIVILEGED, "?--", "---", ck_op_chroot)
 /* text, path: a symbolic link, unless something is there or its directory is not */
 CK_CHILD_OP(LINK, 64, BEFORE_PIVOT, "---", "tt-", ck_op_link)
+/* instead of SECCOMP: that there is no filter is meant */
+CK_CHILD_OP(UNCONFINED, 65, ANY, "---", "---", ck_op_unconfined)
 
 #undef CK_PREPARE_OP
 #undef CK_CHILD_OP

@@ -37,6 +37,8 @@ CK_OP_IS(ck_op_caps, ck_set_caps(op->value[0], op->value[1]))
 
 CK_OP_IS(ck_op_no_new_privs, ck_no_new_privs())
 
+CK_OP_IS(ck_op_unconfined, 0)
+
 int ck_op_seccomp(struct ck_child *child, const struct ck_op *op)
 {
     uint32_t length;

@@ -75,6 +75,7 @@ struct progress {
     uint64_t filled; /* slots that hold a descriptor by now */
     uint64_t made;   /* codes of prepare ops that were there */
     int rooted, pivoted, dropped, ended;
+    int ids, caps, filters; /* how many of these steps; what says that it has no filter counts */
 };
 
 static int check_slot(struct progress *now, int16_t slot, char kind)
@@ -87,6 +88,20 @@ static int check_slot(struct progress *now, int16_t slot, char kind)
     return 0;
 }
 
+/* Nothing is executed with the caller's ids or rights, or without a filter, unless the plan says so. */
+static bool is_confined(const struct progress *now)
+{
+    return now->ids == 1 && now->caps == 1 && now->filters > 0;
+}
+
+/* What may fail, and the program starts all the same: nothing that confines it. */
+static bool may_be_optional(uint16_t code)
+{
+    return code == CK_OP_MOUNT_FS || code == CK_OP_MOVE_MOUNT || code == CK_OP_TEMPLATE ||
+           code == CK_OP_LINK || code == CK_OP_OOM_SCORE || code == CK_OP_KEYRING ||
+           code == CK_OP_CHDIR || code == CK_OP_RLIMIT; /* whose flags are a number */
+}
+
 static int check_order(struct progress *now, const struct ck_op *op, enum phase phase)
 {
     const int needs_root =
@@ -95,13 +110,17 @@ static int check_order(struct progress *now, const struct ck_op *op, enum phase 
     if (now->ended || (phase == BEFORE_PIVOT && now->pivoted) ||
         (phase == AFTER_PIVOT && !now->pivoted) || (needs_root && !now->rooted) ||
         (op->code == CK_OP_ROOT && now->rooted) || (op->code == CK_OP_INIT && !now->dropped) ||
-        ((phase == BEFORE_PIVOT || phase == PRIVILEGED) && now->dropped))
+        ((phase == BEFORE_PIVOT || phase == PRIVILEGED) && now->dropped) ||
+        (op->flags & CK_F_OPTIONAL && !may_be_optional(op->code)))
         return -EINVAL;
+    now->ids += op->code == CK_OP_IDS;
+    now->caps += op->code == CK_OP_CAPS;
+    now->filters += op->code == CK_OP_SECCOMP || op->code == CK_OP_UNCONFINED;
     now->rooted |= op->code == CK_OP_ROOT;
     now->pivoted |= op->code == CK_OP_PIVOT;
     now->dropped |= op->code == CK_OP_CAPS || op->code == CK_OP_SECCOMP;
     now->ended |= op->code == CK_OP_EXEC || op->code == CK_OP_PARK;
-    return 0;
+    return !now->ended || is_confined(now) ? 0 : -EINVAL;
 }
 
 static int check_op(const struct ck_plan *plan, int section, const struct ck_op *op,

@@ -45,6 +45,7 @@ SECURITY: Final = "tests/security/"
 UNIT: Final = "tests/unit/"
 INTEGRATION: Final = "tests/integration/"
 CAPS: Final = f"{SECURITY}test_capabilities.py::test_they_are_exact[two]"
+PROPERTY: Final = "tests/property/test_plans_agree_with_c.py::"
 DURABLE: Final = f"{UNIT}state/test_durable.py::"
 
 RIGHTS: Final = (
@@ -74,6 +75,12 @@ RIGHTS: Final = (
            (f"{SECURITY}test_seccomp.py::test_what_no_container_needs_is_refused",)),
     Mutant(C + "ck_ops_cred.c", "CK_OP_IS(ck_op_caps, ck_set_caps(op->value[0], op->value[1]))",
            "CK_OP_IS(ck_op_caps, 0)", "no capability is dropped", (CAPS,)),
+    Mutant(C + "ck_plan.c", "return !now->ended || is_confined(now) ? 0 : -EINVAL;", "return 0;",
+           "a plan without ids, capabilities or a filter is run",
+           (f"{PROPERTY}test_what_does_not_confine_is_refused_by_both",)),
+    Mutant(C + "ck_plan.c", "(op->flags & CK_F_OPTIONAL && !may_be_optional(op->code))", "0",
+           "a program starts where what confines it has failed",
+           (f"{PROPERTY}test_what_confines_may_not_fail",)),
     Mutant(PY + "launch/confine.py", "held = bounding if identity.uid == 0 else 0",
            "held = bounding", "an ordinary user inside has root's capabilities", (CAPS,)),
     Mutant(PY + "launch/confine.py", "if security.no_new_privileges:\n        steps.append",

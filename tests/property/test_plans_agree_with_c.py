@@ -12,6 +12,7 @@ import pytest
 
 from containerkit.errors import InvalidSpec
 from containerkit.launch.execute import ExecBase, ExecRequest, exec_plan
+from containerkit.launch.ops import F_OPTIONAL, Code, Op
 from containerkit.launch.plan import Plan
 from containerkit.model.limits import Limits
 from containerkit.model.mount import Mount
@@ -97,6 +98,52 @@ def is_valid(data: bytes) -> bool:
 
 def test_compiled_plans_are_accepted(validator: Path) -> None:
     assert verdicts(validator, [plan.encode() for plan in PLANS]) == [True] * len(PLANS)
+
+
+CONFINES = (Code.IDS, Code.CAPS, Code.SECCOMP)
+
+
+def without(plan: Plan, *codes: Code) -> bytes:
+    child = [op for op in plan.child if op.code not in codes]
+    return Plan(
+        inputs=plan.inputs,
+        prepare=plan.prepare,
+        child=child,
+        namespaces=plan.namespaces,
+        kind=plan.kind,
+    ).encode()
+
+
+@pytest.mark.parametrize("code", CONFINES)
+def test_what_does_not_confine_is_refused_by_both(validator: Path, code: Code) -> None:
+    bare = [without(plan, code) for plan in PLANS]
+    assert verdicts(validator, bare) == [False] * len(PLANS)
+    assert [is_valid(data) for data in bare] == [False] * len(PLANS)
+    assert verdicts(validator, [without(plan, Code.CHDIR) for plan in PLANS]) == [True] * len(PLANS)
+
+
+@pytest.mark.parametrize("code", [*CONFINES, Code.NO_NEW_PRIVS, Code.PIVOT, Code.MASK])
+def test_what_confines_may_not_fail(validator: Path, code: Code) -> None:
+    made = compiled()
+    child = [
+        Op(op.code, flags=F_OPTIONAL, fd=op.fd, arena=op.arena, value=op.value)
+        if op.code == code
+        else op
+        for op in made.child
+    ]
+    assert child != list(made.child)
+    data = Plan(inputs=made.inputs, prepare=made.prepare, child=child).encode()
+    assert (verdicts(validator, [data]), is_valid(data)) == ([False], False)
+
+
+def test_that_there_is_no_filter_is_said(validator: Path) -> None:
+    """By those that mean it, and they alone."""
+    for security in (Security.privileged(), Security(seccomp="unconfined")):
+        made = compiled({"security": security})
+        assert [op.code for op in made.child].count(Code.UNCONFINED) == 1
+        assert verdicts(validator, [made.encode()]) == [True]
+        assert verdicts(validator, [without(made, Code.UNCONFINED)]) == [False]
+    assert all(op.code != Code.UNCONFINED for plan in PLANS for op in plan.child)
 
 
 def test_mutated_plans(validator: Path) -> None:

@@ -53,6 +53,7 @@ _EXEC_OPS: Final = frozenset(
         Code.CHDIR,
         Code.NO_NEW_PRIVS,
         Code.SECCOMP,
+        Code.UNCONFINED,
         Code.EXEC,
     }
 )
@@ -168,7 +169,8 @@ class _Slots:
 
 
 def _check_order(child: Sequence[Op], *, execute: bool, bare: bool) -> None:
-    """Root first, one pivot, no right needed after the identity changed, exec last.
+    """Root first, one pivot, no right needed after the identity changed, a filter or the word that
+    there is none, exec last.
 
     Without namespaces nothing is mounted, and an init sees to the end of what its command leaves.
     """
@@ -189,6 +191,8 @@ def _check_order(child: Sequence[Op], *, execute: bool, bare: bool) -> None:
     for code in (*entered, Code.IDS, Code.CAPS):
         if codes.count(code) != 1:
             raise refuse(f"{code.name.lower()} must be there once", CHILD, len(child))
+    if not {Code.SECCOMP, Code.UNCONFINED} & {*codes}:
+        raise refuse("no filter, and not said to be unconfined", CHILD, len(child))
     ends = [code for code in codes if code in {Code.EXEC, Code.PARK}]
     if len(ends) != 1 or codes[-1] != ends[0]:
         raise refuse("the last step, and no other, must be exec or park", CHILD, len(child))

@@ -106,7 +106,7 @@ def bounding_set(security: Security, available: int, notes: list[str]) -> int:
 
 
 def filter_steps(security: Security, bounding: int, facts: HostFacts, notes: list[str]) -> list[Op]:
-    """Return the step that loads the filter of a container, if it has one.
+    """Return the step that loads the filter of a container, or says that it has none.
 
     Args:
         security: the policy.
@@ -127,7 +127,7 @@ def filter_steps(security: Security, bounding: int, facts: HostFacts, notes: lis
     )
     if program is None:
         notes.append("no filter of system calls: it is unconfined")
-        return []
+        return [defaults.UNCONFINED]
     what = f"the policy {policy}" if isinstance(policy, str) else "what the caller gave"
     notes.append(f"system calls are filtered by {what}")
     return [Op(Code.SECCOMP, arena=(program, None, None))]

@@ -172,6 +172,7 @@ INIT: Final = constant(Op(Code.INIT))
 PARK: Final = constant(Op(Code.PARK))
 UMASK: Final = constant(Op(Code.UMASK, value=(0o022, 0)))
 NO_NEW_PRIVS: Final = constant(Op(Code.NO_NEW_PRIVS))
+UNCONFINED: Final = constant(Op(Code.UNCONFINED))
 
 
 SCRATCH: Final = ("/run", "/tmp")

@@ -125,6 +125,7 @@ class Code(IntEnum):
     JOIN_USER = 62
     CHROOT = 63
     LINK = 64
+    UNCONFINED = 65
 
 
 Argument = str | tuple[str, ...] | bytes | None
@@ -217,7 +218,7 @@ class OpInfo(NamedTuple):
 # Stages of the child section.  After PRIVILEGED nothing may need a right that IDS gives up.
 STAGE_NET, STAGE_ROOT, STAGE_MOUNTS, STAGE_PIVOT, STAGE_PROCESS = 0, 1, 2, 3, 4
 STAGE_GROUPS, STAGE_IDS, STAGE_AFTER_IDS, STAGE_EXEC = 5, 6, 7, 8
-STAGE_ANY = -1  # NO_NEW_PRIVS, SECCOMP and CHDIR: anywhere after PIVOT
+STAGE_ANY = -1  # NO_NEW_PRIVS, SECCOMP, UNCONFINED and CHDIR: anywhere after PIVOT
 
 _FILL: Final = ("fill", "", "")
 _USE: Final = ("use", "", "")
@@ -405,6 +406,7 @@ _ROWS: Final[dict[Code, OpInfo]] = {
     ),
     Code.NO_NEW_PRIVS: OpInfo(CHILD, STAGE_ANY, "forbid new privileges"),
     Code.SECCOMP: OpInfo(CHILD, STAGE_ANY, "filter system calls, {a0}", arena=("filter", "", "")),
+    Code.UNCONFINED: OpInfo(CHILD, STAGE_ANY, "filter no system calls: it is unconfined"),
     Code.INIT: OpInfo(CHILD, STAGE_EXEC, "stay as init; what follows is its child"),
     Code.PARK: OpInfo(CHILD, STAGE_EXEC, "wait, while others use its files"),
     Code.EXEC: OpInfo(

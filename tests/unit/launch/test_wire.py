@@ -20,9 +20,10 @@ ROOT = Op(Code.ROOT, fd=(1, -1, -1))
 PIVOT = Op(Code.PIVOT)
 CAPS = Op(Code.CAPS)
 IDS = Op(Code.IDS)
+OPEN = Op(Code.UNCONFINED)
 EXEC = Op(Code.EXEC, arena=(("/a",), ("a", ""), ()))
 OVERLAY = Op(Code.OVERLAY, fd=(1, -1, -1), arena=(("layers/a",), "0", None))
-CHILD = (ROOT, PIVOT, IDS, CAPS, EXEC)
+CHILD = (ROOT, PIVOT, IDS, CAPS, OPEN, EXEC)
 
 
 def plan(
@@ -66,8 +67,8 @@ def test_inputs_come_back_with_their_kind() -> None:
         (plan(prepare=(OVERLAY, ROOT)), "no such step here"),
         (plan(child=(PIVOT, IDS, CAPS, EXEC)), "root must be there once"),
         (plan(child=(ROOT, PIVOT, CAPS, EXEC)), "ids must be there once"),
-        (plan(child=(ROOT, PIVOT, IDS, CAPS)), "must be exec or park"),
-        (plan(child=(ROOT, PIVOT, IDS, CAPS, EXEC, EXEC)), "must be exec or park"),
+        (plan(child=CHILD[:-1]), "must be exec or park"),
+        (plan(child=(*CHILD, EXEC)), "must be exec or park"),
         (plan(child=(PIVOT, ROOT, IDS, CAPS, EXEC)), "root comes too late"),
         (plan(child=(ROOT, PIVOT, CAPS, IDS, EXEC)), "ids comes too late"),
         (
@@ -75,6 +76,9 @@ def test_inputs_come_back_with_their_kind() -> None:
             "keyring comes too late",
         ),
         (plan(child=(Op(Code.NO_NEW_PRIVS), *CHILD)), "before pivot"),
+        (plan(child=(ROOT, PIVOT, IDS, OPEN, EXEC)), "caps must be there once"),
+        (plan(child=(ROOT, PIVOT, IDS, CAPS, EXEC)), "not said to be unconfined"),
+        (plan(child=(OPEN, *CHILD)), "unconfined before pivot"),
         (
             plan(prepare=(Op(Code.OVERLAY, fd=(1, -1, -1), arena=(("../x",), None, None)),)),
             "outside of the store",
@@ -214,7 +218,7 @@ def test_plans_are_values() -> None:
     assert compiled() != compiled({"hostname": "x"})
     assert compiled() != "plan"
     assert pickle.loads(pickle.dumps(compiled())) == compiled()
-    assert repr(plan()) == "<Plan: 1 prepare, 5 child steps>"
+    assert repr(plan()) == "<Plan: 1 prepare, 6 child steps>"
 
 
 def test_values_of_the_environment_are_in_the_plan_only() -> None:
