@@ -1,4 +1,4 @@
-"""A first look at containerkit: run it with ``make quickstart``, as root.
+"""A first look at containerkit: run it with ``make quickstart``, as root or as an ordinary user.
 
 1. A container of this host's own programs and Python: no image, no download.
 2. An image made here, served by a registry started here, pulled and run as any other.
