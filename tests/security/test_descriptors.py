@@ -127,6 +127,36 @@ def test_a_directory_is_no_stream(
         os.close(place)
 
 
+WRITE = "cat; echo changed >/proc/self/fd/0"
+
+
+@pytest.mark.needs("ids")
+@pytest.mark.parametrize("way", ["run", "exec"])
+def test_a_file_that_is_given_stays_its_owners(
+    engine: ck.Engine, hostile: str, security: ck.Security, tmp_path: Path, way: str
+) -> None:
+    """A stream that is the caller's file is no other user's for it, who could then open it for writing.
+
+    The control is a pipe, which that user may open again.
+    """
+    path = tmp_path / "given"
+    path.write_text("told\n")
+    path.chmod(0o644)
+    before = path.stat()
+    with engine.start(hostile, ["sleep", "100000"], security=security, user="1000") as box:
+        options: dict[str, Any] = {"security": security, "user": "1000"}
+        start: Callable[..., Any] = partial(engine.run, hostile, **options)
+        start = box.exec if way == "exec" else start
+        with path.open() as stdin:
+            said = start(["sh", "-c", WRITE], stdin=stdin, text=True)
+        control = start(["sh", "-c", "echo told >/proc/self/fd/1"], text=True)
+    after = path.stat()
+    assert said.stdout == control.stdout == "told\n"
+    assert "Permission denied" in said.stderr
+    assert path.read_text() == "told\n"
+    assert (after.st_uid, after.st_gid) == (before.st_uid, before.st_gid)
+
+
 # ---- paths through one
 
 
