@@ -246,9 +246,15 @@ def test_disk(engine: ck.Engine, busybox: str) -> None:
 
 
 @pytest.mark.needs("control groups")
-def test_nothing_of_one_start_is_left_for_the_next(engine: ck.Engine, busybox: str) -> None:
-    """Groups are used again: never with a limit of the container before."""
-    tight = ck.Limits(memory="32m", cpus=0.1, cpu_shares=2, pids=3)
+@pytest.mark.parametrize("shares", [None, 2])
+def test_nothing_of_one_start_is_left_for_the_next(
+    engine: ck.Engine, busybox: str, shares: int | None
+) -> None:
+    """Groups are used again, never with a limit of the container before.
+
+    Not those that had a limit which is not put back, as shares are not.
+    """
+    tight = ck.Limits(memory="32m", cpus=0.1, cpu_shares=shares, pids=3)
     for _ in range(6):
         assert engine.run(busybox, ["true"], limits=tight).exit.ok
         with engine.start(busybox, SLEEP) as container:
