@@ -30,13 +30,13 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
 
-def filter_program() -> bytes:
-    """Return the filter: struct sock_filter each (linux/filter.h)."""
+def filter_program(number: int = SYS_OPENAT2) -> bytes:
+    """Return the filter that takes one call away: struct sock_filter each (linux/filter.h)."""
     return b"".join(
         struct.pack("=HBBI", *one)
         for one in (
             (0x20, 0, 0, 0),  # load the number of the call
-            (0x15, 0, 1, SYS_OPENAT2),  # is it that?
+            (0x15, 0, 1, number),  # is it that?
             (0x06, 0, 0, _ERRNO | errno.ENOSYS),
             (0x06, 0, 0, _ALLOW),
         )
@@ -44,12 +44,17 @@ def filter_program() -> bytes:
 
 
 def refuse_openat2() -> None:
-    """Take openat2(2) from this process and all that it starts from now on.
+    """Take openat2(2) from this process and all that it starts from now on; see `refuse`."""
+    refuse(SYS_OPENAT2)
+
+
+def refuse(call: int) -> None:
+    """Take a call from this process and all that it starts from now on.
 
     Raises:
         OSError: EACCES above all: it needs CAP_SYS_ADMIN.
     """
-    code = filter_program()
+    code = filter_program(call)
     program = _Program(len(code) // 8, code)
     libc = ctypes.CDLL(None, use_errno=True)
     number = _SYS_SECCOMP[platform.machine()]

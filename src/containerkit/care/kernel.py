@@ -25,12 +25,14 @@ _FSCONFIG: Final = 431
 _PIDFD_OPEN: Final = 434
 _CLONE3: Final = 435
 _OPENAT2: Final = 437
+_CLOSE_RANGE: Final = 436
 _MOUNT_SETATTR: Final = 442
 
 _BPF_PROG_LOAD: Final = 5
 _BPF_PROG_TYPE_CGROUP_DEVICE: Final = 15
 _FSCONFIG_SET_STRING: Final = 1
 _MOUNT_ATTR_IDMAP: Final = 0x00100000
+_CLOSE_RANGE_CLOEXEC: Final = 4
 _CLONE_INTO_CGROUP: Final = 0x200000000
 _AT_EMPTY_PATH: Final = 0x1000
 _NO_FD: Final = 1 << 20
@@ -96,6 +98,21 @@ def mount_api() -> Answer:
         if not answer.known:
             return answer
     return _answer(_call(_FSOPEN, None, ctypes.c_long(0)))
+
+
+def mount_attributes() -> Answer:
+    """Ask mount_setattr(2) by a structure that is too small."""
+    return _answer(
+        _call(_MOUNT_SETATTR, ctypes.c_long(_NO_FD), None, *[ctypes.c_long(0)] * 3),
+        (errno.ENOSYS,),
+    )
+
+
+def close_range() -> Answer:
+    """Ask for the flag CLOEXEC on one descriptor that nobody has."""
+    number = ctypes.c_long(_NO_FD)
+    error = _call(_CLOSE_RANGE, number, number, ctypes.c_long(_CLOSE_RANGE_CLOEXEC))
+    return _answer(error, (errno.ENOSYS, errno.EPERM, errno.EINVAL))
 
 
 def idmapped_mounts() -> Answer:

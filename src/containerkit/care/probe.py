@@ -182,20 +182,22 @@ def _call(
     return ask
 
 
+_NEWER: Final = f"Linux {forbidden.FLOOR} or later"
+
 _CALLS: Final = (
     Row(
         "pidfd",
         _call(kernel.pidfd_open),
         "signals that never hit another process, and ends that are always seen",
         "nothing starts",
-        "Linux 5.10 or later",
+        _NEWER,
     ),
     Row(
         "clone3",
         _call(kernel.clone3),
         "processes that no wait() of this program sees",
         "nothing starts",
-        "Linux 5.10 or later; a seccomp filter around us may refuse it",
+        f"{_NEWER}; a seccomp filter around us may refuse it",
     ),
     Row(
         "clone into cgroup",
@@ -216,7 +218,21 @@ _CALLS: Final = (
         _call(kernel.mount_api, within=True),
         "mounts that are made aside and attached whole (fsopen, open_tree, move_mount)",
         "nothing starts",
-        "Linux 5.10 or later",
+        _NEWER,
+    ),
+    Row(
+        "mount attributes",
+        _call(kernel.mount_attributes),
+        "read-only mounts, without devices (mount_setattr)",
+        "nothing starts",
+        f"{_NEWER}; a seccomp filter around us may refuse it",
+    ),
+    Row(
+        "close_range",
+        _call(kernel.close_range),
+        "that no descriptor of this program is open in a container",
+        "nothing starts",
+        f"{_NEWER}; a seccomp filter around us may refuse it",
     ),
     Row(
         "idmapped mounts",

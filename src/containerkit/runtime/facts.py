@@ -50,7 +50,8 @@ class Given(NamedTuple):
     ids: Ids | None = None
 
 
-def _kernel() -> tuple[int, int]:
+def kernel() -> tuple[int, int]:
+    """Return the version of the running Linux: two numbers, (0, 0) where it does not say."""
     found = re.match(r"([0-9]+)\.([0-9]+)", os.uname().release)
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
@@ -69,7 +70,7 @@ def gather(launcher: Launcher) -> HostFacts:
         egid=os.getegid(),
         hostname=os.uname().nodename,
         machine=os.uname().machine,
-        kernel=_kernel(),
+        kernel=kernel(),
         hardware=hardware(),
         bare=launcher.bare,
         devices=not launcher.bare or has_devices(launcher.root),
@@ -165,6 +166,6 @@ def of_caller(found: Given | None = None) -> HostFacts:
         egid=os.getegid(),
         hostname=os.uname().nodename,
         machine=os.uname().machine,
-        kernel=_kernel(),
+        kernel=kernel(),
         bare=is_bare(),
     )

@@ -26,7 +26,7 @@ from typing import Final
 
 from containerkit.errors import HostError, refusals
 from containerkit.launch.reuse import UNCOMMON
-from containerkit.runtime import cgroups, home, packets
+from containerkit.runtime import cgroups, facts, home, packets
 from containerkit.runtime.channel import Channel, is_untaken
 from containerkit.runtime.recover import recover, write_record
 from containerkit.state import forbidden, userns
@@ -168,6 +168,11 @@ class Launcher:
         try:
             self.pid, self._pidfd = _native.spawn_launcher(program, control, within)
         except OSError as error:
+            # before Linux 5.11 close_range(2) does not know the flag
+            if error.errno == errno.ENOSYS or (
+                error.errno == errno.EINVAL and facts.kernel() < (5, 11)
+            ):
+                raise forbidden.too_old("cannot start the launcher", error.errno) from error
             if error.errno != errno.EPERM:
                 raise
             raise forbidden.refused(errno.EPERM) from error

@@ -11,8 +11,11 @@ import os
 from pathlib import Path
 from typing import Final
 
-from containerkit.errors import HostError, PermissionDenied
+from containerkit.errors import HostError, MissingFeature, PermissionDenied
 from containerkit.state.procstatus import effective_capabilities
+
+FLOOR: Final = "5.12"
+"""The oldest Linux that has all calls: mount_setattr(2) is of 5.12, CLOSE_RANGE_CLOEXEC of 5.11."""
 
 KNOBS: Final = (
     ("kernel.unprivileged_userns_clone", "0", "1"),
@@ -73,12 +76,31 @@ def not_set_up(step: str, number: int) -> HostError:
         step: what it could not do.
         number: errno of the refusal.
     """
+    if number == errno.ENOSYS:
+        return too_old(f"cannot set up the launcher: it could not {step}", number)
     said = f"cannot set up the launcher: it could not {step}: {os.strerror(number)}"
     if number not in REFUSALS or step.startswith(("open", "claim")):
         return HostError(said, errno=number)
     bad = ", ".join(f"sysctl {name}={good}" for name, _, good in knobs())
     hint = f"as root: {bad}" if bad else _AROUND
     return PermissionDenied(said, errno=number, hint=hint)
+
+
+def too_old(attempt: str, number: int) -> MissingFeature:
+    """Return the error of a kernel without a call that every container needs, and which one has all.
+
+    Args:
+        attempt: what could not be done.
+        number: errno of the refusal.
+    """
+    return MissingFeature(
+        f"{attempt}: Linux {os.uname().release} does not know a system call that it takes,"
+        f" and {FLOOR} is the oldest that has all",
+        feature="kernel",
+        errno=number,
+        hint="use a newer kernel; on one, a seccomp filter around this process hides the call:"
+        " see Engine.probe()",
+    )
 
 
 def knobs() -> list[tuple[str, str, str]]:
