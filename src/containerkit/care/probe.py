@@ -25,6 +25,12 @@ from containerkit.state import forbidden, subids, userns
 
 _SYS_ADMIN: Final = 1 << 21
 _SYSCTL: Final = Path("/proc/sys")
+_MODULES: Final = {
+    "AppArmor": "/sys/kernel/security/apparmor",
+    "SELinux": "/sys/fs/selinux/enforce",
+}
+"""Security modules that have a profile or label for each process, and what is there with one."""
+_SETS: Final = {"AppArmor": "profile", "SELinux": "label"}
 
 
 class Row(NamedTuple):
@@ -72,6 +78,25 @@ def _administrator() -> tuple[bool, str]:
     return held, f"{who}, with CAP_SYS_ADMIN" + ("" if held else ", but not with all that it takes")
 
 
+def _profile() -> tuple[bool, str]:
+    for name, path in _MODULES.items():
+        if os.path.exists(path):
+            return False, f"{name} is there; no {_SETS[name]} is set: theirs is this program's"
+    return True, "neither AppArmor nor SELinux is there"
+
+
+def _groups() -> tuple[bool, str]:
+    if not userns.is_needed() or userns.granted() is not None:
+        return True, "a container has its user's alone"
+    kept = sorted({*os.getgroups()} - {os.getegid()})
+    if not kept:
+        return True, "this user has no other"
+    return (
+        False,
+        f"{' '.join(map(str, kept))} stay: with one id mapped the kernel lets none be dropped",
+    )
+
+
 def _seccomp() -> tuple[bool, str]:
     actions = _read(_SYSCTL / "kernel/seccomp/actions_avail")
     return actions is not None, actions or "the kernel has no filters"
@@ -84,6 +109,20 @@ _RIGHTS: Final = (
         "making namespaces and mounts",
         "a user namespace of the caller's: see unprivileged user namespaces",
         "run as root; in a container, give it CAP_SYS_ADMIN",
+    ),
+    Row(
+        "supplementary groups",
+        _groups,
+        "that files which only these groups may use are closed to containers",
+        "containers keep this program's groups, for files that they are given",
+        "grant ids in /etc/subuid and /etc/subgid, or run as a user without other groups",
+    ),
+    Row(
+        "security module",
+        _profile,
+        "a profile or label for containers, beside all else",
+        "capabilities, the filter of system calls, namespaces and masks; no profile or label",
+        "run this program under a profile of your own, which containers inherit",
     ),
 )
 

@@ -11,6 +11,7 @@ import pytest
 from containerkit.care import groups, kernel, probe
 from containerkit.model.host import HostFeature, HostReport
 from containerkit.runtime import cgroups
+from containerkit.state import userns
 from tests.no_openat2 import plugin
 
 
@@ -107,3 +108,36 @@ def test_a_host_without_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     features = list(groups.features())
     assert not any(feature.present for feature in features)
     assert groups.detached_ends_with() == () or os.readlink("/proc/self/ns/pid")
+
+
+@pytest.mark.parametrize(("module", "word"), [("AppArmor", "profile"), ("SELinux", "label")])
+def test_that_no_profile_is_set_is_said_where_there_could_be_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, word: str
+) -> None:
+    monkeypatch.setattr(probe, "_MODULES", {module: str(tmp_path / "there")})
+    assert probe.probe()["security module"].present
+    (tmp_path / "there").touch()
+    feature = probe.probe()["security module"]
+    assert not feature.present
+    assert f"{module} is there; no {word} is set" in feature.found
+
+
+@pytest.mark.parametrize(
+    ("needed", "granted", "groups", "present"),
+    [
+        (False, None, [7, 8], True),
+        (True, object(), [7, 8], True),
+        (True, None, [7], True),
+        (True, None, [7, 8], False),
+    ],
+)
+def test_groups_that_stay_are_named(
+    monkeypatch: pytest.MonkeyPatch, needed: bool, granted: object, groups: list[int], present: bool
+) -> None:
+    monkeypatch.setattr(userns, "is_needed", lambda: needed)
+    monkeypatch.setattr(userns, "granted", lambda: granted)
+    monkeypatch.setattr(os, "getgroups", lambda: groups)
+    monkeypatch.setattr(os, "getegid", lambda: 7)
+    found = probe._groups()
+    assert found[0] == present
+    assert present or found[1].startswith("8 stay")
