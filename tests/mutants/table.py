@@ -126,6 +126,9 @@ FILES: Final = (
     Mutant(C + "ck_ops_proc.c", "return -EISDIR;", "child->aux = i;",
            "a stream is a directory of the host",
            (f"{SECURITY}test_descriptors.py::test_a_directory_is_no_stream",)),
+    Mutant(C + "ck_ops_cred.c", "if (own || ck_path_type(i) == PIPEFS_MAGIC)", "if (true)",
+           "files of the host become a container's by being its streams",
+           (f"{SECURITY}test_descriptors.py::test_a_file_that_is_given_stays_its_owners",)),
     Mutant(C + "ck_launcher_prepare.c", "CK_TRY(ck_mount_set(tree, op->value[0], AT_RECURSIVE));",
            "CK_TRY(ck_mount_set(tree, 0, AT_RECURSIVE));", "every source is attached writable",
            (f"{SECURITY}test_mounts.py::test_what_nobody_writes_to_is_attached_read_only",)),
@@ -285,4 +288,18 @@ SHOWN: Final = (
 )  # fmt: skip
 """What is shown of what containers wrote."""
 
-MUTANTS: Final = (*RIGHTS, *FILES, *LIFE, *DISK, *REGISTRY, *SHOWN)
+NARROW: Final = (
+    Mutant(PY + "runtime/rootfiles.py", "if not stat.S_ISREG(status.st_mode):", "if False:",
+           "accounts of a container are read from whatever is there",
+           (f"{SECURITY}test_accounts.py::test_what_lies_there_is_not_opened",), True),
+    Mutant(C + "ck_launcher_end.c", "while (l->strangers &&", "while (0 &&",
+           "nobody waits for strangers",
+           (f"{SECURITY}test_parents.py::test_its_launcher_ends",
+            f"{SECURITY}test_parents.py::test_those_that_are_made_all_the_same"), True),
+    Mutant(C + "ck_ops_mount.c", "O_PATH | O_NOFOLLOW, CK_PATH_NO_SYMLINKS);", "O_PATH, 0);",
+           "a mask covers what a link leads to",
+           (f"{SECURITY}test_masks.py::test_a_mask_through_a_link",)),
+)  # fmt: skip
+"""What is refused, and who is waited for."""
+
+MUTANTS: Final = (*RIGHTS, *FILES, *LIFE, *DISK, *REGISTRY, *SHOWN, *NARROW)

@@ -255,8 +255,17 @@ def test_nothing_of_one_start_is_left_for_the_next(
     Not those that had a limit which is not put back, as shares are not.
     """
     tight = ck.Limits(memory="32m", cpus=0.1, cpu_shares=shares, pids=3)
+    look = [
+        "sh",
+        "-c",
+        "cd /sys/fs/cgroup && cat memory/memory.limit_in_bytes cpu/cpu.cfs_quota_us",
+    ]
     for _ in range(6):
         assert engine.run(busybox, ["true"], limits=tight).exit.ok
+        if not V2:  # where they are used again, by what is as short
+            memory, quota = map(int, engine.run(busybox, look, text=True).stdout.split())
+            assert memory > 1 << 60
+            assert quota == -1
         with engine.start(busybox, SLEEP) as container:
             assert value(container, "pids.max") == "2048"
             if V2:
