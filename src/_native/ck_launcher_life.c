@@ -3,12 +3,10 @@
 #include <stdarg.h>
 
 #include "ck_launcher.h"
+#include "ck_pause.h"
 
 enum {
-    MS = 1000000, /* ns */
-    BACKOFF_FIRST = 100,
-    BACKOFF_MOST = 60000,
-    SETTLED_AFTER = 10000,  /* ms, as Docker has them */
+    MS = 1000000,           /* ns */
     EVENTS_MOST = 64 << 20, /* bytes; engines begin a new file long before */
 };
 
@@ -192,7 +190,6 @@ bool ck_life_ended(struct ck_launcher *l, struct ck_container *c)
     static const char *const causes[] = {"exited",     "signal",  "oom",  "timeout", "output",
                                          "owner-died", "removed", "lost", "pids"};
     const uint64_t now = ck_now(CLOCK_MONOTONIC);
-    uint64_t *backoff = &c->life.backoff;
 
     if (c->state.cause == CK_CAUSE_OOM)
         ck_event_write(l, "oom", c, "%s", "");
@@ -203,13 +200,9 @@ bool ck_life_ended(struct ck_launcher *l, struct ck_container *c)
     set_status(c, wants_restart(c) ? CK_STATE_RESTARTING : CK_STATE_STOPPED);
     if (c->state.status == CK_STATE_STOPPED)
         return false;
-    *backoff = *backoff && now - c->life.started < SETTLED_AFTER * (uint64_t)MS
-                   ? *backoff * 2
-                   : BACKOFF_FIRST * MS;
-    if (*backoff > BACKOFF_MOST * (uint64_t)MS)
-        *backoff = BACKOFF_MOST * (uint64_t)MS;
+    c->life.backoff = ck_next_pause(c->life.backoff, now - c->life.started);
     c->status = CK_RESTARTING;
-    c->life.at = now + *backoff;
+    c->life.at = now + c->life.backoff;
     ck_life_due(l, c->life.at);
     return true;
 }

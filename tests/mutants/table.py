@@ -158,9 +158,14 @@ FILES: Final = (
 """Paths, mounts and archives."""
 
 LIFE: Final = (
-    Mutant(C + "ck_launcher_life.c", "? *backoff * 2", "? *backoff",
+    Mutant(C + "ck_pause.h", "? last * 2 :", "? last :",
            "pauses between restarts do not double",
            (f"{INTEGRATION}life/test_restarts.py::test_pauses_between_them_double",)),
+    Mutant(C + "ck_pause.h", "? last * 2 : CK_PAUSE_MOST * ms", "? last * 2 : last * 2",
+           "pauses between restarts have no most", (f"{UNIT}test_native_pauses.py::test_pauses",)),
+    Mutant(C + "ck_pause.h", "|| ran >= CK_SETTLED_AFTER * ms", "",
+           "pauses do not begin anew after a run that settled",
+           (f"{UNIT}test_native_pauses.py::test_pauses",)),
     Mutant(C + "ck_launcher_life.c", "!c->cause || cause < c->cause", "1",
            "the last cause of a kill is told, not the gravest",
            (f"{INTEGRATION}life/test_requests.py::test_the_cause_of_a_kill",)),
