@@ -110,10 +110,10 @@ fuzz: dev $(DONE)/packages-fuzz ## hostile input for the C core, S=60 seconds a 
 mutants: dev $(DONE)/packages-test ## chosen lines broken in a copy: tests must notice each; T= for some of them
 	$(BIN)/python -m tests.mutants $(if $(T),--only "$(T)")
 
-# The same rows each time, all of one Python file.  The first run compiles the C core for the copy in
+# The same rows each time, of a Python file and one of C.  The first run compiles the C core for the copy in
 # which lines are broken; later ones compile what has changed since.
 sample-mutants: dev $(DONE)/packages-test
-	@$(BIN)/python -m tests.mutants --only registry/auth.py
+	@$(BIN)/python -m tests.mutants --only registry/auth.py --only "no capability is dropped"
 
 sweep-faults: dev $(DONE)/packages-test ## every call that can fail, failing (hours); S=600 for so many seconds
 	$(BIN)/python -m tests.faults.sweep_faults $(if $(S),--seconds $(S)) $(if $(SEED),--seed $(SEED)) $(if $(T),--only $(T))
