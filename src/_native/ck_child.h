@@ -48,11 +48,10 @@ static inline const char *ck_child_text(const struct ck_child *child, const stru
 #define CK_GROUPS "/groups"
 /* Where a child has made what is its container's own (ck_launcher_own.c). */
 #define CK_OWN "/own"
-#define CK_OWN_DEV "/dev" /* read-only, of */
-#define CK_OWN_DEV_FILES CK_OWN "/dev"
+#define CK_OWN_DEV "/dev"
 #define CK_OWN_GROUPS CK_OWN "/cgroup"
-#define CK_OWN_DIR CK_OWN "/mask/empty"
-#define CK_OWN_FILE CK_OWN "/mask/file"
+#define CK_OWN_DIR CK_OWN "/empty"
+#define CK_OWN_FILE CK_OWN "/file"
 
 /* Make what every container's /dev has; nodes that can not be made are bound from a directory. */
 int ck_fill_dev(int dir, const char *from);

@@ -72,10 +72,9 @@ static int make_views(const struct ck_launcher *l, int own)
 /* ---- the whole */
 
 /* What is in a mount becomes one of its own, at the same place. */
-static int apart(int own, const char *name, const char *path, uint64_t attrs)
+static int apart(int own, const char *name, const char *path)
 {
     CK_OPEN(tree, ck_open_tree(own, name, AT_RECURSIVE));
-    CK_TRY(ck_mount_set(tree, attrs | MOUNT_ATTR_RDONLY, AT_RECURSIVE));
     return ck_move_mount(tree, AT_FDCWD, path);
 }
 
@@ -83,16 +82,15 @@ int ck_own_make(const struct ck_launcher *l)
 {
     CK_OPEN(own, ck_new_mount("tmpfs", "mode=0755\0size=1m", 2, DEVICES));
     CK_TRY(ck_move_mount(own, AT_FDCWD, CK_OWN));
-    CK_TRY(ck_mkdirat(own, "mask", 0755));
-    CK_TRY(ck_mkdirat(own, "mask/empty", 0555));
-    CK_TRY(ck_mknodat(own, "mask/file", S_IFREG | 0444, 0));
+    CK_TRY(ck_mkdirat(own, "empty", 0555));
+    CK_TRY(ck_mknodat(own, "file", S_IFREG | 0444, 0));
     CK_TRY(ck_mkdirat(own, "dev", 0755));
     CK_OPEN(dev, ck_openat(own, "dev", O_PATH | O_DIRECTORY, 0));
     CK_TRY(ck_fill_dev(dev, CK_TEMPLATE_DEV));
     CK_TRY(make_views(l, own));
-    CK_TRY(apart(own, "mask", CK_OWN "/mask", INERT));
-    CK_TRY(apart(own, "dev", CK_OWN_DEV, DEVICES));
-    return apart(own, "cgroup", CK_OWN_GROUPS, INERT);
+    CK_TRY(apart(own, "dev", CK_OWN_DEV));
+    CK_TRY(ck_mount_set(own, INERT | MOUNT_ATTR_RDONLY, 0)); /* masks are clones of it */
+    return apart(own, "cgroup", CK_OWN_GROUPS);
 }
 
 /* Mount what shows a container's groups, and nothing above them, on their places.  What a hierarchy has of
@@ -103,21 +101,17 @@ int ck_own_show_groups(const struct ck_launcher *l, uint32_t number)
     char group[128], name[128], from[192], to[192];
 
     ck_pool_group(l, number, "", group);
-    if (l->cpuset_view) {
-        CK_OPEN(tree, ck_open_tree(AT_FDCWD, CK_GROUPS "/cpuset", 0));
-        CK_TRY(ck_move_mount(tree, AT_FDCWD, CK_OWN_GROUPS "/cpuset/cpuset.cpus"));
-    }
+    if (l->cpuset_view)
+        CK_TRY(ck_bind(CK_GROUPS "/cpuset", CK_OWN_GROUPS "/cpuset/cpuset.cpus"));
     for (int i = 0; i < l->n_controllers; i++) {
         if (!is_viewed(l, i))
             continue;
         snprintf(from, sizeof from, CK_GROUPS "/%d/%s", i, group);
-        CK_CLEANUP_FD int tree = ck_open_tree(AT_FDCWD, from, 0);
-        if (tree == -ENOENT && i >= (int)l->hello.n_common)
-            continue;
-        CK_TRY(tree);
         view_name(l, i, name);
         snprintf(to, sizeof to, CK_OWN_GROUPS "/%s", name);
-        CK_TRY(ck_move_mount(tree, AT_FDCWD, to));
+        int error = ck_bind(from, to);
+        if (error != -ENOENT || i < (int)l->hello.n_common)
+            CK_TRY(error);
     }
     return 0;
 }
@@ -153,7 +147,10 @@ void ck_own_find_groups(struct ck_launcher *l, int proc)
     if (l->unified >= 0)
         return;
     for (int i = 0; i < l->n_controllers; i++) {
-        l->views[i].tree = find_tree(proc, l->controllers[i], "");
+        const char *name = l->hello.controllers[i];
+        const bool tells =
+            strcmp(name, "devices") != 0 && strcmp(name, "freezer") != 0; /* a limit */
+        l->views[i].tree = tells ? find_tree(proc, l->controllers[i], "") : -ENOENT;
         if (l->views[i].tree >= 0 && ck_fstat(l->controllers[i], &st) == 0) {
             l->views[i].dev = st.st_dev;
             l->views[i].ino = st.st_ino;

@@ -81,17 +81,20 @@ static int make_console(const struct ck_child *child, int dev, const char *path)
 
 int ck_op_template(struct ck_child *child, const struct ck_op *op)
 {
-    const char *own = op->value[0] == CK_OWN_IS_GROUPS ? CK_OWN_GROUPS : CK_OWN_DEV;
+    const bool dev = op->value[0] == CK_OWN_IS_DEV;
+    const char *own = dev ? CK_OWN_DEV : CK_OWN_GROUPS;
 
-    if (op->value[0] == CK_OWN_IS_DEV)
-        CK_TRY(make_console(child, AT_FDCWD, CK_OWN_DEV_FILES "/console"));
-    CK_OPEN(tree, ck_openat(AT_FDCWD, own, O_PATH | O_DIRECTORY, 0)); /* the mount, to be moved */
+    CK_OPEN(tree, ck_openat(AT_FDCWD, own, O_PATH | O_DIRECTORY, 0));
+    if (dev)
+        CK_TRY(make_console(child, tree, "console"));
+    CK_TRY(ck_mount_set(tree, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,
+                        AT_RECURSIVE));
     return mount_on(child, tree, ck_child_text(child, op, 0), op->flags, 1);
 }
 
 int ck_op_dev_nodes(struct ck_child *child, const struct ck_op *op)
 {
-    CK_TRY(ck_fill_dev(child->last, CK_OWN_DEV_FILES));
+    CK_TRY(ck_fill_dev(child->last, CK_OWN_DEV));
     return make_console(child, child->last, "console");
 }
 

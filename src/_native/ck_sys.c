@@ -19,7 +19,7 @@
 #include <sys/xattr.h>
 
 /* <sys/mount.h> and <linux/mount.h> exclude each other in older libcs. */
-enum { MS_REC_ = 16384, MS_PRIVATE_ = 1 << 18, MNT_DETACH_ = 2 };
+enum { MS_BIND_ = 4096, MS_REC_ = 16384, MS_PRIVATE_ = 1 << 18, MNT_DETACH_ = 2 };
 
 /* The result of a libc call in this core's convention. */
 static long result(long value)

@@ -37,6 +37,8 @@ CK_CALL(int, ck_mount_map_ids, (int fd, int user, unsigned at_flags), /* of a de
                 (&(struct mount_attr){.attr_set = MOUNT_ATTR_IDMAP, .propagation = MS_PRIVATE_,
                                       .userns_fd = (unsigned)user}),
                 sizeof(struct mount_attr)))
+CK_CALL(int, ck_bind, (const char *from, const char *to), /* attributes are kept */
+        syscall(SYS_mount, from, to, NULL, MS_BIND_, NULL))
 CK_CALL(int, ck_mount_private_all, (void), /* "/" and below */
         syscall(SYS_mount, NULL, "/", NULL, MS_REC_ | MS_PRIVATE_, NULL))
 CK_CALL(int, ck_umount, (const char *path), syscall(SYS_umount2, path, MNT_DETACH_))

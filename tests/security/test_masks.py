@@ -68,7 +68,7 @@ def test_what_covers_them(engine: ck.Engine, hostile: str, security: ck.Security
     here = [path for path in HERE if f"/{path.split('/')[1]}" in table]  # strict has no /sys
     assert TOLD in here
     assert set(here) <= table.keys()
-    assert {table[path][3] for path in here} <= {"/mask/file", "/mask/empty"}
+    assert {table[path][3] for path in here} <= {"/file", "/empty"}
     for path in here:
         assert {"ro", "nosuid", "nodev", "noexec"} <= set(table[path][5].split(",")), path
 

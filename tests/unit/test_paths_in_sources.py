@@ -161,6 +161,6 @@ def test_c_resolves_in_one_place() -> None:
 def test_ops_name_nothing_of_a_plan_by_text() -> None:
     """Before the pivot a text of the plan goes to ck_path_open, ck_path_mkdirs and those who do so."""
     text = (NATIVE / "ck_ops_mount.c").read_text(encoding="utf-8")
-    constants = {"CK_NEW_ROOT", "CK_OWN_DEV_FILES", "own", "nothing", "flat"}
+    constants = {"CK_NEW_ROOT", "CK_OWN_DEV", "own", "nothing", "flat"}
     named = set(re.findall(r"AT_FDCWD,\s*(\w+)", text))
     assert named <= constants, named - constants
