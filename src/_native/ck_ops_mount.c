@@ -88,7 +88,7 @@ int ck_op_template(struct ck_child *child, const struct ck_op *op)
     if (dev)
         CK_TRY(make_console(child, tree, "console"));
     CK_TRY(ck_mount_set(tree, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,
-                        AT_RECURSIVE));
+                        dev ? AT_RECURSIVE : 0)); /* nodes that are bound; groups are so already */
     return mount_on(child, tree, ck_child_text(child, op, 0), op->flags, 1);
 }
 
