@@ -46,7 +46,7 @@ enum {
 /* One record of a log (stdio/records.py), with the size again behind the data. */
 struct ck_record {
     uint32_t size;
-    uint8_t stream, zero;    /* 1 output, 2 error */
+    uint8_t stream, inside;  /* 1 output, 2 error; whether it goes on with a line */
     uint16_t magic;
     uint64_t time_ns;        /* CLOCK_REALTIME */
     char data[CK_RECORD_DATA + sizeof(uint32_t)];
@@ -59,6 +59,7 @@ enum ck_status { CK_FREE, CK_STARTING, CK_RUNNING, CK_RESTARTING, CK_ENDED };
 struct ck_log {
     int input, output[2], file; /* our ends; output[0] is the master of a terminal */
     int terminal, slave;        /* the other side of a terminal: while it is open, so is the terminal */
+    uint8_t open[2];            /* whether the last line of a stream has not ended */
     uint32_t max_files;
     uint64_t max_bytes, size;   /* of one file: its cap, and as it is */
 };

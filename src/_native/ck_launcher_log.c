@@ -22,8 +22,11 @@ static void name_file(const struct ck_container *c, uint32_t number, char name[1
 static void rotate(const struct ck_launcher *l, struct ck_container *c)
 {
     char from[112], to[112];
+    struct stat st;
 
     name_file(c, c->log.max_files - 1, to);
+    if (ck_fstatat(l->store, to, &st, AT_SYMLINK_NOFOLLOW) == 0)
+        c->state.dropped += (uint64_t)st.st_size;
     ck_unlinkat(l->store, to, 0);
     for (uint32_t i = c->log.max_files - 1; i > 0; i--) {
         name_file(c, i - 1, from);
@@ -98,6 +101,8 @@ int ck_log_take(struct ck_launcher *l, struct ck_container *c, int stream)
     const uint32_t size = (uint32_t)got;
     record->size = size;
     record->stream = (uint8_t)(stream + 1);
+    record->inside = c->log.open[stream];
+    c->log.open[stream] = record->data[size - 1] != '\n';
     record->magic = CK_RECORD_MAGIC;
     record->time_ns = ck_now(CLOCK_REALTIME);
     memcpy(record->data + size, &size, sizeof size);
@@ -154,6 +159,7 @@ int ck_log_open(struct ck_start *start, const struct ck_op *op)
         return -EINVAL;
     c->log.max_bytes = op->value[0];
     c->log.max_files = (uint32_t)op->value[1];
+    memset(c->log.open, 0, sizeof c->log.open);
     CK_TRY(add_pipe(start, op->fd[0], &c->log.input, 1));
     for (int stream = 0; stream < 2; stream++) {
         int *output = &c->log.output[stream];

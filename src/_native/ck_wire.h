@@ -112,7 +112,7 @@ struct ck_state { /* 128 bytes */
     uint16_t health, failing;   /* enum ck_health; probes that failed in a row */
     int32_t probe_code;         /* of the last probe that ended */
     uint32_t flags;             /* enum ck_state_flag */
-    uint64_t dropped;           /* bytes of output that the log could not take */
+    uint64_t dropped;           /* bytes that the log does not hold: not taken, or rotated away */
     struct ck_usage usage;      /* of an ended one */
     uint32_t group;             /* names its control groups below the launcher's; 0: not told */
     uint32_t checksum;          /* Adler-32 of the 124 bytes before */

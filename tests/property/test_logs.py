@@ -62,6 +62,28 @@ def test_all_and_the_last(steps: list[Step], count: int) -> None:
         shutil.rmtree(directory)
 
 
+@given(STEPS, st.integers(2, 4), st.integers(0, 40))
+@example([(1, b"a line", 1), None, (1, b" of two files\n", 1), None, (1, b"b\n", 1)], 2, 5)
+def test_what_rotation_leaves_is_whole(steps: list[Step], files: int, count: int) -> None:
+    directory = Path(tempfile.mkdtemp())
+    try:
+        writer = Writer(directory, files=files)
+        for step in steps:
+            if step is None:
+                writer.rotate()
+            else:
+                writer.write(step[1] * step[2], step[0])
+        with Logs(directory) as logs:
+            entries = list(logs)
+        for stream, name in ((1, "stdout"), (2, "stderr")):
+            found, wanted = [e.data for e in entries if e.stream == name], lines_of(steps, stream)
+            assert found == wanted[len(wanted) - len(found) :]
+        with Logs(directory, tail=count) as logs:
+            assert list(logs) == entries[len(entries) - min(count, len(entries)) :]
+    finally:
+        shutil.rmtree(directory)
+
+
 @given(st.lists(st.tuples(st.integers(1, 2), CHUNKS), max_size=5), st.integers(0, 200))
 def test_any_end_is_a_torn_one(records: list[tuple[int, bytes]], cut: int) -> None:
     encoded = [encode(Record(7, *record)) for record in records]

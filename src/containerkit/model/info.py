@@ -68,7 +68,8 @@ class ContainerInfo:
         health: starting, healthy, unhealthy; None without a health check.
         restarts: by its restart policy, since it was started.
         created, started, finished: times, None for what has not happened.
-        dropped_log_bytes: of output that its log could not take.
+        dropped_log_bytes: since its start, what its log does not hold: output that it could not take,
+            and files that were rotated away (20 bytes more for each piece of output in them).
     """
 
     id: str

@@ -32,16 +32,40 @@ def ns_of(moment: datetime) -> int:
 class Lines:
     """Cuts the records of one log into entries; holds at most one unfinished line a stream back."""
 
-    __slots__ = ("_cutters", "_since")
+    __slots__ = ("_cutters", "_fresh", "_since", "_skipping")
 
     def __init__(self) -> None:
         self._cutters = {1: LineCutter(), 2: LineCutter()}
+        self._fresh: set[int] = set()  # streams of which no record was fed since `begin`
+        self._skipping: set[int] = set()  # streams inside a line whose beginning is lost
         self._since: dict[int, datetime] = {}  # streams that hold something back, since when
+
+    def begin(self) -> None:
+        """Leave out a line of which what is fed next holds only the rest: it was rotated away."""
+        self._fresh = set(_NAMES)
+
+    def _after_the_rest(self, stream: int, data: bytes, inside: bool) -> bytes:
+        """Return what of *data* is not the rest of a line whose beginning is lost."""
+        if inside and stream in self._fresh:
+            self._skipping.add(stream)
+        elif not inside:
+            self._skipping.discard(stream)
+        self._fresh.discard(stream)
+        if stream not in self._skipping:
+            return data
+        _rest, end, data = data.partition(b"\n")
+        if end:
+            self._skipping.discard(stream)
+        return data
 
     def feed(self, records: Iterable[Record]) -> list[LogEntry]:
         """Return the entries that *records* complete, in the order of their ends."""
         entries: list[LogEntry] = []
-        for time_ns, stream, data in records:
+        for time_ns, stream, data, inside in records:
+            if self._fresh or self._skipping:
+                data = self._after_the_rest(stream, data, inside)
+                if not data:
+                    continue
             now = time_of(time_ns)
             first = self._since.get(stream, now)
             name, cutter = _NAMES[stream], self._cutters[stream]

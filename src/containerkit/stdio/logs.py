@@ -88,6 +88,7 @@ class LogReader:
         self.ready: deque[LogEntry] = deque()
         """Entries that can be taken without waiting."""
         self._lines = Lines()
+        self._lines.begin()
         self._follower: Follower | None = None
         if follow is not None:
             self._follower = Follower(directory, follow, until_ns=self._until_ns)
@@ -129,6 +130,8 @@ class LogReader:
             search: say so also of a stream that ends no line in *files*: its last one may be open.
         """
         self._lines = Lines()
+        if files.whole:
+            self._lines.begin()
         last: deque[tuple[bool, LogEntry]] = deque(maxlen=count)
         whole = {"stdout"} | {"stderr"} if files.whole else set()
         found = 0
@@ -177,6 +180,7 @@ class LogReader:
             else:
                 if self._files.gap:
                     self._take_in(self._lines.end())
+                    self._lines.begin()
                 self._take_in(self._lines.feed(records))
         return self.ready.popleft()
 

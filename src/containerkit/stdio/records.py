@@ -1,7 +1,7 @@
 """The records of a container's log file, as the launcher writes them (``ck_launcher_log.c``).
 
 A log is a row of records, each one chunk of one stream: header {u32 size of the data, u8 stream
-(1 standard output, 2 standard error), u8 0, u16 magic, u64 CLOCK_REALTIME in ns}, the data, and the
+(1 standard output, 2 standard error), u8 1 when it goes on with a line, u16 magic, u64 CLOCK_REALTIME in ns}, the data, and the
 data's size once more, so that a log can also be read from its end.  A record that a crash tore in
 two is the last of its file and is ignored.
 
@@ -31,11 +31,13 @@ class Record(NamedTuple):
         time_ns: when the launcher read it, since the epoch.
         stream: 1 standard output, 2 standard error.
         data: at least one byte.
+        inside: whether it goes on with a line that the stream's last record has begun.
     """
 
     time_ns: int
     stream: int
     data: bytes
+    inside: bool = False
 
 
 class BrokenLog(ValueError):
@@ -45,8 +47,12 @@ class BrokenLog(ValueError):
 def encode(record: Record) -> bytes:
     """Return a record as the launcher writes it."""
     size = len(record.data)
-    header = HEADER.pack(size, record.stream, 0, MAGIC, record.time_ns)
+    header = HEADER.pack(size, record.stream, record.inside, MAGIC, record.time_ns)
     return header + record.data + _SIZE.pack(size)
+
+
+def _is_known(stream: int, inside: int) -> bool:
+    return stream in (1, 2) and inside in (0, 1)
 
 
 def parse(data: bytes, at: int = 0) -> tuple[list[Record], int]:
@@ -57,13 +63,13 @@ def parse(data: bytes, at: int = 0) -> tuple[list[Record], int]:
     """
     found: list[Record] = []
     while at + HEADER.size <= len(data):
-        size, stream, zero, magic, time_ns = HEADER.unpack_from(data, at)
-        if magic != MAGIC or zero or stream not in (1, 2) or not 0 < size <= DATA_MAX:
+        size, stream, inside, magic, time_ns = HEADER.unpack_from(data, at)
+        if magic != MAGIC or not _is_known(stream, inside) or not 0 < size <= DATA_MAX:
             raise BrokenLog(f"no record at byte {at}")
         start, end = at + HEADER.size, at + OVERHEAD + size
         if end > len(data):
             break
-        found.append(Record(time_ns, stream, data[start : start + size]))
+        found.append(Record(time_ns, stream, data[start : start + size], bool(inside)))
         at = end
     return found, at
 
@@ -82,7 +88,7 @@ def step_back(data: bytes, end: int) -> int | None:
     at = end - OVERHEAD - size
     if at < 0:
         return None
-    again, stream, zero, magic, _time = HEADER.unpack_from(data, at)
-    if magic != MAGIC or again != size or zero or stream not in (1, 2):
+    again, stream, inside, magic, _time = HEADER.unpack_from(data, at)
+    if magic != MAGIC or again != size or not _is_known(stream, inside):
         raise BrokenLog(f"no record ends at byte {end}")
     return at

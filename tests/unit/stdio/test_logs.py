@@ -24,11 +24,13 @@ class Writer:
         self.time = 1_000_000_000
         self.ended = False
         self.closed = 0
+        self.open: set[int] = set()  # streams whose last line has not ended
 
     def write(self, data: bytes, stream: int = 1) -> None:
         self.time += 1_000_000_000
         with (self.directory / "log").open("ab") as file:
-            file.write(encode(Record(self.time, stream, data)))
+            file.write(encode(Record(self.time, stream, data, stream in self.open)))
+        (self.open.discard if data.endswith(b"\n") else self.open.add)(stream)
 
     def rotate(self) -> None:
         names = ["log", *[f"log.{number}" for number in range(1, self.files)]]
@@ -75,6 +77,35 @@ def test_a_line_has_the_time_of_its_beginning() -> None:
     assert (second.time, second.data) == (time_of(3_000), b"more\n")
     assert [(e.time, e.data) for e in lines.end()] == [(time_of(3_000), b"re")]
     assert not lines.end()
+
+
+def test_the_rest_of_a_lost_line_is_left_out() -> None:
+    lines = Lines()
+    lines.begin()
+    assert not lines.feed([Record(1_000, 1, b"no begin", True), Record(1_000, 1, b"ning", True)])
+    found = lines.feed([Record(2_000, 2, b"err\n"), Record(3_000, 1, b"\nwhole\n", True)])
+    assert [(e.stream, e.data) for e in found] == [("stderr", b"err\n"), ("stdout", b"whole\n")]
+
+
+def test_a_line_that_never_ended_does_not_hide_the_next_run() -> None:
+    lines = Lines()
+    lines.begin()
+    assert not lines.feed([Record(1_000, 1, b"no beginning", True)])
+    assert [e.data for e in lines.feed([Record(2_000, 1, b"anew\n")])] == [b"anew\n"]
+
+
+def test_after_a_gap_entries_are_whole(writer: Writer) -> None:
+    writer.write(b"first\n")
+    with Logs(writer.directory, follow=writer) as logs:
+        assert next(logs).data == b"first\n"
+        writer.write(b"lost ")
+        for _ in range(writer.files - 1):
+            writer.rotate()
+            writer.write(b"filler ")
+        writer.rotate()
+        writer.write(b"rest\nwhole\n")
+        writer.ended = True
+        assert [entry.data for entry in logs][-1] == b"whole\n"
 
 
 def test_streams_do_not_mix() -> None:
@@ -171,7 +202,7 @@ def test_a_reader_that_is_outrun_goes_on_with_what_is_left(writer: Writer) -> No
     files.close()
 
 
-def test_what_is_left_of_a_line_stands_alone(writer: Writer) -> None:
+def test_the_rest_of_a_lost_line_does_not_go_on_with_another(writer: Writer) -> None:
     """A line whose rest was rotated away is not continued by the middle of another one."""
     writer.write(b"whole\nbegun ")
     with Logs(writer.directory, follow=writer) as logs:
@@ -180,7 +211,7 @@ def test_what_is_left_of_a_line_stands_alone(writer: Writer) -> None:
             writer.rotate()
             writer.write(data)
         writer.ended = True
-        assert [entry.data for entry in logs] == [b"begun ", b"end\n", b"a\n", b"b\n"]
+        assert [entry.data for entry in logs] == [b"begun ", b"a\n", b"b\n"]
 
 
 def test_a_log_that_begins_later(writer: Writer) -> None:

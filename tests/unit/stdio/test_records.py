@@ -55,7 +55,7 @@ def test_a_record_that_begins_before_what_is_at_hand() -> None:
         b"\0" * 30,
         HEADER.pack(0, 1, 0, MAGIC, 1) + b"\0" * 4,
         HEADER.pack(1, 3, 0, MAGIC, 1) + b"x\1\0\0\0",
-        HEADER.pack(1, 1, 1, MAGIC, 1) + b"x\1\0\0\0",
+        HEADER.pack(1, 1, 2, MAGIC, 1) + b"x\1\0\0\0",
         HEADER.pack(1, 1, 0, 7, 1) + b"x\1\0\0\0",
         HEADER.pack(DATA_MAX + 1, 1, 0, MAGIC, 1) + b"x",
     ],
