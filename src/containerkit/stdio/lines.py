@@ -44,28 +44,29 @@ class Lines:
         """Leave out a line of which what is fed next holds only the rest: it was rotated away."""
         self._fresh = set(_NAMES)
 
-    def _after_the_rest(self, stream: int, data: bytes, inside: bool) -> bytes:
-        """Return what of *data* is not the rest of a line whose beginning is lost."""
-        if inside and stream in self._fresh:
+    def _without_the_rest(self, record: Record) -> bytes:
+        """Return the data of *record* without the rest of a line whose beginning is lost."""
+        stream = record.stream
+        if record.inside and stream in self._fresh:
             self._skipping.add(stream)
-        elif not inside:
+        elif not record.inside:
             self._skipping.discard(stream)
         self._fresh.discard(stream)
         if stream not in self._skipping:
-            return data
-        _rest, end, data = data.partition(b"\n")
+            return record.data
+        _rest, end, following = record.data.partition(b"\n")
         if end:
             self._skipping.discard(stream)
-        return data
+        return following
 
     def feed(self, records: Iterable[Record]) -> list[LogEntry]:
         """Return the entries that *records* complete, in the order of their ends."""
         entries: list[LogEntry] = []
-        for time_ns, stream, data, inside in records:
-            if self._fresh or self._skipping:
-                data = self._after_the_rest(stream, data, inside)
-                if not data:
-                    continue
+        for record in records:
+            data = self._without_the_rest(record) if self._fresh or self._skipping else record.data
+            if not data:
+                continue
+            time_ns, stream = record.time_ns, record.stream
             now = time_of(time_ns)
             first = self._since.get(stream, now)
             name, cutter = _NAMES[stream], self._cutters[stream]
