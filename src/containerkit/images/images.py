@@ -110,19 +110,23 @@ class Images:
         """Return an image, pulling it as *pull* says.
 
         Raises:
-            ImageNotFound: it is not here, and *pull* is "never"; or no registry has it.
+            ImageNotFound: it is not here for that platform, and *pull* is "never"; or no registry
+                has it.
         """
         if isinstance(name, Image):
             return name
         if pull != "always":
+            memo = self._catalog.memo()
+            key = ("for", name, platform)
             try:
-                found = self.get(name)
+                found: Image | None = memo.get(key)
+                if found is None:
+                    found = memo[key] = self._fitting(name, platform)
             except ImageNotFound:
                 if pull == "never":
                     raise
             else:
-                if platform is None or _platform(platform).matches(found.platform):
-                    return found
+                return found
         return self.pull(name, platform=platform, progress=progress)
 
     def _lease(self, image: Image) -> Lease:
@@ -158,7 +162,8 @@ class Images:
 
         Args:
             reference: "alpine", "ghcr.io/owner/name:tag", "…@sha256:…".
-            platform: "linux/arm64"; None: this host's.
+            platform: "linux/arm64"; None: this host's.  An image of another platform does not take
+                the name from this host's: it is held beside it, under its own digest.
             progress: called with every event, in this thread; what it raises ends the pull.
             mirrors: registries that are asked first.
             auth: a login for this call, instead of those known.
@@ -166,7 +171,7 @@ class Images:
             ca: certificate authorities in PEM, text or file, beside the host's.
 
         Returns:
-            The image, recorded under *reference*, its layers unpacked.
+            The image, recorded under *reference* or beside it, its layers unpacked.
 
         Raises:
             InvalidReference: the text is no reference.
@@ -333,6 +338,39 @@ class Images:
                 f"cannot find image {name}: it is not in this root", hint="pull it first"
             )
         return found[0]
+
+    def _fitting(self, name: str | Reference, platform: str | Platform | None) -> Image:
+        """Return the image that *name* means on a platform; None: this host's.
+
+        Without a platform an image is taken as it is, unless it was chosen from an index.
+
+        Raises:
+            ImageNotFound: it is not here, or for other platforms only.
+        """
+        from containerkit.model.platform import Platform
+
+        found = self.get(name)
+        reference = _reference_or_none(name)
+        known = None if reference is None else records.find_name(self._catalog, str(reference))
+        chosen = (
+            known is not None
+            and reference is not None
+            and known.image not in (known.source, reference.digest)
+        )
+        if platform is None and not chosen:
+            return found
+        wanted = Platform.host() if platform is None else _platform(platform)
+        if wanted.matches(found.platform):
+            return found
+        if chosen and known is not None and reference is not None:
+            variants = records.find_variants(self._catalog, reference.name, known.source)
+            for digest, offered in variants:
+                if wanted.matches(offered):
+                    return self._load(digest, str(name))
+        raise ImageNotFound(
+            f"cannot find image {name} for {wanted}: it is in this root for {found.platform}",
+            hint=f'pull it with platform="{wanted}", or start it with platform="{found.platform}"',
+        )
 
     def _load(self, digest: Digest, name: str) -> Image:
         found = records.load(self._catalog, [digest])

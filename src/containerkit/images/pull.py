@@ -38,6 +38,7 @@ from containerkit.model.image_limits import ImageLimits
 from containerkit.model.manifest import Manifest, parse_manifest
 from containerkit.model.platform import Platform
 from containerkit.model.progress import Action, Progress
+from containerkit.model.reference import Reference
 from containerkit.state import events
 from containerkit.state.pin import Pin
 
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from containerkit.images.snapshotter import Snapshotter
     from containerkit.images.source import Source
     from containerkit.model.descriptor import Descriptor
-    from containerkit.model.reference import Reference
     from containerkit.state.catalog import Catalog
     from containerkit.state.root import StoreRoot
 
@@ -114,7 +114,11 @@ class Pull:
     def _resolve(self, pin: Pin) -> _Target:
         source = self._known_source()
         known = None if source is None else records.find_name(self.catalog, str(self.reference))
-        if known is not None and known.source == source and self._fits(known.image):
+        if (
+            known is not None
+            and known.source == source
+            and self._fits(known.image, self.platform or Platform.host())
+        ):
             pin.add([known.image])
             kept = self._kept(known.image, self.limits.manifest)
             manifest = None if kept is None else parse_manifest(kept, None, limits=self.limits)
@@ -143,9 +147,8 @@ class Pull:
             return None
         return self.source.resolve().digest
 
-    def _fits(self, image: Digest) -> bool:
+    def _fits(self, image: Digest, wanted: Platform) -> bool:
         found = records.load(self.catalog, [image])
-        wanted = self.platform or Platform.host()
         return bool(found) and wanted.matches(Platform.parse(found[0].platform))
 
     def _kept(self, digest: Digest, limit: int) -> bytes | None:
@@ -253,13 +256,30 @@ class Pull:
     # ---- the record
 
     def _record(self, image: ImageRecord, source: Digest) -> None:
+        """Record the image under its name, or beside the one of this host that has the name.
+
+        A name means this host's image.  Those of other platforms of the same index are held under
+        their own digests.
+        """
         known = records.find_name(self.catalog, str(self.reference))
-        if known == records.Name(image.digest, source):
+        moves = known is not None and known.image != image.digest
+        name = self.reference
+        if moves and self.platform is not None and known is not None:
+            here = Platform.host().matches(Platform.parse(image.platform))
+            if not here and self._fits(known.image, Platform.host()):
+                name, moves = self._pinned(image.digest), False
+        if records.find_name(self.catalog, str(name)) == records.Name(image.digest, source):
             return
         with self.catalog.transaction() as db:
             records.record(db, image, time.time())
-            records.name(db, self.reference, image.digest, source)
+            if moves and known is not None and known.source == source:  # one index: both stay
+                with contextlib.suppress(ImageNotFound):  # removed meanwhile
+                    records.name(db, self._pinned(known.image), *known)
+            records.name(db, name, image.digest, source)
         self.catalog.tidy()
+
+    def _pinned(self, image: Digest) -> Reference:
+        return Reference(self.reference.registry, self.reference.repository, None, image)
 
     def _repository(self) -> str:
         return f"{self.reference.registry}/{self.reference.repository}"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import sqlite3
 
     from containerkit.model.descriptor import Descriptor
+    from containerkit.model.platform import Platform
     from containerkit.model.reference import Reference
     from containerkit.state.catalog import Catalog
 
@@ -109,6 +110,26 @@ def find_in_repository(catalog: Catalog, repository: str, digest: Digest) -> Dig
         (str(digest), len(repository) + 1, f"{repository}:", f"{repository}@"),
     )
     return None if row is None else Digest.parse(row[0])
+
+
+def find_variants(
+    catalog: Catalog, repository: str, source: Digest
+) -> tuple[tuple[Digest, Platform], ...]:
+    """Return the images of an index that are held under their own digests, with their platforms.
+
+    Args:
+        catalog: where.
+        repository: "host/path".
+        source: the digest of the index.
+    """
+    from containerkit.model.platform import Platform
+
+    rows = catalog.rows(
+        "SELECT digest, platform FROM names JOIN images ON digest = image"
+        " WHERE source = ? AND reference = ? || '@' || digest AND source != digest",
+        (str(source), repository),
+    )
+    return tuple((Digest.parse(row[0]), Platform.parse(row[1])) for row in rows)
 
 
 def find_by_id(catalog: Catalog, prefix: str) -> tuple[Digest, ...]:

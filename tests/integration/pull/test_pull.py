@@ -64,10 +64,75 @@ def test_an_index_is_followed_by_platform(store: Store, registry: RegistryServer
     reference = registry.push("index/a", ocibuild.index(images))
     pulled = [store.images.pull(reference, platform=name) for name in platforms]
     assert [str(image.platform) for image in pulled] == list(platforms)
-    assert store.images.get(reference) == pulled[-1]
+    assert str(store.images.get(reference).platform) == ocibuild.host_platform()
+    assert {image.digest for image in store.images.list()} == {image.digest for image in pulled}
+    assert all(len(store.images.get(image.digest).references) == 1 for image in pulled)
     assert str(store.images.pull(reference).platform) == ocibuild.host_platform()
     with pytest.raises(ImageNotFound, match="it has linux/amd64, linux/arm64, linux/s390x"):
         store.images.pull(reference, platform="linux/riscv64")
+
+
+_FOREIGN = "linux/s390x"
+
+
+def _both(registry: RegistryServer, name: str, content: str) -> str:
+    """Push an image for this host and for another platform; return its name."""
+    platforms = (ocibuild.host_platform(), _FOREIGN)
+    images = [ocibuild.image([{"p": content + one}], platform=one) for one in platforms]
+    return registry.push(name, ocibuild.index(images))
+
+
+@pytest.mark.parametrize("order", ["host first", "foreign first"])
+def test_platforms_of_a_name_are_held_beside_each_other(
+    store: Store, registry: RegistryServer, order: str
+) -> None:
+    """The one of this host has the name; neither is pulled, or loses its name, for the other."""
+    ensure = store.images._ensure
+    reference = _both(registry, f"beside/{order[0]}", "")
+    asked = (None, _FOREIGN) if order == "host first" else (_FOREIGN, None)
+    for platform in asked:
+        ensure(reference, platform=platform)
+    host, foreign = (
+        ensure(reference, pull="never"),
+        ensure(reference, pull="never", platform=_FOREIGN),
+    )
+    assert (str(host.platform), str(foreign.platform)) == (ocibuild.host_platform(), _FOREIGN)
+    assert store.images.get(reference) == host
+    assert store.images.prune() == ()
+    assert store.images._ensure(foreign.references[0], pull="never") == foreign
+    store.images.remove(foreign)
+    assert store.images.list() == (host,)
+
+
+def test_a_name_that_is_here_for_another_platform_is_not_taken_for_this_host(
+    store: Store, registry: RegistryServer
+) -> None:
+    reference = _both(registry, "foreign/a", "")
+    store.images.pull(reference, platform=_FOREIGN)
+    with pytest.raises(ImageNotFound, match=f"it is in this root for {_FOREIGN}"):
+        store.images._ensure(reference, pull="never")
+    assert str(store.images._ensure(reference).platform) == ocibuild.host_platform()
+    with pytest.raises(ImageNotFound, match="for linux/riscv64: it is in this root"):
+        store.images._ensure(reference, pull="never", platform="linux/riscv64")
+
+
+def test_a_newer_foreign_image_leaves_the_name_to_the_one_of_this_host(
+    store: Store, registry: RegistryServer
+) -> None:
+    host = store.images.pull(_both(registry, "newer/a", "old"))
+    reference = _both(registry, "newer/a", "new")
+    foreign = store.images.pull(reference, platform=_FOREIGN)
+    assert store.images.get(reference) == host
+    assert store.images._ensure(reference, platform=_FOREIGN) == foreign
+    newer = store.images.pull(reference)
+    assert store.images.get(reference) == newer != host
+    assert store.images._ensure(reference, pull="never", platform=_FOREIGN) == foreign
+
+
+def test_an_image_of_one_platform_is_taken_as_it_is(store: Store, registry: RegistryServer) -> None:
+    reference = registry.push("single/a", ocibuild.image([{"p": "x"}], platform=_FOREIGN))
+    image = store.images.pull(reference)
+    assert store.images._ensure(reference, pull="never") == image
 
 
 def test_an_image_for_another_platform_than_asked_for_is_refused(
