@@ -125,7 +125,8 @@ CGROUP1 = (
     "test_pages_that_outlive_a_container_are_not_the_nexts",
     "test_stop_does_not_wait_for_who_gets_no_signal",
 )
-"""Not run with version 2: groups are used again in version 1 alone; the other is to be looked at there."""
+"""Not run with version 2: groups are used again in version 1 alone, and user-mode-linux has no
+/proc/PID/syscall (proc_pid_syscall(5)), so that one who waits for a signal can not be told there."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
