@@ -61,7 +61,8 @@ class Terminal:
         assert self.user.stderr is not None
         seen = b""
         while text.encode() not in seen:
-            ready, _, _ = select.select([self.master, self.user.stderr.fileno()], [], [])
+            ready, _, _ = select.select([self.master, self.user.stderr.fileno()], [], [], 60)
+            assert ready, (text, seen)
             assert self.master in ready, (seen, self.report())
             seen += os.read(self.master, 4096)
         return seen.decode()
@@ -113,7 +114,8 @@ def test_a_session(box: ck.Container, face: str) -> None:
         terminal.resize(40, 120)
         terminal.type('until [ "$(stty size)" = "40 120" ]; do :; done; echo sized-$((1+1))\n')
         terminal.read_until("sized-2")
-        terminal.type("echo long-$((1+1)); sleep 100000\n")
+        # Said by the command itself: the terminal is its own by then, no more the shell's.
+        terminal.type("sh -c 'echo long-$((1+1)); exec sleep 100000'\n")
         terminal.read_until("long-2")
         terminal.type("\x03")
         terminal.type("echo interrupted-$((1+1))\n")
