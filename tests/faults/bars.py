@@ -20,6 +20,7 @@ import containerkit as ck
 from tests import conftest
 from tests.support import leaks, ocibuild
 from tests.support.bomb import BOMB
+from tests.support.idle import launcher_of, processor_time
 from tests.support.races import Calls, Mounts, Place, Swapper, trusting
 from tests.support.registry import RegistryServer
 
@@ -198,6 +199,65 @@ def orphans(engine: ck.Engine, image: str, times: int = 10_000) -> Figure:
     return Figure(zombies == 0, f"{times} orphaned grandchildren: {zombies} zombies")
 
 
+# ---- execs
+
+FORKS = "sleep 1000 & sleep 1000 & :"
+
+
+def forks(engine: ck.Engine, image: str) -> Figure:
+    """Execs that leave two processes each, whose container waits for nobody: none fails."""
+    kinds: dict[str, tuple[int, ck.Security]] = {
+        "strict": (500, ck.Security.strict()),
+        "default": (5000, ck.Security.default()),
+    }
+    said, holds = [], True
+    for kind, (times, security) in kinds.items():
+        with engine.start(image, ["sleep", "1000000"], security=security) as box:
+            failed = sum(not box.exec(FORKS).exit.ok for _ in range(times))
+            left = len(box.top())
+        said.append(f"{kind}: {failed} of {times} failed, {left} processes are there")
+        holds = holds and failed == 0
+    return Figure(holds, f"execs that fork; {'; '.join(said)}")
+
+
+HELD = 3.0
+"""Seconds that an exec with a timeout of 2 s may take where a process inside traces it."""
+RESTING = 0.02
+"""The part of a processor that the launcher may use meanwhile."""
+
+
+def tracer(engine: ck.Engine, image: str) -> Figure:
+    """A process inside that traces all execs and waits for none: the timeout holds, nothing spins."""
+    base = conftest.make_root()
+    try:
+        source = Path(conftest.__file__).with_name("security") / "attacks" / "hold.c"
+        hold = base / "hold"
+        command = ["cc", "-D_GNU_SOURCE", "-static", "-Os", "-o", hold, source]
+        subprocess.run(command, check=True)
+        with engine.start(image, ["sleep", "1000000"]) as box:
+            box.files.put(hold, "/hold")
+            with box.popen(["/hold"], text=True) as holder:
+                assert holder.stdin is not None
+                assert holder.stdout is not None
+                holder.stdout.readline()
+                before = processor_time(launcher_of(box))
+                spent = timed(lambda: _times_out(box))
+                used = (processor_time(launcher_of(box)) - before) / spent
+                holder.stdin.close()
+                held = int(holder.stdout.readline())
+    finally:
+        conftest.remove_root(base)
+    return Figure(
+        spent <= HELD and used <= RESTING and held > 0,
+        f"a tracer inside: exec(timeout=2) ended in {spent:.2f} s, the launcher used {used:.1%}",
+    )
+
+
+def _times_out(box: ck.Container) -> None:
+    with contextlib.suppress(ck.errors.Timeout):
+        box.exec(["sleep", "100000"], timeout=2)
+
+
 # ---- the end of the program
 
 RUNNING = """
@@ -281,7 +341,9 @@ def _trusted(engine: ck.Engine, image: str, base: Path, who: Swapper, times: int
         return sum(trusting(place.volume / "x", place.canary, n) for n in range(times))
 
 
-BARS: Final = {bar.__name__: bar for bar in (runs, ooms, bomb, flood, orphans, ends, races)}
+BARS: Final = {
+    bar.__name__: bar for bar in (runs, ooms, bomb, flood, orphans, forks, tracer, ends, races)
+}
 
 
 def main(names: list[str]) -> int:
