@@ -40,6 +40,7 @@ class Mutant(NamedTuple):
 
 
 C: Final = "src/_native/"
+PULL: Final = "tests/integration/pull/test_bad_input.py::"
 PY: Final = "src/containerkit/"
 SECURITY: Final = "tests/security/"
 UNIT: Final = "tests/unit/"
@@ -292,8 +293,14 @@ REGISTRY: Final = (
     Mutant(PY + "registry/auth.py", "password: str = attrs.field(repr=False)",
            "password: str = attrs.field()", "a password is shown by repr",
            (f"{UNIT}registry/test_auth.py::test_secrets_have_no_repr",)),
+    Mutant(PY + "images/layer.py", "if right or _is_no_accident(error):", "if False:",
+           "a layer that is wrong itself is fetched twice",
+           (f"{PULL}test_an_image_that_is_wrong_itself_is_not_fetched_again",)),
+    Mutant(PY + "images/source.py", "[registry, *mirrors] if again else", "",
+           "what a mirror changes is asked of the mirror again",
+           (f"{PULL}test_what_a_mirror_changes_is_fetched_from_the_registry",)),
 )  # fmt: skip
-"""Credentials, and where they go."""
+"""Credentials, and where they go; what comes corrupt."""
 
 SHOWN: Final = (
     Mutant(PY + "model/html.py", "escape(_cut(said).translate(_PICTURES))", "_cut(said)",

@@ -72,6 +72,12 @@ class Ingest:
         """Whether all bytes are here, right or wrong."""
         return self.offset == self.size
 
+    @property
+    def is_right(self) -> bool:
+        """Whether all bytes are here, and hash to the blob's digest."""
+        whole = self.complete and self._hashed == self.offset
+        return whole and self._hasher.hexdigest() == self._digest.encoded
+
     def existing(self) -> Iterator[bytes]:
         """Yield the bytes that an earlier try left, from the start; hash each as it passes.
 

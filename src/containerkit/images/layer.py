@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from containerkit.errors import BlobNotFound, CorruptContent
+from containerkit.errors import LIMIT_HINT, BlobNotFound, CorruptContent, UnsafePath
 from containerkit.model.progress import Action, Progress
 from containerkit.state import userns
 
@@ -35,12 +35,16 @@ Emit = Callable[[Progress], object]
 # for a smooth bar.
 _STEP = 1 << 20
 
+_TWICE = "it was fetched twice: the registry, or what stands before it, sends other bytes"
+
 
 class BlobSource(Protocol):
     """Where bytes come from: a registry."""
 
-    def chunks(self, descriptor: Descriptor, offset: int) -> Iterator[bytes]:
-        """Yield the blob's bytes from *offset* on."""
+    def chunks(
+        self, descriptor: Descriptor, offset: int, *, again: bool = False
+    ) -> Iterator[bytes]:
+        """Yield the blob's bytes from *offset* on; *again*: what came before was wrong."""
         ...
 
 
@@ -173,16 +177,49 @@ def _fetch_blob(
     with store.content.ingest(layer.descriptor, cancelled=cancelled) as ingest:
         if ingest.done:
             return
+        fetch_into(ingest, source, layer.descriptor, meter.add)
+    meter.say()
+
+
+def fetch_into(
+    ingest: Ingest,
+    source: BlobSource,
+    descriptor: Descriptor,
+    add: Callable[[int], object] = lambda _: None,
+) -> None:
+    """Bring a whole blob; once more when what came is not what its descriptor says.
+
+    Args:
+        ingest: takes the bytes; what it has is thrown away, and nothing is left in it by an error.
+        source: gives them.
+        descriptor: of the blob.
+        add: called with the length of each chunk.
+
+    Raises:
+        DigestMismatch, SizeMismatch: the second time, too.
+        RegistryError, BlobNotFound, HostError: as it came.
+    """
+    for again in (False, True):
         ingest.restart()
         try:
-            for chunk in source.chunks(layer.descriptor, 0):
+            for chunk in source.chunks(descriptor, 0, again=again):
                 ingest.write(chunk)
-                meter.add(len(chunk))
+                add(len(chunk))
             ingest.commit()
+            return
+        except CorruptContent as error:
+            ingest.restart()
+            if again:
+                error.hint = error.hint or _TWICE
+                raise
         except BaseException:
             ingest.restart()
             raise
-    meter.say()
+
+
+def _is_no_accident(error: CorruptContent) -> bool:
+    """Whether an image is as it was meant to be, and not changed on the way."""
+    return error.hint == LIMIT_HINT or isinstance(error, UnsafePath)
 
 
 class _Bringing:
@@ -220,37 +257,42 @@ class _Bringing:
             return None
 
     def from_source(self, source: BlobSource) -> AppliedLayer:
-        """Fetch, check and unpack at once, beginning with what an earlier try left."""
+        """Fetch, check and unpack at once, beginning with what an earlier try left.
+
+        What comes broken is fetched once more, unless its digest holds: then the image is wrong.
+        """
         with self._content.ingest(self._layer.descriptor, cancelled=self._cancelled) as ingest:
             if ingest.done:
                 return self._apply(self._content.chunks(self._layer.digest))
-            resumed = ingest.offset > 0
-            try:
-                return self._fetch(source, ingest)
-            except CorruptContent:
-                ingest.restart()
-                if not resumed:
-                    raise
-            # What was left by the earlier try may be what is wrong (a power cut leaves holes).
-            self._unpacking.clear()
-            try:
-                return self._fetch(source, ingest)
-            except CorruptContent:
-                ingest.restart()
-                raise
+            # What an earlier try left may be what is wrong (a power cut leaves holes).
+            tries = [False, False, True] if ingest.offset > 0 else [False, True]
+            while True:
+                again = tries.pop(0)
+                try:
+                    return self._fetch(source, ingest, again=again)
+                except CorruptContent as error:
+                    right, complete = ingest.is_right, ingest.complete
+                    ingest.restart()
+                    if right or _is_no_accident(error):
+                        raise
+                    if not tries:
+                        if complete or not error.hint:  # an archive cut short may be no archive
+                            error.hint = _TWICE
+                        raise
+                self._unpacking.clear()
 
-    def _fetch(self, source: BlobSource, ingest: Ingest) -> AppliedLayer:
-        applied = self._apply(self._download(source, ingest))
+    def _fetch(self, source: BlobSource, ingest: Ingest, *, again: bool) -> AppliedLayer:
+        applied = self._apply(self._download(source, ingest, again=again))
         ingest.commit()
         return applied
 
-    def _download(self, source: BlobSource, ingest: Ingest) -> Generator[bytes]:
+    def _download(self, source: BlobSource, ingest: Ingest, *, again: bool) -> Generator[bytes]:
         meter = _Meter(self._emit, self._event, "download")
         for chunk in ingest.existing():
             meter.add(len(chunk))
             yield chunk
         if not ingest.complete:
-            for chunk in source.chunks(self._layer.descriptor, ingest.offset):
+            for chunk in source.chunks(self._layer.descriptor, ingest.offset, again=again):
                 ingest.write(chunk)
                 meter.add(len(chunk))
                 yield chunk

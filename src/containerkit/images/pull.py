@@ -29,7 +29,7 @@ from containerkit.errors import (
     SizeMismatch,
 )
 from containerkit.images import records
-from containerkit.images.layer import Store, bring_layer
+from containerkit.images.layer import Store, bring_layer, fetch_into
 from containerkit.images.records import ImageRecord, LayerRecord
 from containerkit.images.workers import run_tasks
 from containerkit.model.digest import Digest, chain_ids
@@ -177,14 +177,7 @@ class Pull:
                 with contextlib.suppress(CorruptContent):
                     ingest.commit()  # all of it came before the last pull was killed
             if not ingest.done:
-                ingest.restart()
-                try:
-                    for chunk in self.source.chunks(descriptor, 0):
-                        ingest.write(chunk)
-                    ingest.commit()
-                except BaseException:
-                    ingest.restart()
-                    raise
+                fetch_into(ingest, self.source, descriptor)
         return self.content.read(descriptor.digest, self.limits.config)
 
     def _image(self, target: _Target, config: ImageConfig) -> ImageRecord:

@@ -62,21 +62,26 @@ class Source:
             lambda place, options: self._client.manifest(place, descriptor=descriptor, **options)
         )
 
-    def chunks(self, descriptor: Descriptor, offset: int) -> Iterator[bytes]:
+    def chunks(
+        self, descriptor: Descriptor, offset: int, *, again: bool = False
+    ) -> Iterator[bytes]:
         """Yield the blob's bytes from *offset* on.
 
-        When a registry fails in the middle, the next one goes on from there.
+        When a registry fails in the middle, the next one goes on from there.  *Again*, after bytes
+        that were wrong, the registry itself is asked first: a mirror may have sent them.
         """
         from containerkit.registry.fetch import fetch
 
-        for number, (place, options) in enumerate(self._places, 1):
+        mirrors, registry = self._places[:-1], self._places[-1]
+        places = [registry, *mirrors] if again else self._places
+        for number, (place, options) in enumerate(places, 1):
             try:
                 for chunk in fetch(self._client, place, descriptor, offset=offset, **options):
                     offset += len(chunk)
                     yield chunk
                 return
             except (RegistryError, NotFound):
-                if number == len(self._places) or self._cancelled.is_set():
+                if number == len(places) or self._cancelled.is_set():
                     raise
 
     def _first(self, ask: Callable[[Reference, dict[str, Any]], T]) -> T:

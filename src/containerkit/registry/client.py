@@ -134,7 +134,7 @@ class RegistryClient:
         if descriptor is not None:
             reference = reference.with_digest(descriptor.digest)
         access = Access.of(reference, insecure=insecure, ca=ca, auth=auth)
-        data, found = retry.retrying(lambda: self._get(access), self.policy, cancelled)
+        data, found = retry.retrying(lambda: self._get_twice(access), self.policy, cancelled)
         if descriptor is not None and found.size != descriptor.size:
             raise SizeMismatch(
                 f"cannot pull {reference}: the index says {descriptor.size} bytes, it has {found.size}",
@@ -169,6 +169,12 @@ class RegistryClient:
         if size is None or size > self._limits.manifest or media_type not in known:
             return None
         return Descriptor(media_type, digest, size)
+
+    def _get_twice(self, access: Access) -> tuple[bytes, Descriptor]:
+        try:
+            return self._get(access)
+        except DigestMismatch:  # changed on the way, perhaps
+            return self._get(access)
 
     def _get(self, access: Access) -> tuple[bytes, Descriptor]:
         reference = access.reference

@@ -112,6 +112,69 @@ def test_a_layer_that_was_changed_on_the_way(
     assert store.is_empty()
 
 
+@pytest.mark.parametrize("what", ["config", "layer", "manifest"])
+def test_what_is_changed_once_on_the_way_is_fetched_again(
+    store: Store, registry: RegistryServer, what: str
+) -> None:
+    made = layered()
+    name = registry.push("wire/once", made).partition("/")[2]
+    paths = {
+        "config": f"/blobs/{made.document['config']['digest']}",
+        "layer": f"/blobs/{made.document['layers'][1]['digest']}",
+        "manifest": "GET .*/manifests/",
+    }
+    path = paths.pop(what)
+    with FaultProxy(registry.host, Fault(path, edit=flipped)) as proxy:
+        store.images.pull(f"{proxy.host}/{name}")
+        check_layered(store, f"{proxy.host}/{name}")
+        assert len(proxy.requests(path)) == 2
+        assert [len(proxy.requests(other)) for other in paths.values()] == [1, 1]
+
+
+def test_what_is_changed_twice_is_not_fetched_a_third_time(
+    store: Store, registry: RegistryServer
+) -> None:
+    made = layered(compression="none")
+    name = registry.push("wire/twice", made).partition("/")[2]
+    for part in ("config", "layers"):
+        found = made.document[part]
+        path = f"/blobs/{(found if part == 'config' else found[1])['digest']}"
+        with FaultProxy(registry.host, Fault(path, edit=flipped, times=ALWAYS)) as proxy:
+            with pytest.raises(CorruptContent) as caught:
+                store.images.pull(f"{proxy.host}/{name}")
+            assert len(proxy.requests(path)) == 2
+        assert "fetched twice" in (caught.value.hint or "")
+
+
+def test_an_image_that_is_wrong_itself_is_not_fetched_again(
+    store: Store, registry: RegistryServer
+) -> None:
+    for number, kind in enumerate(
+        ("other diff id", "a bomb", "climbs out", "gzip that ends early")
+    ):
+        made = IMAGES[kind][0]()
+        name = registry.push(f"wire/wrong{number}:1", made).partition("/")[2]
+        path = f"/blobs/{made.document['layers'][0]['digest']}"
+        with FaultProxy(registry.host) as proxy:
+            with pytest.raises(CorruptContent):
+                store.images.pull(f"{proxy.host}/{name}")
+            assert len(proxy.requests(path)) == 1, kind
+
+
+def test_what_a_mirror_changes_is_fetched_from_the_registry(
+    store: Store, registry: RegistryServer
+) -> None:
+    made = layered()
+    name = registry.push("wire/mirrored", made).partition("/")[2]
+    with (
+        FaultProxy(registry.host, Fault("/blobs/", edit=flipped, times=ALWAYS)) as mirror,
+        FaultProxy(registry.host) as proxy,
+    ):
+        store.images.pull(f"{proxy.host}/{name}", mirrors=[mirror.host])
+        check_layered(store, f"{proxy.host}/{name}")
+        assert len(mirror.requests("/blobs/")) == len(proxy.requests("/blobs/")) == 5
+
+
 @pytest.mark.parametrize("then", ["close", "reset"])
 def test_a_download_that_always_breaks_keeps_what_came(
     store: Store, registry: RegistryServer, then: Any
