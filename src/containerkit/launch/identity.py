@@ -63,12 +63,16 @@ class _Group(NamedTuple):
     members: tuple[str, ...]
 
 
+_SPACE: Final = " \t\r\v\f"
+
+
 def _lines(data: bytes, what: str) -> list[list[str]]:
     if len(data) > FILE_MAX:
         raise InvalidSpec(f"cannot read the image's {what}: {len(data)} bytes, over {FILE_MAX}")
     text = data.decode("utf-8", "surrogateescape")
     # Only a newline ends a line: splitlines() would make lines of form feeds and U+2028.
-    return [line.split(":") for line in text.split("\n") if line and line[0] not in "#+-"]
+    lines = [line.strip(_SPACE) for line in text.split("\n")]
+    return [line.split(":") for line in lines if line and line[0] not in "#+-"]
 
 
 def _file_id(text: str) -> int | None:
@@ -84,12 +88,13 @@ def _file_id(text: str) -> int | None:
 def _users(data: bytes) -> tuple[_User, ...]:
     found = []
     for fields in _lines(data, "/etc/passwd"):
-        if len(fields) != 7 or not fields[0]:
+        if not 4 <= len(fields) <= 7 or not fields[0]:
             continue
         uid, gid = _file_id(fields[2]), _file_id(fields[3])
         if uid is not None and gid is not None:
-            home = fields[5] if fields[5].startswith("/") and "\0" not in fields[5] else "/"
-            found.append(_User(fields[0], uid, gid, home if len(home) <= _HOME_MAX else "/"))
+            home = fields[5] if len(fields) > 5 else ""
+            is_path = home.startswith("/") and "\0" not in home and len(home) <= _HOME_MAX
+            found.append(_User(fields[0], uid, gid, home if is_path else "/"))
     return tuple(found)
 
 
@@ -97,11 +102,12 @@ def _users(data: bytes) -> tuple[_User, ...]:
 def _groups(data: bytes) -> tuple[_Group, ...]:
     found = []
     for fields in _lines(data, "/etc/group"):
-        if len(fields) != 4 or not fields[0]:
+        if len(fields) not in (3, 4) or not fields[0]:
             continue
         gid = _file_id(fields[2])
         if gid is not None:
-            members = tuple(name for name in fields[3].split(",") if name)
+            listed = fields[3] if len(fields) > 3 else ""
+            members = tuple(name for name in listed.split(",") if name)
             found.append(_Group(fields[0], gid, members))
     return tuple(found)
 

@@ -88,7 +88,7 @@ def default_user(options: ContainerOptions, image: str, within: Ids | None = Non
         # As in Docker: an image may leave out either side.  A caller may not, whose empty name
         # for a user or a group is more likely a value that is missing.
         name, _, group = image.partition(":")
-        return f"{name or '0'}:{group}" if group else name or image
+        return f"{name or '0'}:{group}" if group else name
     return ALONE if within is not None and within.single else NOBODY
 
 

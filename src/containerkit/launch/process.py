@@ -6,12 +6,13 @@ Owns Docker's rules for putting image and caller together, and the grammar of ea
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from containerkit.errors import ConfigError, InvalidSpec
+from containerkit.errors import CommandNotFound, ConfigError, InvalidSpec
 from containerkit.model.image_config import beneath
 from containerkit.model.mount import check_target
 
@@ -68,7 +69,8 @@ def command_line(
         entrypoint: replaces the image's and clears its cmd; a text is one program; empty: none.
 
     Raises:
-        ConfigError: nothing to run, an empty program name, an argument that is not text.
+        ConfigError: nothing to run, an argument that is not text.
+        CommandNotFound: the program's name is empty.
     """
     first, rest = both_parts(image, command, entrypoint)
     argv = first + rest
@@ -77,7 +79,11 @@ def command_line(
             "no command: the image has neither entrypoint nor cmd", hint="give a command"
         )
     if not argv[0]:
-        raise ConfigError("the command's first word, the program, is empty")
+        raise CommandNotFound(
+            "cannot start the command: its first word, the program, is empty",
+            hint="the words come from the image's entrypoint and cmd, or from the caller's",
+            errno=errno.ENOENT,
+        )
     return argv
 
 
@@ -116,6 +122,8 @@ def environment(
 ) -> dict[str, str]:
     """Return the environment: defaults, then the image's, then the caller's; None removes.
 
+    An image's empty HOME is none: the user's own holds.
+
     Raises:
         ConfigError: a name that is empty or holds "=" or NUL, a value that is not text.
     """
@@ -127,7 +135,8 @@ def environment(
         if not equals or not name:  # else a bare name would be looked up somewhere
             raise InvalidSpec(f"the image's env has an entry without a value: {name!r}")
         found[name] = value
-    found.setdefault("HOME", home)
+    if not found.get("HOME"):
+        found["HOME"] = home
     changes: Mapping[Any, Any] = env or {}
     for name, given in changes.items():
         if not isinstance(name, str) or not name or "=" in name or "\0" in name:
@@ -159,19 +168,25 @@ def candidates(program: str, path: str | None) -> tuple[str, ...]:
 def working_directory(image: ImageConfig, workdir: str | os.PathLike[str] | None) -> str:
     """Return the absolute working directory: the caller's, the image's, or "/".
 
-    An image's ".." are resolved as text, beneath the root, as Docker resolves them.
+    ".." are resolved as text, beneath the root, as Docker resolves them.
 
     Raises:
-        ConfigError: the caller's is relative or climbs.
+        ConfigError: the caller's is relative.
         InvalidSpec: the image's is no path.
     """
     if workdir is not None:
-        return check_target(workdir, what="workdir")
-    said = "/" + image.workdir
+        return _directory(workdir)
     try:
-        return check_target(beneath(said) if ".." in said.split("/") else said, what="workdir")
+        return _directory("/" + image.workdir)
     except ConfigError as cause:
         raise InvalidSpec(f"the image's {cause.message}") from cause
+
+
+def _directory(path: str | os.PathLike[str]) -> str:
+    text: object = os.fspath(path)
+    if isinstance(text, str) and text.startswith("/") and ".." in text.split("/"):
+        path = beneath(text)
+    return check_target(path, what="workdir")
 
 
 def host_name(hostname: str | None, default: str) -> str:

@@ -168,14 +168,14 @@ class Fields:
         return tuple(self._digest(text, name) for text in self.texts(name, most=most, limit=256))
 
     def texts(self, name: str, *, most: int, limit: int = MAX_TEXT) -> tuple[str, ...]:
-        """Return a list of strings, empty when absent."""
-        return tuple(self._text(item, name, limit) for item in self._list(name, most))
+        """Return a list of strings, empty when absent; null is "", as Go reads it."""
+        items = self._list(name, most)
+        return tuple(self._text("" if item is None else item, name, limit) for item in items)
 
     def texts_or_text(self, name: str, *, most: int, limit: int = MAX_TEXT) -> tuple[str, ...]:
         """Return a list of strings; one of a single text may be that text, as Docker reads it."""
         if isinstance(self._members.get(name), str):
-            text = self.text(name, limit=limit)
-            return (text,) if text else ()
+            return (self._text(self._members[name], name, limit),)
         return self.texts(name, most=most, limit=limit)
 
     def names(self, name: str, *, most: int, limit: int = 4096) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import attrs
 
 from containerkit.model.digest import Digest
-from containerkit.model.document import Fields, as_texts, copied, load
+from containerkit.model.document import MAX_INTEGER, Fields, as_texts, copied, load
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -145,7 +145,7 @@ class ImageConfig:
             env=_env(fields),
             workdir=fields.text("WorkingDir", limit=_PATH) or "",
             user=fields.text("User", limit=256) or "",
-            shell=fields.texts("Shell", most=64, limit=_PATH),
+            shell=fields.texts_or_text("Shell", most=64, limit=_PATH),
             stop_signal=fields.text("StopSignal", limit=32) or None,
             exposed_ports=_ports(fields),
             volumes=_volumes(fields),
@@ -219,9 +219,15 @@ def _healthcheck(fields: Fields | None) -> ImageHealthcheck | None:
         return None  # as Docker takes a kind of test that it does not know
     return ImageHealthcheck(
         test,
-        fields.integer("Interval"),
-        fields.integer("Timeout"),
-        fields.integer("StartPeriod"),
-        fields.integer("StartInterval"),
-        fields.integer("Retries", most=1_000_000),
+        _positive(fields, "Interval"),
+        _positive(fields, "Timeout"),
+        _positive(fields, "StartPeriod"),
+        _positive(fields, "StartInterval"),
+        _positive(fields, "Retries", most=1_000_000),
     )
+
+
+def _positive(fields: Fields, name: str, *, most: int = MAX_INTEGER) -> int | None:
+    """Return a number; one below zero says nothing, so that the default holds."""
+    number = fields.integer(name, least=-MAX_INTEGER, most=most)
+    return None if number is not None and number < 0 else number

@@ -138,10 +138,8 @@ def test_a_user_of_its_own() -> None:
         ({"workdir": "relative"}, "workdir"),
         ({"workdir": 5}, "workdir has the wrong type"),
         ({"env": ["A=1"]}, "env has the wrong type"),
-        ({"workdir": "/a/../b"}, "workdir"),
         ({"env": {"A=B": "1"}}, "not a variable"),
         ({"command": ()}, "no command"),
-        ({"command": ("",)}, "empty"),
         ({"command": (1,)}, "not text"),
     ],
 )

@@ -78,6 +78,28 @@ def test_entries_with_bad_ids_are_no_entries(text: str) -> None:
         resolve_user("app", passwd, b"")
 
 
+@pytest.mark.parametrize(
+    ("line", "home"),
+    [
+        ("app:x:7:8", "/"),
+        ("app:x:7:8:an app", "/"),
+        ("app:x:7:8::/srv", "/srv"),
+        (" \tapp:x:7:8::/srv:/bin/sh \r", "/srv"),
+    ],
+)
+def test_a_line_may_be_short_and_have_space_around_it(line: str, home: str) -> None:
+    found = resolve_user("app", f"{line}\n".encode(), b"  extra:x:9:app\nthree:x:10\n")
+    assert found == Identity(7, 8, (8, 9), home)
+    assert resolve_user("app:three", f"{line}\n".encode(), b"three:x:10\n").gid == 10
+
+
+@pytest.mark.parametrize("line", ["app", "app:x", "app:x:7", "app:x:7:8::/srv:/bin/sh:", ":x:7:8"])
+def test_a_line_without_both_numbers_is_no_entry(line: str) -> None:
+    """Other engines take what is missing for 0, which is root."""
+    with pytest.raises(ConfigError, match="no user 'app'"):
+        resolve_user("app", f"{line}\n".encode(), b"")
+
+
 def test_ids_that_no_option_may_name_are_not_reached_by_name() -> None:
     with pytest.raises(ConfigError, match="above"):
         resolve_user("app", b"app:x:4294967294:5::/:/bin/sh\n", b"")

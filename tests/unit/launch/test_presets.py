@@ -10,7 +10,7 @@ import pytest
 from containerkit.errors import ConfigError, MissingFeature
 from containerkit.launch.execute import ExecBase, ExecRequest, exec_plan
 from containerkit.launch.ops import Code
-from containerkit.launch.presets import STRICT, changes_of, limits_of
+from containerkit.launch.presets import STRICT, changes_of, default_user, limits_of
 from containerkit.launch.request import HostFacts
 from containerkit.launch.updates import merged
 from containerkit.model.limits import RESOURCES, UNLIMITED, Limits
@@ -129,3 +129,11 @@ def test_it_has_no_network(network: Any) -> None:
     with pytest.raises(ConfigError, match="strict"):
         compiled(options, facts=V1_SWAP)
     compiled({**OPTIONS, "network": "none"}, facts=V1_SWAP)
+
+
+@pytest.mark.parametrize(
+    ("image", "user"),
+    [("", ""), (":", ""), ("app:", "app"), (":extra", "0:extra"), ("app:extra", "app:extra")],
+)
+def test_an_image_may_leave_out_a_side_of_the_colon(image: str, user: str) -> None:
+    assert default_user({}, image) == user

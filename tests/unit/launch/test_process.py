@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
-from containerkit.errors import ConfigError, InvalidSpec
+from containerkit.errors import CommandNotFound, ConfigError, InvalidSpec
 from containerkit.launch.process import (
     DEFAULT_PATH,
     candidates,
@@ -57,7 +58,6 @@ def test_command_line(
     [
         ([], ""),
         (None, ""),
-        ([""], ""),
         ([1], None),
         (["a\0b"], None),
         (b"ls", None),
@@ -73,6 +73,18 @@ def test_command_lines_that_can_not_be(command: object, entrypoint: object) -> N
         command_line(TOOL, command, entrypoint)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("entrypoint", [("", ""), ("", "echo")])
+def test_a_program_without_a_name_is_not_found(entrypoint: tuple[str, ...]) -> None:
+    for image, command in (
+        (ImageConfig(entrypoint=entrypoint), None),
+        (ImageConfig(cmd=("",)), None),
+        (PLAIN, [""]),
+    ):
+        with pytest.raises(CommandNotFound, match=r"is empty.*hint: ") as caught:
+            command_line(image, command, None)
+        assert caught.value.errno == errno.ENOENT
+
+
 def env(image: ImageConfig = PLAIN, /, **given: str | None) -> dict[str, str]:
     return environment(image, given, hostname="box", home="/root", tty=False)
 
@@ -86,6 +98,12 @@ def test_the_image_overrides_defaults_and_the_caller_the_image() -> None:
     image = ImageConfig(env=("A=1", "B=2", "HOME=/srv", "EMPTY=", "E=a=b"))
     found = env(image, B="3", A=None, PATH=None)
     assert found == {"HOSTNAME": "box", "HOME": "/srv", "B": "3", "EMPTY": "", "E": "a=b"}
+
+
+def test_an_images_empty_home_is_none() -> None:
+    image = ImageConfig(env=("HOME=",))
+    assert env(image)["HOME"] == "/root"
+    assert env(image, HOME="")["HOME"] == ""
 
 
 def test_nothing_comes_from_the_callers_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,10 +156,19 @@ def test_a_long_path_is_cut() -> None:
         (None, "srv/x", "/srv/x"),
         ("/a", "/srv", "/a"),
         (Path("/a/b"), "", "/a/b"),
+        ("/a/../b", "", "/b"),
+        (Path("/a/../../../b/"), "", "/b"),
+        (None, "a/../../b", "/b"),
     ],
 )
 def test_working_directory(workdir: str | Path | None, image: str, expected: str) -> None:
     assert working_directory(ImageConfig(workdir=image), workdir) == expected
+
+
+@pytest.mark.parametrize("workdir", ["", "a", "../a", "/a\0", b"/a", "/" + "a" * 4095])
+def test_working_directories_that_can_not_be(workdir: object) -> None:
+    with pytest.raises(ConfigError):
+        working_directory(PLAIN, workdir)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["box", "a.b-c.d_e", "X1", "9", "a" * 64])
@@ -164,5 +191,5 @@ def test_an_entrypoint_of_one_empty_word_is_none() -> None:
     image = ImageConfig(entrypoint=("",), cmd=("true", "x"))
     assert command_line(image, None, None) == ("true", "x")
     assert command_line(image, ["id"], None) == ("id",)
-    with pytest.raises(ConfigError, match="empty"):  # the caller's own is a mistake
+    with pytest.raises(CommandNotFound, match="empty"):  # the caller's own is a mistake
         command_line(image, ["id"], [""])

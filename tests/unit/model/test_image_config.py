@@ -100,7 +100,8 @@ def test_other_members_are_not_looked_at() -> None:
         (document({"Labels": {"a": 1}}), "not text"),
         (document({"Labels": {str(i): "" for i in range(8193)}}), "more than 8192"),
         (document({"ExposedPorts": ["80"]}), "not an object"),
-        (document({"Healthcheck": {"Test": ["CMD"], "Interval": -1}}), "Interval"),
+        (document({"Healthcheck": {"Test": ["CMD"], "Interval": "1s"}}), "Interval"),
+        (document({"Healthcheck": {"Test": ["CMD"], "Retries": 1_000_001}}), "Retries"),
         (document(created="yesterday"), "RFC 3339"),
         (document(history=[7]), "not an object"),
         (document(history=[{"empty_layer": "yes"}]), "true or false"),
@@ -117,9 +118,17 @@ def test_impossible_configs(value: object, says: str) -> None:
     [
         ({"Entrypoint": "sh"}, "entrypoint", ("sh",)),
         ({"Cmd": "echo hi"}, "cmd", ("echo hi",)),
-        ({"Cmd": ""}, "cmd", ()),
+        ({"Cmd": ""}, "cmd", ("",)),
+        ({"Cmd": ["echo", None, "x"]}, "cmd", ("echo", "", "x")),
+        ({"Shell": "/bin/sh"}, "shell", ("/bin/sh",)),
+        ({"Env": [None, "A=b"]}, "env", ("A=b",)),
         ({"Env": ["SECRET", "A=b", "=x", "B="]}, "env", ("A=b", "B=")),
         ({"Healthcheck": {"Test": ["sh"]}}, "healthcheck", None),
+        (
+            {"Healthcheck": {"Test": ["CMD"], "Interval": -1, "Retries": -1}},
+            "healthcheck",
+            ImageHealthcheck(("CMD",), None, None, None, None, None),
+        ),
         ({"Volumes": {"/a/../../b": {}, "..": {}, "/c/": {}}}, "volumes", ("/b", "/c")),
     ],
 )
