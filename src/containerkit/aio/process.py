@@ -18,7 +18,7 @@ from containerkit.runtime.process import MaybeNone
 from containerkit.stdio import pipes as blocking_pipes
 from containerkit.stdio.aiodrive import adrive
 from containerkit.stdio.pipes import CHUNK, encoded
-from containerkit.stdio.waiting import WRITE, Wait, Waiting, deadline_of, until_readable
+from containerkit.stdio.waiting import WRITE, Wait, Waiting, deadline_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 @face_of(blocking_pipes.Reader)
 class Reader(Generic[AnyStr]):
-    """One output stream of a process: lines when iterated, what is there by `read1`."""
+    """One output stream of a process: lines when iterated, what is there by `read1`.
+
+    Once it is closed reading raises ValueError, also in another task that waits in it.
+    """
 
     __slots__ = ("_core",)
 
@@ -53,6 +56,7 @@ class Reader(Generic[AnyStr]):
 
     async def read(self, size: int = -1) -> AnyStr:
         """Read *size* bytes or characters, fewer only at the end; all that comes by default."""
+        self._core.fileno()  # not closed
         self._core._join()
         given = await self._take(size)
         while size > len(given):
@@ -65,19 +69,21 @@ class Reader(Generic[AnyStr]):
     async def read1(self, size: int = CHUNK) -> AnyStr:
         """Read what is there, at most *size* bytes; empty at the end only."""
         core = self._core
+        core.fileno()  # not closed
         core._join()
         while True:
             if not core._held:
-                await self._fill()
+                await adrive(core._filling())
             given = core._given(min(size, len(core._held)))
-            if given or core.ended or size <= 0:
+            if given or core._ended or size <= 0:
                 return given
 
     async def readline(self, *, timeout: float | None = None) -> AnyStr:
         """Read a line with its newline; the last may have none; empty at the end."""
         core, deadline = self._core, deadline_of(timeout)
+        core.fileno()  # not closed
         while (line := core._line()) is None:
-            if not await self._fill(deadline):
+            if not await adrive(core._filling(deadline)):
                 raise Timeout(f"no whole line came within {timeout} s", result=None)
         return line
 
@@ -91,20 +97,12 @@ class Reader(Generic[AnyStr]):
 
     async def _take(self, size: int) -> AnyStr:
         core = self._core
-        while not core.ended and (size < 0 or len(core._held) < size):
-            await self._fill()
+        while not core._ended and (size < 0 or len(core._held) < size):
+            await adrive(core._filling())
         return core._given(len(core._held) if size < 0 else min(size, len(core._held)))
 
-    async def _fill(self, deadline: float | None = None) -> bool:
-        """Read ahead once; False when the deadline passed first."""
-        if not self._core.ended:
-            if not await adrive(until_readable(self._core.fileno(), deadline)):
-                return False
-            self._core._fill()
-        return True
-
     def close(self) -> None:
-        """Close it; who still writes gets SIGPIPE."""
+        """Close it; who still writes gets SIGPIPE, who waits in a read of it ValueError."""
         self._core.close()
 
     def __aiter__(self) -> Self:
@@ -119,7 +117,10 @@ class Reader(Generic[AnyStr]):
 
 @face_of(blocking_pipes.Writer)
 class Writer(Generic[AnyStr]):
-    """The input stream of a process; nothing is held back, so there is nothing to flush."""
+    """The input stream of a process; nothing is held back, so there is nothing to flush.
+
+    Closing it wakes another task that waits in a write of it, with ValueError.
+    """
 
     __slots__ = ("_core",)
 
@@ -136,15 +137,22 @@ class Writer(Generic[AnyStr]):
         return self._core.closed
 
     async def write(self, data: AnyStr) -> int:
-        """Write all of *data*; return its length."""
-        await adrive(self._writing(memoryview(encoded(data, self._core._coding))))
+        """Write all of *data*; return its length.
+
+        Raises:
+            ValueError: it is closed, or was meanwhile.
+        """
+        rest = memoryview(encoded(data, self._core._coding))
+        await adrive(self._core._end.within(self._writing(rest)))
         return len(data)
 
-    def _writing(self, rest: memoryview) -> Waiting[None]:
+    def _writing(self, rest: memoryview) -> Waiting[bool]:
+        interest = ((self._core.fileno(), WRITE),)
         while rest:
-            yield Wait(((self._core.fileno(), WRITE),))
+            yield Wait(interest)
             # No more than certainly fits: PIPE_BUF bytes do when a pipe is writable (pipe(7)).
             rest = rest[os.write(self._core.fileno(), rest[: select.PIPE_BUF]) :]
+        return True
 
     async def writelines(self, lines: Iterable[AnyStr]) -> None:
         """Write one after the other; no newlines are added."""

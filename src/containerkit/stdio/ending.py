@@ -5,7 +5,7 @@ may be somebody else's by the next call.  So who ends a follower wakes who waits
 leave closes.
 
 Owns: an eventfd for each follower that has waited.  Must not: know what is followed.
-Neighbours: `logs`, `events` and `runtime.stats` follow by it, in whichever face.
+Neighbours: `logs`, `events` and `runtime.stats` follow by it, `pipes` read by it, in whichever face.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Ending:
             known: Interest | None = None
             waited: Interest = ()
             wait = next(step)
-            while not self._is_over():
+            while not self.ended:
                 if wait.interest is not known:
                     known, waited = wait.interest, (*wait.interest, (self._waker(), READ))
                 ours = deadline is not None and (wait.deadline is None or deadline < wait.deadline)
@@ -79,7 +79,9 @@ class Ending:
             step.close()
             self._leave()
 
-    def _is_over(self) -> bool:
+    @property
+    def ended(self) -> bool:
+        """Whether `end` was called."""
         return self._ended
 
     def _waker(self) -> int:
@@ -99,16 +101,19 @@ class Ending:
 
     def end(self) -> None:
         """End it, also for who waits in another thread or task; harmless when repeated."""
-        if os.getpid() == self._owner:
-            with self._guard:
-                if self._ended:
-                    return
-                self._ended = True
-                if self._busy:
-                    if self._fd >= 0:
-                        os.eventfd_write(self._fd, 1)
-                    return
-        self._let_go()  # in a forked child nobody waits, and the parent must not be woken
+        if os.getpid() != self._owner:
+            self._ended = True
+            self._let_go()  # in a forked child nobody waits, and the parent must not be woken
+            return
+        with self._guard:
+            if self._ended:
+                return
+            self._ended = True
+            if self._busy:
+                if self._fd >= 0:
+                    os.eventfd_write(self._fd, 1)
+                return
+        self._let_go()
 
     def _let_go(self) -> None:
         fd, self._fd = self._fd, -1

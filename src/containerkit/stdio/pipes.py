@@ -4,8 +4,9 @@ Owns: the descriptors given to it, buffering, decoding, and that the
 end of a terminal reads as the end of a file.  Must not: know who is at the other end.
 Neighbours: `runtime.process` makes them for an exec or an attached container.
 
-Thread safety: reads of one reader take turns, as do writes of one writer; closing waits for the one
-under way, which ends when the process does.
+Thread safety: reads of one reader take turns, as do writes of one writer.  Closing a reader wakes
+who waits in it, in another thread or task, with the ValueError that later reads raise; closing a
+writer waits for a write of another thread, which ends when the process does.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from typing import Any, AnyStr, Final, Generic, Self
 
 from containerkit.errors import Timeout, refusals
 from containerkit.model.coding import UTF8, Coding
-from containerkit.stdio.waiting import deadline_of, drive, until_readable
+from containerkit.stdio.ending import Ending
+from containerkit.stdio.waiting import Waiting, deadline_of, drive, until_readable
 
 CHUNK: Final = 64 << 10
 """What a pipe holds at most by default (pipe(7))."""
@@ -39,30 +41,53 @@ def encoded(data: Any, coding: Coding | None) -> bytes:
     return bytes(data) if coding is None else coding.encode(data)
 
 
-class _End:
-    """A descriptor that is closed once, by its owner or in a forked child."""
+class _Descriptor:
+    """One that is closed once."""
 
-    __slots__ = ("_fd", "guard")
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def close(self) -> None:
+        number, self.number = self.number, -1
+        if number >= 0:
+            os.close(number)
+
+
+class _End:
+    """A descriptor that is closed by its owner or in a forked child, after who waits on it has left."""
+
+    __slots__ = ("_descriptor", "_ending", "guard")
 
     def __init__(self, fd: int) -> None:
-        self._fd = fd
+        self._descriptor = _Descriptor(fd)
+        self._ending = Ending(self._descriptor.close)
         self.guard = threading.RLock()
 
     @property
     def closed(self) -> bool:
-        return self._fd < 0
+        return self._ending.ended
 
     def fileno(self) -> int:
         """The descriptor; raises ValueError, as files do, when it is closed."""
-        if self._fd < 0:
-            raise ValueError("I/O operation on a closed stream")
-        return self._fd
+        if self._ending.ended:
+            raise _closed()
+        return self._descriptor.number
+
+    def within(self, step: Waiting[bool]) -> Waiting[bool]:
+        """Return what *step* does, which waits on the descriptor.
+
+        Raises:
+            ValueError: it was closed, before or meanwhile.
+        """
+        found = yield from self._ending.within(step)
+        if found is None:
+            raise _closed()
+        return found
 
     def close(self) -> None:
-        with self.guard:
-            fd, self._fd = self._fd, -1
-            if fd >= 0:
-                os.close(fd)
+        self._ending.end()
 
     def forget(self) -> None:
         """In a forked child, where the lock may have been held for ever."""
@@ -73,8 +98,14 @@ class _End:
         self.close()
 
 
+def _closed() -> ValueError:
+    return ValueError("I/O operation on a closed stream")
+
+
 class Reader(Generic[AnyStr]):
     """One output stream of a process: lines when iterated, what is there by `read1`.
+
+    Once it is closed reading raises ValueError, also in another thread that waits in it.
 
     Args:
         fd: the read end; this object's from now on.
@@ -133,7 +164,7 @@ class Reader(Generic[AnyStr]):
             self._join()
             while True:
                 if not self._held:
-                    self._fill()
+                    drive(self._filling())
                 given = self._given(min(size, len(self._held)))
                 if given or self._ended or size <= 0:
                     return given
@@ -147,11 +178,11 @@ class Reader(Generic[AnyStr]):
         Blocking: until there is a whole one.
         """
         with self._end.guard:
-            fd, deadline = self._end.fileno(), deadline_of(timeout)
+            self._end.fileno()
+            deadline = deadline_of(timeout)
             while (line := self._line()) is None:
-                if deadline is not None and not drive(until_readable(fd, deadline)):
+                if not drive(self._filling(deadline)):
                     raise Timeout(f"no whole line came within {timeout} s", result=None)
-                self._fill()
             return line
 
     def _line(self) -> AnyStr | None:
@@ -163,7 +194,7 @@ class Reader(Generic[AnyStr]):
                 data = self._ahead.readline()
             if data:
                 return self._decoded(data, final=False)
-            return self._given(len(self._held)) if self.ended else None
+            return self._given(len(self._held)) if self._ended else None
 
     def _cut(self) -> None:
         """Set whole lines apart from what is held: all of them at once, since that is fast."""
@@ -191,6 +222,20 @@ class Reader(Generic[AnyStr]):
     def readable(self) -> bool:
         """Return True: it can be read."""
         return True
+
+    def _filling(self, deadline: float | None = None) -> Waiting[bool]:
+        """Read ahead once, in whichever face; False when the deadline passed first.
+
+        Raises:
+            ValueError: it is closed, or was meanwhile.
+        """
+        return self._end.within(self._waiting_to_fill(deadline))
+
+    def _waiting_to_fill(self, deadline: float | None) -> Waiting[bool]:
+        ready = self._ended or (yield from until_readable(self._end.fileno(), deadline))
+        if ready:
+            self._fill()
+        return ready
 
     def _fill(self) -> None:
         """Read ahead once.
@@ -222,7 +267,7 @@ class Reader(Generic[AnyStr]):
 
     def _take(self, size: int) -> AnyStr:
         while not self._ended and (size < 0 or len(self._held) < size):
-            self._fill()
+            drive(self._filling())
         return self._given(len(self._held) if size < 0 else min(size, len(self._held)))
 
     def _given(self, size: int) -> AnyStr:
@@ -260,12 +305,9 @@ class Reader(Generic[AnyStr]):
         return line
 
     def close(self) -> None:
-        """Close it; who still writes gets SIGPIPE.
-
-        Blocking: while another thread reads.
-        """
-        self._join()  # so that whoever iterates sees that it is closed
+        """Close it; who still writes gets SIGPIPE, who waits in a read of it ValueError."""
         self._end.close()
+        self._join()  # so that whoever iterates sees that it is closed
 
     def _forget(self) -> None:
         """In a forked child: it is the parent's."""
@@ -340,7 +382,8 @@ class Writer(Generic[AnyStr]):
 
         Blocking: while another thread writes.
         """
-        self._end.close()
+        with self._end.guard:
+            self._end.close()
 
     def _forget(self) -> None:
         """In a forked child: it is the parent's."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from containerkit import aio
 from containerkit.aio.stream import Stream
 from containerkit.errors import Timeout
 from containerkit.model.coding import UTF8
@@ -18,7 +21,7 @@ from containerkit.runtime.stats import Watch
 from containerkit.state import events
 from containerkit.stdio.events import Events
 from containerkit.stdio.logs import Logs
-from containerkit.stdio.pipes import Reader
+from containerkit.stdio.pipes import Reader, Writer
 from containerkit.stdio.waiting import Waiting, until_readable
 
 
@@ -134,3 +137,99 @@ def test_a_line_that_does_not_come(tmp_path: Path) -> None:
     os.close(theirs)
     assert reader.readline(timeout=100) == ""
     reader.close()
+
+
+READS = ["read", "read1", "readline", "readlines"]
+
+
+@pytest.mark.parametrize("what", READS)
+def test_another_thread_closes_a_stream(what: str) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    ours, theirs = os.pipe()
+    reader: Reader[str] = Reader(ours, UTF8)
+    found: list[object] = []
+
+    def read() -> None:
+        with pytest.raises(ValueError, match="closed stream"):
+            getattr(reader, what)()
+        found.append("told")
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    while not waits(thread):
+        assert thread.is_alive()
+        os.sched_yield()
+    closer = threading.Thread(target=reader.close, daemon=True)
+    closer.start()
+    thread.join(20)
+    assert found == ["told"]
+    closer.join(20)
+    with pytest.raises(ValueError, match="closed stream"):
+        getattr(reader, what)()
+    with pytest.raises(BrokenPipeError):
+        os.write(theirs, b"x")
+    os.close(theirs)
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("what", READS)
+def test_another_task_closes_a_stream(what: str) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    ours, theirs = os.pipe()
+
+    async def closed() -> None:
+        reader: aio.Reader[str] = aio.Reader(Reader(ours, UTF8))
+        task = asyncio.create_task(getattr(reader, what)())
+        await asyncio.sleep(0)  # it runs until it waits
+        assert not task.done()
+        reader.close()
+        with pytest.raises(ValueError, match="closed stream"):
+            await asyncio.wait_for(task, 20)
+        with pytest.raises(ValueError, match="closed stream"):
+            await getattr(reader, what)()
+
+    asyncio.run(closed())
+    with pytest.raises(BrokenPipeError):
+        os.write(theirs, b"x")
+    os.close(theirs)
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_another_task_closes_what_is_written_to() -> None:
+    ours, theirs = os.pipe()
+
+    async def closed() -> None:
+        writer: aio.Writer[bytes] = aio.Writer(Writer(theirs, None))
+        task = asyncio.create_task(writer.write(bytes(1 << 20)))  # more than a pipe holds
+        for _ in range(1000):
+            await asyncio.sleep(0)  # it fills the pipe, and waits
+        assert not task.done()
+        assert not select.select([], [theirs], [], 0)[1]
+        writer.close()
+        with pytest.raises(ValueError, match="closed stream"):
+            await asyncio.wait_for(task, 20)
+
+    asyncio.run(closed())
+    with open(ours, "rb") as left:
+        assert 0 < len(left.read()) < 1 << 20  # and then its end
+
+
+def test_a_signal_handler_closes_what_is_read() -> None:
+    ours, theirs = os.pipe()
+    reader: Reader[bytes] = Reader(ours, None)
+    thread = threading.Thread(target=interrupt_once_it_waits, args=(threading.main_thread(),))
+    previous = signal.signal(signal.SIGUSR1, lambda *_: reader.close())
+    try:
+        thread.start()
+        with pytest.raises(ValueError, match="closed stream"):
+            reader.readline()
+    finally:
+        thread.join()
+        signal.signal(signal.SIGUSR1, previous)
+        os.close(theirs)
+
+
+def interrupt_once_it_waits(thread: threading.Thread) -> None:
+    while not waits(thread):
+        os.sched_yield()
+    os.kill(os.getpid(), signal.SIGUSR1)
