@@ -1,9 +1,9 @@
 """The account files of a root, /etc/passwd and /etc/group: as an image has them, and as they are.
 
 Owns looking through a stack of layer trees as overlay would show them, and reading what lies in a
-running container.  Every component is opened
-without following links, and only a regular file is opened for reading: the image chose them, and
-merely opening one of this host's devices may do something (a watchdog reboots it).
+running container.  Every component is opened without following links, the image's links are
+resolved by us within the trees, and only a regular file is opened for reading: the image chose
+them, and merely opening one of this host's devices may do something (a watchdog reboots it).
 Neighbours: `launch.identity` parses what is read here.
 """
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 LIMIT: Final = 1 << 20
 _OPAQUE: Final = ("trusted.overlay.opaque", "user.overlay.opaque")
 _CACHED: Final = 256
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Accounts:
@@ -52,57 +53,72 @@ def _accounts(root: str, lowers: tuple[str, ...]) -> Accounts:
 def read_etc(trees: list[str], name: str) -> bytes | None:
     """Return ``/etc/NAME`` of a stack of trees, topmost first.
 
-    None: no tree has it, a whiteout hides it, or it is not a regular file.  Longer than 1 MiB, the
-    rest is left out and the parser refuses the last line.
+    The image's links are resolved within the trees: an absolute one from their top, and ".." does
+    not leave it.
+
+    None: no tree has it, a whiteout hides it, it is not a regular file, or more than `_LOOKS_MAX`
+    names lead there.  Longer than 1 MiB, the rest is left out and the parser refuses the last line.
     """
-    for tree in trees:
-        top = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    above: list[str] = []
+    ahead = [name, "etc"]  # the next one last
+    for _ in range(_LOOKS_MAX):
+        while ahead and ahead[-1] in {"", ".", ".."}:
+            if ahead.pop() == "..":
+                del above[-1:]
+        if not ahead:
+            return None
+        above.append(ahead.pop())
+        found = _open(trees, above)
+        if found is None:
+            return None
         try:
-            found = _look(top, name)
+            mode = os.fstat(found).st_mode
+            if stat.S_ISLNK(mode):
+                text = os.readlink("", dir_fd=found)
+                above = [] if text.startswith("/") else above[:-1]
+                ahead += reversed(text.split("/"))
+            elif not stat.S_ISDIR(mode):
+                return None if ahead or not stat.S_ISREG(mode) else _read(found)
         finally:
-            os.close(top)
-        if found is not _BELOW:
-            return found
+            os.close(found)
     return None
 
 
-_BELOW: Final = b"look further down"
-_HIDDEN: Final = frozenset((errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EACCES))
+_LOOKS_MAX: Final = 40
+_HIDDEN: Final = frozenset(
+    (errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EACCES, errno.ENAMETOOLONG)
+)
 """What opening says of a whiteout, a link, a file or a socket: whatever lies below is hidden."""
 
 
-def _look(tree: int, name: str) -> bytes | None:
-    """What one tree says: content, None for "there is none", _BELOW for nothing either way."""
-    try:
-        etc = os.open(
-            "etc", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=tree
-        )
-    except FileNotFoundError:
-        return _BELOW
-    except OSError as error:
-        if error.errno not in _HIDDEN:
-            raise
-        return None
-    try:
-        found = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=etc)
-    except FileNotFoundError:
-        return None if _is_opaque(etc) else _BELOW
-    except OSError as error:
-        if error.errno not in _HIDDEN:
-            raise
-        return None
-    else:
+def _open(trees: list[str], parts: list[str]) -> int | None:
+    """Return an O_PATH descriptor of what a stack shows at a path without links, None for nothing."""
+    for tree in trees:
+        at, hides = os.open(tree, _DIRECTORY), False
         try:
-            if not stat.S_ISREG(os.fstat(found).st_mode):
+            for part in parts[:-1]:
+                at, above = os.open(part, _DIRECTORY, dir_fd=at), at
+                os.close(above)
+                hides = hides or _is_opaque(at)
+            return os.open(parts[-1], os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+        except FileNotFoundError:
+            if hides:
                 return None
-            with open(f"/proc/self/fd/{found}", "rb") as file:
-                return file.read(LIMIT)
-        except PermissionError:  # as for a name that can not be opened
+        except OSError as error:
+            if error.errno not in _HIDDEN:
+                raise
             return None
         finally:
-            os.close(found)
-    finally:
-        os.close(etc)
+            os.close(at)
+    return None
+
+
+def _read(found: int) -> bytes | None:
+    try:
+        with open(f"/proc/self/fd/{found}", "rb") as file:
+            return file.read(LIMIT)
+    except PermissionError:  # as for a name that can not be opened
+        return None
 
 
 def _is_opaque(directory: int) -> bool:
