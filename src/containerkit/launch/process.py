@@ -139,15 +139,32 @@ def environment(
         found["HOME"] = home
     changes: Mapping[Any, Any] = env or {}
     for name, given in changes.items():
-        if not isinstance(name, str) or not name or "=" in name or "\0" in name:
-            raise ConfigError(f"env: {name!r} is not a variable's name")
+        check_variable(name, given)
         if given is None:
             found.pop(name, None)
-        elif isinstance(given, str) and "\0" not in given:
+        else:
             found[name] = given
-        else:  # never show the value
-            raise ConfigError(f"env: the value of {name} is not text without NUL characters")
     return found
+
+
+def check_variable(name: object, value: object) -> None:
+    """Refuse what is no variable of an environment; None, which removes one, is.
+
+    Raises:
+        ConfigError: a name that is empty or holds "=" or NUL, a value that is not text.
+    """
+    if not isinstance(name, str) or not name or "=" in name or not _is_plain(name):
+        raise ConfigError(f"env: {name!r} is not a variable's name")
+    if value is not None and not (isinstance(value, str) and _is_plain(value)):  # never show it
+        raise ConfigError(f"env: the value of {name} is not text without NUL characters")
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a text has bytes, as `launch.wire` encodes it, and none of them is NUL."""
+    try:
+        return b"\0" not in text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
 
 
 def candidates(program: str, path: str | None) -> tuple[str, ...]:

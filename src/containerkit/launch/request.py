@@ -9,16 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import attrs
 
 from containerkit.errors import ConfigError, MissingFeature
 from containerkit.launch.capabilities import ALL_MASK
+from containerkit.launch.process import check_variable
 from containerkit.model.device import Node
 from containerkit.model.limits import Limits, Unlimited
 from containerkit.model.mount import Mount
 from containerkit.model.options import ContainerOptions
+from containerkit.model.platform import Platform
 from containerkit.model.restart import Restart
 from containerkit.model.security import Security
 from containerkit.model.signals import signal_number
@@ -53,6 +56,13 @@ _SHAPES: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "workdir": ((str, PathLike), 'as "/srv"'),
     "limits": ((Limits, Unlimited), 'as Limits(memory="64m"), or UNLIMITED'),
     "security": ((Security,), "as Security.strict()"),
+}
+
+# What the values of these may be; their keys are text.
+_VALUES: Final[dict[str, tuple[type, ...]]] = {
+    "env": (str, type(None)),
+    "labels": (str,),
+    "secrets": (bytes, bytearray, memoryview, str, Path),
 }
 
 _KNOWN: Final = frozenset(ContainerOptions.__annotations__)
@@ -109,6 +119,9 @@ def _check_values(options: Mapping[str, Any]) -> None:
     pull = options.get("pull", "missing")
     if pull not in _PULLS:
         raise ConfigError(f"pull {pull!r} is not one of {', '.join(map(repr, _PULLS))}")
+    platform: object = options.get("platform")
+    if platform is not None and not isinstance(platform, Platform):
+        Platform.parse(platform)
     if options.get("stop_signal") is not None:
         signal_number(options["stop_signal"])
     grace = options.get("stop_grace")
@@ -128,11 +141,26 @@ def check_shapes(options: Mapping[str, Any]) -> None:
         value = options.get(name)
         if value is not None and not isinstance(value, kinds):
             raise ConfigError(f"{name} has the wrong type, {type(value).__name__}", hint=hint)
-    for key, text in (options.get("labels") or {}).items():
-        if not isinstance(key, str) or not isinstance(text, str):
-            raise ConfigError(
-                f"labels: {key!r}: {text!r} are not both text", hint='as {"app": "web"}'
-            )
+    for name, kinds in _VALUES.items():
+        for key, value in (options.get(name) or {}).items():
+            _check_entry(name, key, value, kinds)
+    for key, value in (options.get("env") or {}).items():
+        check_variable(key, value)
+
+
+def _check_entry(name: str, key: object, value: object, kinds: tuple[type, ...]) -> None:
+    """Refuse an entry whose key is no text, or whose value is of no type in *kinds*."""
+    hint = f"{_SHAPES[name][1]}; numbers by str()"
+    if not isinstance(key, str):
+        raise ConfigError(f"{name}: the name {key!r} is {type(key).__name__}, not text", hint=hint)
+    if not isinstance(value, kinds):
+        # Only a label's value may be shown: the others can be secret.
+        shown = f"{value!r}, " if name == "labels" else ""
+        wanted = "bytes, text or a path" if name == "secrets" else "text"
+        raise ConfigError(
+            f"{name}: the value of {key!r} is {shown}{type(value).__name__}, not {wanted}",
+            hint=hint,
+        )
 
 
 def _names(value: Iterable[str]) -> frozenset[str]:

@@ -82,7 +82,7 @@ class EventFilter:
             raise ConfigError(f"there is no kind of event {name!r}", hint=", ".join(sorted(KINDS)))
         self._containers = _texts("container", container)
         self._images = _texts("image", image)
-        self._labels = _labels(label)
+        self._labels = labels_wanted(label)
 
     @property
     def needs_labels(self) -> bool:
@@ -127,8 +127,21 @@ def _texts(what: str, value: object) -> frozenset[str]:
     return frozenset(items)
 
 
-def _labels(value: object) -> dict[str, str | None]:
+def labels_wanted(value: object) -> dict[str, str | None]:
+    """Return what a filter by labels asks for: values by key, None for any.
+
+    Args:
+        value: "key", "key=value", several of them, a mapping, or None.
+
+    Raises:
+        ConfigError: none of these.
+    """
     if isinstance(value, Mapping):
+        for key, text in value.items():
+            if not isinstance(key, str) or not isinstance(text, str | None):
+                raise ConfigError(
+                    f"label {key!r}: {text!r} are not both text", hint='as {"app": "web"}'
+                )
         return dict(value)
     found: dict[str, str | None] = {}
     for text in _texts("label", value):

@@ -77,16 +77,16 @@ class Platform:
         object.__setattr__(self, "variant", variant)
 
     @classmethod
-    def parse(cls, text: str) -> Platform:
+    def parse(cls, text: object) -> Platform:
         """Read ``os/architecture[/variant]``; one word is an architecture of Linux.
 
         Raises:
-            ConfigError: the text is neither.
+            ConfigError: it is neither, or no text.
         """
-        parts = text.split("/")
+        parts = text.split("/") if isinstance(text, str) else []
         if not 1 <= len(parts) <= 3 or not all(parts):
             raise ConfigError(
-                f"cannot read platform {text[:120]!a}: not one to three words",
+                f"cannot read platform {text!a:.120}: not one to three words",
                 hint="os/architecture[/variant], e.g. linux/arm64 or linux/arm/v7",
             )
         if len(parts) == 1:

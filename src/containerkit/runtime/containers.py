@@ -21,6 +21,7 @@ from containerkit.errors import (
     HostError,
     InvalidStatus,
 )
+from containerkit.model.event import labels_wanted
 from containerkit.model.html import Listing
 from containerkit.runtime import begin, birth, codec, marks, supervise
 from containerkit.runtime import status as words
@@ -225,7 +226,7 @@ class Containers:
         Atomicity: one look at the catalog; one that vanishes meanwhile is left out.
         """
         wanted = _statuses(status, all=all)
-        labels = _labels(label)
+        labels = labels_wanted(label)
         images = None if image is None else _images(image)
         found = []
         is_alive, has_owner = cache(self._keeper.is_alive), cache(self._keeper.has_owner)
@@ -317,23 +318,6 @@ def _statuses(
     if not given <= frozenset(known):
         raise ConfigError(f"status {status!r} is not one of {', '.join(known)}")
     return given
-
-
-def _labels(label: Labels) -> Mapping[str, str | None]:
-    if label is None:
-        return {}
-    if isinstance(label, Mapping):
-        for key, value in label.items():
-            if not isinstance(key, str) or not isinstance(value, str | None):
-                raise ConfigError(
-                    f"label {key!r}: {value!r} are not both text", hint='as {"app": "web"}'
-                )
-        return label
-    wanted: dict[str, str | None] = {}
-    for text in [label] if isinstance(label, str) else label:
-        name, equals, value = text.partition("=")
-        wanted[name] = value if equals else None
-    return wanted
 
 
 def _has(labels: Mapping[str, str], wanted: Mapping[str, str | None]) -> bool:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -144,3 +149,42 @@ def test_a_plan_with_bits_turned_is_refused_or_harmless(engine: ck.Engine, busyb
         assert event.kind in (packets.FAILED, packets.EXITED)
     assert launcher.alive
     assert engine.run(busybox, ["true"]).exit.ok
+
+
+NOBODY = "127.0.0.1:1/no/registry"
+"""An image of a registry that is not there: pulling it is a `TransportError`."""
+
+OPTIONS: list[Any] = [
+    {"labels": {"a": 1}},
+    {"env": {"A": 1}},
+    {"secrets": {"s": 1}},
+    {"platform": "a/b/c/d"},
+    {"enviroment": {}},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("verb", ["run", "start", "plan", "create", "shared"])
+def test_options_are_looked_at_before_the_image(verb: str, options: Any, engine: ck.Engine) -> None:
+    calls: dict[str, Callable[..., object]] = {
+        "run": engine.run,
+        "start": engine.start,
+        "plan": engine.plan,
+        "create": engine.containers.create,
+        "shared": partial(engine.containers.shared, "looked-at"),
+    }
+    with pytest.raises(ck.TransportError):
+        calls[verb](NOBODY, "true")
+    with pytest.raises(ConfigError):
+        calls[verb](NOBODY, "true", **options)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_options_are_looked_at_before_the_image_in_asyncio(options: Any, shared_root: Path) -> None:
+    async def main() -> None:
+        async with ck.aio.Engine.open(shared_root) as engine:
+            for verb in (engine.run, engine.start, engine.containers.create):
+                with pytest.raises(ConfigError):
+                    await verb(NOBODY, "true", **options)
+
+    asyncio.run(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import Any
 
@@ -13,6 +14,7 @@ from containerkit.launch import ops
 from containerkit.launch.capabilities import ALL_MASK, mask_of, names_of
 from containerkit.launch.ops import Code
 from containerkit.launch.plan import Input
+from containerkit.launch.request import check_options
 from containerkit.model.image_config import ImageConfig
 from containerkit.model.limits import UNLIMITED, Limits
 from containerkit.model.mount import Mount
@@ -390,6 +392,11 @@ def test_unknown_options_name_the_likely_one() -> None:
         {"stop_signal": "NOSUCH"},
         {"labels": ["a=b"]},
         {"env": ["A=b"]},
+        {"env": {"A": "\0"}},
+        {"env": {"A": "\ud800"}},
+        {"env": {"A=": "b"}},
+        {"platform": 64},
+        {"platform": "a/b/c/d"},
         {"secrets": b"x"},
         {"mounts": "/a:/b"},
         {"mounts": ["/a:/b"]},
@@ -413,6 +420,25 @@ def test_unknown_options_name_the_likely_one() -> None:
 def test_options_without_meaning(options: ContainerOptions) -> None:
     with pytest.raises(ConfigError):
         compiled(options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"labels": {"a": 1}}, "labels: the value of 'a' is 1, int, not text"),
+        ({"labels": {"a": None}}, "labels: the value of 'a' is None, NoneType, not text"),
+        ({"labels": {1: "a"}}, "labels: the name 1 is int, not text"),
+        ({"env": {"A": 2375}}, "env: the value of 'A' is int, not text"),
+        ({"env": {b"A": "b"}}, "env: the name b'A' is bytes, not text"),
+        ({"secrets": {"s": 2375}}, "secrets: the value of 's' is int, not bytes, text or a path"),
+        ({"secrets": {"s": None}}, "secrets: the value of 's' is NoneType, not bytes"),
+        ({"secrets": {5: b"x"}}, "secrets: the name 5 is int, not text"),
+    ],
+)
+def test_entries_of_another_type_are_named(options: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}.*; hint: as {{.*str"):
+        check_options(options)
+    assert message.count("2375") == 0  # what may be secret is not shown
 
 
 def test_an_id_is_64_digits() -> None:

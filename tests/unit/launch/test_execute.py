@@ -208,7 +208,7 @@ def test_what_can_be_another_next_time_is_compiled_each_time() -> None:
     assert argv(before) == ("true", "one")
     assert argv(exec_plan(BASE, ExecRequest(command))) == ("true", "two")
     assert argv(exec_plan(BASE, ExecRequest(iter(command)))) == ("true", "two")
-    with pytest.raises(ConfigError, match="the value of A"):
+    with pytest.raises(ConfigError, match="the value of 'A'"):
         exec_plan(BASE, ExecRequest("true", env={"A": ["1"]}))  # type: ignore[dict-item]
 
 

@@ -56,6 +56,6 @@ def test_every_hint_names_something_that_there_is() -> None:
 
 @pytest.mark.parametrize("labels", [{"a": 1}, {1: "a"}, {"a": None}])
 def test_labels_are_text(labels: Any) -> None:
-    with pytest.raises(ConfigError, match=r"labels: .* are not both text"):
+    with pytest.raises(ConfigError, match=r"labels: the (name|value) .* not text"):
         check_options({"labels": labels})
     check_options({"labels": {"a": "1"}})

@@ -57,7 +57,18 @@ def test_what_does_not(given: dict[str, Any]) -> None:
     assert not EventFilter(**given).wants(EVENT, LABELS)
 
 
-@pytest.mark.parametrize("given", [{"kind": "dye"}, {"container": 5}, {"image": [5]}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"kind": "dye"},
+        {"container": 5},
+        {"image": [5]},
+        {"label": 5},
+        {"label": [5]},
+        {"label": {"a": 1}},
+        {"label": {1: "a"}},
+    ],
+)
 def test_what_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         EventFilter(**given)
