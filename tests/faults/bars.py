@@ -232,7 +232,7 @@ def tracer(engine: ck.Engine, image: str) -> Figure:
     try:
         source = Path(conftest.__file__).with_name("security") / "attacks" / "hold.c"
         hold = base / "hold"
-        command = ["cc", "-D_GNU_SOURCE", "-static", "-Os", "-o", hold, source]
+        command = ["cc", "-D_GNU_SOURCE", "-static", "-Os", "-o", str(hold), str(source)]
         subprocess.run(command, check=True)
         with engine.start(image, ["sleep", "1000000"]) as box:
             box.files.put(hold, "/hold")
