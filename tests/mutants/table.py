@@ -40,6 +40,8 @@ class Mutant(NamedTuple):
 
 
 C: Final = "src/_native/"
+FAULTS: Final = "tests/integration/registry/test_faults.py::"
+RETRY: Final = "tests/unit/registry/test_retry.py::"
 PULL: Final = "tests/integration/pull/test_bad_input.py::"
 PY: Final = "src/containerkit/"
 SECURITY: Final = "tests/security/"
@@ -293,6 +295,24 @@ REGISTRY: Final = (
     Mutant(PY + "registry/auth.py", "password: str = attrs.field(repr=False)",
            "password: str = attrs.field()", "a password is shown by repr",
            (f"{UNIT}registry/test_auth.py::test_secrets_have_no_repr",)),
+    Mutant(PY + "registry/retry.py", "if number == errno.ETIMEDOUT and not answered:", "if False:",
+           "a silent registry is told after five tries",
+           (f"{RETRY}test_a_registry_that_never_answers_is_told_within_a_minute",)),
+    Mutant(PY + "registry/fetch.py", "or client.has_answered(reference)", "",
+           "a registry that restarts between two downloads is not waited for",
+           (f"{FAULTS}test_a_registry_that_restarts_between_two_requests_is_waited_for",)),
+    Mutant(PY + "registry/session.py", "doubtful is not None and not of_tls", "False",
+           "a 400 of plain HTTP is told as a TLS error",
+           (f"{FAULTS}test_a_400_is_not_taken_for_tls",)),
+    Mutant(PY + "registry/session.py", "self._origins.pop(self._key(access), None)", "pass",
+           "a registry that begins to speak TLS is sent plain HTTP for ever",
+           (f"{FAULTS}test_a_registry_that_begins_to_speak_tls",)),
+    Mutant(PY + "registry/connections.py", "self._answering.settimeout(seconds)", "pass",
+           "an answer that has begun may not take its time",
+           (f"{FAULTS}test_an_answer_that_has_begun_may_take_its_time",)),
+    Mutant(PY + "images/source.py", "self._places = [one for one in self._places if one[0] is not place]",
+           "pass", "each part of an image waits for a mirror that is not there",
+           (f"{PULL}test_a_mirror_that_breaks_is_asked_once",)),
     Mutant(PY + "images/layer.py", "if right or _is_no_accident(error):", "if False:",
            "a layer that is wrong itself is fetched twice",
            (f"{PULL}test_an_image_that_is_wrong_itself_is_not_fetched_again",)),

@@ -73,14 +73,16 @@ class FaultProxy:
 
     Args:
         upstream: "host:port" of a plain HTTP registry; None where faults answer everything.
+        port: to listen on; 0: a free one.
 
     Attributes:
         seen: every request so far.
         stalled: set once a fault stalls.
     """
 
-    def __init__(self, upstream: str | None, *faults: Fault) -> None:
+    def __init__(self, upstream: str | None, *faults: Fault, port: int = 0) -> None:
         self.upstream = upstream
+        self._port = port
         self.seen: list[Seen] = []
         self.stalled = threading.Event()
         self._faults = [[fault, fault.times] for fault in faults]
@@ -90,7 +92,7 @@ class FaultProxy:
 
     def __enter__(self) -> Self:
         handler = type("Handler", (_Handler,), {"owner": self})
-        self._server = _Server(("127.0.0.1", 0), handler)
+        self._server = _Server(("127.0.0.1", self._port), handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self._thread.start()
         self.host = f"127.0.0.1:{self._server.server_port}"
@@ -115,6 +117,10 @@ class FaultProxy:
         """Let *fault* happen from now on, after those that are still to come."""
         with self._lock:
             self._faults.append([fault, fault.times])
+
+    def release(self) -> None:
+        """End what is stalled: its connections are closed."""
+        self._released.set()
 
     def requests(self, pattern: str) -> list[Seen]:
         """Return the requests that match."""

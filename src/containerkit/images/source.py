@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from containerkit.errors import CorruptContent, NotFound, RegistryError
+from containerkit.errors import CorruptContent, NotFound, RegistryError, TransportError
 from containerkit.model.reference import Reference
 
 if TYPE_CHECKING:
@@ -80,7 +80,8 @@ class Source:
                     offset += len(chunk)
                     yield chunk
                 return
-            except (RegistryError, NotFound):
+            except (RegistryError, NotFound) as error:
+                self._drop(place, error)
                 if number == len(places) or self._cancelled.is_set():
                     raise
 
@@ -88,6 +89,11 @@ class Source:
         for place, options in self._places[:-1]:
             try:
                 return ask(place, options)
-            except (RegistryError, NotFound, CorruptContent):
-                continue
+            except (RegistryError, NotFound, CorruptContent) as error:
+                self._drop(place, error)
         return ask(*self._places[-1])
+
+    def _drop(self, place: Reference, error: Exception) -> None:
+        """Ask a mirror that is not there only once: each part of the image would wait for it."""
+        if isinstance(error, TransportError) and place is not self._places[-1][0]:
+            self._places = [one for one in self._places if one[0] is not place]

@@ -11,8 +11,8 @@ it can be lost at any time and is found again.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
 
 from containerkit.errors import (
     LIMIT_HINT,
@@ -33,9 +33,11 @@ from containerkit.registry import protocol, retry
 from containerkit.registry.credentials import Credentials
 from containerkit.registry.fetch import BlobStream
 from containerkit.registry.session import Access, Auth, Certificates, Session
-from containerkit.registry.transport import Answer, Transport
+from containerkit.registry.transport import IDLE_TIMEOUT, Answer, Transport
 
 USER_AGENT: Final = "containerkit"
+
+T = TypeVar("T")
 
 
 class RegistryClient:
@@ -76,6 +78,21 @@ class RegistryClient:
         """Close idle connections; the client can still be used."""
         self._transport.close()
 
+    def has_answered(self, reference: Reference) -> bool:
+        """Return whether the registry of *reference* answered within the last minute."""
+        return self._session.has_answered(reference.registry)
+
+    def note_answer(self, reference: Reference) -> None:
+        """Remember that the registry of *reference* answered just now."""
+        self._session.note_answer(reference.registry)
+
+    def _retrying(
+        self, access: Access, call: Callable[[], T], cancelled: threading.Event | None
+    ) -> T:
+        return retry.retrying(
+            call, self.policy, cancelled, answered=lambda: self.has_answered(access.reference)
+        )
+
     # ---- manifests -----------------------------------------------------------------------------
 
     def resolve(
@@ -97,7 +114,7 @@ class RegistryClient:
         Spec: distribution-spec, Checking if content exists in the registry.
         """
         access = Access.of(reference, insecure=insecure, ca=ca, auth=auth)
-        found = retry.retrying(lambda: self._head(access), self.policy, cancelled)
+        found = self._retrying(access, lambda: self._head(access), cancelled)
         if found is not None:
             return found
         return self.manifest(
@@ -134,7 +151,7 @@ class RegistryClient:
         if descriptor is not None:
             reference = reference.with_digest(descriptor.digest)
         access = Access.of(reference, insecure=insecure, ca=ca, auth=auth)
-        data, found = retry.retrying(lambda: self._get_twice(access), self.policy, cancelled)
+        data, found = self._retrying(access, lambda: self._get_twice(access), cancelled)
         if descriptor is not None and found.size != descriptor.size:
             raise SizeMismatch(
                 f"cannot pull {reference}: the index says {descriptor.size} bytes, it has {found.size}",
@@ -254,11 +271,12 @@ class RegistryClient:
         path = protocol.blob_path(reference, descriptor)
         asked = offset if 0 < offset < descriptor.size else 0
         headers = {"Range": f"bytes={asked}-"} if asked else {}
-        answer = self._session.send(access, "GET", path, headers)
+        # A registry that fetches the blob from another one first takes its time.
+        answer = self._session.send(access, "GET", path, headers, patience=IDLE_TIMEOUT)
         if answer.status == 416 and asked:
             answer.finish()
             asked = 0
-            answer = self._session.send(access, "GET", path, {})
+            answer = self._session.send(access, "GET", path, {}, patience=IDLE_TIMEOUT)
         try:
             if answer.status not in (200, 206):
                 raise self._session.refusal(access, answer, BlobNotFound)

@@ -68,12 +68,19 @@ class _Cancellable(HTTPConnection):
 
     pace = Pace()
     meter: Meter | None = None
+    _answering: Any = None
     _event: CancelEvent | None = None
 
     def response_class(self, sock: Any, *args: Any, **options: Any) -> MeteredResponse:  # type: ignore[override]
         """Begin an answer; the name is `http.client`'s, which has a class there."""
+        self._answering = sock
         self.meter = Meter(self.pace)
         return MeteredResponse(self.meter, sock, *args, **options)
+
+    def wait_for_bytes(self, seconds: float) -> None:
+        """Give each read of the answer that has begun so much time."""
+        with contextlib.suppress(OSError):  # it is closed: all of it was read
+            self._answering.settimeout(seconds)
 
     def connect(self) -> None:
         self._listen()

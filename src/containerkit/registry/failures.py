@@ -27,6 +27,15 @@ from containerkit.errors import TransportError
 _SLOW_HINT = "if it is the line that is slow: EngineConfig(download_rate=…, download_window=…)"
 
 
+_REFUSED_HINT = "nobody listens there: is the registry up, and the port right?"
+_SILENT_HINT = "the registry hangs, or what listens there is none"
+_SILENT_TLS_HINT = f"{_SILENT_HINT}; one of plain HTTP may be silent to TLS: then insecure=True"
+_ALERT_HINT = "it refuses the TLS of this client: its version, or that it has no certificate"
+_PLAIN_HINT = "is it a plain HTTP registry? then insecure=True"
+_NO_TLS = frozenset(("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"))
+"""OpenSSL's reasons for what is no record of TLS; which one depends on its version."""
+
+
 class TooPrivate(OSError):
     """The address is more private than the registry that chose it."""
 
@@ -39,12 +48,13 @@ class TooMuch(OSError):
     """An answer has more headers, or more around its content, than any needs."""
 
 
-def translated(error: Exception, request: str) -> TransportError:
+def translated(error: Exception, request: str, *, answered: bool = True) -> TransportError:
     """Return the TransportError for whatever urllib3 or the socket raised.
 
     Args:
         error: as caught.
         request: method and redacted URL.
+        answered: whether the answer had begun.
     """
     cause, hint, retryable = "the connection broke", None, True
     number = _errno(error)
@@ -53,14 +63,18 @@ def translated(error: Exception, request: str) -> TransportError:
     elif isinstance(error, NewConnectionError):
         # Before the timeouts, which it derives from.
         cause = os.strerror(number) if number else "the connection was not accepted"
+        hint = _REFUSED_HINT if number == errno.ECONNREFUSED else None
     elif slow := _find(error, TooSlow):
         cause, number, hint = f"it is too slow: {slow}", errno.ETIMEDOUT, _SLOW_HINT
     elif wordy := _find(error, TooMuch):
         cause, retryable, number = str(wordy), False, None
     elif isinstance(error, ConnectTimeoutError):
-        cause = "connecting took too long"
+        cause, number = "connecting took too long", errno.ETIMEDOUT
     elif isinstance(error, TransferTimeout):
-        cause = "no byte came for too long"
+        cause, number = "no byte came for too long", errno.ETIMEDOUT
+        if not answered:
+            cause = "it accepts connections, but does not answer"
+            hint = _SILENT_TLS_HINT if " https:" in request else _SILENT_HINT
     elif isinstance(error, ProxyError):
         cause = "the proxy did not connect"
     elif isinstance(error, LocationParseError):
@@ -71,7 +85,7 @@ def translated(error: Exception, request: str) -> TransportError:
         cause, retryable, number = str(refused), False, None
     elif isinstance(error, SSLError) or _find(error, ssl.SSLError):
         reason = _find(error, ssl.SSLError) or error
-        cause, hint, retryable = _tls_cause(reason)
+        cause, hint, retryable = _tls_cause(reason, answered=answered)
     elif number is not None:
         cause = os.strerror(number)
     return TransportError(
@@ -79,7 +93,7 @@ def translated(error: Exception, request: str) -> TransportError:
     )
 
 
-def _tls_cause(error: Exception) -> tuple[str, str | None, bool]:
+def _tls_cause(error: Exception, *, answered: bool) -> tuple[str, str | None, bool]:
     if isinstance(error, ssl.SSLCertVerificationError):
         return (
             f"its certificate is not trusted ({error.verify_message})",
@@ -87,9 +101,20 @@ def _tls_cause(error: Exception) -> tuple[str, str | None, bool]:
             False,
         )
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-        return "the TLS connection broke", None, True
+        return "the TLS connection broke", None if answered else _PLAIN_HINT, True
     reason = getattr(error, "reason", None) or "handshake failed"
-    return f"TLS: {reason}", "is it a plain HTTP registry? then insecure=True", False
+    if reason in _NO_TLS:
+        return f"what answers there speaks no TLS ({reason})", _PLAIN_HINT, False
+    hint = _ALERT_HINT if "ALERT" in reason else _PLAIN_HINT
+    return f"TLS: {reason}", hint, False
+
+
+def speaks_tls(error: BaseException) -> bool:
+    """Return whether a request failed at somebody who speaks TLS: by its certificate, or an alert."""
+    found = _find(error, ssl.SSLError)
+    if found is None or isinstance(found, ssl.SSLEOFError | ssl.SSLZeroReturnError | TimeoutError):
+        return False
+    return getattr(found, "reason", None) not in _NO_TLS
 
 
 def _chain(error: BaseException) -> list[BaseException]:

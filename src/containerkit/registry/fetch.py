@@ -187,12 +187,14 @@ def fetch(
                     if new > 0:
                         position = stream.position
                         yield chunk if new >= len(chunk) else chunk[-new:]
+            client.note_answer(reference)
         except ContainerKitError as error:
             if position - mark >= client.policy.progress:
                 mark, failures = position, 0
             failures += 1
             luck = random.random()  # noqa: S311 (not a secret)
-            wait = client.policy.delay(error, failures, luck=luck, answered=position > offset)
+            answered = position > offset or client.has_answered(reference)
+            wait = client.policy.delay(error, failures, luck=luck, answered=answered)
             if wait is None:
                 raise
             retry.pause(wait, cancelled)

@@ -45,6 +45,8 @@ _SECOND_LEVEL = frozenset(("ac", "co", "com", "edu", "gov", "go", "ne", "net", "
 
 # docker.io is a name; its registry answers elsewhere.
 _HOSTS = {DEFAULT_REGISTRY: "registry-1.docker.io"}
+# What Go, nginx, Apache and Tomcat say to plain HTTP at a port of TLS, with status 400.
+_WANTS_TLS = re.compile(rb"https (?:server|port)|ssl-enabled|requires tls", re.IGNORECASE)
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(?:(\d{1,18})|\*)")
 
 
@@ -328,6 +330,13 @@ def status_error(
         wait = retry_after(headers.get("Retry-After"), now=now)
         hint = "log in, or use a mirror; the registry limits how much is pulled"
         return RateLimited(text, hint=hint, retry_after=wait, retryable=True, **details)
+    if status == 400 and " http://" in request and _WANTS_TLS.search(body):
+        return TransportError(
+            f"{attempt}: {host} was sent plain HTTP, and speaks TLS",
+            hint="who named that address, by a redirect or as its token realm, should say https",
+            retryable=True,
+            **details,
+        )
     retryable = status in (408, 425) or (status >= 500 and status not in (501, 505))
     wait = retry_after(headers.get("Retry-After"), now=now) if retryable else None
     hint = "the registry is out of order; try again later" if retryable else None

@@ -19,8 +19,8 @@ from containerkit.errors import ContainerKitError, TransportError
 
 T = TypeVar("T")
 
-# Nobody listens there: a typing error far more often than a restart, so it is told soon.
-_UNREACHABLE: Final = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENOENT)
+# The host is not there: a typing error far more often than a restart, so it is told soon.
+_UNREACHABLE: Final = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENOENT)
 
 
 @attrs.frozen
@@ -29,9 +29,12 @@ class Policy:
 
     Args:
         tries: in all, for one request; for a download: in a row without progress.
-        unreachable_tries: in all, when nothing listens or the name is unknown.
-        restart_tries: in a row, when a download finds nobody listening where somebody answered
+        unreachable_tries: in all, when there is no way to the host or its name is unknown.
+        refused_tries: in all, when nobody listens; the waits are 1.75 s at most, time for a
+            registry that is just being started, and soon enough for one that is down.
+        restart_tries: in a row, when nobody listens, or there is no way, where somebody answered
             before; the waits are 7.9 s at least, time for a registry to be restarted.
+        silent_tries: in all, when it accepts connections and never answers, or does not even that.
         first_delay: seconds before the second try; doubled each time.
         longest_delay: seconds, of our own accord.
         longest_retry_after: seconds, when the registry asks for it; more ends in its error.
@@ -40,7 +43,9 @@ class Policy:
 
     tries: int = 5
     unreachable_tries: int = 2
+    refused_tries: int = 4
     restart_tries: int = 7
+    silent_tries: int = 2
     first_delay: float = 0.25
     longest_delay: float = 8.0
     longest_retry_after: float = 60.0
@@ -55,13 +60,11 @@ class Policy:
             error: of the last try.
             failures: tries that failed so far, at least 1.
             luck: from 0 to 1; spreads the clients that failed together.
-            answered: the registry did, earlier in the same download.
+            answered: the registry did, a little while ago.
         """
         if not getattr(error, "retryable", False):
             return None
-        unreachable = getattr(error, "errno", None) in _UNREACHABLE
-        tries = self.restart_tries if answered else self.unreachable_tries
-        if failures >= (tries if unreachable else self.tries):
+        if failures >= self._tries(getattr(error, "errno", None), answered=answered):
             return None
         asked = getattr(error, "retry_after", None)
         if asked is not None:
@@ -70,9 +73,30 @@ class Policy:
         backoff = min(self.longest_delay, self.first_delay * 2.0 ** (failures - 1))
         return backoff * (0.5 + luck / 2)
 
+    def _tries(self, number: int | None, *, answered: bool) -> int:
+        if number == errno.ECONNREFUSED:
+            return self.restart_tries if answered else self.refused_tries
+        if number in _UNREACHABLE:
+            return self.restart_tries if answered else self.unreachable_tries
+        if number == errno.ETIMEDOUT and not answered:
+            return self.silent_tries
+        return self.tries
 
-def retrying(call: Callable[[], T], policy: Policy, cancelled: threading.Event | None) -> T:
+
+def retrying(
+    call: Callable[[], T],
+    policy: Policy,
+    cancelled: threading.Event | None,
+    *,
+    answered: Callable[[], bool] = lambda: False,
+) -> T:
     """Return what *call* returns, tried as often as *policy* says.
+
+    Args:
+        call: what is tried.
+        policy: how often.
+        cancelled: ends a wait.
+        answered: asked after a failure: whether the registry answered a little while ago.
 
     Raises:
         ContainerKitError: of the last try.
@@ -85,7 +109,8 @@ def retrying(call: Callable[[], T], policy: Policy, cancelled: threading.Event |
             return call()
         except ContainerKitError as error:
             failures += 1
-            wait = policy.delay(error, failures, luck=random.random())  # noqa: S311 (not a secret)
+            luck = random.random()  # noqa: S311 (not a secret)
+            wait = policy.delay(error, failures, luck=luck, answered=answered())
             if wait is None:
                 raise
             pause(wait, cancelled)

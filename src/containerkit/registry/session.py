@@ -35,7 +35,10 @@ from containerkit.registry.auth import (
 )
 from containerkit.registry.connections import Tls, readable
 from containerkit.registry.credentials import Credentials, Found
-from containerkit.registry.transport import Answer, Transport
+from containerkit.registry.failures import speaks_tls
+from containerkit.registry.transport import ANSWER_TIMEOUT, PROBE_TIMEOUT, Answer, Transport
+
+_LATELY = 60.0
 
 Auth = Login | tuple[str, str] | None
 Certificates = str | os.PathLike[str] | None
@@ -85,19 +88,52 @@ class Session:
         self._transport = transport
         self._tokens = Tokens()
         self._origins: dict[tuple[str, bool | None, bool], protocol.Origin] = {}
+        self._answers: dict[str, float] = {}  # by registry, when the last one came
         # By registry and generation: who we were when it last asked.  A helper that takes half a
         # minute is not asked again to say what went wrong.
         self._said: dict[tuple[str, int], str] = {}
 
-    def send(self, access: Access, method: str, path: str, headers: Mapping[str, str]) -> Answer:
-        """Send a request to the registry; answer its challenge once."""
+    def has_answered(self, registry: str) -> bool:
+        """Return whether it did so within the last minute: then it is worth waiting for."""
+        return time.monotonic() - self._answers.get(registry, -_LATELY) < _LATELY
+
+    def note_answer(self, registry: str) -> None:
+        """Remember that it answers just now."""
+        self._answers[registry] = time.monotonic()
+
+    def send(
+        self,
+        access: Access,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        *,
+        patience: float = ANSWER_TIMEOUT,
+    ) -> Answer:
+        """Send a request to the registry; answer its challenge once.
+
+        Args:
+            access: where, and as whom.
+            method: of HTTP.
+            path: at the registry.
+            headers: of the request.
+            patience: seconds until an answer begins.
+
+        Raises:
+            TransportError, RegistryError: as `Transport.send`; a realm that refuses.
+        """
         origin = self._origin(access)
         tls = Tls(origin.verify, access.ca)
         url = origin.base + path
         generation = self.credentials.generation
         key: Key = (origin.base, access.reference.repository, access.login, generation)
         header = self._tokens.get(key)
-        answer = self._transport.send(method, url, headers=headers, tls=tls, authorization=header)
+        answer = self._transport.send(
+            method, url, headers=headers, tls=tls, authorization=header, patience=patience
+        )
+        self.note_answer(access.reference.registry)
+        if answer.status == 400:
+            self._origins.pop(self._key(access), None)  # it may speak TLS by now
         asked_by = protocol.origin_of(answer.url)
         if answer.status != 401 or asked_by != protocol.origin_of(url):
             # A place that we were redirected to has no say in who we are.
@@ -111,7 +147,9 @@ class Session:
         if new is None or new == header:
             return answer
         answer.discard()
-        return self._transport.send(method, url, headers=headers, tls=tls, authorization=new)
+        return self._transport.send(
+            method, url, headers=headers, tls=tls, authorization=new, patience=patience
+        )
 
     def _authorize(
         self,
@@ -198,29 +236,40 @@ class Session:
 
     def _origin(self, access: Access) -> protocol.Origin:
         """Return the place that speaks for the registry; asked once where there are several."""
-        registry = access.reference.registry
-        key = (registry, access.insecure, access.ca is not None)
+        key = self._key(access)
         candidates = protocol.origins(
-            registry, insecure=access.insecure, private_ca=access.ca is not None
+            access.reference.registry, insecure=access.insecure, private_ca=access.ca is not None
         )
         known = self._origins.get(key)
         if known is not None:
             return known
-        first: TransportError | None = None
-        for origin in candidates if len(candidates) > 1 else ():
+        if len(candidates) == 1:
+            return candidates[0]
+        doubtful: protocol.Origin | None = None
+        errors: list[TransportError] = []
+        for origin in candidates:
             try:
-                tls = Tls(origin.verify, access.ca)
                 with self._transport.send(
-                    "GET", f"{origin.base}/v2/", headers={}, tls=tls
+                    "GET",
+                    f"{origin.base}/v2/",
+                    headers={},
+                    tls=Tls(origin.verify, access.ca),
+                    patience=PROBE_TIMEOUT,
                 ) as answer:
-                    # A TLS server answers plain HTTP with 400.
-                    if answer.status != 400 or origin is candidates[-1]:
+                    self.note_answer(access.reference.registry)
+                    if answer.status != 400 or origin.base.startswith("https:"):
                         return self._origins.setdefault(key, origin)
+                    doubtful = origin  # so answers who speaks TLS, or has another objection
             except TransportError as error:
-                first = first or error
-        if first is not None:
-            raise first
-        return candidates[0]
+                errors.append(error)
+        of_tls = [one for one in errors if speaks_tls(one)]
+        if doubtful is not None and not of_tls:
+            return doubtful
+        raise (of_tls or errors)[0]
+
+    @staticmethod
+    def _key(access: Access) -> tuple[str, bool | None, bool]:
+        return access.reference.registry, access.insecure, access.ca is not None
 
     def refusal(
         self,

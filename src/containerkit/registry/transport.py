@@ -38,7 +38,12 @@ from containerkit.registry.connections import (
 from containerkit.registry.failures import translated
 from containerkit.registry.pace import Meter
 
-CONNECT_TIMEOUT: Final = 15.0
+CONNECT_TIMEOUT: Final = 10.0
+"""Seconds for a connection, and again for the TLS handshake; a SYN is sent anew after 1, 3 and 7."""
+ANSWER_TIMEOUT: Final = 25.0
+"""Seconds until an answer begins; `Policy.silent_tries` of these are less than a minute."""
+PROBE_TIMEOUT: Final = 15.0
+"""Likewise, where a registry is only asked how it is spoken to."""
 IDLE_TIMEOUT: Final = 60.0
 MAX_REDIRECTS: Final = 5
 MAX_POOLS: Final = 32
@@ -140,16 +145,23 @@ class Transport:
     Args:
         user_agent: of every request.
         idle_timeout: seconds without a byte after which a connection counts as broken.
+        answer_timeout: seconds until the first byte of any answer must be there at most; None: what
+            each request says.
         pace: that answers have to keep; None: the usual one.
     """
 
     def __init__(
-        self, *, user_agent: str, idle_timeout: float = IDLE_TIMEOUT, pace: Pace | None = None
+        self,
+        *,
+        user_agent: str,
+        idle_timeout: float = IDLE_TIMEOUT,
+        answer_timeout: float | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self._user_agent = user_agent
         self._pace = pace or Pace()
         self._idle_timeout = idle_timeout
-        self._timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT, read=idle_timeout)
+        self._answer_timeout = answer_timeout
         self._reset()
 
     def _reset(self) -> None:
@@ -169,6 +181,7 @@ class Transport:
         authorization: str | None = None,
         body: bytes | None = None,
         chosen_by: str | None = None,
+        patience: float = ANSWER_TIMEOUT,
     ) -> Answer:
         """Send a request and follow where the answer leads.
 
@@ -180,6 +193,7 @@ class Transport:
             authorization: sent to the origin of *url* only.
             body: a form; an answer to it is not followed anywhere.
             chosen_by: URL of the registry that named *url*; None when the caller did.
+            patience: seconds until an answer begins.
 
         Raises:
             TransportError: no answer.
@@ -195,10 +209,13 @@ class Transport:
             fields = {"User-Agent": self._user_agent, "Accept-Encoding": "identity", **headers}
             if authorization is not None and protocol.origin_of(url) == first:
                 fields["Authorization"] = authorization
-            response = self._send_one(method, url, fields, body, tls, reach)
+            response = self._send_one(method, url, fields, body, tls, reach, patience)
             location = response.headers.get("Location")
             if response.status not in protocol.REDIRECTS or location is None or body is not None:
-                meter = getattr(response.connection, "meter", None) or Meter(self._pace)
+                connection: Any = response.connection
+                meter = getattr(connection, "meter", None) or Meter(self._pace)
+                if connection is not None:
+                    connection.wait_for_bytes(self._idle_timeout)
                 return Answer(request, url, response, self._idle_timeout, meter)
             _discard(response)
             url = protocol.redirect_target(url, location)
@@ -214,7 +231,11 @@ class Transport:
         body: bytes | None,
         tls: Tls,
         reach: int,
+        patience: float,
     ) -> urllib3.BaseHTTPResponse:
+        if self._answer_timeout is not None:
+            patience = min(patience, self._answer_timeout)
+        connecting = min(CONNECT_TIMEOUT, patience)
         try:
             refuse_private(protocol.origin_of(url)[1], reach)  # also of a proxy's doing
             pool = self._pool(url, tls, reach)
@@ -226,14 +247,14 @@ class Transport:
                 headers=headers,
                 redirect=False,
                 retries=False,
-                timeout=self._timeout,
+                timeout=urllib3.Timeout(connect=connecting, read=patience),
                 preload_content=False,
                 decode_content=False,
             )
         except TransportError:
             raise
         except BROKEN as error:
-            raise translated(error, f"{method} {protocol.redacted(url)}") from error
+            raise translated(error, f"{method} {protocol.redacted(url)}", answered=False) from error
         return response
 
     def _pool(self, url: str, tls: Tls, reach: int) -> Any:

@@ -175,6 +175,16 @@ def test_what_a_mirror_changes_is_fetched_from_the_registry(
         assert len(mirror.requests("/blobs/")) == len(proxy.requests("/blobs/")) == 5
 
 
+def test_a_mirror_that_breaks_is_asked_once(store: Store, registry: RegistryServer) -> None:
+    name = registry.push("wire/dead", layered()).partition("/")[2]
+    reset = Fault("/manifests/", after=0, then="reset", times=ALWAYS)
+    with FaultProxy(registry.host, reset) as mirror:
+        store.images.pull(f"{registry.host}/{name}", mirrors=[mirror.host])
+        assert mirror.requests("/manifests/")
+        assert mirror.requests("/blobs/") == []
+    check_layered(store, f"{registry.host}/{name}")
+
+
 @pytest.mark.parametrize("then", ["close", "reset"])
 def test_a_download_that_always_breaks_keeps_what_came(
     store: Store, registry: RegistryServer, then: Any

@@ -29,12 +29,17 @@ def opened(
     policy: Policy = QUICK,
     credentials: Credentials | None = None,
     idle_timeout: float = 120.0,
+    answer_timeout: float | None = None,
 ) -> Iterator[RegistryClient]:
     """A client without docker's config file, closed at the end."""
     client = RegistryClient(
         credentials or Credentials(use_docker=False),
         policy=policy,
-        transport=Transport(user_agent="containerkit-tests", idle_timeout=idle_timeout),
+        transport=Transport(
+            user_agent="containerkit-tests",
+            idle_timeout=idle_timeout,
+            answer_timeout=answer_timeout,
+        ),
     )
     try:
         yield client

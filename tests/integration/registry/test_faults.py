@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import itertools
+import socket
 import threading
 from collections.abc import Iterator
 
@@ -415,3 +418,152 @@ def test_a_public_registry_can_not_send_us_to_this_host(host: str) -> None:
         ) as answer:
             assert answer.status == 200
     transport.close()
+
+
+# ---- nobody answers ----------------------------------------------------------------------------
+
+
+def accepted(server: socket.socket) -> int:
+    """Return how many connections wait at *server*, and close them."""
+    server.setblocking(False)
+    for number in itertools.count():
+        try:
+            server.accept()[0].close()
+        except BlockingIOError:
+            return number
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("insecure", "first", "tries"),
+    [(None, "http", 4), (True, "http", 4), (False, "https", 2)],
+)
+def test_a_registry_that_accepts_and_is_silent(
+    insecure: bool | None, first: str, tries: int
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, opened(answer_timeout=0.1) as client:
+        reference = at(f"127.0.0.1:{server.getsockname()[1]}", NAME)
+        with pytest.raises(TransportError, match="does not answer") as caught:
+            client.manifest(reference, insecure=insecure)
+        assert accepted(server) == tries
+    assert caught.value.errno == errno.ETIMEDOUT
+    assert caught.value.request.startswith(f"GET {first}:")
+    hint = caught.value.hint or ""
+    assert "hangs" in hint
+    assert ("insecure=True" in hint) == (first == "https")
+
+
+def test_an_answer_that_has_begun_may_take_its_time(proxy: FaultProxy) -> None:
+    proxy.add(Fault(BLOB, times=FOREVER, after=1000, then="stall"))
+    with (
+        opened(answer_timeout=0.1, idle_timeout=60) as client,
+        client.blob(at(proxy.host, NAME), LAYER) as stream,
+    ):
+        assert len(next(stream)) == 1000
+        later = threading.Timer(0.5, proxy.release)  # five times what the beginning may take
+        later.start()
+        with pytest.raises(TransportError, match=r"ended after|connection broke"):
+            next(stream)
+        later.join()
+
+
+def test_a_registry_that_restarts_between_two_requests_is_waited_for(
+    upstream: RegistryServer,
+) -> None:
+    policy = Policy(first_delay=0, refused_tries=1)  # one that never answered is not waited for
+    with contextlib.ExitStack() as stack, opened(policy=policy) as client:
+        with FaultProxy(upstream.host) as before:
+            reference = at(before.host, NAME)
+            client.manifest(reference)
+
+        class Restart(threading.Event):
+            """Has the registry back as soon as somebody waits."""
+
+            def wait(self, timeout: float | None = None) -> bool:
+                del timeout
+                if not restarted:
+                    port = int(before.host.rpartition(":")[2])
+                    restarted.append(stack.enter_context(FaultProxy(upstream.host, port=port)))
+                return False
+
+        restarted: list[FaultProxy] = []
+        assert b"".join(fetch(client, reference, LAYER, cancelled=Restart())) == WHOLE
+        assert len(restarted[0].requests(BLOB)) == 1
+
+
+def test_a_registry_that_never_listened_is_not_waited_for_as_long() -> None:
+    with FaultProxy(None) as gone:
+        host = gone.host
+
+    class Waits(threading.Event):
+        count = 0
+
+        def wait(self, timeout: float | None = None) -> bool:
+            del timeout
+            self.count += 1
+            return False
+
+    waits = Waits()
+    with opened() as client, pytest.raises(TransportError, match="nobody listens") as caught:
+        client.manifest(at(host, NAME), cancelled=waits)
+    assert caught.value.errno == errno.ECONNREFUSED
+    assert waits.count == QUICK.refused_tries - 1
+
+
+# ---- plain HTTP and TLS ------------------------------------------------------------------------
+
+PLAIN_TO_TLS = {
+    "Go": b"Client sent an HTTP request to an HTTPS server.\n",
+    "nginx": b"<center>The plain HTTP request was sent to HTTPS port</center>",
+    "Apache": b"Reason: You're speaking plain HTTP to an SSL-enabled server port.<br />",
+    "Tomcat": b"Bad Request\r\nThis combination of host and port requires TLS.\r\n",
+}
+
+
+def test_a_400_is_not_taken_for_tls(proxy: FaultProxy) -> None:
+    """Of a registry that has another objection, whatever it is asked."""
+    proxy.add(Fault("", status=400, body=b"no such host here", times=FOREVER))
+    for insecure in (None, True):
+        with opened() as client, pytest.raises(RegistryError, match="answered 400") as caught:
+            client.manifest(at(proxy.host, NAME), insecure=insecure)
+        assert not isinstance(caught.value, TransportError)
+        assert caught.value.status == 400
+
+
+@pytest.mark.parametrize("body", PLAIN_TO_TLS.values(), ids=PLAIN_TO_TLS)
+def test_a_redirect_that_leads_to_tls_by_plain_http(proxy: FaultProxy, body: bytes) -> None:
+    with FaultProxy(None, Fault("", status=400, body=body, times=FOREVER)) as other:
+        where = {"Location": f"{other.base}/blob"}
+        with pytest.raises(TransportError, match="was sent plain HTTP, and speaks TLS") as caught:
+            download(proxy, Fault(BLOB, status=307, headers=where, times=FOREVER))
+    assert "https" in (caught.value.hint or "")
+
+
+def test_tls_at_a_port_of_plain_http(upstream: RegistryServer) -> None:
+    with opened() as client, pytest.raises(TransportError, match="speaks no TLS") as caught:
+        client.manifest(at(upstream.host, NAME), insecure=False)
+    assert "insecure=True" in (caught.value.hint or "")
+    assert not caught.value.retryable
+
+
+def test_plain_http_at_a_port_of_tls() -> None:
+    with RegistryServer(tls=True) as server, opened() as client:
+        server.push(NAME, IMAGE)
+        with pytest.raises(TransportError, match="certificate is not trusted") as caught:
+            client.manifest(at(server.host, NAME))
+        assert "insecure=True" in (caught.value.hint or "")
+        assert client.manifest(at(server.host, NAME), insecure=True)[0] == IMAGE.data
+
+
+def test_a_registry_that_begins_to_speak_tls(upstream: RegistryServer) -> None:
+    with opened() as client:
+        with FaultProxy(upstream.host) as before:
+            reference = at(before.host, NAME)
+            client.manifest(reference, insecure=True)
+        port = int(before.host.rpartition(":")[2])
+        tls = Fault("", status=400, body=PLAIN_TO_TLS["Go"], times=FOREVER)
+        with FaultProxy(None, tls, port=port) as now:
+            with pytest.raises(TransportError, match="plain HTTP, and speaks TLS"):
+                client.manifest(reference, insecure=True)
+            # The scheme was asked for again at each try; the first request knew it still.
+            assert len(now.requests("GET /v2/$")) == QUICK.tries - 1

@@ -9,6 +9,7 @@ import pytest
 
 from containerkit.errors import ImageNotFound, RateLimited, RegistryError, TransportError
 from containerkit.registry.retry import Policy, pause, retrying
+from containerkit.registry.transport import ANSWER_TIMEOUT, CONNECT_TIMEOUT, PROBE_TIMEOUT
 
 SLOW = RegistryError("x", retryable=True)
 FAST = Policy(first_delay=0.0)
@@ -32,8 +33,30 @@ def test_what_can_not_get_better_is_not_tried_again() -> None:
 
 def test_nobody_listening_is_told_soon() -> None:
     refused = TransportError("x", errno=errno.ECONNREFUSED, retryable=True)
-    assert Policy().delay(refused, 1, luck=0) is not None
-    assert Policy().delay(refused, 2, luck=0) is None
+    waits = [Policy().delay(refused, n, luck=1) for n in range(1, 5)]
+    assert waits[-1] is None
+    assert 1 <= sum(wait or 0 for wait in waits) < 2  # a registry may be just starting
+
+
+def test_a_name_that_is_unknown_is_told_at_once() -> None:
+    unknown = TransportError("x", errno=errno.EHOSTUNREACH, retryable=True)
+    assert Policy().delay(unknown, 1, luck=1) is not None
+    assert Policy().delay(unknown, 2, luck=1) is None
+
+
+def test_a_registry_that_never_answers_is_told_within_a_minute() -> None:
+    silent = TransportError("x", errno=errno.ETIMEDOUT, retryable=True)
+    policy = Policy()
+    waits = [policy.delay(silent, n, luck=1) or 0 for n in range(1, policy.tries)]
+    tries = sum(wait > 0 for wait in waits) + 1
+    for once in (CONNECT_TIMEOUT + PROBE_TIMEOUT, ANSWER_TIMEOUT):  # of TLS, then of plain HTTP
+        assert 30 < tries * once + sum(waits) < 60
+
+
+def test_silence_of_a_registry_that_has_answered_is_waited_out() -> None:
+    silent = TransportError("x", errno=errno.ETIMEDOUT, retryable=True)
+    assert Policy().delay(silent, 4, luck=1, answered=True) is not None
+    assert Policy().delay(silent, 5, luck=1, answered=True) is None
 
 
 def test_a_registry_that_is_restarted_during_a_download_is_waited_for() -> None:
@@ -42,7 +65,7 @@ def test_a_registry_that_is_restarted_during_a_download_is_waited_for() -> None:
     waits = [policy.delay(refused, n, luck=0, answered=True) for n in range(1, 8)]
     assert waits[-1] is None
     assert sum(wait or 0 for wait in waits) >= 5
-    assert policy.delay(refused, 2, luck=0) is None  # the control: nobody ever answered
+    assert policy.delay(refused, 4, luck=0) is None  # the control: nobody ever answered
 
 
 def test_retry_after_is_honoured_and_capped() -> None:
