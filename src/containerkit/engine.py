@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast, overload
 from containerkit.care.caring import Caring
 from containerkit.errors import ConfigError, EngineClosed
 from containerkit.images.wiring import Stores
-from containerkit.launch.request import check_options
+from containerkit.launch.request import check_given
 from containerkit.model.engine_config import EngineConfig
 from containerkit.runtime.keeper import Keeper, living
 from containerkit.runtime.recover import recover
@@ -338,7 +338,7 @@ class Engine(Caring):
     ) -> Iterator[Startable]:
         """Find what to start and keep its layers from being removed meanwhile."""
         self._require_open()
-        check_options(options)  # before anything is pulled
+        check_given(options)  # before anything is pulled
         if image is None or not (isinstance(image, str) or hasattr(image, "_chain_ids")):
             from containerkit.images.host import host_image
 

@@ -152,7 +152,7 @@ def test_any_value_of_a_member_is_refused_or_of_its_type(name: str, value: Any) 
 def test_a_variable_has_a_name_and_a_value(entry: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """One without a value would be looked up somewhere: in our own environment."""
     monkeypatch.setenv("SECRET", "of the host")
-    if isinstance(entry, str) and "\0" not in entry:
+    if entry is None or (isinstance(entry, str) and "\0" not in entry):
         assert ImageConfig.parse(document({"Env": [entry, "A=b"]})).env == ("A=b",)
     else:
         with pytest.raises(InvalidSpec):
@@ -163,7 +163,7 @@ def test_a_variable_has_a_name_and_a_value(entry: object, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(
     "user",
-    ["4294967296", "2147483648", "-1", "01", "0x0", "1e3", ":", "1000:-1", "+0"]
+    ["4294967296", "2147483648", "-1", "01", "0x0", "1e3", "1000:-1", "+0"]
     + [
         "root\n",
         " root",
@@ -182,7 +182,14 @@ def test_a_user_that_is_none_is_not_root(user: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("user", "ids"), [("4321:", (4321, 0)), (":7", (0, 7)), (":0", (0, 0)), ("1000:7", (1000, 7))]
+    ("user", "ids"),
+    [
+        ("4321:", (4321, 0)),
+        (":7", (0, 7)),
+        (":0", (0, 0)),
+        (":", (0, 0)),
+        ("1000:7", (1000, 7)),
+    ],
 )
 def test_an_image_may_leave_out_a_side_of_its_user(user: str, ids: tuple[int, int]) -> None:
     plan = compile_plan(

@@ -169,7 +169,7 @@ def attempts(place: Path) -> list[str]:
 def test_a_working_directory(
     engine: ck.Engine, hostile: str, security: ck.Security, leaked: Path
 ) -> None:
-    """Wherever it says that it is: refused, or in the container."""
+    """Refused; one of an option loses its ".." by its text, before it is looked up, as in Docker."""
     with engine.start(hostile, ["sleep", "100000"], security=security) as box:
         for path in attempts(leaked)[:60]:
             try:
@@ -178,5 +178,9 @@ def test_a_working_directory(
                 continue
             pytest.fail(f"{path}: {said}")
     for path in attempts(leaked)[:12]:
-        with pytest.raises(ContainerKitError):
-            engine.run(hostile, ["pwd"], workdir=path, security=security)
+        try:
+            result = engine.run(hostile, ["sh", "-c", "pwd; ls"], workdir=path, security=security)
+        except ContainerKitError:
+            continue
+        assert ".." in path
+        assert result.stdout == f"{os.path.normpath(path)}\n".encode()

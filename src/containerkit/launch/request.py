@@ -58,11 +58,13 @@ _SHAPES: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "security": ((Security,), "as Security.strict()"),
 }
 
+_SECRET: Final = (bytes, bytearray, memoryview, str, Path)
+
 # What the values of these may be; their keys are text.
 _VALUES: Final[dict[str, tuple[type, ...]]] = {
     "env": (str, type(None)),
     "labels": (str,),
-    "secrets": (bytes, bytearray, memoryview, str, Path),
+    "secrets": (*_SECRET, type(None)),  # None: of a record
 }
 
 _KNOWN: Final = frozenset(ContainerOptions.__annotations__)
@@ -79,6 +81,17 @@ def _refused(name: str) -> MissingFeature:
         f"cannot use the option {name}: this version of containerkit does not have it yet",
         feature=name,
     )
+
+
+def check_given(options: Mapping[str, Any]) -> None:
+    """Refuse what `check_options` does, and a secret without content, which only a record has.
+
+    Raises:
+        ConfigError, MissingFeature: as `check_options`.
+    """
+    check_options(options)
+    for name, content in (options.get("secrets") or {}).items():
+        _check_entry("secrets", name, content, _SECRET)
 
 
 def check_options(options: Mapping[str, Any]) -> None:

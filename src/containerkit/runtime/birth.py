@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from containerkit.errors import AlreadyExists, ConfigError, ContainerNotFound, HostError, refusals
-from containerkit.launch.request import check_options
+from containerkit.launch.request import check_given
 from containerkit.runtime import codec, idranges, marks
 from containerkit.runtime.names import check_name, free_name
 from containerkit.runtime.records import Row
@@ -148,7 +148,7 @@ def create(
 
     Atomicity: others see all of it or nothing; a killed process leaves debris for `recover`.
     """
-    check_options(options)
+    check_given(options)
     shape = keeper.runner.shape_of(image, options)
     with keeper.runner.ranges().for_kept(identity, shape) as ids:
         return _create(keeper, image, reference, command, options, identity, mark, shared, ids=ids)

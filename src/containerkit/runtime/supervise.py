@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from containerkit.launch.devices import MORE, wants_devices
 from containerkit.launch.presets import limits_of
-from containerkit.launch.request import check_options
+from containerkit.launch.request import check_given
 from containerkit.launch.reuse import UNCOMMON, uses_uncommon
 from containerkit.runtime.launcher import Launcher
 from containerkit.runtime.leases import open_watch
@@ -62,7 +62,7 @@ def ahead(keeper: Keeper, options: ContainerOptions) -> Iterator[list[Launcher]]
 
     Whoever starts the container takes it from the list; what is left there at the end is ended.
     """
-    check_options(options)
+    check_given(options)
     made = []
     if options.get("lifetime") == "detached":
         made.append(spawn(keeper, options))

@@ -183,7 +183,8 @@ def test_an_error_of_a_callback_ends_the_run(shared_root: Path, busybox: str) ->
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A registry may be silent for an hour, until its client gives it up."""
-    monkeypatch.setattr(transport.Transport.__init__, "__kwdefaults__", {"idle_timeout": 3600.0})
+    times = dict.fromkeys(("idle_timeout", "answer_timeout"), 3600.0)
+    monkeypatch.setattr(transport.Transport.__init__, "__kwdefaults__", times)
 
 
 @pytest.mark.usefixtures("patient")

@@ -39,7 +39,7 @@ def test_a_wait_that_was_too_short_names_it(engine: Engine, busybox: str) -> Non
 
 def test_labels_that_are_no_text_are_refused(engine: Engine, busybox: str) -> None:
     wrong: Any = {"a": 1}
-    with pytest.raises(ck.ConfigError, match="not both text"):
+    with pytest.raises(ck.ConfigError, match=r"the value of 'a' is 1, int, not text"):
         engine.containers.create(busybox, labels=wrong)
     with pytest.raises(ck.ConfigError, match="not both text"):
         engine.containers.list(label=wrong)

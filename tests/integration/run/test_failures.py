@@ -158,6 +158,7 @@ OPTIONS: list[Any] = [
     {"labels": {"a": 1}},
     {"env": {"A": 1}},
     {"secrets": {"s": 1}},
+    {"secrets": {"s": None}},
     {"platform": "a/b/c/d"},
     {"enviroment": {}},
 ]

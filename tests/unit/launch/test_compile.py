@@ -14,7 +14,7 @@ from containerkit.launch import ops
 from containerkit.launch.capabilities import ALL_MASK, mask_of, names_of
 from containerkit.launch.ops import Code
 from containerkit.launch.plan import Input
-from containerkit.launch.request import check_options
+from containerkit.launch.request import check_given
 from containerkit.model.image_config import ImageConfig
 from containerkit.model.limits import UNLIMITED, Limits
 from containerkit.model.mount import Mount
@@ -437,7 +437,7 @@ def test_options_without_meaning(options: ContainerOptions) -> None:
 )
 def test_entries_of_another_type_are_named(options: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}.*; hint: as {{.*str"):
-        check_options(options)
+        check_given(options)
     assert message.count("2375") == 0  # what may be secret is not shown
 
 
