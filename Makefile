@@ -9,7 +9,7 @@ C_FILES := $(wildcard src/_native/*.[ch]) src/_native/build_native.py
 
 # Headers hold tables laid out by hand.
 C_FORMATTED := $(wildcard src/_native/*.c tests/native/*.c tests/faults/*.c tests/sanitized/*.c \
-	tests/fuzz/*.c tests/fuzz/*/*.c tests/security/attacks/*.c)
+	tests/fuzz/*.c tests/fuzz/*/*.c tests/kernel/*.c tests/security/attacks/*.c)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
