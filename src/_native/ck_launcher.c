@@ -229,7 +229,7 @@ static void on_event(struct ck_launcher *l, uint64_t tag)
     if (kind == CK_WATCH_LISTENER)
         return ck_request_accept(l);
     if (kind == CK_WATCH_CONNECTION)
-        return ck_request_event(l, tag);
+        return ck_request_event(l, ck_tag_index(tag));
     if (c->generation != ck_tag_generation(tag) || c->status == CK_FREE)
         return;
     if (kind == CK_WATCH_CHANNEL)

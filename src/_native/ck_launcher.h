@@ -158,7 +158,7 @@ struct ck_connection {
     int fd;                  /* < 0: the entry is free, and so it is in zeroed memory for 0 */
     uint16_t kind;           /* 0 before its request; WATCH; FREEZE: thawed with its end */
     struct ck_container *container; /* what it waits for, and which use of that entry */
-    uint32_t of, generation;
+    uint32_t of;
 };
 
 /* What shows a hierarchy's groups to containers: which directory it is; ino 0: nothing does. */
@@ -262,7 +262,7 @@ int ck_launcher_write_state(struct ck_container *c);
 
 /* request: the connections */
 void ck_request_accept(struct ck_launcher *l);
-void ck_request_event(struct ck_launcher *l, uint64_t tag);
+void ck_request_event(struct ck_launcher *l, size_t index);
 /* To its channel and to all that watch it. */
 void ck_request_tell(struct ck_launcher *l, struct ck_container *c, uint16_t kind,
                      const struct ck_event *event);

@@ -38,11 +38,10 @@ void ck_request_accept(struct ck_launcher *l)
         return;
     for (size_t i = 0; i < CK_CONNECTIONS; i++) {
         struct ck_connection *at = &l->connections[i];
-        const uint32_t generation = at->generation + 1;
         if (at->fd > 0)
             continue;
-        if (ck_launcher_watch(l, fd, CK_WATCH_CONNECTION, generation, i) >= 0)
-            *at = (struct ck_connection){.fd = ck_steal_fd(&fd), .generation = generation};
+        if (ck_launcher_watch(l, fd, CK_WATCH_CONNECTION, 0, i) >= 0)
+            *at = (struct ck_connection){.fd = ck_steal_fd(&fd)};
         return;
     }
 }
@@ -122,15 +121,16 @@ static bool waits_for(const struct ck_connection *at, const struct ck_container 
     return at->fd > 0 && at->kind == kind && at->container == c && at->of == c->generation;
 }
 
-/* The first packet is the request; after it nothing may come but the end. */
-void ck_request_event(struct ck_launcher *l, uint64_t tag)
+/* The first packet is the request; after it nothing may come but the end.  An event of a connection that
+ * had this entry before has the one that is there now looked at: that waits for nothing. */
+void ck_request_event(struct ck_launcher *l, size_t index)
 {
-    struct ck_connection *at = &l->connections[ck_tag_index(tag)];
+    struct ck_connection *at = &l->connections[index];
     const struct ck_request *request = (const void *)l->packet;
     int fds[CK_FDS_MAX], n = CK_FDS_MAX;
     ssize_t got;
 
-    if (at->fd <= 0 || at->generation != ck_tag_generation(tag))
+    if (at->fd <= 0)
         return;
     got = ck_receive(at->fd, l->packet, sizeof l->packet, fds, &n, 0);
     if (got == -EAGAIN)
