@@ -220,14 +220,20 @@ def test_rlimits(engine: ck.Engine, busybox: str) -> None:
     assert result.stdout.split() == ["20", "30", "0", "1024"]
 
 
-def test_few_files_beside_many_containers(engine: ck.Engine, busybox: str) -> None:
-    """Its own limit counts its own files, however many its launcher has open."""
+@pytest.mark.parametrize("env", [{}, {"LONG": "x" * 70_000}], ids=["parked", "cloned"])
+def test_few_files_beside_many_containers(
+    engine: ck.Engine, busybox: str, env: dict[str, str]
+) -> None:
+    """Its own limit counts its own files, however many its launcher has open.
+
+    A plan that no packet takes is not given to a child that was there before.
+    """
     with contextlib.ExitStack() as others:
         for _ in range(12):
             others.enter_context(engine.start(busybox, SLEEP))
         limits = ck.Limits(ulimits={"nofile": 12})
         for _ in range(3):
-            assert engine.run(busybox, ["true"], limits=limits, workdir="/tmp").exit.ok
+            assert engine.run(busybox, ["true"], limits=limits, env=env, workdir="/tmp").exit.ok
 
 
 def test_shared_memory(engine: ck.Engine, busybox: str) -> None:
