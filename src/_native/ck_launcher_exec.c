@@ -13,7 +13,13 @@
 
 #define ENTRY(at) ((const struct dirent *)(const void *)(at))
 
-enum { RETRY_NS = 2000000, LOST_MS = 1000, OVERDUE_NS = 500000000, LOOK_EVERY = 16 };
+enum {
+    RETRY_NS = 2000000,
+    SELDOM_NS = 250000000,
+    LOST_MS = 1000,
+    OVERDUE_NS = 500000000,
+    LOOK_EVERY = 16
+};
 
 int ck_exec_hierarchy(const struct ck_launcher *l, const struct ck_container *c)
 {
@@ -151,7 +157,7 @@ static pid_t kill_group(struct ck_launcher *l, const struct ck_container *e)
 }
 
 /* Its first process is dead: kill what it has left, until its adopter has waited for all of it and ends
- * as that did. */
+ * as that did.  Code in the container can stop an adopter: it is let go on, less and less often. */
 bool ck_exec_is_over(struct ck_launcher *l, struct ck_container *e)
 {
     if (ck_wait_for(e->adopter, POLLIN, 0) > 0) {
@@ -164,7 +170,11 @@ bool ck_exec_is_over(struct ck_launcher *l, struct ck_container *e)
     if (e->pidfd >= 0)
         return false;
     kill_group(l, e);
-    ck_life_due(l, ck_now(CLOCK_MONOTONIC) + RETRY_NS);
+    ck_pidfd_kill(e->adopter, SIGCONT);
+    e->life.backoff = e->life.backoff ? e->life.backoff * 2 : RETRY_NS;
+    if (e->life.backoff > SELDOM_NS)
+        e->life.backoff = SELDOM_NS;
+    ck_life_due(l, ck_now(CLOCK_MONOTONIC) + e->life.backoff);
     return false;
 }
 
@@ -242,6 +252,7 @@ void ck_exec_overdue(struct ck_launcher *l, struct ck_container *e, uint64_t now
     if (now < e->life.at)
         return ck_life_due(l, e->life.at);
     e->life.told = true;
+    ck_pidfd_kill(e->adopter, SIGKILL);
     if (e->status != CK_ENDED) {
         e->state.signal = SIGKILL;
         e->state.cause = e->cause ? e->cause : CK_CAUSE_SIGNAL;
