@@ -39,6 +39,13 @@ def who(launcher: Launcher) -> set[str]:
     }
 
 
+def look(launcher: Launcher, seen: set[str]) -> set[str]:
+    """Return who is there now, and add them to those seen."""
+    now = who(launcher)
+    seen |= now
+    return now
+
+
 def is_outrun(program: Path, root: Path, busybox: str) -> bool:
     """Whether some of an exec is there long after the exec was killed."""
     with (
@@ -49,11 +56,11 @@ def is_outrun(program: Path, root: Path, busybox: str) -> bool:
         launcher = launcher_of(engine)
         with box.popen(["sh", "-c", f"({RUNNER}) & sleep 100000"]) as process:
             seen: set[str] = set()
-            until(lambda: len(seen.update(who(launcher)) or seen) > LOOKS)
+            until(lambda: bool(look(launcher, seen)) and len(seen) > LOOKS)
             process.kill()
             process.wait(timeout=60)
         left: set[str] = set()
-        until(lambda: len(left.update(now := who(launcher)) or left) > LOOKS or not now)
+        until(lambda: not look(launcher, left) or len(left) > LOOKS)
         return bool(who(launcher))
 
 
